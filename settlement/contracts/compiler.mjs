@@ -1,0 +1,51 @@
+// The one compiler configuration: build.mjs compiles the artifacts with it, and foundry.toml says the same to forge
+// (test/Artifacts.t.sol fails if the two drift apart).
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import solc from "solc";
+
+export const root = dirname(fileURLToPath(import.meta.url));
+
+const settings = {
+  // No metadata in the bytecode: it depends on the sources alone, and not on comments or paths.
+  metadata: { bytecodeHash: "none", appendCBOR: false },
+  evmVersion: "cancun",
+  optimizer: { enabled: true, runs: 10_000 },
+  viaIR: true,
+  remappings: ["@openzeppelin/=node_modules/@openzeppelin/"],
+  outputSelection: { "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"] } },
+};
+
+function readSource(name) {
+  try {
+    return { contents: readFileSync(join(root, name), "utf8") };
+  } catch (error) {
+    return { error: error.message };
+  }
+}
+
+/// Compiles `src/<name>.sol` for each name; returns the artifact of the contract of the same name, by name.
+export function compile(names) {
+  const path = (name) => `src/${name}.sol`;
+  const sources = Object.fromEntries(
+    names.map((name) => [path(name), { content: readFileSync(join(root, path(name)), "utf8") }]),
+  );
+  const input = { language: "Solidity", sources, settings };
+  const output = JSON.parse(solc.compile(JSON.stringify(input), { import: readSource }));
+  const problems = output.errors ?? [];
+  if (problems.length > 0) {
+    throw new Error(problems.map((problem) => problem.formattedMessage).join("\n"));
+  }
+  return Object.fromEntries(
+    names.map((name) => {
+      const { abi, evm } = output.contracts[path(name)][name];
+      const artifact = {
+        abi,
+        bytecode: `0x${evm.bytecode.object}`,
+        deployedBytecode: `0x${evm.deployedBytecode.object}`,
+      };
+      return [name, `${JSON.stringify(artifact, null, 2)}\n`];
+    }),
+  );
+}
