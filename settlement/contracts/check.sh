@@ -9,8 +9,11 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
     npm ci --ignore-scripts --no-audit --no-fund
 fi
 
-# The binary itself: the wrapper that npm links exits 0 whatever forge says.
+# The binaries come from npm for common platforms; elsewhere, forge has to be on the PATH. They are used without their
+# wrapper package @foundry-rs/forge, whose command exits 0 whatever forge says.
 forge=$(node -p '`node_modules/@foundry-rs/forge-${process.platform}-${process.arch.replace("x64", "amd64")}/bin/forge`')
+[ -x "$forge" ] || forge=forge
+
 node build.mjs --check
 "$forge" fmt --check
 FORGE_SNAPSHOT_CHECK=true "$forge" test "$@"
