@@ -1,0 +1,31 @@
+//! The service traits. In one process they are called directly; between processes the gRPC clients implement them.
+
+mod da;
+mod error;
+mod executor;
+mod l1;
+mod replay;
+mod sequencer;
+mod settlement;
+
+use std::pin::Pin;
+
+use futures::Stream;
+
+pub use self::{
+    da::{DaAdapter, DaAdapterError, DaReadError, DaReader, DaStatus, OutboxBatch},
+    error::{ErrorClass, TransportError},
+    executor::{
+        BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,
+        GasEstimate, TxLocation, TxOutcome,
+    },
+    l1::{L1Inbox, L1InboxError},
+    replay::{Replay, ReplayError},
+    sequencer::{
+        ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError, TxPool,
+    },
+    settlement::{BatchPoint, BatchRecord, Settlement, SettlementError, SettlementStatus},
+};
+
+/// A boxed stream of results.
+pub type BoxStream<T, E> = Pin<Box<dyn Stream<Item = Result<T, E>> + Send + 'static>>;

@@ -1,0 +1,154 @@
+//! The sequencer: takes transactions, orders them, and tells their fate.
+
+use std::{fmt, time::Duration};
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{Address, Bytes, TxHash},
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+use crate::{
+    service::{BoxStream, ErrorClass, ExecutorError, TransportError},
+    types::{RecoveredTx, RejectReason, Stage, TxStatus},
+};
+
+/// The three heads. Each only moves forward, and unsafe >= safe >= finalized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChainHeads {
+    /// The last sealed block.
+    pub latest: BlockNumHash,
+    /// The last block of the last posted batch; genesis before the first.
+    pub safe: BlockNumHash,
+    /// The last block of the last finalized commitment; genesis before the first.
+    pub finalized: BlockNumHash,
+}
+
+/// How full the pool is, in transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolStatus {
+    /// Accepted, and executable in the next frame.
+    pub pending: u64,
+    /// Accepted, and waiting for an earlier nonce.
+    pub queued: u64,
+}
+
+/// A transaction in the pool or in a block, with its place.
+#[derive(Debug, Clone)]
+pub struct PooledTx {
+    /// The transaction.
+    pub tx: Arc<RecoveredTx>,
+    /// Where it is in its life.
+    pub status: TxStatus,
+}
+
+/// Takes transactions. What JSON-RPC needs of a sequencer, and of the embedded dev L1.
+#[async_trait]
+pub trait TxPool: fmt::Debug + Send + Sync + 'static {
+    /// Takes EIP-2718 bytes of a signed transaction. `Ok` means accepted: validated and durable.
+    ///
+    /// Submitting what is known already gives [`RejectReason::AlreadyKnown`]; its status can be read.
+    ///
+    /// # Errors
+    /// [`SubmitError::Rejected`] says why it was refused; it then has no effect.
+    async fn submit(&self, raw: Bytes) -> Result<TxHash, SubmitError>;
+
+    /// The nonce after all accepted transactions of `sender` that have no gap before them.
+    async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError>;
+
+    /// A transaction that is accepted and in no sealed block yet.
+    async fn pooled(&self, hash: TxHash) -> Result<Option<Arc<RecoveredTx>>, SequencerError>;
+
+    /// How full the pool is.
+    async fn pool_status(&self) -> Result<PoolStatus, SequencerError>;
+
+    /// The heads.
+    async fn heads(&self) -> Result<ChainHeads, SequencerError>;
+}
+
+/// The sequencer service.
+#[async_trait]
+pub trait Sequencer: TxPool {
+    /// Submits many transactions at once: a result for each, in order.
+    async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>>;
+
+    /// Waits until a transaction has reached `stage` (or was dropped) and returns its status then.
+    ///
+    /// # Errors
+    /// [`SequencerError::UnknownTransaction`] if it was never accepted.
+    async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError>;
+
+    /// Every stage that a transaction has reached and will reach; ends after the last.
+    ///
+    /// # Errors
+    /// [`SequencerError::UnknownTransaction`] if it was never accepted.
+    async fn watch(&self, hash: TxHash)
+    -> Result<BoxStream<TxStatus, SequencerError>, SequencerError>;
+
+    /// A transaction and its stage, or `None` if it was never accepted.
+    async fn transaction(&self, hash: TxHash) -> Result<Option<PooledTx>, SequencerError>;
+
+    /// Heads, pool and limits.
+    async fn status(&self) -> Result<SequencerStatus, SequencerError>;
+}
+
+/// What the sequencer says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequencerStatus {
+    /// The EIP-155 chain id.
+    pub chain_id: u64,
+    /// The heads.
+    pub heads: ChainHeads,
+    /// The pool.
+    pub pool: PoolStatus,
+    /// Target time between blocks that hold transactions.
+    pub block_time: Duration,
+    /// Base fee of the next block, wei per gas.
+    pub next_base_fee: u64,
+    /// The software's version.
+    pub version: String,
+}
+
+/// Why a submission failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Refused; no effect.
+    #[error(transparent)]
+    Rejected(#[from] RejectReason),
+    /// Not decided: it may or may not have been taken. Resubmitting is safe, since the hash is the identity.
+    #[error(transparent)]
+    Failed(#[from] SequencerError),
+}
+
+/// Why the sequencer did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SequencerError {
+    /// Never accepted here.
+    #[error("transaction {0} is unknown; submit it first")]
+    UnknownTransaction(TxHash),
+    /// The executor did not answer.
+    #[error("executor: {0}")]
+    Executor(#[from] ExecutorError),
+    /// The order log cannot be written: a full or broken disk. Nothing is acknowledged until it can.
+    #[error("order log: {0}")]
+    OrderLog(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The sequencer takes nothing now: it starts or stops, or has halted.
+    #[error("the sequencer is not taking transactions: {0}")]
+    Unavailable(String),
+    /// The sequencer is in another process and does not answer.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+impl SequencerError {
+    /// What the caller can do.
+    pub const fn class(&self) -> ErrorClass {
+        match self {
+            Self::UnknownTransaction(_) => ErrorClass::Caller,
+            Self::Executor(error) => error.class(),
+            Self::Unavailable(_) | Self::Transport(_) => ErrorClass::Retryable,
+            Self::OrderLog(_) => ErrorClass::Fatal,
+        }
+    }
+}

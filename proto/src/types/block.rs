@@ -1,0 +1,147 @@
+//! Blocks: Ethereum headers and bodies, and what executing them gave.
+
+use std::sync::Arc;
+
+use alloy::{
+    consensus::{EthereumReceipt, Header, Sealed},
+    eips::BlockNumHash,
+    primitives::{Address, B256, Bytes, keccak256},
+};
+
+use crate::types::{ChainSpec, RecoveredTx, TxType};
+
+/// A receipt. Its EIP-2718 form is the standard one for every type, `0x7E` included (no deposit nonce).
+pub type Receipt = EthereumReceipt<TxType>;
+
+/// A header with its hash.
+pub type SealedHeader = Sealed<Header>;
+
+/// A sealed block with its senders and receipts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutedBlock {
+    /// The header and its hash.
+    pub header: SealedHeader,
+    /// The transactions in order; deposits come first.
+    pub transactions: Vec<Arc<RecoveredTx>>,
+    /// One receipt a transaction.
+    pub receipts: Vec<Receipt>,
+}
+
+impl ExecutedBlock {
+    /// The block's number.
+    pub fn number(&self) -> u64 {
+        self.header.number
+    }
+
+    /// The block's hash.
+    pub fn hash(&self) -> B256 {
+        self.header.seal()
+    }
+
+    /// Number and hash.
+    pub fn num_hash(&self) -> BlockNumHash {
+        BlockNumHash::new(self.number(), self.hash())
+    }
+
+    /// How many deposits the block holds.
+    pub fn deposit_count(&self) -> usize {
+        self.transactions.iter().take_while(|tx| tx.tx().is_deposit()).count()
+    }
+
+    /// Gas that the transaction at `index` used alone; `None` past the end.
+    pub fn gas_used_by(&self, index: usize) -> Option<u64> {
+        let cumulative = self.receipts.get(index)?.cumulative_gas_used;
+        let before = match index.checked_sub(1) {
+            Some(previous) => self.receipts.get(previous)?.cumulative_gas_used,
+            None => 0,
+        };
+        cumulative.checked_sub(before)
+    }
+}
+
+/// Everything that an executor must be told to open a block; the rest follows from the parent and the chain's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockAttributes {
+    /// The parent's number plus one.
+    pub number: u64,
+    /// Must be the executor's head.
+    pub parent_hash: B256,
+    /// Unix seconds, not before the parent's. Blocks may share a second.
+    pub timestamp: u64,
+    /// Gets the priority fees (and the base fee, where the chain's rules say so).
+    pub fee_recipient: Address,
+    /// Most gas that the block's transactions may use together.
+    pub gas_limit: u64,
+    /// `PREVRANDAO`.
+    pub prev_randao: B256,
+    /// EIP-4788 root, from Cancun on.
+    pub parent_beacon_block_root: B256,
+    /// At most 32 bytes.
+    pub extra_data: Bytes,
+}
+
+impl BlockAttributes {
+    /// The attributes of a rollup's block, which derivation and sequencing must agree on: all of it follows from
+    /// the parent, the chain's rules, the timestamp, and the number of deposits consumed so far.
+    pub fn rollup(
+        spec: &ChainSpec,
+        parent: &SealedHeader,
+        timestamp: u64,
+        deposits_end: u64,
+    ) -> Self {
+        Self {
+            number: parent.number + 1,
+            parent_hash: parent.seal(),
+            timestamp: timestamp.max(parent.timestamp),
+            fee_recipient: spec.rollup().fee_recipient,
+            gas_limit: spec.rollup().gas_limit,
+            prev_randao: keccak256(parent.seal()),
+            parent_beacon_block_root: B256::ZERO,
+            extra_data: HeaderExtra { deposits_end }.encode(),
+        }
+    }
+}
+
+/// What a rollup's header carries in `extraData`: version byte 1, then `deposits_end` as a big-endian `u64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderExtra {
+    /// Deposits consumed by the chain up to and including this block, which is the index of the next one.
+    pub deposits_end: u64,
+}
+
+impl HeaderExtra {
+    const VERSION: u8 = 1;
+
+    /// Reads a rollup header. The genesis block has consumed none, whatever its `extraData` says.
+    ///
+    /// Returns `None` if `extraData` is not of this form.
+    pub fn of(header: &Header) -> Option<Self> {
+        if header.number == 0 {
+            return Some(Self { deposits_end: 0 });
+        }
+        let (version, rest) = header.extra_data.split_first()?;
+        let rest: [u8; 8] = rest.try_into().ok()?;
+        (*version == Self::VERSION).then(|| Self { deposits_end: u64::from_be_bytes(rest) })
+    }
+
+    /// The `extraData` bytes.
+    pub fn encode(self) -> Bytes {
+        let mut out = Vec::with_capacity(9);
+        out.push(Self::VERSION);
+        out.extend_from_slice(&self.deposits_end.to_be_bytes());
+        out.into()
+    }
+}
+
+/// A block as it is derived from L1 and DA: enough to execute it and know its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DerivedBlock {
+    /// Its number.
+    pub number: u64,
+    /// Unix seconds.
+    pub timestamp: u64,
+    /// Deposits consumed by the chain up to and including this block.
+    pub deposits_end: u64,
+    /// All its transactions, the deposits (as type `0x7E`) first.
+    pub transactions: Vec<Arc<RecoveredTx>>,
+}

@@ -1,0 +1,27 @@
+//! Domain types.
+
+mod block;
+mod deposit;
+mod diff;
+mod l1;
+mod message;
+mod recover;
+mod reject;
+mod spec;
+mod stage;
+mod tx;
+
+pub use alloy::{consensus::Header, eips::BlockNumHash};
+pub use op_alloy_consensus::TxDeposit;
+
+pub use self::{
+    block::{BlockAttributes, DerivedBlock, ExecutedBlock, HeaderExtra, Receipt, SealedHeader},
+    deposit::Deposit,
+    diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
+    l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
+    message::{MESSAGE_PASSER, MessageSent, message_ids, message_root},
+    reject::RejectReason,
+    spec::{ChainSpec, Hardfork, RollupParams, SpecError},
+    stage::{Inclusion, Stage, TxStatus},
+    tx::{DecodeTxError, RecoveredTx, TxEnvelope, TxType},
+};

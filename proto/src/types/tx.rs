@@ -1,0 +1,227 @@
+//! Transactions: the envelope, and the recovered form that travels between services.
+
+use alloy::{
+    consensus::{
+        EthereumTxEnvelope, Sealed, Signed, TransactionEnvelope, TxEip1559, TxEip2930, TxEip4844,
+        TxEip7702, TxLegacy,
+        crypto::RecoveryError,
+        transaction::{SignerRecoverable, TxHashRef},
+    },
+    eips::{
+        Decodable2718, Encodable2718,
+        eip2718::Eip2718Error,
+    },
+    primitives::{Address, B256, Bytes, Signature, TxHash},
+};
+use op_alloy_consensus::TxDeposit;
+
+use crate::types::recover::recover_signer;
+
+/// Every transaction type that a Millrace chain can hold.
+///
+/// Blob transactions (EIP-4844) appear on Ethereum chains only: the embedded dev L1 and replayed mainnet blocks. A rollup's
+/// admission refuses them. Type `0x7E` is the OP Stack's deposit, which carries no signature.
+#[derive(Debug, Clone, TransactionEnvelope)]
+#[envelope(tx_type_name = TxType, alloy_consensus = alloy::consensus)]
+pub enum TxEnvelope {
+    /// Legacy, with or without EIP-155 replay protection.
+    #[envelope(ty = 0)]
+    Legacy(Signed<TxLegacy>),
+    /// EIP-2930.
+    #[envelope(ty = 1)]
+    Eip2930(Signed<TxEip2930>),
+    /// EIP-1559.
+    #[envelope(ty = 2)]
+    Eip1559(Signed<TxEip1559>),
+    /// EIP-4844, without its sidecar.
+    #[envelope(ty = 3)]
+    Eip4844(Signed<TxEip4844>),
+    /// EIP-7702.
+    #[envelope(ty = 4)]
+    Eip7702(Signed<TxEip7702>),
+    /// A deposit from L1.
+    #[envelope(ty = 126)]
+    Deposit(Sealed<TxDeposit>),
+}
+
+impl TxEnvelope {
+    /// The hash that identifies the transaction.
+    pub fn hash(&self) -> TxHash {
+        *self.tx_hash()
+    }
+
+    /// The signature, or `None` for a deposit.
+    pub const fn signature(&self) -> Option<&Signature> {
+        match self {
+            Self::Legacy(tx) => Some(tx.signature()),
+            Self::Eip2930(tx) => Some(tx.signature()),
+            Self::Eip1559(tx) => Some(tx.signature()),
+            Self::Eip4844(tx) => Some(tx.signature()),
+            Self::Eip7702(tx) => Some(tx.signature()),
+            Self::Deposit(_) => None,
+        }
+    }
+
+    /// The hash that the signature signs; a deposit's own hash for a deposit.
+    pub fn signature_hash(&self) -> B256 {
+        match self {
+            Self::Legacy(tx) => tx.signature_hash(),
+            Self::Eip2930(tx) => tx.signature_hash(),
+            Self::Eip1559(tx) => tx.signature_hash(),
+            Self::Eip4844(tx) => tx.signature_hash(),
+            Self::Eip7702(tx) => tx.signature_hash(),
+            Self::Deposit(tx) => tx.seal(),
+        }
+    }
+
+    /// Whether this is a deposit from L1.
+    pub const fn is_deposit(&self) -> bool {
+        matches!(self, Self::Deposit(_))
+    }
+
+    /// The deposit, if this is one.
+    pub fn as_deposit(&self) -> Option<&TxDeposit> {
+        match self {
+            Self::Deposit(tx) => Some(tx.inner()),
+            _ => None,
+        }
+    }
+}
+
+impl TxHashRef for TxEnvelope {
+    fn tx_hash(&self) -> &TxHash {
+        match self {
+            Self::Legacy(tx) => tx.hash(),
+            Self::Eip2930(tx) => tx.hash(),
+            Self::Eip1559(tx) => tx.hash(),
+            Self::Eip4844(tx) => tx.hash(),
+            Self::Eip7702(tx) => tx.hash(),
+            Self::Deposit(tx) => tx.hash_ref(),
+        }
+    }
+}
+
+impl SignerRecoverable for TxEnvelope {
+    /// Recovers the sender; refuses a signature with a high `s` (EIP-2).
+    fn recover_signer(&self) -> Result<Address, RecoveryError> {
+        match self {
+            Self::Deposit(tx) => Ok(tx.inner().from),
+            other => recover_signer(
+                other.signature().ok_or_else(RecoveryError::new)?,
+                other.signature_hash(),
+                true,
+            ),
+        }
+    }
+
+    fn recover_signer_unchecked(&self) -> Result<Address, RecoveryError> {
+        match self {
+            Self::Deposit(tx) => Ok(tx.inner().from),
+            other => recover_signer(
+                other.signature().ok_or_else(RecoveryError::new)?,
+                other.signature_hash(),
+                false,
+            ),
+        }
+    }
+}
+
+impl From<EthereumTxEnvelope<TxEip4844>> for TxEnvelope {
+    fn from(tx: EthereumTxEnvelope<TxEip4844>) -> Self {
+        match tx {
+            EthereumTxEnvelope::Legacy(tx) => Self::Legacy(tx),
+            EthereumTxEnvelope::Eip2930(tx) => Self::Eip2930(tx),
+            EthereumTxEnvelope::Eip1559(tx) => Self::Eip1559(tx),
+            EthereumTxEnvelope::Eip4844(tx) => Self::Eip4844(tx),
+            EthereumTxEnvelope::Eip7702(tx) => Self::Eip7702(tx),
+        }
+    }
+}
+
+impl From<TxDeposit> for TxEnvelope {
+    fn from(tx: TxDeposit) -> Self {
+        Self::Deposit(alloy::consensus::Sealable::seal_slow(tx))
+    }
+}
+
+/// A transaction with its sender and its EIP-2718 bytes: decoded, hashed and recovered once in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredTx {
+    tx: TxEnvelope,
+    sender: Address,
+    encoded: Bytes,
+}
+
+impl RecoveredTx {
+    /// Decodes EIP-2718 bytes and recovers the sender.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one transaction, or the signature does not recover (EIP-2's low `s` included).
+    pub fn decode(raw: Bytes) -> Result<Self, DecodeTxError> {
+        let tx = decode_tx(&raw)?;
+        let sender = tx.recover_signer().map_err(DecodeTxError::Signature)?;
+        Ok(Self { tx, sender, encoded: raw })
+    }
+
+    /// Decodes EIP-2718 bytes whose sender a trusted service has recovered before.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one transaction.
+    pub fn decode_trusted(raw: Bytes, sender: Address) -> Result<Self, DecodeTxError> {
+        Ok(Self { tx: decode_tx(&raw)?, sender, encoded: raw })
+    }
+
+    /// Recovers the sender of a decoded transaction.
+    ///
+    /// # Errors
+    /// When the signature does not recover.
+    pub fn recover(tx: TxEnvelope) -> Result<Self, DecodeTxError> {
+        let sender = tx.recover_signer().map_err(DecodeTxError::Signature)?;
+        Ok(Self::new_unchecked(tx, sender))
+    }
+
+    /// Joins a transaction and a sender that the caller knows to be right.
+    pub fn new_unchecked(tx: TxEnvelope, sender: Address) -> Self {
+        let encoded = tx.encoded_2718().into();
+        Self { tx, sender, encoded }
+    }
+
+    /// The transaction.
+    pub const fn tx(&self) -> &TxEnvelope {
+        &self.tx
+    }
+
+    /// Who sent it.
+    pub const fn sender(&self) -> Address {
+        self.sender
+    }
+
+    /// Its EIP-2718 bytes.
+    pub const fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// Its hash.
+    pub fn hash(&self) -> TxHash {
+        self.tx.hash()
+    }
+}
+
+/// Why bytes are not a transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeTxError {
+    /// Not exactly one EIP-2718 transaction of a known type.
+    #[error("not an EIP-2718 transaction: {0}")]
+    Encoding(#[source] Eip2718Error),
+    /// Bytes follow the transaction.
+    #[error("{0} bytes follow the transaction")]
+    TrailingBytes(usize),
+    /// No sender can be recovered from the signature.
+    #[error("invalid signature: {0}")]
+    Signature(#[source] RecoveryError),
+}
+
+fn decode_tx(mut raw: &[u8]) -> Result<TxEnvelope, DecodeTxError> {
+    let tx = TxEnvelope::decode_2718(&mut raw).map_err(DecodeTxError::Encoding)?;
+    if raw.is_empty() { Ok(tx) } else { Err(DecodeTxError::TrailingBytes(raw.len())) }
+}
