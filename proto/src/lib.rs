@@ -14,4 +14,11 @@ mod grpc;
 mod service;
 mod types;
 
-pub use self::{service::*, types::*};
+pub use self::{
+    batch::{
+        Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchEncodeError, BatchLimits,
+        MAX_BLOCK_TX_BYTES, batch_digest,
+    },
+    service::*,
+    types::*,
+};

@@ -1,0 +1,33 @@
+//! How large a batch may be.
+
+/// The most that the transactions of one block may take together, in EIP-2718 bytes. A block within it fits a batch of its own
+/// into the six blobs of one L1 transaction, even if nothing in it compresses.
+pub const MAX_BLOCK_TX_BYTES: usize = 700_000;
+
+/// How large a batch may be. The default values are rules of the chain: readers that used others would disagree on which batches
+/// are valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Encoded bytes.
+    pub max_encoded: usize,
+    /// Bytes of the decompressed columns.
+    pub max_decoded: usize,
+    /// Blocks.
+    pub max_blocks: usize,
+    /// Signed transactions.
+    pub max_transactions: usize,
+    /// Entries of all access lists together.
+    pub max_access_list_entries: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            max_encoded: 16 << 20,
+            max_decoded: 64 << 20,
+            max_blocks: 1 << 16,
+            max_transactions: 1 << 18,
+            max_access_list_entries: 1 << 20,
+        }
+    }
+}
