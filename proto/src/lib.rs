@@ -10,7 +10,7 @@
 //! ```
 
 mod batch;
-mod grpc;
+pub mod grpc;
 mod service;
 mod types;
 

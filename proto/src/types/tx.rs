@@ -2,15 +2,12 @@
 
 use alloy::{
     consensus::{
-        EthereumTxEnvelope, Sealed, Signed, TransactionEnvelope, TxEip1559, TxEip2930, TxEip4844,
-        TxEip7702, TxLegacy,
+        EthereumTxEnvelope, InMemorySize, Sealed, Signed, TransactionEnvelope, TxEip1559,
+        TxEip2930, TxEip4844, TxEip7702, TxLegacy,
         crypto::RecoveryError,
         transaction::{SignerRecoverable, TxHashRef},
     },
-    eips::{
-        Decodable2718, Encodable2718,
-        eip2718::Eip2718Error,
-    },
+    eips::{Decodable2718, Encodable2718, eip2718::Eip2718Error},
     primitives::{Address, B256, Bytes, Signature, TxHash},
 };
 use op_alloy_consensus::TxDeposit;
@@ -85,6 +82,13 @@ impl TxEnvelope {
             Self::Deposit(tx) => Some(tx.inner()),
             _ => None,
         }
+    }
+}
+
+/// Receipts are generic over a transaction type that has a size.
+impl InMemorySize for TxType {
+    fn size(&self) -> usize {
+        size_of::<Self>()
     }
 }
 

@@ -1,0 +1,101 @@
+//! A block that an executor in another process builds.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+
+use crate::{
+    grpc::{
+        convert::{Parsed, missing, outcome_from_pb, txs_to_pb},
+        error::WireError,
+        pb::{
+            self, build_request::Step as Request, build_response::Step as Reply,
+            executor_client::ExecutorClient,
+        },
+    },
+    service::{BlockBuild, ExecutorError, TransportError, TxOutcome},
+    types::{BlockAttributes, ExecutedBlock, RecoveredTx},
+};
+
+/// Opens a block.
+pub(super) async fn open(
+    mut client: ExecutorClient<Channel>,
+    step_timeout: Duration,
+    attributes: BlockAttributes,
+) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+    // One step is under way at a time.
+    let (requests, receiver) = mpsc::channel(1);
+    let replies = client.build(ReceiverStream::new(receiver)).await;
+    let replies = replies.map_err(ExecutorError::from_status)?.into_inner();
+    let mut build = RemoteBuild { requests, replies, base_fee: None, step_timeout };
+    match build.step(Request::Open(attributes.into())).await? {
+        Reply::Opened(opened) => build.base_fee = opened.base_fee_per_gas,
+        _ => return Err(unexpected("opened")),
+    }
+    Ok(Box::new(build))
+}
+
+/// Dropping it ends the stream, on which the executor discards the block.
+#[derive(Debug)]
+struct RemoteBuild {
+    requests: mpsc::Sender<pb::BuildRequest>,
+    replies: Streaming<pb::BuildResponse>,
+    base_fee: Option<u64>,
+    step_timeout: Duration,
+}
+
+impl RemoteBuild {
+    /// Sends a request and receives its reply.
+    async fn step(&mut self, request: Request) -> Result<Reply, ExecutorError> {
+        let exchange = async {
+            // If the stream is over, its status says why.
+            let _ = self.requests.send(pb::BuildRequest { step: Some(request) }).await;
+            self.replies.message().await
+        };
+        let reply = timeout(self.step_timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no reply to a build step")))
+            .map_err(ExecutorError::from_status)?
+            .ok_or(TransportError::Closed)?;
+        Ok(reply.step.ok_or_else(|| missing("BuildResponse.step"))?)
+    }
+}
+
+#[async_trait]
+impl BlockBuild for RemoteBuild {
+    fn base_fee(&self) -> Option<u64> {
+        self.base_fee
+    }
+
+    async fn execute(
+        &mut self,
+        transactions: Vec<Arc<RecoveredTx>>,
+    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        let batch = pb::TransactionBatch { transactions: txs_to_pb(&transactions) };
+        let Reply::Outcomes(reply) = self.step(Request::Transactions(batch)).await? else {
+            return Err(unexpected("outcomes"));
+        };
+        if reply.outcomes.len() != transactions.len() {
+            return Err(TransportError::malformed(
+                "TransactionOutcomes.outcomes",
+                format!("{} for {} transactions", reply.outcomes.len(), transactions.len()),
+            )
+            .into());
+        }
+        Ok(reply.outcomes.into_iter().map(outcome_from_pb).collect::<Parsed<_>>()?)
+    }
+
+    async fn seal(mut self: Box<Self>) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        let Reply::Sealed(block) = self.step(Request::Seal(pb::Seal {})).await? else {
+            return Err(unexpected("sealed"));
+        };
+        Ok(Option::try_from(block)?.ok_or_else(|| missing("ExecutedBlock.header"))?)
+    }
+}
+
+fn unexpected(expected: &str) -> ExecutorError {
+    TransportError::malformed("BuildResponse.step", format!("{expected} was expected")).into()
+}

@@ -1,0 +1,146 @@
+//! What the executor is asked, and what it answers.
+
+use alloy::primitives::U256;
+use bytes::Bytes;
+
+use crate::{
+    grpc::{
+        convert::{
+            Parsed, block_ref_from_pb, block_ref_to_pb, hash, hash_bytes, missing, u256, u256_bytes,
+        },
+        pb::{self, block_selector::Selector, call_response::Status},
+    },
+    service::{BlockSelector, CallOutcome, CallStatus, GasEstimate, TransportError, TxLocation},
+    types::AccountInfo,
+};
+
+impl From<BlockSelector> for pb::BlockSelector {
+    fn from(at: BlockSelector) -> Self {
+        Self {
+            selector: Some(match at {
+                BlockSelector::Latest => Selector::Latest(pb::Latest {}),
+                BlockSelector::Number(number) => Selector::Number(number),
+                BlockSelector::Hash(hash) => Selector::Hash(hash_bytes(hash)),
+            }),
+        }
+    }
+}
+
+pub(crate) fn selector_from_pb(at: Option<pb::BlockSelector>) -> Parsed<BlockSelector> {
+    match at.and_then(|at| at.selector).ok_or_else(|| missing("BlockSelector.selector"))? {
+        Selector::Latest(_) => Ok(BlockSelector::Latest),
+        Selector::Number(number) => Ok(BlockSelector::Number(number)),
+        Selector::Hash(bytes) => hash("BlockSelector.hash", &bytes).map(BlockSelector::Hash),
+    }
+}
+
+impl From<Option<TxLocation>> for pb::TransactionLocation {
+    fn from(location: Option<TxLocation>) -> Self {
+        location.map_or_else(Self::default, |location| Self {
+            block: Some(block_ref_to_pb(location.block)),
+            index: location.index,
+        })
+    }
+}
+
+impl TryFrom<pb::TransactionLocation> for Option<TxLocation> {
+    type Error = TransportError;
+
+    fn try_from(message: pb::TransactionLocation) -> Parsed<Self> {
+        if message.block.is_none() {
+            return Ok(None);
+        }
+        let block = block_ref_from_pb("TransactionLocation.block", message.block)?;
+        Ok(Some(TxLocation { block, index: message.index }))
+    }
+}
+
+impl From<Option<AccountInfo>> for pb::Account {
+    fn from(account: Option<AccountInfo>) -> Self {
+        account.map_or_else(Self::default, |account| Self {
+            exists: true,
+            nonce: account.nonce,
+            balance: u256_bytes(account.balance),
+            code_hash: hash_bytes(account.code_hash),
+        })
+    }
+}
+
+impl TryFrom<pb::Account> for Option<AccountInfo> {
+    type Error = TransportError;
+
+    fn try_from(message: pb::Account) -> Parsed<Self> {
+        if !message.exists {
+            return Ok(None);
+        }
+        Ok(Some(AccountInfo {
+            balance: u256("Account.balance", &message.balance)?,
+            nonce: message.nonce,
+            code_hash: hash("Account.code_hash", &message.code_hash)?,
+        }))
+    }
+}
+
+impl From<U256> for pb::StorageValue {
+    fn from(value: U256) -> Self {
+        Self { value: Bytes::copy_from_slice(&value.to_be_bytes::<32>()) }
+    }
+}
+
+impl TryFrom<pb::StorageValue> for U256 {
+    type Error = TransportError;
+
+    fn try_from(message: pb::StorageValue) -> Parsed<Self> {
+        hash("StorageValue.value", &message.value).map(Into::into)
+    }
+}
+
+impl From<CallOutcome> for pb::CallResponse {
+    fn from(outcome: CallOutcome) -> Self {
+        let (status, halt_reason) = match outcome.status {
+            CallStatus::Success => (Status::Success, String::new()),
+            CallStatus::Reverted => (Status::Reverted, String::new()),
+            CallStatus::Halted(reason) => (Status::Halted, reason),
+        };
+        Self {
+            status: status.into(),
+            output: outcome.output.0,
+            gas_used: outcome.gas_used,
+            halt_reason,
+        }
+    }
+}
+
+impl TryFrom<pb::CallResponse> for CallOutcome {
+    type Error = TransportError;
+
+    fn try_from(message: pb::CallResponse) -> Parsed<Self> {
+        let status = match message.status() {
+            Status::Success => CallStatus::Success,
+            Status::Reverted => CallStatus::Reverted,
+            Status::Halted => CallStatus::Halted(message.halt_reason),
+            Status::Unspecified => return Err(missing("CallResponse.status")),
+        };
+        Ok(Self { status, output: message.output.into(), gas_used: message.gas_used })
+    }
+}
+
+impl From<GasEstimate> for pb::EstimateGasResponse {
+    fn from(estimate: GasEstimate) -> Self {
+        match estimate {
+            GasEstimate::Gas(gas) => Self { gas, failure: None },
+            GasEstimate::Fails(outcome) => Self { gas: 0, failure: Some(outcome.into()) },
+        }
+    }
+}
+
+impl TryFrom<pb::EstimateGasResponse> for GasEstimate {
+    type Error = TransportError;
+
+    fn try_from(message: pb::EstimateGasResponse) -> Parsed<Self> {
+        Ok(match message.failure {
+            Some(failure) => Self::Fails(failure.try_into()?),
+            None => Self::Gas(message.gas),
+        })
+    }
+}

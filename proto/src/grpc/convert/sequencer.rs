@@ -1,0 +1,117 @@
+//! The public API's blocks, transactions and status.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::{consensus::Transaction, primitives::Address};
+
+use crate::{
+    grpc::{
+        convert::{
+            Parsed, address, address_bytes, block::header_bytes, block_ref_from_pb,
+            block_ref_to_pb, hash_bytes, missing, status::public_receipt,
+        },
+        pb,
+    },
+    service::{ChainHeads, PoolStatus, PooledTx, SequencerStatus, TransportError},
+    types::{ExecutedBlock, RecoveredTx},
+};
+
+/// The contract that a transaction creates. A deposit never creates one.
+fn created_contract(tx: &RecoveredTx) -> Option<Address> {
+    let creates = !tx.tx().is_deposit() && tx.tx().kind().is_create();
+    creates.then(|| tx.sender().create(tx.tx().nonce()))
+}
+
+impl From<&ExecutedBlock> for pb::Block {
+    fn from(block: &ExecutedBlock) -> Self {
+        let header = &block.header;
+        let transactions = block
+            .transactions
+            .iter()
+            .zip(&block.receipts)
+            .enumerate()
+            .map(|(index, (tx, receipt))| pb::BlockTransaction {
+                hash: hash_bytes(tx.hash()),
+                from: address_bytes(tx.sender()),
+                raw: tx.encoded().0.clone(),
+                receipt: Some(public_receipt(
+                    receipt,
+                    block.gas_used_by(index).unwrap_or_default(),
+                    created_contract(tx),
+                )),
+            })
+            .collect();
+        Self {
+            number: header.number,
+            hash: hash_bytes(header.seal()),
+            parent_hash: hash_bytes(header.parent_hash),
+            state_root: hash_bytes(header.state_root),
+            timestamp: header.timestamp,
+            gas_used: header.gas_used,
+            gas_limit: header.gas_limit,
+            base_fee_per_gas: header.base_fee_per_gas.unwrap_or_default(),
+            header: header_bytes(header),
+            transactions,
+        }
+    }
+}
+
+impl From<PooledTx> for pb::Transaction {
+    fn from(pooled: PooledTx) -> Self {
+        Self {
+            status: Some(pooled.status.into()),
+            raw: pooled.tx.encoded().0.clone(),
+            from: address_bytes(pooled.tx.sender()),
+        }
+    }
+}
+
+impl TryFrom<pb::Transaction> for PooledTx {
+    type Error = TransportError;
+
+    fn try_from(message: pb::Transaction) -> Parsed<Self> {
+        let sender = address("Transaction.from", &message.from)?;
+        let tx = RecoveredTx::decode_trusted(message.raw.into(), sender)
+            .map_err(|error| TransportError::malformed("Transaction.raw", error))?;
+        let status = message.status.ok_or_else(|| missing("Transaction.status"))?;
+        Ok(Self { tx: Arc::new(tx), status: status.try_into()? })
+    }
+}
+
+impl From<SequencerStatus> for pb::SequencerStatus {
+    fn from(status: SequencerStatus) -> Self {
+        Self {
+            chain_id: status.chain_id,
+            unsafe_head: Some(block_ref_to_pb(status.heads.latest)),
+            safe_head: Some(block_ref_to_pb(status.heads.safe)),
+            finalized_head: Some(block_ref_to_pb(status.heads.finalized)),
+            pending: status.pool.pending,
+            queued: status.pool.queued,
+            block_time_ms: u64::try_from(status.block_time.as_millis()).unwrap_or(u64::MAX),
+            next_base_fee_per_gas: status.next_base_fee,
+            version: status.version,
+        }
+    }
+}
+
+impl TryFrom<pb::SequencerStatus> for SequencerStatus {
+    type Error = TransportError;
+
+    fn try_from(message: pb::SequencerStatus) -> Parsed<Self> {
+        Ok(Self {
+            chain_id: message.chain_id,
+            heads: ChainHeads {
+                latest: block_ref_from_pb("SequencerStatus.unsafe_head", message.unsafe_head)?,
+                safe: block_ref_from_pb("SequencerStatus.safe_head", message.safe_head)?,
+                finalized: block_ref_from_pb(
+                    "SequencerStatus.finalized_head",
+                    message.finalized_head,
+                )?,
+            },
+            pool: PoolStatus { pending: message.pending, queued: message.queued },
+            block_time: Duration::from_millis(message.block_time_ms),
+            next_base_fee: message.next_base_fee_per_gas,
+            version: message.version,
+        })
+    }
+}

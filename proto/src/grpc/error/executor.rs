@@ -1,0 +1,102 @@
+//! The executor's errors on the wire.
+
+use tonic::Code;
+
+use crate::{
+    grpc::error::{
+        Fault, RemoteError, WireError,
+        reject::{add_facts, reject_from_parts},
+        transport::{transport_fault, transport_from_fault},
+    },
+    service::{BlockSelector, ExecutorError, TransportError},
+};
+
+const UNKNOWN_BLOCK: &str = "UNKNOWN_BLOCK";
+const STATE_PRUNED: &str = "STATE_PRUNED";
+const NOT_HEAD: &str = "NOT_HEAD";
+const INVALID_REQUEST: &str = "INVALID_REQUEST";
+const NOT_INCLUDABLE: &str = "NOT_INCLUDABLE";
+const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
+const BUILD_DISCARDED: &str = "BUILD_DISCARDED";
+const STORE: &str = "EXECUTOR_STORE";
+const STOPPED: &str = "EXECUTOR_STOPPED";
+
+impl WireError for ExecutorError {
+    fn fault(&self) -> Fault {
+        let fault = |code, reason| Fault::new(code, reason, self);
+        match self {
+            Self::UnknownBlock(at) => fault(Code::NotFound, UNKNOWN_BLOCK).with("block", at),
+            Self::StatePruned { block, oldest } => {
+                fault(Code::OutOfRange, STATE_PRUNED).with("block", block).with("oldest", oldest)
+            }
+            Self::NotHead { head_number, head_hash, problem } => {
+                fault(Code::FailedPrecondition, NOT_HEAD)
+                    .with("head_number", head_number)
+                    .with("head_hash", head_hash)
+                    .with("problem", problem)
+            }
+            Self::InvalidRequest(problem) => {
+                fault(Code::InvalidArgument, INVALID_REQUEST).with("problem", problem)
+            }
+            Self::NotIncludable { hash, reason } => {
+                let fault = fault(Code::FailedPrecondition, NOT_INCLUDABLE)
+                    .with("transaction", hash)
+                    .with("reject_reason", reason.code());
+                add_facts(reason, fault)
+            }
+            Self::LimitExceeded { what, limit } => {
+                fault(Code::OutOfRange, LIMIT_EXCEEDED).with("what", what).with("limit", limit)
+            }
+            Self::BuildDiscarded => fault(Code::Unavailable, BUILD_DISCARDED),
+            Self::Store(source) => fault(Code::Internal, STORE).with("problem", source),
+            Self::Stopped(problem) => fault(Code::Internal, STOPPED).with("problem", problem),
+            Self::Transport(error) => transport_fault(error),
+        }
+    }
+
+    fn from_fault(fault: &Fault) -> Option<Self> {
+        Some(match fault.reason.as_ref() {
+            UNKNOWN_BLOCK => Self::UnknownBlock(parse_selector(fault.text("block"))?),
+            STATE_PRUNED => {
+                Self::StatePruned { block: fault.get("block")?, oldest: fault.get("oldest")? }
+            }
+            NOT_HEAD => Self::NotHead {
+                head_number: fault.get("head_number")?,
+                head_hash: fault.get("head_hash")?,
+                problem: fault.text("problem").to_owned(),
+            },
+            INVALID_REQUEST => Self::InvalidRequest(fault.text("problem").to_owned()),
+            NOT_INCLUDABLE => Self::NotIncludable {
+                hash: fault.get("transaction")?,
+                reason: reject_from_parts(fault.text("reject_reason"), fault)?,
+            },
+            LIMIT_EXCEEDED => Self::LimitExceeded {
+                what: known_quantity(fault.text("what")),
+                limit: fault.get("limit")?,
+            },
+            BUILD_DISCARDED => Self::BuildDiscarded,
+            STORE => Self::Store(RemoteError::boxed(fault)),
+            STOPPED => Self::Stopped(fault.text("problem").to_owned()),
+            _ => return transport_from_fault(fault).map(Self::Transport),
+        })
+    }
+
+    fn from_transport(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+/// The inverse of the selector's `Display`.
+fn parse_selector(text: &str) -> Option<BlockSelector> {
+    Some(match text {
+        "latest" => BlockSelector::Latest,
+        hash if hash.starts_with("0x") => BlockSelector::Hash(hash.parse().ok()?),
+        number => BlockSelector::Number(number.parse().ok()?),
+    })
+}
+
+/// What there can be too much of.
+fn known_quantity(what: &str) -> &'static str {
+    const KNOWN: [&str; 6] = ["logs", "blocks", "gas", "addresses", "slots", "transactions"];
+    KNOWN.into_iter().find(|known| *known == what).unwrap_or("the result")
+}
