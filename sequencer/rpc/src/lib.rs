@@ -1,1 +1,38 @@
-//! Ethereum JSON-RPC.
+//! Ethereum JSON-RPC over HTTP and WebSocket, on one port.
+//!
+//! It answers from two service traits and holds no chain data of its own, so it serves the rollup and the embedded
+//! dev L1 alike.
+//!
+//! ```text
+//!             ┌ connection   one TCP connection: slot, idle and stall limits
+//!   client ───┤ middleware   in-flight limit, metrics a method
+//!             └ api ─┬ blocks, state, calls, fees, logs, filters ──> Arc<dyn Executor>
+//!                    ├ sendRawTransaction, pending nonce, heads  ──> Arc<dyn TxPool>
+//!                    └ subscriptions <── feed <── Executor::subscribe
+//! ```
+//!
+//! The methods and error codes are listed in `docs/json-rpc.md`.
+
+mod api;
+mod config;
+mod connection;
+mod context;
+mod error;
+mod feed;
+mod fees;
+mod filters;
+mod ids;
+mod json;
+mod logs;
+mod metrics;
+mod middleware;
+mod reads;
+mod reject;
+mod server;
+mod subscriptions;
+
+pub use self::{
+    config::{RpcConfig, RpcLimits},
+    error::RpcError,
+    server::{RpcHandle, RpcServer},
+};

@@ -1,0 +1,143 @@
+//! This crate's metrics.
+
+use std::{collections::HashMap, sync::Once, time::Duration};
+
+use jsonrpsee::types::error::INTERNAL_ERROR_CODE;
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+const UNKNOWN: &str = "unknown";
+
+static DESCRIBE: Once = Once::new();
+
+/// Of one server's connections and subscriptions.
+#[derive(Debug)]
+pub(crate) struct RpcMetrics {
+    connections: Gauge,
+    connections_refused: Counter,
+    subscriptions: Gauge,
+    subscriptions_dropped: Counter,
+}
+
+/// Of one server's calls. Methods that do not exist count under `unknown`, so that labels stay bounded.
+#[derive(Debug)]
+pub(crate) struct CallMetrics {
+    methods: HashMap<&'static str, MethodMetrics>,
+    unknown: MethodMetrics,
+}
+
+/// Of one method.
+#[derive(Debug)]
+pub(crate) struct MethodMetrics {
+    ok: Counter,
+    client_error: Counter,
+    server_error: Counter,
+    seconds: Histogram,
+}
+
+impl RpcMetrics {
+    pub(crate) fn new(server: &'static str) -> Self {
+        DESCRIBE.call_once(describe);
+        Self {
+            connections: gauge!("millrace_rpc_connections", "server" => server),
+            connections_refused: counter!("millrace_rpc_connections_refused_total", "server" => server),
+            subscriptions: gauge!("millrace_rpc_subscriptions", "server" => server),
+            subscriptions_dropped: counter!("millrace_rpc_subscriptions_dropped_total", "server" => server),
+        }
+    }
+
+    /// Counts a connection while the guard lives.
+    pub(crate) fn connection_opened(&self) -> Open {
+        Open::new(&self.connections)
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.increment(1);
+    }
+
+    /// Counts a subscription while the guard lives.
+    pub(crate) fn subscription_opened(&self) -> Open {
+        Open::new(&self.subscriptions)
+    }
+
+    pub(crate) fn subscription_dropped(&self) {
+        self.subscriptions_dropped.increment(1);
+    }
+}
+
+impl CallMetrics {
+    pub(crate) fn new(server: &'static str, methods: impl Iterator<Item = &'static str>) -> Self {
+        Self {
+            methods: methods.map(|method| (method, MethodMetrics::new(server, method))).collect(),
+            unknown: MethodMetrics::new(server, UNKNOWN),
+        }
+    }
+
+    pub(crate) fn method(&self, name: &str) -> &MethodMetrics {
+        self.methods.get(name).unwrap_or(&self.unknown)
+    }
+}
+
+impl MethodMetrics {
+    fn new(server: &'static str, method: &'static str) -> Self {
+        let requests = |result: &'static str| counter!("millrace_rpc_requests_total", "server" => server, "method" => method, "result" => result);
+        Self {
+            ok: requests("ok"),
+            client_error: requests("client_error"),
+            server_error: requests("server_error"),
+            seconds: histogram!("millrace_rpc_request_seconds", "server" => server, "method" => method),
+        }
+    }
+
+    pub(crate) fn record(&self, error_code: Option<i32>, took: Duration) {
+        match error_code {
+            None => self.ok.increment(1),
+            Some(INTERNAL_ERROR_CODE | crate::error::RESOURCE_UNAVAILABLE) => {
+                self.server_error.increment(1);
+            }
+            Some(_) => self.client_error.increment(1),
+        }
+        self.seconds.record(took);
+    }
+}
+
+/// Counts one in a gauge while it lives.
+#[derive(Debug)]
+pub(crate) struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+fn describe() {
+    describe_counter!(
+        "millrace_rpc_requests_total",
+        "JSON-RPC calls answered, by method and result: ok, client_error (the call was wrong), server_error"
+    );
+    describe_histogram!(
+        "millrace_rpc_request_seconds",
+        metrics::Unit::Seconds,
+        "Time from a JSON-RPC call's arrival to its reply"
+    );
+    describe_gauge!("millrace_rpc_connections", "Open JSON-RPC connections, HTTP and WebSocket");
+    describe_counter!(
+        "millrace_rpc_connections_refused_total",
+        "JSON-RPC connections refused because the limit was reached"
+    );
+    describe_gauge!("millrace_rpc_subscriptions", "Open JSON-RPC subscriptions");
+    describe_counter!(
+        "millrace_rpc_subscriptions_dropped_total",
+        "JSON-RPC subscriptions closed because their client read too slowly"
+    );
+}

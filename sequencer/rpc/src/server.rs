@@ -1,0 +1,269 @@
+//! The server: listens, serves connections, stops.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use jsonrpsee::{
+    Methods, RpcModule,
+    server::{
+        BatchRequestConfig, PingConfig, Server, ServerConfig, ServerHandle,
+        middleware::rpc::RpcServiceBuilder, serve_with_graceful_shutdown, stop_channel,
+    },
+};
+use millrace_proto::{Executor, TxPool};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tower_http::cors::{Any, CorsLayer};
+use tracing::{debug, info, warn};
+
+use crate::{
+    api::{Api, EthApiServer, NodeApiServer},
+    config::{RpcConfig, RpcLimits},
+    connection::{Connection, MarkSession},
+    context::Context,
+    error::RpcError,
+    feed::BlockFeed,
+    fees::FeeOracle,
+    filters::FilterRegistry,
+    ids::HexIds,
+    metrics::{CallMetrics, RpcMetrics},
+    middleware::CallLayer,
+    subscriptions,
+};
+
+/// How often WebSocket clients are pinged.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// A WebSocket client that answers no ping for this long is gone.
+const PONG_LIMIT: Duration = Duration::from_secs(70);
+/// How long to wait when no connection can be accepted, for example for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long connections that were told to close at once may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Ethereum JSON-RPC over HTTP and WebSocket.
+#[derive(Debug)]
+pub struct RpcServer;
+
+impl RpcServer {
+    /// Listens and serves until [`RpcHandle::stop`].
+    ///
+    /// `extra` are methods of the caller's, served beside the standard ones. What `eth_sendRawTransaction` is given goes
+    /// to the pool byte for byte.
+    ///
+    /// # Errors
+    /// When the address is taken, a CORS origin is invalid, an extra method has the name of another, or the executor
+    /// does not answer.
+    pub async fn start(
+        config: RpcConfig,
+        executor: Arc<dyn Executor>,
+        pool: Arc<dyn TxPool>,
+        extra: Option<Methods>,
+    ) -> Result<RpcHandle, RpcError> {
+        let cors = cors(&config.cors_origins)?;
+        let spec = executor.spec().await?;
+        let head = executor.head().await?.number;
+        let listen_error = |source| RpcError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+
+        let limits = config.limits.clone();
+        let name = config.name;
+        let metrics = Arc::new(RpcMetrics::new(name));
+        let feed = BlockFeed::new(limits.max_subscription_lag as usize);
+        let context = Context {
+            executor: executor.clone(),
+            pool,
+            spec,
+            fees: FeeOracle::new(limits.max_fee_history as usize),
+            filters: FilterRegistry::new(limits.max_filters as usize, limits.filter_expiry),
+            feed: feed.clone(),
+            metrics: metrics.clone(),
+            config,
+        };
+        let methods = methods(Arc::new(context), extra)?;
+        let calls = CallLayer::new(
+            CallMetrics::new(name, methods.method_names()),
+            limits.max_calls,
+            limits.max_response_bytes,
+        );
+
+        let stop = CancellationToken::new();
+        let serving = Serving {
+            listener,
+            metrics,
+            slots: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            stop: stop.clone(),
+            limits,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serving.run(calls, cors, methods));
+        tasks.spawn(feed.run(executor, head + 1, stop.clone()));
+        info!(target: "millrace::rpc", %address, "JSON-RPC listens");
+        Ok(RpcHandle { address, stop, tasks })
+    }
+}
+
+/// A running server. Dropping it stops the server without waiting.
+#[derive(Debug)]
+pub struct RpcHandle {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl RpcHandle {
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, lets open calls end within the drain timeout, and closes all connections.
+    ///
+    /// # Errors
+    /// When a task of the server has panicked.
+    pub async fn stop(mut self) -> Result<(), RpcError> {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the server ends by itself, which it does only when a task of it panics. Cancellation-safe.
+    ///
+    /// # Errors
+    /// The panic.
+    pub async fn failed(&mut self) -> Result<(), RpcError> {
+        if let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+/// The accept loop and what ends it.
+#[derive(Debug)]
+struct Serving {
+    listener: TcpListener,
+    metrics: Arc<RpcMetrics>,
+    slots: Arc<Semaphore>,
+    stop: CancellationToken,
+    limits: RpcLimits,
+}
+
+impl Serving {
+    async fn run(self, calls: CallLayer, cors: Option<CorsLayer>, methods: Methods) {
+        let (stop_handle, stop_calls) = stop_channel();
+        let close = CancellationToken::new();
+        let builder = Server::builder()
+            .set_config(server_config(&self.limits))
+            .set_rpc_middleware(RpcServiceBuilder::new().layer(calls))
+            .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
+            .to_service_builder();
+        while let Some(socket) = self.accept().await {
+            let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+                self.metrics.connection_refused();
+                continue;
+            };
+            let close = close.child_token();
+            let connection = Connection::new(
+                socket,
+                self.limits.idle_timeout,
+                self.limits.write_timeout,
+                &close,
+                slot,
+                self.metrics.connection_opened(),
+            );
+            let service = builder.clone().build(methods.clone(), stop_handle.clone());
+            let stopped = stop_handle.clone().shutdown();
+            tokio::spawn(async move {
+                let service = MarkSession::new(service, close);
+                let served = serve_with_graceful_shutdown(connection, service, stopped).await;
+                if let Err(error) = served {
+                    debug!(target: "millrace::rpc", %error, "connection ended");
+                }
+            });
+        }
+        self.drain(stop_calls, close).await;
+    }
+
+    /// The next connection, or `None` when the server stops.
+    async fn accept(&self) -> Option<TcpStream> {
+        let accept = async {
+            loop {
+                match self.listener.accept().await {
+                    Ok((socket, _)) => {
+                        // Replies are small; a socket that is gone already shows it on the first read.
+                        let _ = socket.set_nodelay(true);
+                        return socket;
+                    }
+                    Err(error) => {
+                        warn!(target: "millrace::rpc", %error, "cannot accept connections");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
+                }
+            }
+        };
+        self.stop.run_until_cancelled(accept).await
+    }
+
+    /// Lets calls end, then closes what is left. Every connection holds a slot until it is closed.
+    async fn drain(self, stop_calls: ServerHandle, close: CancellationToken) {
+        drop(self.listener);
+        // An error says that no connection listens for it.
+        let _ = stop_calls.stop();
+        let all_closed = || self.slots.acquire_many(self.limits.max_connections);
+        if timeout(self.limits.drain_timeout, all_closed()).await.is_ok() {
+            return;
+        }
+        close.cancel();
+        if timeout(CLOSE_LIMIT, all_closed()).await.is_err() {
+            warn!(target: "millrace::rpc", "connections are still open");
+        }
+    }
+}
+
+fn server_config(limits: &RpcLimits) -> ServerConfig {
+    let ping = PingConfig::new().ping_interval(PING_INTERVAL).inactive_limit(PONG_LIMIT);
+    ServerConfig::builder()
+        .max_request_body_size(limits.max_request_bytes)
+        .max_response_body_size(limits.max_response_bytes)
+        // Connections are counted here already; this counts HTTP/2 streams too, which are calls.
+        .max_connections(limits.max_connections.saturating_add(limits.max_calls))
+        .max_subscriptions_per_connection(limits.max_subscriptions)
+        .set_batch_request_config(BatchRequestConfig::Limit(limits.max_batch))
+        .set_message_buffer_capacity(limits.max_queued_messages.max(1))
+        .set_id_provider(HexIds)
+        .enable_ws_ping(ping)
+        .build()
+}
+
+fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, RpcError> {
+    let api = Api(context.clone());
+    let mut module = RpcModule::new(context);
+    module.merge(EthApiServer::into_rpc(api.clone()))?;
+    module.merge(NodeApiServer::into_rpc(api))?;
+    subscriptions::register(&mut module)?;
+    if let Some(extra) = extra {
+        module.merge(extra)?;
+    }
+    Ok(module.into())
+}
+
+/// `None` without origins: browsers then let no page of another origin in.
+fn cors(origins: &[String]) -> Result<Option<CorsLayer>, RpcError> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let layer = CorsLayer::new().allow_methods(Any).allow_headers(Any);
+    if origins.iter().any(|origin| origin == "*") {
+        return Ok(Some(layer.allow_origin(Any)));
+    }
+    let parse = |origin: &String| origin.parse().map_err(|_| RpcError::Origin(origin.clone()));
+    let origins = origins.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(layer.allow_origin(origins)))
+}

@@ -1,0 +1,125 @@
+//! `eth_subscribe`: new heads and logs, over WebSocket.
+
+use std::sync::Arc;
+
+use alloy::rpc::types::Filter;
+use jsonrpsee::{
+    Extensions, PendingSubscriptionSink, RpcModule, SubscriptionCloseResponse, SubscriptionSink,
+    core::RegisterMethodError,
+    server::SubscriptionMessage,
+    types::{ErrorObjectOwned, Params},
+};
+use millrace_proto::ExecutedBlock;
+use serde::Serialize;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tracing::{debug, error};
+
+use crate::{connection::Session, context::Context, error::CallError, json};
+
+/// What a subscription reports.
+#[derive(Debug)]
+enum Kind {
+    NewHeads,
+    Logs(Box<Filter>),
+}
+
+/// Adds `eth_subscribe` and `eth_unsubscribe`.
+pub(crate) fn register(module: &mut RpcModule<Arc<Context>>) -> Result<(), RegisterMethodError> {
+    module.register_subscription(
+        "eth_subscribe",
+        "eth_subscription",
+        "eth_unsubscribe",
+        |params, pending, context, extensions| async move {
+            serve(params, pending, &context, &extensions).await;
+            SubscriptionCloseResponse::None
+        },
+    )?;
+    Ok(())
+}
+
+async fn serve(
+    params: Params<'static>,
+    pending: PendingSubscriptionSink,
+    context: &Context,
+    extensions: &Extensions,
+) {
+    let kind = match parse(&params, context) {
+        Ok(kind) => kind,
+        Err(error) => return pending.reject(error).await,
+    };
+    // Before the reply, so that no block is missed between the two.
+    let blocks = context.feed.subscribe();
+    let Ok(sink) = pending.accept().await else { return };
+    let _open = context.metrics.subscription_opened();
+    if let Err(lagged) = run(&kind, &sink, blocks).await {
+        debug!(target: "millrace::rpc", lagged, "closing a connection whose subscription lags");
+        context.metrics.subscription_dropped();
+        // Blocks are missing from here on. Closing tells the client so; going on would hide it.
+        if let Some(session) = extensions.get::<Session>() {
+            session.close();
+        }
+    }
+}
+
+fn parse(params: &Params<'_>, context: &Context) -> Result<Kind, ErrorObjectOwned> {
+    let mut params = params.sequence();
+    let kind: String = params.next()?;
+    match kind.as_str() {
+        "newHeads" => Ok(Kind::NewHeads),
+        "logs" => {
+            let filter: Filter = params.optional_next()?.unwrap_or_default();
+            context.check_criteria(&filter)?;
+            Ok(Kind::Logs(Box::new(filter)))
+        }
+        other => Err(CallError::InvalidParams(format!(
+            "unknown subscription {other:?}; there are newHeads and logs"
+        ))
+        .into()),
+    }
+}
+
+/// Reports block after block until the client leaves; an error says how many blocks it is behind too many.
+async fn run(
+    kind: &Kind,
+    sink: &SubscriptionSink,
+    mut blocks: Receiver<Arc<ExecutedBlock>>,
+) -> Result<(), u64> {
+    loop {
+        let block = tokio::select! {
+            () = sink.closed() => return Ok(()),
+            block = blocks.recv() => block,
+        };
+        let block = match block {
+            Ok(block) => block,
+            Err(RecvError::Closed) => return Ok(()),
+            Err(RecvError::Lagged(missed)) => return Err(missed),
+        };
+        for message in kind.messages(&block) {
+            if sink.send(message).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Kind {
+    fn messages(&self, block: &ExecutedBlock) -> Vec<SubscriptionMessage> {
+        match self {
+            Self::NewHeads => message(&json::header(&block.header)).into_iter().collect(),
+            Self::Logs(filter) => json::logs(block)
+                .filter(|log| filter.matches(&log.inner))
+                .filter_map(|log| message(&log))
+                .collect(),
+        }
+    }
+}
+
+fn message(result: &impl Serialize) -> Option<SubscriptionMessage> {
+    match serde_json::value::to_raw_value(result) {
+        Ok(json) => Some(json.into()),
+        Err(error) => {
+            error!(target: "millrace::rpc", %error, "notification does not serialize");
+            None
+        }
+    }
+}
