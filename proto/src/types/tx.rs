@@ -184,6 +184,15 @@ impl RecoveredTx {
         Ok(Self::new_unchecked(tx, sender))
     }
 
+    /// Recovers the sender of a transaction that was decoded from `encoded`.
+    ///
+    /// # Errors
+    /// When the signature does not recover.
+    pub fn recover_encoded(tx: TxEnvelope, encoded: Bytes) -> Result<Self, DecodeTxError> {
+        let sender = tx.recover_signer().map_err(DecodeTxError::Signature)?;
+        Ok(Self { tx, sender, encoded })
+    }
+
     /// Joins a transaction and a sender that the caller knows to be right.
     pub fn new_unchecked(tx: TxEnvelope, sender: Address) -> Self {
         let encoded = tx.encoded_2718().into();
