@@ -1,1 +1,42 @@
-//! settlement/l1
+//! The L1 side of Millrace: what every service that reads or writes L1 shares.
+//!
+//! ```text
+//!   L1 node ── L1Client ──┬── RollupContract ──┬── L1Follower      events at the head, through reorgs
+//!   (JSON-RPC)            │   (views, events)  └── DepositInbox    confirmed deposits, for the sequencer
+//!                         └── TxManager ── journal                 one intent, one inclusion
+//!   beacon node ── BeaconClient                                    blobs, checked against their hashes
+//! ```
+//!
+//! Nothing here decides what a batch means or when to post: that is the DA adapter's and the settlement service's.
+
+mod beacon;
+mod blocking;
+mod client;
+mod config;
+pub mod contracts;
+mod error;
+mod follower;
+mod inbox;
+mod metrics;
+mod revert;
+mod rollup;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tx;
+
+pub(crate) use self::blocking::blocking;
+pub use self::{
+    beacon::{BeaconClient, BeaconError, BlobBlock},
+    client::{L1Block, L1Client},
+    config::{ClientOptions, L1Config},
+    contracts::{MessagePasser, Rollup},
+    error::L1Error,
+    follower::{L1Follower, L1Update},
+    inbox::{DepositError, DepositInbox},
+    revert::RevertReason,
+    rollup::{DeployParams, MAX_GENESIS_BYTES, RollupContract, RollupEvent, deploy_rollup},
+    tx::{
+        BlobProofs, ConfirmedTx, JournalError, TxManager, TxManagerConfig, TxManagerError,
+        TxRequest,
+    },
+};

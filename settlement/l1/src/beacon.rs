@@ -1,0 +1,317 @@
+//! Reading blobs back through the beacon API.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use alloy::{
+    eips::eip4844::{AsCkzg, Blob, env_settings::EnvKzgSettings, kzg_to_versioned_hash},
+    primitives::{B256, Bytes},
+};
+use backon::{ExponentialBuilder, Retryable};
+use millrace_proto::ErrorClass;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
+use tracing::debug;
+use url::Url;
+
+use crate::{blocking, error::is_transient_status};
+
+/// The most bytes that a reply may have: more blobs than a block will hold for years, in hexadecimal.
+const MAX_REPLY: usize = 64 * 1024 * 1024;
+
+/// The L1 block whose blobs are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobBlock {
+    /// Its number.
+    pub number: u64,
+    /// Its timestamp, Unix seconds.
+    pub timestamp: u64,
+}
+
+/// A client of a beacon node's blob endpoint. Clones share the connection pool.
+///
+/// Consensus nodes know blocks by slot; development L1s that have no consensus layer serve the same path by block number.
+/// Which of the two answers is found out on the first use: who has no `/eth/v1/config/spec` has no slots.
+#[derive(Clone)]
+pub struct BeaconClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: reqwest::Client,
+    url: Url,
+    retries: usize,
+    clock: OnceCell<Option<SlotClock>>,
+}
+
+/// How slots follow from time.
+#[derive(Debug, Clone, Copy)]
+struct SlotClock {
+    genesis_time: u64,
+    seconds_per_slot: u64,
+}
+
+/// Why blobs could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BeaconError {
+    /// No connection, a timeout, or a reply that was cut short.
+    #[error("beacon API {path}: {source}")]
+    Transport {
+        /// The path.
+        path: String,
+        /// What failed.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// An HTTP status that is no success.
+    #[error("beacon API {path}: status {status}: {body}")]
+    Status {
+        /// The path.
+        path: String,
+        /// The status.
+        status: u16,
+        /// The beginning of the body.
+        body: String,
+    },
+    /// A reply that is not what the API says.
+    #[error("beacon API {path}: malformed reply: {problem}")]
+    Malformed {
+        /// The path.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The node does not have a blob: not yet, or it has pruned it.
+    #[error("the beacon node does not have blob {hash} of L1 block {block}")]
+    BlobMissing {
+        /// The versioned hash.
+        hash: B256,
+        /// The L1 block.
+        block: u64,
+    },
+    /// As many blobs came as were asked for, but none has this versioned hash: the node serves wrong data.
+    #[error(
+        "the beacon node's blobs of L1 block {block} do not include {hash}: it serves other data than L1 recorded"
+    )]
+    Mismatch {
+        /// The versioned hash.
+        hash: B256,
+        /// The L1 block.
+        block: u64,
+    },
+    /// The endpoint cannot be used.
+    #[error("beacon API endpoint: {0}")]
+    Endpoint(String),
+}
+
+impl BeaconError {
+    /// What the caller can do. A mismatch may be mended by another node, so it is retryable.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Status { status, .. } if !is_transient_status(*status) && *status != 404 => {
+                ErrorClass::Fatal
+            }
+            Self::Endpoint(_) => ErrorClass::Fatal,
+            _ => ErrorClass::Retryable,
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { .. } => true,
+            Self::Status { status, .. } => is_transient_status(*status),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for BeaconClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeaconClient")
+            .field("host", &self.inner.url.host_str())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Reply<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct Genesis {
+    genesis_time: String,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    #[serde(rename = "SECONDS_PER_SLOT")]
+    seconds_per_slot: String,
+}
+
+impl BeaconClient {
+    /// A client for the API under this URL. Asks nothing yet.
+    pub fn new(url: Url, request_timeout: Duration, retries: usize) -> Result<Self, BeaconError> {
+        if url.cannot_be_a_base() {
+            return Err(BeaconError::Endpoint(format!("{url} is not a base URL")));
+        }
+        let http = reqwest::Client::builder()
+            .timeout(request_timeout)
+            .build()
+            .map_err(|error| BeaconError::Endpoint(error.to_string()))?;
+        Ok(Self { inner: Arc::new(Inner { http, url, retries, clock: OnceCell::new() }) })
+    }
+
+    /// The blobs with these versioned hashes, in this order, each checked: its KZG commitment was computed again and
+    /// hashes to the versioned hash.
+    pub async fn blobs(&self, block: BlobBlock, hashes: &[B256]) -> Result<Vec<Blob>, BeaconError> {
+        if hashes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let id = match self.clock().await? {
+            Some(clock) => clock.slot_at(block.timestamp),
+            None => block.number,
+        };
+        let wanted: Vec<String> = hashes.iter().map(B256::to_string).collect();
+        let path = format!("eth/v1/beacon/blobs/{id}");
+        let query = [("versioned_hashes", wanted.join(","))];
+        let reply: Option<Reply<Vec<Bytes>>> = self.get(&path, &query).await?;
+        let Some(reply) = reply else {
+            return Err(BeaconError::BlobMissing { hash: hashes[0], block: block.number });
+        };
+
+        let hashes = hashes.to_vec();
+        // A commitment costs some 40 ms of CPU.
+        blocking(move || check(&reply.data, &hashes, block.number, &path)).await
+    }
+
+    /// The slot clock; `None` if the endpoint knows blocks by number.
+    async fn clock(&self) -> Result<Option<SlotClock>, BeaconError> {
+        let clock = self.inner.clock.get_or_try_init(|| async {
+            let spec: Option<Reply<Spec>> = self.get("eth/v1/config/spec", &[]).await?;
+            let Some(spec) = spec else {
+                debug!(target: "millrace::l1", "the beacon API has no slots; asking by block number");
+                return Ok(None);
+            };
+            let path = "eth/v1/beacon/genesis";
+            let genesis: Option<Reply<Genesis>> = self.get(path, &[]).await?;
+            let malformed = |problem: &str| BeaconError::Malformed {
+                path: path.to_owned(),
+                problem: problem.to_owned(),
+            };
+            let genesis = genesis.ok_or_else(|| malformed("there is none"))?;
+            let genesis_time = genesis.data.genesis_time.parse().map_err(|_| malformed("genesis_time"))?;
+            let seconds_per_slot =
+                spec.data.seconds_per_slot.parse().map_err(|_| malformed("SECONDS_PER_SLOT"))?;
+            if seconds_per_slot == 0 {
+                return Err(malformed("SECONDS_PER_SLOT is 0"));
+            }
+            Ok(Some(SlotClock { genesis_time, seconds_per_slot }))
+        });
+        clock.await.copied()
+    }
+
+    /// A reply's JSON; `None` for 404.
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Option<T>, BeaconError> {
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(5))
+            .with_jitter()
+            .with_max_times(self.inner.retries);
+        let body = (|| self.fetch(path, query))
+            .retry(backoff)
+            .when(BeaconError::is_transient)
+            .notify(|error, pause| {
+                debug!(target: "millrace::l1", %error, ?pause, "beacon request failed; trying again");
+            })
+            .await?;
+        let Some(body) = body else { return Ok(None) };
+        serde_json::from_slice(&body).map(Some).map_err(|error| BeaconError::Malformed {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })
+    }
+
+    async fn fetch(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Option<Vec<u8>>, BeaconError> {
+        let mut url = self.inner.url.clone();
+        url.path_segments_mut()
+            .map_err(|()| BeaconError::Endpoint("not a base URL".to_owned()))?
+            .pop_if_empty()
+            .extend(path.split('/'));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let transport = |source: reqwest::Error| BeaconError::Transport {
+            path: path.to_owned(),
+            source: source.without_url(),
+        };
+        let mut response = self.inner.http.get(url).send().await.map_err(transport)?;
+        let status = response.status();
+        if status.as_u16() == 404 {
+            return Ok(None);
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_REPLY {
+                return Err(BeaconError::Malformed {
+                    path: path.to_owned(),
+                    problem: format!("more than {MAX_REPLY} bytes"),
+                });
+            }
+        }
+        if !status.is_success() {
+            return Err(BeaconError::Status {
+                path: path.to_owned(),
+                status: status.as_u16(),
+                body: String::from_utf8_lossy(&body).chars().take(200).collect(),
+            });
+        }
+        Ok(Some(body))
+    }
+}
+
+impl SlotClock {
+    const fn slot_at(&self, timestamp: u64) -> u64 {
+        timestamp.saturating_sub(self.genesis_time) / self.seconds_per_slot
+    }
+}
+
+/// Picks the wanted blobs out of those that came, by the hash that each one really has.
+fn check(
+    came: &[Bytes],
+    hashes: &[B256],
+    block: u64,
+    path: &str,
+) -> Result<Vec<Blob>, BeaconError> {
+    let malformed = |problem: String| BeaconError::Malformed { path: path.to_owned(), problem };
+    let settings = EnvKzgSettings::Default;
+    let mut by_hash: HashMap<B256, &Bytes> = HashMap::new();
+    for bytes in came {
+        let blob = Blob::try_from(bytes.as_ref())
+            .map_err(|_| malformed(format!("a blob of {} bytes", bytes.len())))?;
+        let commitment = settings
+            .get()
+            .blob_to_kzg_commitment(blob.as_ckzg())
+            .map_err(|error| malformed(format!("a blob that is none: {error:?}")))?;
+        by_hash.insert(kzg_to_versioned_hash(commitment.to_bytes().as_slice()), bytes);
+    }
+    hashes
+        .iter()
+        .map(|hash| match by_hash.get(hash) {
+            Some(bytes) => Blob::try_from(bytes.as_ref())
+                .map_err(|_| malformed(format!("a blob of {} bytes", bytes.len()))),
+            None if came.len() < hashes.len() => {
+                Err(BeaconError::BlobMissing { hash: *hash, block })
+            }
+            None => Err(BeaconError::Mismatch { hash: *hash, block }),
+        })
+        .collect()
+}

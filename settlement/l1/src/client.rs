@@ -1,0 +1,245 @@
+//! The connection to one L1 node: timeouts, retries, typed answers.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use alloy::{
+    eips::{BlockNumHash, BlockNumberOrTag},
+    primitives::{Address, B256, Bytes, TxHash, U64, U256},
+    providers::{Provider, RootProvider},
+    rpc::{
+        client::RpcClient,
+        json_rpc::{RpcRecv, RpcSend},
+        types::{Filter, Header, Log, TransactionReceipt, TransactionRequest},
+    },
+    sol_types::SolCall,
+};
+use backon::{ExponentialBuilder, Retryable};
+use tracing::debug;
+use url::Url;
+
+use crate::{
+    ClientOptions, L1Error, error::is_transient, metrics::ClientMetrics, revert::RevertReason,
+};
+
+/// An L1 block, as far as we look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct L1Block {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Hash of the block before.
+    pub parent_hash: B256,
+    /// Unix seconds.
+    pub timestamp: u64,
+}
+
+impl L1Block {
+    /// Number and hash.
+    pub const fn id(&self) -> BlockNumHash {
+        BlockNumHash { number: self.number, hash: self.hash }
+    }
+}
+
+impl From<&Header> for L1Block {
+    fn from(header: &Header) -> Self {
+        Self {
+            number: header.number,
+            hash: header.hash,
+            parent_hash: header.parent_hash,
+            timestamp: header.timestamp,
+        }
+    }
+}
+
+/// A client of one L1 node. Clones share the connection pool.
+///
+/// Every request has a timeout and is repeated with a growing, jittered pause when the node does not answer or says
+/// that it is busy; sending a signed transaction twice is harmless, as its hash is its identity.
+#[derive(Clone)]
+pub struct L1Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    url: Url,
+    provider: RootProvider,
+    options: ClientOptions,
+    metrics: ClientMetrics,
+}
+
+impl fmt::Debug for L1Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // URLs of hosted nodes carry a key in the path.
+        f.debug_struct("L1Client").field("host", &self.inner.url.host_str()).finish_non_exhaustive()
+    }
+}
+
+impl L1Client {
+    /// A client for the JSON-RPC endpoint. Sends nothing yet.
+    pub fn new(url: Url, options: ClientOptions) -> Result<Self, L1Error> {
+        let http = reqwest::Client::builder()
+            .timeout(options.request_timeout)
+            .connect_timeout(options.request_timeout.min(Duration::from_secs(5)))
+            .build()
+            .map_err(|error| L1Error::InvalidRequest(format!("HTTP client: {error}")))?;
+        let provider = RootProvider::new(RpcClient::new_http_with_client(http, url.clone()));
+        Ok(Self {
+            inner: Arc::new(Inner { url, provider, options, metrics: ClientMetrics::default() }),
+        })
+    }
+
+    /// The alloy provider underneath, without retries.
+    pub fn provider(&self) -> &RootProvider {
+        &self.inner.provider
+    }
+
+    /// Where the node is.
+    pub fn url(&self) -> &Url {
+        &self.inner.url
+    }
+
+    /// How patient this client is.
+    pub fn options(&self) -> &ClientOptions {
+        &self.inner.options
+    }
+
+    /// L1's chain id.
+    pub async fn chain_id(&self) -> Result<u64, L1Error> {
+        Ok(self.request::<_, U64>("eth_chainId", ()).await?.to())
+    }
+
+    /// The latest block.
+    pub async fn head(&self) -> Result<L1Block, L1Error> {
+        Ok(L1Block::from(&self.latest_header().await?))
+    }
+
+    /// The canonical block with this number; `None` if the node does not have it (yet).
+    pub async fn block(&self, number: u64) -> Result<Option<L1Block>, L1Error> {
+        Ok(self.header(BlockNumberOrTag::Number(number)).await?.as_ref().map(L1Block::from))
+    }
+
+    /// The block with this hash; `None` if the node does not have it. It may have left the canonical chain.
+    pub async fn block_by_hash(&self, hash: B256) -> Result<Option<L1Block>, L1Error> {
+        let header: Option<Header> = self.request("eth_getBlockByHash", (hash, false)).await?;
+        Ok(header.as_ref().map(L1Block::from))
+    }
+
+    /// The newest block that L1 cannot revert any more; `None` if there is none yet.
+    pub async fn finalized(&self) -> Result<Option<L1Block>, L1Error> {
+        self.tagged(BlockNumberOrTag::Finalized).await
+    }
+
+    /// The newest block that L1 is unlikely to revert; `None` if there is none yet.
+    pub async fn safe(&self) -> Result<Option<L1Block>, L1Error> {
+        self.tagged(BlockNumberOrTag::Safe).await
+    }
+
+    /// Wei that the account has at the latest block.
+    pub async fn balance(&self, account: Address) -> Result<U256, L1Error> {
+        self.request("eth_getBalance", (account, BlockNumberOrTag::Latest)).await
+    }
+
+    /// Transactions that the account has in the chain up to the latest block, which is the nonce of its next one.
+    pub async fn nonce(&self, account: Address) -> Result<u64, L1Error> {
+        let count: U64 =
+            self.request("eth_getTransactionCount", (account, BlockNumberOrTag::Latest)).await?;
+        Ok(count.to())
+    }
+
+    /// The receipt of a transaction that is in the canonical chain.
+    pub async fn receipt(&self, hash: TxHash) -> Result<Option<TransactionReceipt>, L1Error> {
+        self.request("eth_getTransactionReceipt", (hash,)).await
+    }
+
+    /// Hands in a signed transaction (in its network form: with the sidecar, if it has blobs).
+    ///
+    /// # Errors
+    /// Also when the node already knows the transaction; the caller has to tell by the message.
+    pub async fn send_raw_transaction(&self, raw: &Bytes) -> Result<TxHash, L1Error> {
+        self.request("eth_sendRawTransaction", (raw.clone(),)).await
+    }
+
+    /// A call of a view at the latest block.
+    pub async fn call<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, L1Error> {
+        let request = TransactionRequest::default().to(to).input(call.abi_encode().into());
+        let output: Bytes =
+            match self.request("eth_call", (request, BlockNumberOrTag::Latest)).await {
+                Ok(output) => output,
+                Err(error) => {
+                    return Err(match error.revert_data() {
+                        Some(data) => L1Error::Reverted {
+                            call: C::SIGNATURE,
+                            reason: RevertReason::new(data),
+                        },
+                        None => error,
+                    });
+                }
+            };
+        if output.is_empty() {
+            return Err(L1Error::NoContract { address: to });
+        }
+        C::abi_decode_returns(&output).map_err(|error| L1Error::BadAnswer {
+            method: C::SIGNATURE,
+            problem: error.to_string(),
+        })
+    }
+
+    pub(crate) async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, L1Error> {
+        self.request("eth_getLogs", (filter.clone(),)).await
+    }
+
+    pub(crate) async fn latest_header(&self) -> Result<Header, L1Error> {
+        self.header(BlockNumberOrTag::Latest)
+            .await?
+            .ok_or_else(|| L1Error::BlockMissing("latest".to_owned()))
+    }
+
+    pub(crate) async fn header(&self, block: BlockNumberOrTag) -> Result<Option<Header>, L1Error> {
+        self.request("eth_getBlockByNumber", (block, false)).await
+    }
+
+    async fn tagged(&self, tag: BlockNumberOrTag) -> Result<Option<L1Block>, L1Error> {
+        match self.header(tag).await {
+            Ok(header) => Ok(header.as_ref().map(L1Block::from)),
+            // Nodes without a finalized block yet answer "unknown block" or "finalized block not found".
+            Err(error) if error.response().is_some() && !error.is_retryable() => {
+                debug!(target: "millrace::l1", %tag, %error, "no such block yet");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Any request, repeated while the error is transient.
+    pub(crate) async fn request<P, R>(&self, method: &'static str, params: P) -> Result<R, L1Error>
+    where
+        P: RpcSend,
+        R: RpcRecv,
+    {
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(5))
+            .with_factor(2.0)
+            .with_jitter()
+            .with_max_times(self.inner.options.retries);
+        let started = Instant::now();
+        let result = (|| {
+            let params = params.clone();
+            async move { self.inner.provider.client().request::<P, R>(method, params).await }
+        })
+        .retry(backoff)
+        .when(is_transient)
+        .notify(|error, pause| {
+            self.inner.metrics.retried(method);
+            debug!(target: "millrace::l1", method, %error, ?pause, "L1 request failed; trying again");
+        })
+        .await;
+        self.inner.metrics.answered(method, started.elapsed(), result.is_ok());
+        result.map_err(|source| L1Error::Rpc { method, source })
+    }
+}

@@ -1,0 +1,121 @@
+//! How to reach L1.
+
+use std::time::Duration;
+
+use alloy::primitives::Address;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::{BeaconClient, L1Client, L1Error, RollupContract};
+
+/// Which L1, which contract on it, and how patient to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L1Config {
+    /// The node's JSON-RPC endpoint, http (https with the crate's feature `tls`).
+    pub url: Url,
+    /// The beacon node's API, from which blobs are read; the same as `url` if not given.
+    #[serde(default)]
+    pub beacon: Option<Url>,
+    /// The rollup contract.
+    pub rollup: Address,
+    /// Time between two looks at L1's head.
+    #[serde(with = "humantime_serde", default = "defaults::poll_interval")]
+    pub poll_interval: Duration,
+    /// How long one request may take.
+    #[serde(with = "humantime_serde", default = "defaults::request_timeout")]
+    pub request_timeout: Duration,
+    /// Tries after the first that a request gets when the node does not answer, answers 429 or 5xx.
+    #[serde(default = "defaults::retries")]
+    pub retries: usize,
+    /// L1 blocks in one `eth_getLogs`, at most. Halved by itself where the node refuses.
+    #[serde(default = "defaults::log_range")]
+    pub log_range: u64,
+    /// L1 blocks that have to follow the block of a deposit before L2 takes it. 0 takes it from L1's head.
+    #[serde(default = "defaults::confirmations")]
+    pub confirmations: u64,
+}
+
+mod defaults {
+    use std::time::Duration;
+
+    pub(super) const fn poll_interval() -> Duration {
+        Duration::from_secs(2)
+    }
+    pub(super) const fn request_timeout() -> Duration {
+        Duration::from_secs(15)
+    }
+    pub(super) const fn retries() -> usize {
+        4
+    }
+    pub(super) const fn log_range() -> u64 {
+        2_000
+    }
+    pub(super) const fn confirmations() -> u64 {
+        2
+    }
+}
+
+impl L1Config {
+    /// Default patience.
+    pub const fn new(url: Url, rollup: Address) -> Self {
+        Self {
+            url,
+            beacon: None,
+            rollup,
+            poll_interval: defaults::poll_interval(),
+            request_timeout: defaults::request_timeout(),
+            retries: defaults::retries(),
+            log_range: defaults::log_range(),
+            confirmations: defaults::confirmations(),
+        }
+    }
+
+    /// A client for the node.
+    pub fn client(&self) -> Result<L1Client, L1Error> {
+        L1Client::new(
+            self.url.clone(),
+            ClientOptions {
+                poll_interval: self.poll_interval,
+                request_timeout: self.request_timeout,
+                retries: self.retries,
+                log_range: self.log_range,
+            },
+        )
+    }
+
+    /// The contract, through a client of its own.
+    pub fn rollup(&self) -> Result<RollupContract, L1Error> {
+        Ok(RollupContract::new(self.client()?, self.rollup))
+    }
+
+    /// A client for the beacon API.
+    pub fn beacon(&self) -> Result<BeaconClient, crate::BeaconError> {
+        let url = self.beacon.as_ref().unwrap_or(&self.url);
+        BeaconClient::new(url.clone(), self.request_timeout, self.retries)
+    }
+}
+
+/// How patient a client is; the part of [`L1Config`] that needs no contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Time between two looks at L1's head.
+    pub poll_interval: Duration,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// Tries after the first.
+    pub retries: usize,
+    /// L1 blocks in one `eth_getLogs`, at most.
+    pub log_range: u64,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            poll_interval: defaults::poll_interval(),
+            request_timeout: defaults::request_timeout(),
+            retries: defaults::retries(),
+            log_range: defaults::log_range(),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Following L1's head through reorgs.
+
+use std::{collections::VecDeque, time::Duration};
+
+use alloy::eips::BlockNumHash;
+use tracing::{info, warn};
+
+use crate::{
+    L1Block, L1Client, L1Error, RollupContract, RollupEvent, metrics::FollowerMetrics,
+    rollup::EventSet,
+};
+
+/// Blocks that the follower remembers one by one: reorgs up to this depth are unwound exactly, deeper ones further than
+/// needed.
+const REMEMBERED: usize = 256;
+
+/// Up to this distance from the head blocks are read one by one, by hash; further away in ranges.
+const BY_HASH: u64 = 32;
+
+/// What happened on L1 since the last update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct L1Update {
+    /// If a reorg took blocks that earlier updates covered: the last block that still stands. Forget everything that came
+    /// from later blocks, and then apply `events`.
+    pub reverted_to: Option<BlockNumHash>,
+    /// The contract's new events, in L1's order.
+    pub events: Vec<RollupEvent>,
+    /// The block up to which events are now delivered: the cursor to persist and to resume from.
+    pub head: L1Block,
+    /// L1's latest block as the node showed it; beyond `head` while catching up.
+    pub latest: L1Block,
+    /// L1's newest finalized block, if there is one.
+    pub finalized: Option<L1Block>,
+}
+
+/// Follows the rollup contract's events at L1's head by polling. It never misses an event and never delivers one twice,
+/// except that a reorg takes events back and may deliver the same ones again from other blocks.
+///
+/// ```text
+///  remembered   .. ─ a ─ b ─ c          the node's head: e'
+///                     └─ b'─ c'─ d'─ e'
+///  update       reverted_to a, events of b' c' d' e', head e'
+/// ```
+#[derive(Debug)]
+pub struct L1Follower {
+    contract: RollupContract,
+    set: EventSet,
+    /// Blocks that the follower keeps behind the node's head.
+    lag: u64,
+    /// Where everything starts; never reverted.
+    origin: BlockNumHash,
+    /// The last blocks whose events were delivered, ascending, the newest one last. Never empty: `origin` if nothing else.
+    points: VecDeque<BlockNumHash>,
+    /// Set from the moment at which a reorg is seen to the update that reports it.
+    reverted_to: Option<BlockNumHash>,
+    finalized: Option<L1Block>,
+    metrics: FollowerMetrics,
+}
+
+impl L1Follower {
+    /// A follower that has seen nothing: the first update starts at the contract's deployment.
+    pub async fn from_start(contract: RollupContract) -> Result<Self, L1Error> {
+        Self::resume(contract, []).await
+    }
+
+    /// A follower that continues after the newest of `points`: blocks whose events the caller has applied, ascending, the
+    /// last one being [`L1Update::head`] of the last applied update. One is enough as long as L1 did not reorg it away
+    /// meanwhile; if it did, the first update reverts to the newest point that still stands, or to the block before the
+    /// contract's deployment. [`Self::points`] returns what to persist.
+    pub async fn resume(
+        contract: RollupContract,
+        points: impl IntoIterator<Item = BlockNumHash>,
+    ) -> Result<Self, L1Error> {
+        Self::with(contract, points, EventSet::All, 0).await
+    }
+
+    pub(crate) async fn with(
+        contract: RollupContract,
+        points: impl IntoIterator<Item = BlockNumHash>,
+        set: EventSet,
+        lag: u64,
+    ) -> Result<Self, L1Error> {
+        let origin = contract.start().await?;
+        let mut known = VecDeque::from([origin]);
+        for point in points {
+            if known.back().is_some_and(|last| point.number > last.number) {
+                known.push_back(point);
+            }
+        }
+        Ok(Self {
+            contract,
+            set,
+            lag,
+            origin,
+            points: known,
+            reverted_to: None,
+            finalized: None,
+            metrics: FollowerMetrics::default(),
+        })
+    }
+
+    /// The block up to which events are delivered.
+    pub fn cursor(&self) -> BlockNumHash {
+        self.points.back().copied().unwrap_or(self.origin)
+    }
+
+    /// The remembered blocks, ascending; the last one is the cursor.
+    pub fn points(&self) -> impl Iterator<Item = BlockNumHash> + '_ {
+        self.points.iter().copied()
+    }
+
+    /// Waits for the next update. Failed looks at L1 are logged, counted and repeated for as long as it takes.
+    ///
+    /// Cancel safe: nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// Only what no retry mends, such as an event that cannot be decoded; see [`L1Error::class`].
+    pub async fn next(&mut self) -> Result<L1Update, L1Error> {
+        let poll = self.client().options().poll_interval;
+        let mut failures: u32 = 0;
+        loop {
+            match self.poll().await {
+                Ok(Some(update)) => return Ok(update),
+                Ok(None) => {
+                    failures = 0;
+                    tokio::time::sleep(poll).await;
+                }
+                Err(error) if error.is_retryable() => {
+                    self.metrics.failed();
+                    failures = failures.saturating_add(1);
+                    let pause = poll.saturating_mul(failures.min(8)).min(Duration::from_secs(30));
+                    warn!(target: "millrace::l1", %error, failures, ?pause, "cannot follow L1; trying again");
+                    tokio::time::sleep(pause).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One look at L1: the next update, or `None` if nothing has changed. An update covers a bounded number of blocks, so
+    /// catching up takes several.
+    ///
+    /// Cancel safe, and safe to repeat after an error.
+    pub async fn poll(&mut self) -> Result<Option<L1Update>, L1Error> {
+        let latest = L1Block::from(&self.client().latest_header().await?);
+        self.metrics.head(latest.number);
+        let finalized = self.client().finalized().await?;
+        let Some(target) = self.target(latest).await? else { return Ok(None) };
+
+        if !self.stands(&target).await? {
+            self.unwind(&target).await?;
+        }
+        let tip = self.cursor();
+        let (events, walked) = if target.number > tip.number {
+            self.advance(tip, target).await?
+        } else {
+            (Vec::new(), Vec::new())
+        };
+
+        let moved = !walked.is_empty() || self.reverted_to.is_some();
+        if !moved && finalized == self.finalized {
+            return Ok(None);
+        }
+        let head = match walked.last() {
+            Some(block) => *block,
+            None => self.reread(tip).await?,
+        };
+        // Nothing is awaited from here on: the update is either delivered whole, or not at all.
+        for block in walked {
+            self.remember(block.id());
+        }
+        self.finalized = finalized;
+        self.metrics.followed(head.number);
+        Ok(Some(L1Update { reverted_to: self.reverted_to.take(), events, head, latest, finalized }))
+    }
+
+    fn client(&self) -> &L1Client {
+        self.contract.client()
+    }
+
+    /// The block to go for: the head less the lag. `None` before there is one past the origin.
+    async fn target(&self, latest: L1Block) -> Result<Option<L1Block>, L1Error> {
+        if self.lag == 0 {
+            return Ok((latest.number >= self.origin.number).then_some(latest));
+        }
+        let Some(number) = latest.number.checked_sub(self.lag).filter(|n| *n >= self.origin.number)
+        else {
+            return Ok(None);
+        };
+        let block = self.client().block(number).await?;
+        Ok(Some(block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))?))
+    }
+
+    /// Whether the cursor is still on the chain that ends in `target`.
+    async fn stands(&self, target: &L1Block) -> Result<bool, L1Error> {
+        let tip = self.cursor();
+        if target.hash == tip.hash || target.parent_hash == tip.hash {
+            return Ok(true);
+        }
+        if target.number <= tip.number {
+            if self.points.contains(&target.id()) {
+                // A node that lags behind, or a chain that was rolled back and has not grown since: its next block tells.
+                self.metrics.stale_head();
+                return Ok(true);
+            }
+            if !self.points.iter().any(|point| point.number == target.number) {
+                // Nothing to compare with, as right after a start. If it is a reorg, the chain will outgrow the cursor.
+                self.metrics.stale_head();
+                return Err(L1Error::Inconsistent(format!(
+                    "the node's head {} lies behind block {}, which it had before",
+                    target.number, tip.number
+                )));
+            }
+            return Ok(false);
+        }
+        match self.client().block(tip.number).await? {
+            Some(block) => Ok(block.hash == tip.hash),
+            None => Err(L1Error::BlockMissing(tip.number.to_string())),
+        }
+    }
+
+    /// Goes back to the newest remembered block that is on the node's chain.
+    async fn unwind(&mut self, target: &L1Block) -> Result<(), L1Error> {
+        let tip = self.cursor();
+        let mut ancestor = None;
+        for point in self.points.iter().rev().filter(|point| point.number < target.number) {
+            let block = self.client().block(point.number).await?;
+            if block.is_some_and(|block| block.hash == point.hash) {
+                ancestor = Some(*point);
+                break;
+            }
+        }
+        let Some(ancestor) = ancestor else {
+            // Only a chain that does not hold the contract's deployment gets here.
+            return Err(L1Error::Inconsistent(format!(
+                "L1 no longer has block {} {}, in which everything starts",
+                self.origin.number, self.origin.hash
+            )));
+        };
+        while self.points.back().is_some_and(|point| point.number > ancestor.number) {
+            self.points.pop_back();
+        }
+        let depth = tip.number - ancestor.number;
+        self.metrics.reorg(depth);
+        warn!(target: "millrace::l1", depth, ancestor = ancestor.number, was = %tip.hash, "L1 reorg");
+        self.reverted_to = Some(ancestor);
+        Ok(())
+    }
+
+    /// Reads on from `tip` towards `target`. Returns the events and the blocks to remember, ascending.
+    async fn advance(
+        &self,
+        tip: BlockNumHash,
+        target: L1Block,
+    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        if target.number - tip.number <= BY_HASH {
+            self.advance_by_hash(tip, target).await
+        } else {
+            self.advance_in_range(tip, target).await
+        }
+    }
+
+    /// Walks back from the target over parent hashes, so that all blocks are of one chain, and reads each one's events by
+    /// its hash.
+    async fn advance_by_hash(
+        &self,
+        tip: BlockNumHash,
+        target: L1Block,
+    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        let mut blocks = vec![target];
+        let mut lowest = target;
+        while lowest.number > tip.number + 1 {
+            let hash = lowest.parent_hash;
+            let parent = self.client().block_by_hash(hash).await?;
+            lowest = parent.ok_or_else(|| L1Error::BlockMissing(hash.to_string()))?;
+            blocks.push(lowest);
+        }
+        if lowest.parent_hash != tip.hash {
+            return Err(L1Error::Inconsistent(format!(
+                "block {} moved while it was read",
+                lowest.number
+            )));
+        }
+        blocks.reverse();
+        let mut events = Vec::new();
+        for block in &blocks {
+            events.extend(self.contract.events_in(self.set, block.id()).await?);
+        }
+        Ok((events, blocks))
+    }
+
+    /// Reads a range that ends before the blocks near the target, and remembers its last block.
+    async fn advance_in_range(
+        &self,
+        tip: BlockNumHash,
+        target: L1Block,
+    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        let range = self.client().options().log_range.max(1);
+        let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
+        let end = self.canonical(last).await?;
+        let events = self.contract.events_of(self.set, tip.number + 1, last).await?;
+        // If neither end has moved, the blocks between them have not moved either while they were read.
+        if self.canonical(last).await?.hash != end.hash
+            || self.canonical(tip.number).await?.hash != tip.hash
+        {
+            return Err(L1Error::Inconsistent(format!(
+                "the blocks up to {last} moved while they were read"
+            )));
+        }
+        info!(target: "millrace::l1", to = last, of = target.number, events = events.len(), "catching up with L1");
+        Ok((events, vec![end]))
+    }
+
+    async fn canonical(&self, number: u64) -> Result<L1Block, L1Error> {
+        let block = self.client().block(number).await?;
+        block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))
+    }
+
+    async fn reread(&self, point: BlockNumHash) -> Result<L1Block, L1Error> {
+        let block = self.client().block_by_hash(point.hash).await?;
+        block.ok_or_else(|| L1Error::BlockMissing(point.hash.to_string()))
+    }
+
+    fn remember(&mut self, point: BlockNumHash) {
+        self.points.push_back(point);
+        // The oldest one is the origin, which stays.
+        while self.points.len() > REMEMBERED {
+            self.points.remove(1);
+        }
+    }
+}

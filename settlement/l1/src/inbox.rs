@@ -1,0 +1,292 @@
+//! The deposit queue, as far as L1 has confirmed it.
+
+use std::{collections::VecDeque, fmt, time::Instant};
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{Address, B256},
+};
+use async_trait::async_trait;
+use millrace_proto::{Deposit, L1Inbox, L1InboxError};
+use tokio::sync::Mutex;
+use tracing::{debug, error};
+
+use crate::{L1Error, L1Follower, RollupContract, RollupEvent, rollup::EventSet};
+
+/// Deposits kept in memory, at most; reading stops until the consumer catches up.
+const CAPACITY: usize = 8_192;
+
+/// A place to restart from is noted once in so many deposits.
+const SEEK_EVERY: u64 = 1_024;
+
+/// Confirmed deposits, read from the contract's events and checked against its accumulator.
+///
+/// A fresh start reads from the contract's deployment on; later calls continue where the last one ended. Safe to call
+/// concurrently: calls take turns.
+pub struct DepositInbox {
+    contract: RollupContract,
+    confirmations: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    follower: Option<L1Follower>,
+    /// Accumulator after the last deposit read.
+    accumulator: B256,
+    /// Accumulator before the oldest deposit of the window.
+    base: B256,
+    /// Index of the next deposit to read.
+    next: u64,
+    /// The deposits before `next`, without gaps, oldest first.
+    window: VecDeque<Entry>,
+    /// Where reading can start again: ascending by index.
+    seeks: Vec<Seek>,
+    /// How many deposits were handed out, and the accumulator over them.
+    delivered: Option<(u64, B256)>,
+    polled: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    deposit: Deposit,
+    accumulator: B256,
+    l1: BlockNumHash,
+}
+
+/// All deposits before `index` are in the L1 blocks up to `after`, and `accumulator` is over them.
+#[derive(Debug, Clone, Copy)]
+struct Seek {
+    index: u64,
+    accumulator: B256,
+    after: BlockNumHash,
+}
+
+impl fmt::Debug for DepositInbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DepositInbox")
+            .field("contract", &self.contract)
+            .field("confirmations", &self.confirmations)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why deposits cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DepositError {
+    /// L1 did not answer.
+    #[error(transparent)]
+    L1(#[from] L1Error),
+    /// The node's events do not add up to the contract's accumulator: it omits or makes up logs.
+    #[error(
+        "deposit {index}: the events of the L1 node do not add up to the contract's accumulator"
+    )]
+    Chain {
+        /// The first deposit that does not fit.
+        index: u64,
+    },
+    /// A reorg deeper than the configured confirmations changed deposits that L2 has taken.
+    #[error(
+        "an L1 reorg below the configured {confirmations} confirmations replaced deposits before {count} that the chain has \
+         taken: no further deposits are taken until an operator restarts it"
+    )]
+    Replaced {
+        /// Deposits handed out before.
+        count: u64,
+        /// The configuration that was too low.
+        confirmations: u64,
+    },
+}
+
+impl DepositInbox {
+    /// An inbox that hands out a deposit once `confirmations` L1 blocks have followed its own. Asks nothing yet.
+    pub fn new(contract: RollupContract, confirmations: u64) -> Self {
+        Self { contract, confirmations, state: Mutex::new(State::default()) }
+    }
+
+    /// Confirmed deposits from an index on; see [`L1Inbox::deposits`].
+    pub async fn confirmed(&self, from: u64, max: usize) -> Result<Vec<Deposit>, DepositError> {
+        let mut state = self.state.lock().await;
+        if from < state.oldest() {
+            state.seek(from);
+        }
+        state.forget_before(from);
+        while !state.has(from, max) {
+            if !self.read_on(&mut state, from).await? {
+                break;
+            }
+        }
+        state.check_delivered(self.confirmations)?;
+        Ok(state.hand_out(from, max))
+    }
+
+    /// Reads one stretch of L1. `false` if there is nothing more to read now.
+    async fn read_on(&self, state: &mut State, from: u64) -> Result<bool, DepositError> {
+        let poll = self.contract.client().options().poll_interval;
+        if state.window.len() >= CAPACITY || state.polled.is_some_and(|at| at.elapsed() < poll) {
+            return Ok(false);
+        }
+        if state.follower.is_none() {
+            state.restart();
+            let after = state.seeks.last().map(|seek| seek.after);
+            let follower = L1Follower::with(
+                self.contract.clone(),
+                after,
+                EventSet::Deposits,
+                self.confirmations,
+            )
+            .await?;
+            state.follower = Some(follower);
+        }
+        let Some(follower) = state.follower.as_mut() else { return Ok(false) };
+        let Some(update) = follower.poll().await? else {
+            state.polled = Some(Instant::now());
+            return Ok(false);
+        };
+        // Nothing is awaited from here on, so a dropped call leaves nothing half applied.
+        if let Some(block) = update.reverted_to {
+            debug!(target: "millrace::l1", block = block.number, "deposits unwound");
+            if !state.unwind(block) {
+                state.restart();
+                return Ok(true);
+            }
+        }
+        for event in update.events {
+            if let RollupEvent::Deposit { deposit, accumulator, l1 } = event
+                && let Err(error) = state.append(deposit, accumulator, l1.block)
+            {
+                state.restart();
+                return Err(error);
+            }
+        }
+        state.forget_before(from);
+        state.note(update.head.id());
+        if update.head.number + self.confirmations >= update.latest.number {
+            state.polled = Some(Instant::now());
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+impl State {
+    fn oldest(&self) -> u64 {
+        self.next - self.window.len() as u64
+    }
+
+    fn has(&self, from: u64, max: usize) -> bool {
+        self.next.saturating_sub(from) >= max as u64
+    }
+
+    fn append(
+        &mut self,
+        deposit: Deposit,
+        accumulator: B256,
+        l1: BlockNumHash,
+    ) -> Result<(), DepositError> {
+        if deposit.index != self.next || deposit.accumulate(self.accumulator) != accumulator {
+            return Err(DepositError::Chain { index: self.next });
+        }
+        self.accumulator = accumulator;
+        self.next += 1;
+        self.window.push_back(Entry { deposit, accumulator, l1 });
+        Ok(())
+    }
+
+    /// Notes that everything up to an L1 block is read.
+    fn note(&mut self, after: BlockNumHash) {
+        let due = self.seeks.last().is_none_or(|last| self.next >= last.index + SEEK_EVERY);
+        if due {
+            self.seeks.push(Seek { index: self.next, accumulator: self.accumulator, after });
+        }
+    }
+
+    fn forget_before(&mut self, from: u64) {
+        while let Some(entry) = self.window.pop_front_if(|entry| entry.deposit.index < from) {
+            self.base = entry.accumulator;
+        }
+    }
+
+    /// Takes back what came from blocks after this one. `false` if deposits before the window may have changed as well.
+    fn unwind(&mut self, block: BlockNumHash) -> bool {
+        self.seeks.retain(|seek| seek.after.number <= block.number);
+        while self.window.back().is_some_and(|entry| entry.l1.number > block.number) {
+            self.window.pop_back();
+            self.next -= 1;
+        }
+        self.window.back().is_some_and(|last| {
+            self.accumulator = last.accumulator;
+            true
+        })
+    }
+
+    /// Goes back to the newest noted place at or before a deposit.
+    fn seek(&mut self, from: u64) {
+        self.seeks.retain(|seek| seek.index <= from);
+        self.restart();
+    }
+
+    /// Goes back to the newest noted place.
+    fn restart(&mut self) {
+        let (next, accumulator) =
+            self.seeks.last().map_or((0, B256::ZERO), |s| (s.index, s.accumulator));
+        self.follower = None;
+        self.polled = None;
+        self.window.clear();
+        self.next = next;
+        self.accumulator = accumulator;
+        self.base = accumulator;
+    }
+
+    /// The accumulator over the first `count` deposits, if it is known.
+    fn accumulator_at(&self, count: u64) -> Option<B256> {
+        if count == self.next {
+            return Some(self.accumulator);
+        }
+        if count == self.oldest() {
+            return Some(self.base);
+        }
+        let offset = count.checked_sub(self.oldest())?.checked_sub(1)?;
+        self.window.get(usize::try_from(offset).ok()?).map(|entry| entry.accumulator)
+    }
+
+    fn check_delivered(&self, confirmations: u64) -> Result<(), DepositError> {
+        let Some((count, accumulator)) = self.delivered else { return Ok(()) };
+        match self.accumulator_at(count) {
+            Some(now) if now != accumulator => {
+                error!(target: "millrace::l1", count, confirmations, "an L1 reorg replaced deposits that L2 has taken");
+                Err(DepositError::Replaced { count, confirmations })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hand_out(&mut self, from: u64, max: usize) -> Vec<Deposit> {
+        let Some(skip) =
+            from.checked_sub(self.oldest()).and_then(|skip| usize::try_from(skip).ok())
+        else {
+            return Vec::new();
+        };
+        let entries: Vec<&Entry> = self.window.iter().skip(skip).take(max).collect();
+        let deposits = entries.iter().map(|entry| entry.deposit.clone()).collect();
+        if let Some(last) = entries.last() {
+            let count = last.deposit.index + 1;
+            let accumulator = last.accumulator;
+            if self.delivered.is_none_or(|(before, _)| count > before) {
+                self.delivered = Some((count, accumulator));
+            }
+        }
+        deposits
+    }
+}
+
+#[async_trait]
+impl L1Inbox for DepositInbox {
+    fn rollup(&self) -> Address {
+        self.contract.address()
+    }
+
+    async fn deposits(&self, from: u64, max: usize) -> Result<Vec<Deposit>, L1InboxError> {
+        self.confirmed(from, max).await.map_err(|error| L1InboxError(Box::new(error)))
+    }
+}

@@ -1,0 +1,176 @@
+//! The rollup contract: its views, its events, its genesis, its deployment.
+
+mod deploy;
+mod events;
+mod genesis;
+mod scan;
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{Address, B256},
+};
+use millrace_proto::Commitment;
+use tokio::sync::OnceCell;
+
+pub(crate) use self::events::EventSet;
+pub use self::{
+    deploy::{DeployParams, deploy_rollup},
+    events::RollupEvent,
+    genesis::MAX_GENESIS_BYTES,
+};
+use crate::{L1Client, L1Error, contracts::Rollup};
+
+/// The rollup contract on one L1. Clones share what they learn.
+#[derive(Clone)]
+pub struct RollupContract {
+    client: L1Client,
+    address: Address,
+    /// What never changes once the contract is there.
+    constants: Arc<OnceCell<Constants>>,
+    /// Blocks in one `eth_getLogs`; shrinks where the node refuses.
+    log_range: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Constants {
+    deployed_at: u64,
+    l2_chain_id: u64,
+    challenge_window: u64,
+    genesis_hash: B256,
+    genesis_state_root: B256,
+}
+
+impl fmt::Debug for RollupContract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RollupContract")
+            .field("address", &self.address)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RollupContract {
+    /// The contract at an address. Asks nothing yet.
+    pub fn new(client: L1Client, address: Address) -> Self {
+        let log_range = client.options().log_range.max(1);
+        Self {
+            client,
+            address,
+            constants: Arc::new(OnceCell::new()),
+            log_range: Arc::new(AtomicU64::new(log_range)),
+        }
+    }
+
+    /// Where the contract is.
+    pub const fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The L1 node that answers.
+    pub const fn client(&self) -> &L1Client {
+        &self.client
+    }
+
+    /// The L1 block that deployed the contract: event scans start here.
+    pub async fn deployed_at(&self) -> Result<u64, L1Error> {
+        Ok(self.constants().await?.deployed_at)
+    }
+
+    /// The L1 block before the one that deployed the contract: where a follower that knows nothing starts.
+    pub async fn start(&self) -> Result<BlockNumHash, L1Error> {
+        let number = self.deployed_at().await?.saturating_sub(1);
+        let block = self.client.block(number).await?;
+        Ok(block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))?.id())
+    }
+
+    /// Hash of L2 block 0.
+    pub async fn genesis_hash(&self) -> Result<B256, L1Error> {
+        Ok(self.constants().await?.genesis_hash)
+    }
+
+    /// State root of L2 block 0.
+    pub async fn genesis_state_root(&self) -> Result<B256, L1Error> {
+        Ok(self.constants().await?.genesis_state_root)
+    }
+
+    /// The rollup's chain id.
+    pub async fn l2_chain_id(&self) -> Result<u64, L1Error> {
+        Ok(self.constants().await?.l2_chain_id)
+    }
+
+    /// Seconds from a commitment to its finality.
+    pub async fn challenge_window(&self) -> Result<u64, L1Error> {
+        Ok(self.constants().await?.challenge_window)
+    }
+
+    /// Batches posted, which is also the number of the last one.
+    pub async fn batch_count(&self) -> Result<u64, L1Error> {
+        self.client.call(self.address, &Rollup::batchCountCall {}).await
+    }
+
+    /// The chained hash of the batches up to this one; zero if it is not posted.
+    pub async fn batch_hash(&self, number: u64) -> Result<B256, L1Error> {
+        self.client.call(self.address, &Rollup::batchHashesCall { number }).await
+    }
+
+    /// The last committed batch and the last L2 block that it covers; zeros if there is none.
+    ///
+    /// Two calls: between them the chain may move. The numbers fit each other only if no commitment is under way.
+    pub async fn last_committed(&self) -> Result<(u64, u64), L1Error> {
+        let batch = self.client.call(self.address, &Rollup::lastCommittedBatchCall {}).await?;
+        let block = self.client.call(self.address, &Rollup::lastCommittedBlockCall {}).await?;
+        Ok((batch, block))
+    }
+
+    /// The hash of the commitment that stands for a batch; zero if there is none.
+    pub async fn commitment_hash(&self, batch: u64) -> Result<B256, L1Error> {
+        self.client.call(self.address, &Rollup::commitmentHashCall { number: batch }).await
+    }
+
+    /// Deposits queued.
+    pub async fn deposit_count(&self) -> Result<u64, L1Error> {
+        self.client.call(self.address, &Rollup::depositCountCall {}).await
+    }
+
+    /// The accumulator over the first `count` deposits; zero for none, and for more than there are.
+    pub async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error> {
+        self.client.call(self.address, &Rollup::depositAccumulatorCall { count }).await
+    }
+
+    /// Whether the commitment stands and its challenge window is over at L1's latest block. `previous` is the batch whose
+    /// commitment came directly before, 0 if there is none.
+    pub async fn is_final(&self, commitment: &Commitment, previous: u64) -> Result<bool, L1Error> {
+        let commitment = Rollup::Commitment {
+            number: commitment.batch,
+            previous,
+            batchHash: commitment.batch_hash,
+            firstBlock: commitment.first_block,
+            lastBlock: commitment.last_block,
+            lastBlockHash: commitment.last_block_hash,
+            stateRoot: commitment.state_root,
+            messageRoot: commitment.message_root,
+            committedAt: commitment.committed_at,
+        };
+        self.client.call(self.address, &Rollup::isFinalCall { commitment }).await
+    }
+
+    async fn constants(&self) -> Result<&Constants, L1Error> {
+        self.constants
+            .get_or_try_init(|| async {
+                let (client, at) = (&self.client, self.address);
+                Ok(Constants {
+                    deployed_at: client.call(at, &Rollup::deployedAtCall {}).await?,
+                    l2_chain_id: client.call(at, &Rollup::l2ChainIdCall {}).await?,
+                    challenge_window: client.call(at, &Rollup::challengeWindowCall {}).await?,
+                    genesis_hash: client.call(at, &Rollup::genesisHashCall {}).await?,
+                    genesis_state_root: client.call(at, &Rollup::genesisStateRootCall {}).await?,
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,115 @@
+//! Reading the contract's logs in pieces that the node accepts.
+
+use std::sync::atomic::Ordering;
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::B256,
+    rpc::types::{Filter, Log},
+};
+use tracing::debug;
+
+use super::{EventSet, RollupContract, RollupEvent, events};
+use crate::L1Error;
+
+impl RollupContract {
+    /// The contract's events in the L1 blocks `from..=to`, in L1's order.
+    ///
+    /// Reads as many blocks at a time as [`crate::L1Config::log_range`] says, and fewer where the node refuses that. A
+    /// reorg while it reads can mix two chains: read only blocks that are deep enough, or use [`crate::L1Follower`].
+    pub async fn events(&self, from: u64, to: u64) -> Result<Vec<RollupEvent>, L1Error> {
+        self.events_of(EventSet::All, from, to).await
+    }
+
+    pub(crate) async fn events_of(
+        &self,
+        set: EventSet,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<RollupEvent>, L1Error> {
+        let mut events = Vec::new();
+        let mut next = from;
+        while next <= to {
+            let (logs, last) = self.logs_from(set.topics(), next, to).await?;
+            events.extend(self.decode(logs).await?);
+            next = last.saturating_add(1);
+        }
+        Ok(events)
+    }
+
+    /// The events of one block, asked for by hash: a node that does not have the block says so instead of answering
+    /// with nothing.
+    pub(crate) async fn events_in(
+        &self,
+        set: EventSet,
+        block: BlockNumHash,
+    ) -> Result<Vec<RollupEvent>, L1Error> {
+        let filter = self.filter(set.topics()).at_block_hash(block.hash);
+        let events = self.decode(self.client.logs(&filter).await?).await?;
+        if events.iter().any(|event| event.l1().block != block) {
+            return Err(L1Error::Inconsistent(format!(
+                "logs of another block than {}",
+                block.hash
+            )));
+        }
+        Ok(events)
+    }
+
+    /// Logs with one of the topics, from a block on, for as many blocks as the node takes at once. Also returns the last
+    /// of these blocks.
+    pub(super) async fn logs_from(
+        &self,
+        topics: Vec<B256>,
+        from: u64,
+        to: u64,
+    ) -> Result<(Vec<Log>, u64), L1Error> {
+        loop {
+            let range = self.log_range.load(Ordering::Relaxed);
+            let last = to.min(from.saturating_add(range - 1));
+            let filter = self.filter(topics.clone()).from_block(from).to_block(last);
+            match self.client.logs(&filter).await {
+                Ok(logs) => return Ok((logs, last)),
+                // Whatever the node's words for it are: too many blocks, or too many results.
+                Err(error) if error.response().is_some() && last > from => {
+                    let half = ((last - from + 1) / 2).max(1);
+                    self.log_range.fetch_min(half, Ordering::Relaxed);
+                    debug!(target: "millrace::l1", %error, half, "eth_getLogs refused; asking for less");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn filter(&self, topics: Vec<B256>) -> Filter {
+        Filter::new().address(self.address).event_signature(topics)
+    }
+
+    /// Decodes logs and puts them in order.
+    async fn decode(&self, logs: Vec<Log>) -> Result<Vec<RollupEvent>, L1Error> {
+        let mut placed = Vec::with_capacity(logs.len());
+        for log in logs {
+            if log.address() == self.address {
+                placed.push((events::place(&log)?, log));
+            }
+        }
+        placed.sort_by_key(|(place, _)| (place.l1.block.number, place.index));
+
+        let mut decoded = Vec::with_capacity(placed.len());
+        let mut last_timestamp: Option<(B256, u64)> = None;
+        for (place, log) in placed {
+            let hash = place.l1.block.hash;
+            let timestamp = match (log.block_timestamp, last_timestamp) {
+                (Some(timestamp), _) => timestamp,
+                (None, Some((known, timestamp))) if known == hash => timestamp,
+                (None, _) if !events::needs_timestamp(&log) => 0,
+                (None, _) => {
+                    let block = self.client.block_by_hash(hash).await?;
+                    block.ok_or_else(|| L1Error::BlockMissing(hash.to_string()))?.timestamp
+                }
+            };
+            last_timestamp = (timestamp != 0).then_some((hash, timestamp));
+            decoded.extend(events::decode(&log, place.l1, timestamp)?);
+        }
+        Ok(decoded)
+    }
+}

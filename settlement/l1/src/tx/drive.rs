@@ -1,0 +1,348 @@
+//! Driving one journaled transaction to confirmation.
+
+use std::time::{Duration, Instant};
+
+use alloy::{eips::BlockNumHash, primitives::U256, rpc::types::TransactionReceipt};
+use millrace_proto::L1Ref;
+use tracing::{debug, info, warn};
+
+use super::{
+    ConfirmedTx, JournalError, TxManagerError,
+    fees::Market,
+    journal::{Inclusion, Journal, Record},
+    manager::{GAS_PER_BLOB, Inner, gwei},
+    signed::{self, Unsigned},
+};
+use crate::L1Error;
+
+/// Looks at L1, one poll apart, that have to agree that the nonce is used by a transaction that is not ours.
+const NONCE_TAKEN_LOOKS: u32 = 3;
+
+/// Final transactions are pruned by L1's finalized block, or by this depth where the node knows none.
+const PRUNE_DEPTH: u64 = 256;
+
+/// What a node made of a version that it was handed.
+enum Answer {
+    /// It has it, now or since before.
+    Taken,
+    /// The nonce is used: the next look tells by whom.
+    NonceUsed,
+    /// It has another version with fees that this one does not exceed by enough, or wants higher fees for any.
+    Underpriced,
+    /// The account cannot pay.
+    Unaffordable,
+    /// It will not have it, whatever the fees.
+    Refused(String),
+}
+
+/// Where a transaction is.
+enum Look {
+    Included(Inclusion),
+    /// In no block; the nonce is free.
+    Pending,
+    /// In no block; the nonce is used.
+    Displaced,
+}
+
+impl Inner {
+    /// Drives a journaled transaction until it is confirmed. Errors of the L1 node are waited out.
+    pub(super) async fn drive(&self, mut record: Record) -> Result<ConfirmedTx, TxManagerError> {
+        let started = Instant::now();
+        let mut last_sent: Option<Instant> = None;
+        let mut displaced = 0;
+        let mut failures: u32 = 0;
+        loop {
+            match self.step(&mut record, &mut last_sent, &mut displaced, started).await {
+                Ok(Some(confirmed)) => return Ok(confirmed),
+                Ok(None) => failures = 0,
+                Err(TxManagerError::L1(error)) if error.is_retryable() => {
+                    failures = failures.saturating_add(1);
+                    warn!(target: "millrace::l1", id = record.id, %error, failures, "L1 does not answer; the transaction waits");
+                }
+                Err(error) => return Err(error),
+            }
+            let pause = self.config.poll_interval.saturating_mul(1 + failures.min(8));
+            tokio::time::sleep(pause.min(Duration::from_secs(30))).await;
+        }
+    }
+
+    /// One look at L1 and what follows from it.
+    async fn step(
+        &self,
+        record: &mut Record,
+        last_sent: &mut Option<Instant>,
+        displaced: &mut u32,
+        started: Instant,
+    ) -> Result<Option<ConfirmedTx>, TxManagerError> {
+        match self.look(record).await? {
+            Look::Included(inclusion) => {
+                *displaced = 0;
+                if record.inclusion != Some(inclusion) {
+                    debug!(target: "millrace::l1", id = record.id, hash = %inclusion.hash, block = inclusion.block_number, "included");
+                    record.inclusion = Some(inclusion);
+                    record.accepted = true;
+                    self.save(record).await?;
+                }
+                if self.config.confirmations > 1 {
+                    let head = self.client.head().await?.number;
+                    if head + 1 < inclusion.block_number + self.config.confirmations {
+                        return Ok(None);
+                    }
+                }
+                self.finish(record, inclusion, started).await.map(Some)
+            }
+            Look::Pending => {
+                *displaced = 0;
+                if let Some(was) = record.inclusion.take() {
+                    warn!(target: "millrace::l1", id = record.id, block = was.block_number, "a reorg took the transaction; sending it again");
+                    self.metrics.reorged();
+                    self.save(record).await?;
+                    *last_sent = None;
+                }
+                self.push(record, last_sent).await?;
+                Ok(None)
+            }
+            Look::Displaced => {
+                *displaced += 1;
+                if *displaced < NONCE_TAKEN_LOOKS {
+                    return Ok(None);
+                }
+                let gone = record.clone();
+                self.journal(move |journal| journal.remove(&gone)).await?;
+                Err(TxManagerError::NonceTaken { id: record.id.clone(), nonce: record.nonce })
+            }
+        }
+    }
+
+    async fn look(&self, record: &Record) -> Result<Look, TxManagerError> {
+        // In this order: a nonce that is used now has its receipt by the time that this is asked for.
+        let next = self.client.nonce(self.signer.address()).await?;
+        if next <= record.nonce {
+            return Ok(Look::Pending);
+        }
+        for attempt in record.attempts.iter().rev() {
+            if let Some(receipt) = self.client.receipt(attempt.hash).await? {
+                return Ok(Look::Included(inclusion(&receipt)?));
+            }
+        }
+        Ok(Look::Displaced)
+    }
+
+    /// Sees to it that nodes have the transaction, at a price that gets it included.
+    async fn push(
+        &self,
+        record: &mut Record,
+        last_sent: &mut Option<Instant>,
+    ) -> Result<(), TxManagerError> {
+        match last_sent {
+            Some(at) if at.elapsed() < self.config.resubmit_after => return Ok(()),
+            Some(_) => {
+                if self.raise(record).await? {
+                    self.metrics.resubmitted();
+                } else {
+                    self.metrics.rebroadcast();
+                }
+            }
+            None if record.accepted => self.metrics.rebroadcast(),
+            None => {}
+        }
+        loop {
+            match self.broadcast(record).await? {
+                Answer::Taken | Answer::NonceUsed => break,
+                Answer::Underpriced => {
+                    if !self.raise(record).await? {
+                        break;
+                    }
+                    self.metrics.resubmitted();
+                }
+                Answer::Unaffordable => {
+                    *last_sent = Some(Instant::now());
+                    let balance = self.client.balance(self.signer.address()).await?;
+                    let needed = self.cost(record)?;
+                    if balance >= needed {
+                        // The node has moved on since: it will be asked again.
+                        return Ok(());
+                    }
+                    return Err(TxManagerError::InsufficientBalance {
+                        id: record.id.clone(),
+                        balance,
+                        needed,
+                    });
+                }
+                Answer::Refused(message) => {
+                    if !record.accepted {
+                        let gone = record.clone();
+                        self.journal(move |journal| journal.remove(&gone)).await?;
+                    }
+                    return Err(TxManagerError::Refused { id: record.id.clone(), message });
+                }
+            }
+        }
+        *last_sent = Some(Instant::now());
+        if !record.accepted {
+            record.accepted = true;
+            self.save(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the newest version to the node.
+    async fn broadcast(&self, record: &Record) -> Result<Answer, TxManagerError> {
+        let (attempt, nonce) = (newest(record)?.clone(), record.nonce);
+        let raw = self
+            .journal(move |journal| {
+                let sidecar = journal.sidecar(nonce)?;
+                signed::network_form(&attempt, sidecar.as_deref())
+                    .map_err(|problem| corrupt(nonce, problem))
+            })
+            .await?;
+        match self.client.send_raw_transaction(&raw).await {
+            Ok(hash) => {
+                debug!(target: "millrace::l1", id = record.id, nonce, %hash, version = record.attempts.len(), "sent");
+                Ok(Answer::Taken)
+            }
+            Err(error) => classify(error).map_err(Into::into),
+        }
+    }
+
+    /// Signs and journals a version with higher fees. `false` if a cap or the balance forbids it.
+    async fn raise(&self, record: &mut Record) -> Result<bool, TxManagerError> {
+        let market = Market::read(&self.client, record.blobs > 0).await?;
+        let newest = newest(record)?;
+        let Some(fees) = newest.fees.replacement(&market, &self.config) else {
+            self.metrics.capped();
+            warn!(target: "millrace::l1", id = record.id, fees = ?newest.fees, "stuck, and its fees are at their cap");
+            return Ok(false);
+        };
+        let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;
+        let needed =
+            fees.cost(record.gas_limit, GAS_PER_BLOB * record.blobs as u64, unsigned.value);
+        let balance = self.client.balance(self.signer.address()).await?;
+        if balance < needed {
+            self.metrics.capped();
+            warn!(target: "millrace::l1", id = record.id, %balance, %needed, "stuck, and the balance does not allow higher fees");
+            return Ok(false);
+        }
+        record.attempts.push(unsigned.sign(fees, &self.signer)?);
+        self.save(record).await?;
+        info!(target: "millrace::l1", id = record.id, version = record.attempts.len(), ?fees, "replaced with higher fees");
+        Ok(true)
+    }
+
+    fn cost(&self, record: &Record) -> Result<U256, TxManagerError> {
+        let newest = newest(record)?;
+        let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;
+        Ok(newest.fees.cost(record.gas_limit, GAS_PER_BLOB * record.blobs as u64, unsigned.value))
+    }
+
+    async fn finish(
+        &self,
+        record: &Record,
+        inclusion: Inclusion,
+        started: Instant,
+    ) -> Result<ConfirmedTx, TxManagerError> {
+        let l1 = L1Ref {
+            tx_hash: inclusion.hash,
+            block: BlockNumHash { number: inclusion.block_number, hash: inclusion.block_hash },
+        };
+        self.metrics.confirmed(inclusion.success, started.elapsed(), gwei(inclusion.fee_paid));
+        let head = self.client.head().await?.number;
+        let finalized = self.client.finalized().await?.map_or(0, |block| block.number);
+        let prunable = finalized.max(head.saturating_sub(PRUNE_DEPTH));
+        self.journal(move |journal: &Journal| journal.prune(prunable)).await?;
+
+        if !inclusion.success {
+            let settled = record.clone();
+            self.journal(move |journal| journal.free_id(&settled)).await?;
+            let unsigned =
+                Unsigned::of(newest(record)?).map_err(|problem| corrupt(record.nonce, problem))?;
+            let before = inclusion.block_number.saturating_sub(1);
+            let reason = self.revert_reason(&unsigned, before).await;
+            let (id, fee_paid) = (record.id.clone(), inclusion.fee_paid);
+            return Err(TxManagerError::Reverted { id, l1, reason, fee_paid });
+        }
+        info!(target: "millrace::l1", id = record.id, nonce = record.nonce, hash = %l1.tx_hash, block = l1.block.number, fee = %inclusion.fee_paid, "confirmed");
+        Ok(ConfirmedTx {
+            l1,
+            fee_paid: inclusion.fee_paid,
+            gas_used: inclusion.gas_used,
+            blob_gas_used: inclusion.blob_gas_used,
+            nonce: record.nonce,
+            attempts: u32::try_from(record.attempts.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn save(&self, record: &Record) -> Result<(), TxManagerError> {
+        let record = record.clone();
+        self.journal(move |journal| journal.update(&record)).await
+    }
+}
+
+fn newest(record: &Record) -> Result<&super::journal::Attempt, JournalError> {
+    record.attempts.last().ok_or_else(|| corrupt(record.nonce, "no signed version".to_owned()))
+}
+
+fn corrupt(nonce: u64, problem: String) -> JournalError {
+    JournalError::Corrupt { entry: format!("transaction with nonce {nonce}"), problem }
+}
+
+fn inclusion(receipt: &TransactionReceipt) -> Result<Inclusion, L1Error> {
+    let missing = |field: &str| L1Error::BadAnswer {
+        method: "eth_getTransactionReceipt",
+        problem: format!("a receipt without {field}"),
+    };
+    let gas = U256::from(receipt.gas_used) * U256::from(receipt.effective_gas_price);
+    let blob_gas_used = receipt.blob_gas_used.unwrap_or_default();
+    let blobs = U256::from(blob_gas_used) * U256::from(receipt.blob_gas_price.unwrap_or_default());
+    Ok(Inclusion {
+        hash: receipt.transaction_hash,
+        block_number: receipt.block_number.ok_or_else(|| missing("blockNumber"))?,
+        block_hash: receipt.block_hash.ok_or_else(|| missing("blockHash"))?,
+        success: receipt.status(),
+        fee_paid: gas + blobs,
+        gas_used: receipt.gas_used,
+        blob_gas_used,
+    })
+}
+
+/// Reads a refusal. The words are those of geth, reth, nethermind, besu, erigon and anvil; there are no codes for them.
+fn classify(error: L1Error) -> Result<Answer, L1Error> {
+    let Some((_, message)) = error.response() else { return Err(error) };
+    if error.is_retryable() {
+        return Err(error);
+    }
+    let words = message.to_ascii_lowercase();
+    let says = |any: &[&str]| any.iter().any(|phrase| words.contains(phrase));
+    if says(&[
+        "already known",
+        "known transaction",
+        "already imported",
+        "already in",
+        "alreadyknown",
+    ]) {
+        return Ok(Answer::Taken);
+    }
+    if says(&["nonce too low", "oldnonce", "nonce is too low"]) {
+        return Ok(Answer::NonceUsed);
+    }
+    if says(&[
+        "underpriced",
+        "fee too low",
+        "feetoolow",
+        "less than block base fee",
+        "below base fee",
+        "replacement",
+    ]) {
+        return Ok(Answer::Underpriced);
+    }
+    if says(&["insufficient funds", "insufficientfunds", "insufficient balance", "overshot"]) {
+        return Ok(Answer::Unaffordable);
+    }
+    // Full or busy pools come and go.
+    if says(&["txpool is full", "pool is full", "limit exceeded", "timeout", "try again"]) {
+        return Err(L1Error::Inconsistent(format!(
+            "the node does not take transactions now: {message}"
+        )));
+    }
+    Ok(Answer::Refused(message.to_owned()))
+}

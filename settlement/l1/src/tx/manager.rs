@@ -1,0 +1,306 @@
+//! The handle: one queue, one account, one journal.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    network::TransactionBuilder,
+    primitives::{Address, B256, Bytes, TxKind, U64, U256},
+    rpc::types::TransactionRequest,
+    signers::local::PrivateKeySigner,
+};
+use tokio::sync::Mutex;
+use tracing::{debug, info, warn};
+
+use super::{
+    ConfirmedTx, TxManagerConfig, TxManagerError, TxRequest,
+    fees::{Fees, Market},
+    journal::{Identity, Journal, RECORD_VERSION, Record},
+    signed::{self, Unsigned},
+};
+use crate::{L1Client, L1Error, blocking, metrics::TxMetrics, revert::RevertReason};
+
+/// Gas of one blob (EIP-4844).
+pub(super) const GAS_PER_BLOB: u64 = 131_072;
+
+/// Sends transactions of one account, each of them once. Clones share everything.
+///
+/// Callers queue: one transaction is in flight at a time, and the next one is signed when it is confirmed. What was
+/// journaled before a restart is continued by the next [`Self::send`] with its id, or before the next one with another.
+/// No other software may send from the account.
+#[derive(Clone)]
+pub struct TxManager {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) config: TxManagerConfig,
+    pub(super) client: L1Client,
+    pub(super) signer: PrivateKeySigner,
+    pub(super) chain_id: u64,
+    pub(super) metrics: TxMetrics,
+    service: &'static str,
+    /// Locked for the whole of a journal operation, also when the caller has gone meanwhile.
+    journal: Arc<Mutex<Journal>>,
+    queue: Mutex<()>,
+}
+
+impl fmt::Debug for TxManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxManager")
+            .field("service", &self.inner.service)
+            .field("account", &self.address())
+            .field("chain_id", &self.inner.chain_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TxManager {
+    /// Opens the journal in a folder of its own and binds it to the account and the L1. `service` labels the metrics.
+    ///
+    /// # Errors
+    /// If the folder's journal belongs to another account or L1, or is open elsewhere; if L1 does not answer.
+    pub async fn open(
+        config: TxManagerConfig,
+        client: L1Client,
+        signer: PrivateKeySigner,
+        dir: impl AsRef<Path>,
+        service: &'static str,
+    ) -> Result<Self, TxManagerError> {
+        config.validate()?;
+        let genesis =
+            client.block(0).await?.ok_or_else(|| L1Error::BlockMissing("0".to_owned()))?;
+        let chain_id = client.chain_id().await?;
+        let identity = Identity { account: signer.address(), chain_id, genesis: genesis.hash };
+        let dir = dir.as_ref().to_owned();
+        let journal = blocking(move || Journal::open(&dir, &identity)).await?;
+        let manager = Self {
+            inner: Arc::new(Inner {
+                config,
+                client,
+                signer,
+                chain_id,
+                metrics: TxMetrics::new(service),
+                service,
+                journal: Arc::new(Mutex::new(journal)),
+                queue: Mutex::new(()),
+            }),
+        };
+        manager.inner.update_gauges().await?;
+        Ok(manager)
+    }
+
+    /// The sending account.
+    pub fn address(&self) -> Address {
+        self.inner.signer.address()
+    }
+
+    /// The L1 node that it sends through.
+    pub fn client(&self) -> &L1Client {
+        &self.inner.client
+    }
+
+    /// Ids of the transactions that were signed and are in no block yet, as last seen, by nonce.
+    pub async fn in_flight(&self) -> Result<Vec<String>, TxManagerError> {
+        let records = self.inner.journal(Journal::records).await?;
+        Ok(records
+            .into_iter()
+            .filter(|record| record.inclusion.is_none())
+            .map(|record| record.id)
+            .collect())
+    }
+
+    /// Sends a transaction and drives it until L1 has confirmed it: replaces it when it is stuck, sends it again when a
+    /// reorg takes it. Waits its turn first.
+    ///
+    /// Idempotent by [`TxRequest::id`], also across restarts and dropped futures: from the moment at which a version is
+    /// journaled, the same id leads to that transaction and to no other. Once L1 is back, an unreachable L1 does no harm.
+    ///
+    /// # Errors
+    /// See [`TxManagerError`] for what each one leaves behind.
+    pub async fn send(&self, request: TxRequest) -> Result<ConfirmedTx, TxManagerError> {
+        let _turn = self.inner.queue.lock().await;
+        let result = self.inner.send(request).await;
+        if let Err(error) = self.inner.update_gauges().await {
+            debug!(target: "millrace::l1", %error, "cannot read the balance");
+        }
+        result
+    }
+}
+
+impl Inner {
+    async fn send(&self, request: TxRequest) -> Result<ConfirmedTx, TxManagerError> {
+        let request = Arc::new(request);
+        let intent = {
+            let request = Arc::clone(&request);
+            blocking(move || request.digest()).await
+        };
+        let id = request.id.clone();
+        let known = self.journal(move |journal| journal.by_id(&id)).await?;
+        if let Some(record) = &known
+            && record.intent != intent
+        {
+            return Err(TxManagerError::IdInUse { id: request.id.clone() });
+        }
+        // Whatever has a lower nonce goes first: there must be no gap.
+        self.settle_before(known.as_ref().map_or(u64::MAX, |record| record.nonce)).await?;
+        match known {
+            Some(record) => {
+                debug!(target: "millrace::l1", id = record.id, nonce = record.nonce, "continuing a transaction");
+                self.drive(record).await
+            }
+            None => {
+                let record = self.prepare(&request, intent).await?;
+                self.drive(record).await
+            }
+        }
+    }
+
+    /// Drives to their end the journaled transactions below a nonce that are in no block (any more).
+    async fn settle_before(&self, nonce: u64) -> Result<(), TxManagerError> {
+        let next = self.client.nonce(self.signer.address()).await?;
+        let records = self.journal(Journal::records).await?;
+        for record in records {
+            let open = record.inclusion.is_none() || record.nonce >= next;
+            if record.nonce >= nonce || !open {
+                continue;
+            }
+            let id = record.id.clone();
+            info!(target: "millrace::l1", id, nonce = record.nonce, "finishing an earlier transaction first");
+            match self.drive(record).await {
+                Ok(_) => {}
+                // Its own caller will learn of it, or has given it up.
+                Err(
+                    error @ (TxManagerError::Reverted { .. } | TxManagerError::NonceTaken { .. }),
+                ) => {
+                    warn!(target: "millrace::l1", id, %error, "an earlier transaction failed");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Estimates, signs and journals a new transaction.
+    async fn prepare(&self, request: &TxRequest, intent: B256) -> Result<Record, TxManagerError> {
+        let (id, blobs) = (request.id.clone(), request.blobs.len());
+        let (blob_hashes, sidecar) = if blobs > 0 {
+            let (blobs, proofs) = (request.blobs.clone(), self.config.blob_proofs);
+            let made = blocking(move || signed::make_sidecar(blobs, proofs)).await;
+            let (hashes, sidecar) =
+                made.map_err(|problem| TxManagerError::Blobs { id: id.clone(), problem })?;
+            (hashes, Some(sidecar))
+        } else {
+            (Vec::new(), None)
+        };
+
+        let mut unsigned = Unsigned {
+            chain_id: self.chain_id,
+            nonce: 0,
+            gas_limit: 0,
+            to: TxKind::Call(request.to),
+            value: request.value,
+            input: request.input.clone(),
+            blob_hashes,
+        };
+        let estimate = self.estimate(&id, &unsigned).await?;
+        unsigned.gas_limit = request
+            .gas_limit
+            .unwrap_or_else(|| estimate.saturating_mul(self.config.gas_percent) / 100);
+
+        let market = Market::read(&self.client, blobs > 0).await?;
+        let fees = Fees::first(&market, blobs > 0, &self.config);
+        let needed = fees.cost(unsigned.gas_limit, GAS_PER_BLOB * blobs as u64, request.value);
+        let balance = self.client.balance(self.signer.address()).await?;
+        if balance < needed {
+            return Err(TxManagerError::InsufficientBalance { id, balance, needed });
+        }
+
+        // Nothing of ours is in flight, so this is free; if something else of the account is pending there, it is
+        // replaced, or this transaction is reported as displaced.
+        unsigned.nonce = self.client.nonce(self.signer.address()).await?;
+        let attempt = unsigned.sign(fees, &self.signer)?;
+        let record = Record {
+            version: RECORD_VERSION,
+            id: id.clone(),
+            nonce: unsigned.nonce,
+            intent,
+            gas_limit: unsigned.gas_limit,
+            blobs,
+            attempts: vec![attempt],
+            accepted: false,
+            inclusion: None,
+        };
+        let written = record.clone();
+        let inserted =
+            self.journal(move |journal| journal.insert(&written, sidecar.as_deref())).await?;
+        if inserted {
+            Ok(record)
+        } else {
+            // A reorg or a lagging node took the nonce back below one that the journal knows as used.
+            Err(L1Error::Inconsistent(format!("nonce {} is in the journal already", record.nonce))
+                .into())
+        }
+    }
+
+    /// The gas that the call needs at the latest block.
+    async fn estimate(&self, id: &str, unsigned: &Unsigned) -> Result<u64, TxManagerError> {
+        let request = self.simulation(unsigned);
+        match self.client.request::<_, U64>("eth_estimateGas", (request,)).await {
+            Ok(gas) => Ok(gas.to()),
+            Err(error) => Err(match error.revert_data() {
+                Some(data) => TxManagerError::WouldRevert {
+                    id: id.to_owned(),
+                    reason: RevertReason::new(data),
+                },
+                None => error.into(),
+            }),
+        }
+    }
+
+    /// Why a call reverts after a block, if it does and the node can tell.
+    pub(super) async fn revert_reason(
+        &self,
+        unsigned: &Unsigned,
+        block: u64,
+    ) -> Option<RevertReason> {
+        let params = (self.simulation(unsigned), BlockNumberOrTag::Number(block));
+        let error = self.client.request::<_, Bytes>("eth_call", params).await.err()?;
+        error.revert_data().map(RevertReason::new)
+    }
+
+    fn simulation(&self, unsigned: &Unsigned) -> TransactionRequest {
+        let mut request = TransactionRequest::default()
+            .from(self.signer.address())
+            .value(unsigned.value)
+            .input(unsigned.input.clone().into());
+        request.set_kind(unsigned.to);
+        if !unsigned.blob_hashes.is_empty() {
+            request.blob_versioned_hashes = Some(unsigned.blob_hashes.clone());
+            request.transaction_type = Some(3);
+        }
+        request
+    }
+
+    /// Runs a journal operation to its end, off the async threads.
+    pub(super) async fn journal<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Journal) -> Result<T, super::JournalError> + Send + 'static,
+    ) -> Result<T, TxManagerError> {
+        let journal = Arc::clone(&self.journal).lock_owned().await;
+        Ok(blocking(move || operation(&journal)).await?)
+    }
+
+    async fn update_gauges(&self) -> Result<(), TxManagerError> {
+        let records = self.journal(Journal::records).await?;
+        self.metrics.pending(records.iter().filter(|record| record.inclusion.is_none()).count());
+        let balance = self.client.balance(self.signer.address()).await?;
+        self.metrics.balance(f64::from(balance) / 1e18);
+        Ok(())
+    }
+}
+
+/// Wei in whole gwei, for counters.
+pub(super) fn gwei(wei: U256) -> u64 {
+    (wei / U256::from(1_000_000_000u64)).saturating_to()
+}
