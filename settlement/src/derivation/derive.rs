@@ -1,0 +1,260 @@
+//! The rules of derivation.
+
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256};
+use millrace_proto::{
+    Batch, BatchBlock, BatchHeader, BatchLimits, Deposit, DerivedBlock, ExecutedBlock, HeaderExtra,
+    PostedBatch, RecoveredTx, TxEnvelope, batch_digest,
+};
+use rayon::prelude::*;
+
+use super::{DeriveError, SkipReason};
+
+/// The end of the chain derived so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DerivationHead {
+    /// The last block.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its timestamp, Unix seconds.
+    pub timestamp: u64,
+    /// Deposits that the chain has consumed.
+    pub deposits_end: u64,
+}
+
+impl DerivationHead {
+    /// The head that an executed block of a rollup makes; `None` if its `extraData` is not a rollup's.
+    pub fn of(block: &ExecutedBlock) -> Option<Self> {
+        Some(Self {
+            number: block.number(),
+            hash: block.hash(),
+            timestamp: block.header.timestamp,
+            deposits_end: HeaderExtra::of(&block.header)?.deposits_end,
+        })
+    }
+}
+
+/// Deposits as L1 queued them, from [`DerivationHead::deposits_end`] on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedDeposits {
+    /// The queue's accumulator before the first of them.
+    pub before: B256,
+    /// In the queue's order.
+    pub deposits: Vec<Deposit>,
+}
+
+/// What a batch claims of its last block. Execution shows whether it is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchClaim {
+    /// Hash of the last block.
+    pub last_block_hash: B256,
+    /// State root after the last block.
+    pub state_root: B256,
+}
+
+/// The blocks of a valid batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DerivedBatch {
+    /// The batch.
+    pub number: u64,
+    /// What it claims.
+    pub claim: BatchClaim,
+    /// Its blocks, in order; at least one.
+    pub blocks: Vec<DerivedBlock>,
+}
+
+/// The rules of one chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Derivation {
+    chain_id: u64,
+    rollup: Address,
+    limits: BatchLimits,
+}
+
+impl Derivation {
+    /// The rules of the rollup `chain_id` whose L1 contract is `rollup`.
+    pub fn new(chain_id: u64, rollup: Address) -> Self {
+        Self { chain_id, rollup, limits: BatchLimits::default() }
+    }
+
+    /// Checks all that a batch's posted header alone can tell, so that the bytes of a batch that cannot continue the chain need
+    /// not be read.
+    ///
+    /// # Errors
+    /// Why the batch is skipped.
+    pub fn join(&self, head: &DerivationHead, header: &BatchHeader) -> Result<(), SkipReason> {
+        let expected = head.number.saturating_add(1);
+        if header.first_block != expected {
+            return Err(SkipReason::NotContiguous { first_block: header.first_block, expected });
+        }
+        if header.deposits_end < head.deposits_end {
+            return Err(SkipReason::DepositsBackwards {
+                deposits_end: header.deposits_end,
+                consumed: head.deposits_end,
+            });
+        }
+        Ok(())
+    }
+
+    /// Derives the blocks of a posted batch from its bytes. `deposits` are those from the head's on, through the header's end at
+    /// least as far as L1 has shown them.
+    ///
+    /// Recovers senders on rayon's threads; call it off the async ones.
+    ///
+    /// # Errors
+    /// [`DeriveError::Skip`] if the batch is invalid, which is the same for everyone.
+    pub fn derive(
+        &self,
+        head: &DerivationHead,
+        posted: &PostedBatch,
+        bytes: &[u8],
+        deposits: &QueuedDeposits,
+    ) -> Result<DerivedBatch, DeriveError> {
+        let header = &posted.header;
+        self.join(head, header)?;
+        let digest = batch_digest(bytes);
+        if digest != header.digest {
+            return Err(SkipReason::Digest { posted: header.digest, computed: digest }.into());
+        }
+        let batch = Batch::decode(bytes, &self.limits)
+            .map_err(|error| SkipReason::Undecodable(error.to_string()))?;
+        self.check(head, header, &batch)?;
+        let deposits = covered(head, header, deposits)?;
+        let claim =
+            BatchClaim { last_block_hash: batch.last_block_hash, state_root: batch.state_root };
+        let blocks = self.blocks(head, batch, deposits)?;
+        Ok(DerivedBatch { number: header.number, claim, blocks })
+    }
+
+    /// Checks the batch's own words against the posted header and the head.
+    fn check(
+        &self,
+        head: &DerivationHead,
+        header: &BatchHeader,
+        batch: &Batch,
+    ) -> Result<(), SkipReason> {
+        if batch.chain_id != self.chain_id {
+            return Err(SkipReason::ChainId { found: batch.chain_id, expected: self.chain_id });
+        }
+        let agree = |field, found, posted| {
+            if found == posted { Ok(()) } else { Err(SkipReason::Header { field, found, posted }) }
+        };
+        agree("first block", batch.first_block, header.first_block)?;
+        agree("last block", batch.last_block(), header.last_block)?;
+        agree("deposits end", batch.deposits_end(), header.deposits_end)?;
+        if batch.parent_hash != head.hash {
+            return Err(SkipReason::ParentHash { found: batch.parent_hash, expected: head.hash });
+        }
+        if batch.deposits_start != head.deposits_end {
+            return Err(SkipReason::DepositsStart {
+                found: batch.deposits_start,
+                expected: head.deposits_end,
+            });
+        }
+        let (mut timestamp, mut consumed) = (head.timestamp, head.deposits_end);
+        for (number, block) in (batch.first_block..).zip(&batch.blocks) {
+            if block.timestamp < timestamp {
+                return Err(SkipReason::Timestamp {
+                    block: number,
+                    timestamp: block.timestamp,
+                    parent: timestamp,
+                });
+            }
+            if block.deposits_end < consumed {
+                return Err(SkipReason::DepositsBackwards {
+                    deposits_end: block.deposits_end,
+                    consumed,
+                });
+            }
+            (timestamp, consumed) = (block.timestamp, block.deposits_end);
+        }
+        Ok(())
+    }
+
+    fn blocks(
+        &self,
+        head: &DerivationHead,
+        batch: Batch,
+        deposits: &[Deposit],
+    ) -> Result<Vec<DerivedBlock>, SkipReason> {
+        let mut deposits = deposits.iter();
+        let mut consumed = head.deposits_end;
+        let blocks: Vec<_> = (batch.first_block..)
+            .zip(batch.blocks)
+            .map(|(number, block)| {
+                let count = block.deposits_end.saturating_sub(consumed);
+                consumed = block.deposits_end;
+                let minted: Vec<_> = deposits
+                    .by_ref()
+                    .take(usize::try_from(count).unwrap_or(usize::MAX))
+                    .map(|deposit| self.minted(deposit))
+                    .collect();
+                (number, block, minted)
+            })
+            .collect();
+        blocks
+            .into_par_iter()
+            .map(|(number, block, minted)| recover_block(number, block, minted))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    fn minted(&self, deposit: &Deposit) -> Arc<RecoveredTx> {
+        let tx = TxEnvelope::from(deposit.to_tx(self.rollup));
+        Arc::new(RecoveredTx::new_unchecked(tx, deposit.from))
+    }
+}
+
+/// The deposits that the header covers, which must give the accumulator that the contract accepted.
+fn covered<'a>(
+    head: &DerivationHead,
+    header: &BatchHeader,
+    queued: &'a QueuedDeposits,
+) -> Result<&'a [Deposit], DeriveError> {
+    let count = usize::try_from(header.deposits_end.saturating_sub(head.deposits_end))
+        .unwrap_or(usize::MAX)
+        .min(queued.deposits.len());
+    let deposits = &queued.deposits[..count];
+    let computed =
+        deposits.iter().fold(queued.before, |accumulator, deposit| deposit.accumulate(accumulator));
+    if computed != header.deposits_hash {
+        return Err(DeriveError::Deposits {
+            deposits_end: header.deposits_end,
+            posted: header.deposits_hash,
+            computed,
+        });
+    }
+    Ok(deposits)
+}
+
+fn recover_block(
+    number: u64,
+    block: BatchBlock,
+    minted: Vec<Arc<RecoveredTx>>,
+) -> Result<DerivedBlock, SkipReason> {
+    let signed = block
+        .transactions
+        .into_par_iter()
+        .map(|tx| {
+            let hash = tx.hash();
+            RecoveredTx::recover(tx)
+                .map(Arc::new)
+                .map_err(|_| SkipReason::Signature { block: number, hash })
+        })
+        .collect::<Vec<_>>();
+    let mut transactions = minted;
+    transactions.reserve(signed.len());
+    // The first bad one in order, whichever thread was first: everyone names the same.
+    for tx in signed {
+        transactions.push(tx?);
+    }
+    Ok(DerivedBlock {
+        number,
+        timestamp: block.timestamp,
+        deposits_end: block.deposits_end,
+        transactions,
+    })
+}

@@ -1,0 +1,64 @@
+//! Trying again, with growing pauses.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::SettlementConfig;
+
+/// Pauses between tries: each twice as long as the one before, within bounds.
+#[derive(Debug, Clone)]
+pub(crate) struct Backoff {
+    next: Duration,
+    min: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new(config: &SettlementConfig) -> Self {
+        Self { next: config.retry_min, min: config.retry_min, max: config.retry_max }
+    }
+
+    /// The pause to make now.
+    pub(crate) fn pause(&mut self) -> Duration {
+        let pause = self.next.min(self.max);
+        self.next = pause.saturating_mul(2);
+        pause
+    }
+
+    /// Something succeeded: the next pause is short again.
+    pub(crate) const fn reset(&mut self) {
+        self.next = self.min;
+    }
+}
+
+/// The service stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopping;
+
+/// Waits, unless the service stops.
+pub(crate) async fn sleep(stop: &CancellationToken, time: Duration) -> Result<(), Stopping> {
+    tokio::select! {
+        () = stop.cancelled() => Err(Stopping),
+        () = tokio::time::sleep(time) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest() {
+        let config = SettlementConfig {
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(5),
+            ..SettlementConfig::default()
+        };
+        let mut backoff = Backoff::new(&config);
+        let pauses: Vec<_> = (0..4).map(|_| backoff.pause().as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 5]);
+        backoff.reset();
+        assert_eq!(backoff.pause().as_secs(), 1);
+    }
+}

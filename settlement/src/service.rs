@@ -1,0 +1,252 @@
+//! The service: opening, what others ask it, and running its tasks.
+
+use std::{collections::HashMap, future::Future, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use millrace_l1::{RollupContract, TxManager};
+use millrace_proto::{
+    BatchRecord, BoxStream, ChainSpec, DaReader, Executor, Replay, Settlement, SettlementError,
+    SettlementStatus,
+};
+use tokio::task::{Id, JoinSet};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    SettlementConfig,
+    committer::Committer,
+    derivation::{Derivation, DerivationHead},
+    error::{SettlementOpenError, SettlementRunError},
+    execution::ReplayWorker,
+    halt::HaltReason,
+    shared::Shared,
+    store::{Identity, Outcome, Store, StoreError},
+    verifier::Verifier,
+    watcher::Watcher,
+};
+
+/// What the service works with.
+#[derive(Debug)]
+pub struct SettlementDeps {
+    /// The contract on L1.
+    pub rollup: RollupContract,
+    /// Sends the commitments, from an account that holds the contract's committer role. The service does not run it.
+    pub tx_manager: TxManager,
+    /// Reads the batches' bytes.
+    pub reader: Arc<dyn DaReader>,
+    /// The sequencer's executor.
+    pub executor: Arc<dyn Executor>,
+    /// The chain rebuilt from L1; the same one at every start.
+    pub replay: Box<dyn Replay>,
+    /// Where the service keeps its database; made if it is not there.
+    pub data_dir: PathBuf,
+    /// The rollup's genesis and rules.
+    pub spec: Arc<ChainSpec>,
+}
+
+/// The settlement service.
+#[derive(Debug)]
+pub struct SettlementService;
+
+impl SettlementService {
+    /// Opens the service: checks that contract, genesis, data folder and replayed chain belong together, and takes up the work where
+    /// it was left. Nothing runs yet.
+    ///
+    /// # Errors
+    /// See [`SettlementOpenError`].
+    pub async fn open(
+        config: SettlementConfig,
+        deps: SettlementDeps,
+    ) -> Result<(SettlementHandle, SettlementTask), SettlementOpenError> {
+        let SettlementDeps { rollup, tx_manager, reader, executor, replay, data_dir, spec } = deps;
+        let genesis = check_chain(&rollup, replay.as_ref(), &spec).await?;
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|source| SettlementOpenError::DataDir { path: data_dir.clone(), source })?;
+        let store = Store::open(
+            &data_dir,
+            Identity {
+                chain_id: spec.chain_id(),
+                rollup: rollup.address(),
+                genesis_hash: genesis.hash,
+            },
+        )?;
+        drop_outcomes_ahead(&store, replay.as_ref())?;
+        let shared = Shared::new(store, rollup.challenge_window().await?)?;
+        let verifier = Verifier {
+            config: config.clone(),
+            shared: shared.clone(),
+            derivation: Derivation::new(spec.chain_id(), rollup.address()),
+            genesis,
+            reader,
+            executor,
+            replay: ReplayWorker::spawn(replay).map_err(SettlementOpenError::Thread)?,
+        };
+        let committer = config.commit.then(|| Committer {
+            config: config.clone(),
+            shared: shared.clone(),
+            rollup: rollup.clone(),
+            tx_manager,
+        });
+        let watcher = Watcher { config, rollup, shared: shared.clone() };
+        Ok((SettlementHandle { shared }, SettlementTask { watcher, verifier, committer }))
+    }
+}
+
+/// Makes sure that the contract is this chain's, and returns the genesis block as a head.
+async fn check_chain(
+    rollup: &RollupContract,
+    replay: &dyn Replay,
+    spec: &ChainSpec,
+) -> Result<DerivationHead, SettlementOpenError> {
+    let contract = rollup.l2_chain_id().await?;
+    if contract != spec.chain_id() {
+        return Err(SettlementOpenError::ChainId { contract, configured: spec.chain_id() });
+    }
+    let genesis = replay.block(0)?.ok_or(SettlementOpenError::NoGenesis)?;
+    let contract = rollup.genesis_hash().await?;
+    if contract != genesis.hash() {
+        return Err(SettlementOpenError::Genesis { contract, computed: genesis.hash() });
+    }
+    DerivationHead::of(&genesis).ok_or(SettlementOpenError::NoGenesis)
+}
+
+/// Forgets outcomes for blocks that the replayed chain does not hold: its writes are not synced with the database's, so it may have
+/// fallen behind when the machine went down.
+fn drop_outcomes_ahead(store: &Store, replay: &dyn Replay) -> Result<(), SettlementOpenError> {
+    let mut upto = None;
+    while let Some(verified) = store.last_verified(upto)? {
+        let block = replay.block(verified.last_block)?;
+        if block.is_some_and(|block| block.hash() == verified.last_block_hash) {
+            break;
+        }
+        warn!(target: "millrace::settlement", batch = verified.batch, "the replayed chain lacks a verified batch; verifying it again");
+        upto = Some(verified.batch - 1);
+    }
+    if let Some(batch) = upto {
+        let kept = store.last_verified(Some(batch))?.map_or(0, |verified| verified.batch);
+        store.forget_outcomes_after(kept)?;
+    }
+    Ok(())
+}
+
+/// Answers for the service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SettlementHandle {
+    shared: Shared,
+}
+
+impl SettlementHandle {
+    /// The status now.
+    pub fn status(&self) -> SettlementStatus {
+        self.shared.status().borrow().clone()
+    }
+
+    /// Why the service has halted, if it has.
+    pub fn halted(&self) -> Option<Arc<HaltReason>> {
+        self.shared.halted()
+    }
+
+    fn batch(&self, block: u64) -> Result<Option<BatchRecord>, StoreError> {
+        let store = &self.shared.store;
+        let Some(posted) = store.batch_of_block(block)? else { return Ok(None) };
+        let header = posted.header;
+        let commitment = store.commitment(header.number)?;
+        let verified = matches!(store.outcome(header.number)?, Some(Outcome::Verified(_)));
+        let finalized = store.finalized()?.is_some_and(|last| last.batch >= header.number);
+        Ok(Some(BatchRecord {
+            number: header.number,
+            first_block: header.first_block,
+            last_block: header.last_block,
+            digest: header.digest,
+            da_kind: header.da_kind,
+            posted: posted.l1,
+            committed: commitment.filter(|_| verified).map(|commitment| commitment.l1),
+            finalized,
+        }))
+    }
+}
+
+#[async_trait]
+impl Settlement for SettlementHandle {
+    async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
+        Ok(self.status())
+    }
+
+    async fn subscribe_status(
+        &self,
+    ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
+        Ok(WatchStream::new(self.shared.status()).map(Ok).boxed())
+    }
+
+    async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError> {
+        self.batch(number).map_err(|error| SettlementError::Store(Box::new(error)))
+    }
+}
+
+/// The service's work.
+#[derive(Debug)]
+pub struct SettlementTask {
+    watcher: Watcher,
+    verifier: Verifier,
+    committer: Option<Committer>,
+}
+
+impl SettlementTask {
+    /// Runs until `stop` is cancelled. The end of any part ends them all.
+    ///
+    /// A halt ([`HaltReason`]) does not end the service: it shows in the status.
+    ///
+    /// # Errors
+    /// The first failure of a part.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), SettlementRunError> {
+        let Self { watcher, verifier, committer } = self;
+        let stop = stop.child_token();
+        let mut tasks = Tasks::default();
+        tasks.spawn("watcher", watcher.run(stop.clone()));
+        tasks.spawn("verifier", verifier.run(stop.clone()));
+        if let Some(committer) = committer {
+            tasks.spawn("committer", committer.run(stop.clone()));
+        }
+        let mut result = Ok(());
+        while let Some(ended) = tasks.next_end().await {
+            stop.cancel();
+            // What the others say while they are stopped is a consequence of the first failure.
+            result = result.and(ended);
+        }
+        info!(target: "millrace::settlement", "stopped");
+        result
+    }
+}
+
+/// Running tasks, by name. Dropping this aborts them.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<Result<(), SettlementRunError>>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Tasks {
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        work: impl Future<Output = Result<(), SettlementRunError>> + Send + 'static,
+    ) {
+        let id = self.running.spawn(work).id();
+        self.names.insert(id, name);
+    }
+
+    /// Waits until a task ends; `None` if none is left.
+    async fn next_end(&mut self) -> Option<Result<(), SettlementRunError>> {
+        let (id, result) = match self.running.join_next_with_id().await? {
+            Ok((id, result)) => (id, result),
+            Err(source) => {
+                let task = self.names.get(&source.id()).copied().unwrap_or("unknown");
+                (source.id(), Err(SettlementRunError::Panicked { task, source }))
+            }
+        };
+        self.names.remove(&id);
+        Some(result)
+    }
+}

@@ -1,0 +1,135 @@
+//! What the service's tasks share: the store, the status, and whether the service has halted.
+
+use std::sync::Arc;
+
+use alloy::eips::BlockNumHash;
+use millrace_proto::{BatchPoint, SettlementStatus};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::error;
+
+use crate::{
+    finality,
+    halt::HaltReason,
+    metrics::SettlementMetrics,
+    store::{Store, StoreError},
+};
+
+/// Shared by the tasks of one service.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) metrics: SettlementMetrics,
+    /// Seconds from a commitment to its finality.
+    challenge_window: u64,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    status: watch::Sender<SettlementStatus>,
+    /// Counts changes of the store, so that tasks can wait for one.
+    revision: watch::Sender<u64>,
+    halt: watch::Sender<Option<Arc<HaltReason>>>,
+    /// Held while the status is computed, so that an older one never replaces a newer one.
+    computing: Mutex<()>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(store: Store, challenge_window: u64) -> Result<Self, StoreError> {
+        let l1_head = store.l1_points()?.pop().unwrap_or_default();
+        let shared = Self {
+            store,
+            metrics: SettlementMetrics::default(),
+            challenge_window,
+            inner: Arc::new(Inner {
+                status: watch::Sender::new(SettlementStatus::default()),
+                revision: watch::Sender::new(0),
+                halt: watch::Sender::new(None),
+                computing: Mutex::new(()),
+            }),
+        };
+        shared.refresh(Some(l1_head))?;
+        Ok(shared)
+    }
+
+    /// The status, and its changes.
+    pub(crate) fn status(&self) -> watch::Receiver<SettlementStatus> {
+        self.inner.status.subscribe()
+    }
+
+    /// Tells of every change of the store from now on.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.inner.revision.subscribe()
+    }
+
+    /// Why the service has halted, if it has.
+    pub(crate) fn halted(&self) -> Option<Arc<HaltReason>> {
+        self.inner.halt.borrow().clone()
+    }
+
+    /// Whether the service has halted.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.inner.halt.borrow().is_some()
+    }
+
+    /// Halts the service. The first reason stays.
+    pub(crate) fn halt(&self, reason: HaltReason) -> Result<(), StoreError> {
+        error!(target: "millrace::settlement", %reason, "halted: nothing is verified or committed any more");
+        self.inner.halt.send_if_modified(|halt| {
+            let first = halt.is_none();
+            if first {
+                *halt = Some(Arc::new(reason));
+            }
+            first
+        });
+        self.refresh(None)
+    }
+
+    /// Computes the status again after the store changed, and wakes who waits for a change. `l1_head` is L1's new head, if
+    /// there is one.
+    pub(crate) fn refresh(&self, l1_head: Option<BlockNumHash>) -> Result<(), StoreError> {
+        {
+            let _computing = self.inner.computing.lock();
+            let status = self.compute(l1_head)?;
+            self.metrics.show(&status);
+            self.inner.status.send_if_modified(|current| {
+                let changed = *current != status;
+                *current = status;
+                changed
+            });
+        }
+        self.inner.revision.send_modify(|revision| *revision = revision.wrapping_add(1));
+        Ok(())
+    }
+
+    fn compute(&self, l1_head: Option<BlockNumHash>) -> Result<SettlementStatus, StoreError> {
+        let store = &self.store;
+        let verified = store.last_verified(None)?.map(|verified| verified.point());
+        finality::advance(store, self.challenge_window)?;
+        let finalized = store.finalized()?;
+        // What others committed beyond what is verified here shows once it is verified here.
+        let committed = match verified {
+            Some(verified) => store.commitments_down(Some(verified.batch)).next().transpose()?,
+            None => None,
+        };
+        Ok(SettlementStatus {
+            l1_head: l1_head.unwrap_or_else(|| self.inner.status.borrow().l1_head),
+            posted: store.last_joined()?,
+            verified,
+            committed: committed.map(|commitment| BatchPoint {
+                batch: commitment.batch,
+                last_block: commitment.last_block,
+                last_block_hash: Some(commitment.last_block_hash),
+            }),
+            finalized,
+            l1_fees: store.fees()?,
+            halted: self.inner.halt.borrow().as_ref().map(|reason| reason.to_string()),
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! Derives every posted batch from the bytes that DA gives back, executes it, and compares it with the sequencer's chain.
+
+use std::{sync::Arc, time::Instant};
+
+use alloy::primitives::{B256, Bytes};
+use millrace_proto::{BlockSelector, DaReadError, DaReader, ErrorClass, Executor, PostedBatch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    SettlementConfig,
+    derivation::{Derivation, DerivationHead, DeriveError, QueuedDeposits, SkipReason},
+    error::SettlementRunError,
+    execution::{ExecutedBatch, ExecutionError, ReplayWorker, execute_batch},
+    halt::HaltReason,
+    retry::{self, Backoff, Stopping},
+    shared::Shared,
+    store::{Outcome, Recorded, VerifiedBatch},
+    watcher::check_commitment,
+};
+
+/// The task that verifies.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    pub(crate) config: SettlementConfig,
+    pub(crate) shared: Shared,
+    pub(crate) derivation: Derivation,
+    pub(crate) genesis: DerivationHead,
+    pub(crate) reader: Arc<dyn DaReader>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) replay: ReplayWorker,
+}
+
+/// Why verifying a batch broke off.
+#[derive(Debug)]
+enum Broke {
+    /// An L1 reorg took the batch away or replaced it.
+    Outdated,
+    /// The service stops.
+    Stopping,
+    Halt(HaltReason),
+    Failed(SettlementRunError),
+}
+
+impl<E: Into<SettlementRunError>> From<E> for Broke {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Stopping> for Broke {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
+    }
+}
+
+impl Verifier {
+    /// Verifies batch after batch until the service stops or halts.
+    ///
+    /// # Errors
+    /// When the store, the replayed chain, or the executor fails for good.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), SettlementRunError> {
+        self.verify_all(&stop).await?;
+        Ok(self.replay.close().await?)
+    }
+
+    async fn verify_all(&self, stop: &CancellationToken) -> Result<(), SettlementRunError> {
+        let mut revisions = self.shared.revisions();
+        loop {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            if self.shared.is_halted() {
+                stop.cancelled().await;
+                return Ok(());
+            }
+            revisions.mark_unchanged();
+            let next = self.shared.store.last_outcome()? + 1;
+            let Some(posted) = self.shared.store.posted(next)? else {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = revisions.changed() => continue,
+                }
+            };
+            match self.verify(&posted, stop).await {
+                Ok(()) => {}
+                Err(Broke::Outdated) => {
+                    info!(target: "millrace::settlement", batch = next, "L1 took the batch back while it was verified");
+                }
+                Err(Broke::Stopping) => return Ok(()),
+                Err(Broke::Halt(reason)) => self.shared.halt(reason)?,
+                Err(Broke::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn verify(&self, posted: &PostedBatch, stop: &CancellationToken) -> Result<(), Broke> {
+        let started = Instant::now();
+        let number = posted.header.number;
+        let head = self
+            .shared
+            .store
+            .last_verified(number.checked_sub(1))?
+            .map_or(self.genesis, |verified| verified.head());
+        let outcome = match self.outcome(head, posted, stop).await {
+            Ok(executed) => {
+                self.compare(head.number + 1, &executed, posted, stop).await?;
+                Outcome::Verified(VerifiedBatch::new(posted, &executed))
+            }
+            Err(Attempt::Skip(reason)) => {
+                warn!(target: "millrace::settlement", batch = number, reason = reason.as_str(), %reason, "a posted batch is invalid; skipped");
+                Outcome::Skipped(reason.to_string())
+            }
+            Err(Attempt::Broke(broke)) => return Err(broke),
+        };
+        if self.shared.store.record(number, posted.batch_hash, &outcome)? == Recorded::Outdated {
+            return Err(Broke::Outdated);
+        }
+        match &outcome {
+            Outcome::Verified(verified) => {
+                let seconds = started.elapsed().as_secs_f64();
+                self.shared.metrics.verify_seconds.record(seconds);
+                self.shared.metrics.verified_transactions_total.increment(verified.transactions);
+                info!(
+                    target: "millrace::settlement",
+                    batch = number,
+                    first_block = verified.first_block,
+                    last_block = verified.last_block,
+                    transactions = verified.transactions,
+                    seconds,
+                    "batch verified"
+                );
+                if let Some(commitment) = self.shared.store.commitment(number)? {
+                    check_commitment(&self.shared, verified, &commitment)?;
+                }
+            }
+            Outcome::Skipped(_) => self.shared.metrics.skipped_batches_total.increment(1),
+        }
+        Ok(self.shared.refresh(None)?)
+    }
+
+    /// Derives and executes a batch.
+    async fn outcome(
+        &self,
+        head: DerivationHead,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<ExecutedBatch, Attempt> {
+        self.derivation.join(&head, &posted.header).map_err(Attempt::Skip)?;
+        let bytes = self.read(posted, stop).await?;
+        let (before, deposits) =
+            self.shared.store.deposits(head.deposits_end, posted.header.deposits_end)?;
+        let deposits = QueuedDeposits { before, deposits };
+        let (derivation, batch, stopping) = (self.derivation, posted.clone(), stop.clone());
+        let worked = self
+            .replay
+            .run(move |replay| -> Result<ExecutedBatch, WorkError> {
+                let derived = derivation.derive(&head, &batch, &bytes, &deposits)?;
+                Ok(execute_batch(replay, derived, &stopping)?)
+            })
+            .await?;
+        let error = match worked {
+            Ok(executed) => return Ok(executed),
+            Err(error) => error,
+        };
+        if let WorkError::Derive(DeriveError::Skip(reason)) = error {
+            return Err(Attempt::Skip(reason));
+        }
+        // The deposits may have been read after a reorg that the batch was not.
+        self.still(posted)?;
+        Err(Attempt::Broke(match error {
+            WorkError::Derive(source) => {
+                Broke::Halt(HaltReason::L1View { batch: posted.header.number, source })
+            }
+            WorkError::Execute(ExecutionError::Stopped { .. }) => Broke::Stopping,
+            WorkError::Execute(ExecutionError::Failed { source, .. }) => {
+                Broke::Failed(SettlementRunError::Replay(source))
+            }
+            WorkError::Execute(error) => Broke::Halt(HaltReason::Execution(error)),
+        }))
+    }
+
+    /// Reads the bytes, for as long as it takes.
+    async fn read(&self, posted: &PostedBatch, stop: &CancellationToken) -> Result<Bytes, Attempt> {
+        let mut backoff = Backoff::new(&self.config);
+        loop {
+            let Some(read) = stop.run_until_cancelled(self.reader.read(posted)).await else {
+                return Err(Stopping.into());
+            };
+            let error = match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(DaReadError::Invalid { problem, .. }) => {
+                    return Err(Attempt::Skip(SkipReason::Unreadable(problem)));
+                }
+                Err(error @ DaReadError::NoReader { .. }) => {
+                    return Err(Broke::Halt(HaltReason::NoReader(error)).into());
+                }
+                Err(error) => error,
+            };
+            self.shared.metrics.da_read_failures_total.increment(1);
+            self.pause(posted, &mut backoff, stop, "cannot read a batch's bytes", &error).await?;
+        }
+    }
+
+    /// Compares the executed blocks with the sequencer's. A block's hash covers its parent's, so the last one stands for all; only
+    /// if it differs is the first difference looked for.
+    async fn compare(
+        &self,
+        first_block: u64,
+        executed: &ExecutedBatch,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<(), Broke> {
+        let last = executed.head.number;
+        if self.sequencer_hash(last, posted, stop).await? == executed.head.hash {
+            return Ok(());
+        }
+        for (block, derived) in (first_block..).zip(&executed.block_hashes) {
+            let sequencer = self.sequencer_hash(block, posted, stop).await?;
+            if sequencer != *derived {
+                let derived = *derived;
+                return Err(Broke::Halt(HaltReason::SequencerDiffers {
+                    block,
+                    derived,
+                    sequencer,
+                }));
+            }
+        }
+        // The sequencer's chain changed while it was compared.
+        Err(Broke::Outdated)
+    }
+
+    /// Hash of a block of the sequencer's chain, for as long as it takes the sequencer to have it.
+    async fn sequencer_hash(
+        &self,
+        number: u64,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<B256, Broke> {
+        let mut backoff = Backoff::new(&self.config);
+        loop {
+            let asked = self.executor.header(BlockSelector::Number(number));
+            let Some(header) = stop.run_until_cancelled(asked).await else {
+                return Err(Broke::Stopping);
+            };
+            match header {
+                Ok(Some(header)) => return Ok(header.seal()),
+                Ok(None) => {
+                    self.still(posted)?;
+                    retry::sleep(stop, self.config.executor_poll).await?;
+                }
+                Err(error) if error.class() == ErrorClass::Retryable => {
+                    self.pause(posted, &mut backoff, stop, "cannot ask the executor", &error)
+                        .await?;
+                }
+                Err(error) => return Err(Broke::Failed(SettlementRunError::Executor(error))),
+            }
+        }
+    }
+
+    /// Pauses before another try, unless the service stops or L1 took the batch back.
+    async fn pause(
+        &self,
+        posted: &PostedBatch,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+        what: &'static str,
+        error: &(dyn std::error::Error + Sync),
+    ) -> Result<(), Broke> {
+        self.still(posted)?;
+        let pause = backoff.pause();
+        self.shared.metrics.retries_total.increment(1);
+        warn!(target: "millrace::settlement", batch = posted.header.number, %error, ?pause, "{what}; trying again");
+        let mut revisions = self.shared.revisions();
+        tokio::select! {
+            slept = retry::sleep(stop, pause) => slept?,
+            _ = revisions.wait_for(|_| self.still(posted).is_err()) => {}
+        }
+        self.still(posted)
+    }
+
+    /// Whether L1 still shows the batch.
+    fn still(&self, posted: &PostedBatch) -> Result<(), Broke> {
+        let current = self.shared.store.posted(posted.header.number)?;
+        if current.is_some_and(|current| current.batch_hash == posted.batch_hash) {
+            Ok(())
+        } else {
+            Err(Broke::Outdated)
+        }
+    }
+}
+
+/// Why a batch gave no executed blocks.
+#[derive(Debug)]
+enum Attempt {
+    Skip(SkipReason),
+    Broke(Broke),
+}
+
+impl<E: Into<Broke>> From<E> for Attempt {
+    fn from(error: E) -> Self {
+        Self::Broke(error.into())
+    }
+}
+
+/// Why the work on the replay thread failed.
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error(transparent)]
+    Derive(#[from] DeriveError),
+    #[error(transparent)]
+    Execute(#[from] ExecutionError),
+}
