@@ -1,0 +1,6 @@
+//! The server over a real executor, seen by clients.
+
+mod follow;
+mod support;
+mod wallet;
+mod wire;
