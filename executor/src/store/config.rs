@@ -1,0 +1,21 @@
+//! The store's settings.
+
+use serde::{Deserialize, Serialize};
+
+/// The store's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Bytes for the block cache that all tables share, their indexes and filters included.
+    pub cache_bytes: usize,
+    /// Bytes that writes of all tables may take up in memory before they are flushed to files.
+    pub write_buffer_bytes: usize,
+    /// How many blocks back from the head state, proofs and diffs can be read; `None` keeps everything.
+    pub history_blocks: Option<u64>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { cache_bytes: 512 << 20, write_buffer_bytes: 128 << 20, history_blocks: Some(10_000) }
+    }
+}
