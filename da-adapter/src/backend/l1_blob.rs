@@ -1,0 +1,60 @@
+//! EIP-4844 blobs of the posting transaction.
+
+use alloy::{consensus::Blob, eips::eip4844::BYTES_PER_BLOB, primitives::Bytes};
+use async_trait::async_trait;
+use millrace_proto::DaKind;
+
+use super::{BackendError, DaBackend, Prepared, SubmitRequest};
+use crate::blob::{MAX_BLOBS, capacity, pack};
+
+/// Packs batches into blobs. Commitments, proofs and the transaction are the transaction manager's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct L1BlobBackend;
+
+#[async_trait]
+impl DaBackend for L1BlobBackend {
+    fn kind(&self) -> DaKind {
+        DaKind::L1Blob
+    }
+
+    fn max_size(&self) -> usize {
+        capacity(MAX_BLOBS)
+    }
+
+    async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
+        let (size, max) = (request.data.len(), self.max_size());
+        let packed = pack(&request.data)
+            .filter(|_| size <= max)
+            .ok_or(BackendError::TooLarge { size, max })?;
+        let blobs = packed.chunks_exact(BYTES_PER_BLOB).map(Blob::from_slice).collect();
+        Ok(Prepared { da_pointer: Bytes::new(), blobs })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millrace_proto::batch_digest;
+
+    use super::*;
+    use crate::blob::unpack;
+
+    fn request(data: Vec<u8>) -> SubmitRequest {
+        SubmitRequest { number: 1, digest: batch_digest(&data), data: data.into() }
+    }
+
+    #[tokio::test]
+    async fn a_batch_comes_back_from_its_blobs() {
+        let data = vec![7; 200_000];
+        let prepared = L1BlobBackend.submit(request(data.clone())).await.unwrap();
+        assert_eq!(prepared.blobs.len(), 2);
+        assert_eq!(unpack(&prepared.blobs).unwrap(), data);
+        assert_eq!(L1BlobBackend.submit(request(data)).await.unwrap(), prepared);
+    }
+
+    #[tokio::test]
+    async fn a_batch_over_six_blobs_is_too_large() {
+        let error = L1BlobBackend.submit(request(vec![7; 780_285])).await.unwrap_err();
+        assert!(matches!(error, BackendError::TooLarge { size: 780_285, max: 780_284 }));
+    }
+}

@@ -1,0 +1,77 @@
+//! Where batches go.
+
+mod l1_blob;
+mod object_store;
+
+use std::fmt;
+
+use alloy::{
+    consensus::Blob,
+    primitives::{B256, Bytes},
+};
+use async_trait::async_trait;
+use millrace_proto::DaKind;
+
+pub use self::{
+    l1_blob::L1BlobBackend,
+    object_store::{ObjectStoreBackend, ObjectStoreError},
+};
+
+/// A batch to be put on the DA layer.
+#[derive(Debug, Clone)]
+pub struct SubmitRequest {
+    /// Its number.
+    pub number: u64,
+    /// `keccak256` of its bytes: what identifies it.
+    pub digest: B256,
+    /// The encoded batch.
+    pub data: Bytes,
+}
+
+/// What the posting transaction has to carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Where the bytes are; empty for blobs.
+    pub da_pointer: Bytes,
+    /// The blobs to attach, in order.
+    pub blobs: Vec<Blob>,
+}
+
+/// A DA layer.
+#[async_trait]
+pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
+    /// The contract's byte for it.
+    fn kind(&self) -> DaKind;
+
+    /// Bytes of the largest batch that it takes.
+    fn max_size(&self) -> usize;
+
+    /// Makes a batch available, as far as that is not the posting transaction's own work; returns once it is durable there.
+    /// Idempotent: submitting the same digest again gives the same answer.
+    ///
+    /// # Errors
+    /// See [`BackendError`].
+    async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError>;
+}
+
+/// Why a backend did not take a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The batch has to be smaller.
+    #[error("a batch of {size} bytes is over the limit of {max}")]
+    TooLarge {
+        /// Its bytes.
+        size: usize,
+        /// Bytes of the largest.
+        max: usize,
+    },
+    /// Try again later.
+    #[error("the DA layer does not answer: {0}")]
+    Retry(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// This layer takes nothing until somebody mends it; another one may.
+    #[error("the DA layer refuses: {0}")]
+    UseNext(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No layer will take this batch, or the backend is misconfigured.
+    #[error("the batch cannot be submitted: {0}")]
+    Fatal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

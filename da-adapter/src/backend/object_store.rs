@@ -1,0 +1,252 @@
+//! An object store: a local folder, or a bucket of a cloud.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use alloy::primitives::{B256, Bytes, Keccak256, hex};
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use millrace_proto::{BatchLimits, DaKind};
+use object_store::{
+    Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, parse_url_opts,
+    path::Path,
+};
+
+use super::{BackendError, DaBackend, Prepared, SubmitRequest};
+use crate::config::ObjectStoreConfig;
+
+/// Keeps batches under their digest. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct ObjectStoreBackend {
+    store: Arc<dyn ObjectStore>,
+    /// What the URL names inside of the store; not part of what is posted.
+    root: Path,
+    /// What keys begin with.
+    prefix: String,
+}
+
+/// Why an object store cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectStoreError {
+    /// A `file:` URL that is no path.
+    #[error("{0} is not the URL of a folder")]
+    NotAFolder(url::Url),
+    /// The local folder cannot be made.
+    #[error("folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A prefix that would not come back as it is.
+    #[error("prefix {0:?} is not a plain relative path")]
+    Prefix(String),
+    /// The store refuses, or does not answer.
+    #[error("object store: {0}")]
+    Store(#[from] StoreError),
+    /// A URL of a kind that this build has no client for.
+    #[error("no object store client for {url}: {source} (s3, gs and az URLs need the features aws, gcp and azure)")]
+    Url {
+        /// The URL.
+        url: url::Url,
+        /// What failed.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// A batch that was read, as far as it may be kept.
+#[derive(Debug)]
+pub(crate) struct StoredBatch {
+    /// Digest of the object, whatever its size.
+    pub(crate) digest: B256,
+    /// The object, unless it is larger than any batch.
+    pub(crate) data: Option<Bytes>,
+}
+
+impl ObjectStoreBackend {
+    /// Opens the store; makes the folder of a `file:` URL.
+    ///
+    /// # Errors
+    /// When the URL or the prefix cannot be used.
+    pub fn open(config: &ObjectStoreConfig) -> Result<Self, ObjectStoreError> {
+        let prefix = config.prefix.clone();
+        if !Path::parse(&prefix).is_ok_and(|path| path.as_ref() == prefix) {
+            return Err(ObjectStoreError::Prefix(prefix));
+        }
+        if config.url.scheme() == "file" {
+            let path = config
+                .url
+                .to_file_path()
+                .map_err(|()| ObjectStoreError::NotAFolder(config.url.clone()))?;
+            fs::create_dir_all(&path)
+                .map_err(|source| ObjectStoreError::Folder { path: path.clone(), source })?;
+            let store = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
+            return Ok(Self { store: Arc::new(store), root: Path::default(), prefix });
+        }
+        let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
+        let (store, root) = parse_url_opts(&config.url, options)
+            .map_err(|source| ObjectStoreError::Url { url: config.url.clone(), source })?;
+        Ok(Self { store: store.into(), root, prefix })
+    }
+
+    /// What is posted on L1 for a batch: `<prefix>/<digest in hex>`.
+    fn key(&self, digest: B256) -> String {
+        let name = hex::encode(digest);
+        if self.prefix.is_empty() { name } else { format!("{}/{name}", self.prefix) }
+    }
+
+    /// The object that a key names; `None` if no key looks like this.
+    fn location(&self, key: &str) -> Option<Path> {
+        let path = Path::parse(key).ok().filter(|path| path.as_ref() == key && !key.is_empty())?;
+        Some(self.root.parts().chain(path.parts()).collect())
+    }
+
+    /// Reads the object that a posted pointer names, in memory bounded by the largest batch. `Ok(None)`: the pointer is none
+    /// of ours, whatever the store holds.
+    pub(crate) async fn read(
+        &self,
+        pointer: &[u8],
+        digest: B256,
+    ) -> Result<Option<StoredBatch>, ObjectStoreError> {
+        let key = std::str::from_utf8(pointer).ok().filter(|key| key.ends_with(&hex::encode(digest)));
+        let Some(location) = key.and_then(|key| self.location(key)) else { return Ok(None) };
+        self.read_at(&location).await.map(Some)
+    }
+
+    async fn read_at(&self, location: &Path) -> Result<StoredBatch, ObjectStoreError> {
+        let limit = BatchLimits::default().max_encoded;
+        let mut stream = self.store.get(location).await?.into_stream();
+        let (mut hasher, mut data) = (Keccak256::new(), Some(Vec::new()));
+        while let Some(chunk) = stream.try_next().await? {
+            hasher.update(&chunk);
+            if let Some(bytes) = &mut data {
+                bytes.extend_from_slice(&chunk);
+            }
+            data = data.filter(|bytes| bytes.len() <= limit);
+        }
+        Ok(StoredBatch { digest: hasher.finalize(), data: data.map(Bytes::from) })
+    }
+}
+
+#[async_trait]
+impl DaBackend for ObjectStoreBackend {
+    fn kind(&self) -> DaKind {
+        DaKind::ObjectStore
+    }
+
+    fn max_size(&self) -> usize {
+        BatchLimits::default().max_encoded
+    }
+
+    async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
+        let (size, max) = (request.data.len(), self.max_size());
+        if size > max {
+            return Err(BackendError::TooLarge { size, max });
+        }
+        let key = self.key(request.digest);
+        let location = self
+            .location(&key)
+            .ok_or_else(|| BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone()))))?;
+        let prepared = Prepared { da_pointer: key.into_bytes().into(), blobs: Vec::new() };
+        // The key is the digest: what is there and right was put there before.
+        if let Ok(stored) = self.read_at(&location).await
+            && stored.digest == request.digest
+        {
+            return Ok(prepared);
+        }
+        let payload = PutPayload::from_bytes(request.data.0.clone());
+        self.store.put(&location, payload).await.map_err(classify)?;
+        // What cannot be read back is not available, whatever the answer to the put was.
+        let stored = self.read_at(&location).await.map_err(|error| BackendError::Retry(Box::new(error)))?;
+        if stored.digest != request.digest {
+            let problem = format!("the store holds {} under {location} after it took {}", stored.digest, request.digest);
+            return Err(BackendError::UseNext(problem.into()));
+        }
+        Ok(prepared)
+    }
+}
+
+fn classify(error: StoreError) -> BackendError {
+    match error {
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            BackendError::UseNext(Box::new(error))
+        }
+        StoreError::InvalidPath { .. }
+        | StoreError::NotSupported { .. }
+        | StoreError::NotImplemented { .. }
+        | StoreError::UnknownConfigurationKey { .. } => BackendError::Fatal(Box::new(error)),
+        _ => BackendError::Retry(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use millrace_proto::batch_digest;
+    use url::Url;
+
+    use super::*;
+
+    fn open(folder: &std::path::Path, prefix: &str) -> ObjectStoreBackend {
+        let url = Url::from_directory_path(folder).unwrap();
+        ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: prefix.to_owned() }).unwrap()
+    }
+
+    fn request(data: &[u8]) -> SubmitRequest {
+        SubmitRequest { number: 1, digest: batch_digest(data), data: data.to_vec().into() }
+    }
+
+    #[tokio::test]
+    async fn a_batch_comes_back_under_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        for prefix in ["", "chain/7077"] {
+            let store = open(&folder.path().join("made"), prefix);
+            let request = request(b"batch");
+            let prepared = store.submit(request.clone()).await.unwrap();
+            assert_eq!(store.submit(request.clone()).await.unwrap(), prepared);
+            assert!(prepared.blobs.is_empty());
+            assert!(prepared.da_pointer.starts_with(prefix.as_bytes()));
+
+            let read = store.read(&prepared.da_pointer, request.digest).await.unwrap().unwrap();
+            assert_eq!(read.data.unwrap(), request.data);
+            let again = open(&folder.path().join("made"), "another prefix to write, the same store");
+            assert!(again.read(&prepared.da_pointer, request.digest).await.unwrap().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_object_is_put_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), "");
+        let request = request(b"batch");
+        fs::write(folder.path().join(hex::encode(request.digest)), b"torn").unwrap();
+        let prepared = store.submit(request.clone()).await.unwrap();
+        let read = store.read(&prepared.da_pointer, request.digest).await.unwrap().unwrap();
+        assert_eq!(read.digest, request.digest);
+    }
+
+    #[tokio::test]
+    async fn a_pointer_that_is_no_key_names_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), "");
+        let digest = batch_digest(b"batch");
+        let outside = format!("../{}", hex::encode(digest));
+        for pointer in [&b""[..], b"\xff", b"other", outside.as_bytes()] {
+            assert!(store.read(pointer, digest).await.unwrap().is_none());
+        }
+        let missing = hex::encode(digest);
+        let error = store.read(missing.as_bytes(), digest).await.unwrap_err();
+        assert!(matches!(error, ObjectStoreError::Store(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn prefixes_that_would_change_are_refused() {
+        let url = Url::parse("file:///nowhere").unwrap();
+        for prefix in ["/absolute", "trailing/", "a//b", ".."] {
+            let config = ObjectStoreConfig { url: url.clone(), prefix: prefix.to_owned() };
+            assert!(ObjectStoreBackend::open(&config).is_err(), "{prefix}");
+        }
+    }
+}

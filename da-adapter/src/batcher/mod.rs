@@ -1,0 +1,364 @@
+//! The batcher: follows the chain from the cursor, collects blocks, and closes batches into the outbox.
+
+mod close;
+mod estimate;
+mod open_batch;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use alloy::eips::BlockNumHash;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::StreamExt;
+use millrace_proto::{
+    BoxStream, ErrorClass, ExecutedBlock, Executor, ExecutorError, batch_digest,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+pub(crate) use self::open_batch::CloseReason;
+use self::{
+    close::{CloseError, EncodedBatch},
+    estimate::correct,
+    open_batch::{CloseRules, OpenBatch},
+};
+use crate::{
+    blob,
+    config::DaAdapterConfig,
+    error::DaAdapterRunError,
+    halt::{Halts, Part},
+    metrics::{ClosedStats, DaMetrics},
+    outbox::{BatchEntry, Cursor, Outbox},
+};
+
+/// What the batcher works with.
+#[derive(Debug)]
+pub(crate) struct BatcherParts {
+    pub(crate) chain_id: u64,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) halts: Arc<Halts>,
+    pub(crate) metrics: DaMetrics,
+    /// Bytes of the largest batch that the backend takes.
+    pub(crate) max_size: usize,
+    /// Whether batches go into blobs.
+    pub(crate) in_blobs: bool,
+}
+
+/// Closes batches.
+#[derive(Debug)]
+pub(crate) struct Batcher {
+    parts: BatcherParts,
+    rules: CloseRules,
+    level: i32,
+    max_backlog: u64,
+    max_retry_interval: Duration,
+    /// Where the next batch begins.
+    cursor: Cursor,
+    open: OpenBatch,
+    correction: f64,
+}
+
+/// What the batcher does next.
+enum Event {
+    Stop,
+    Block(Arc<ExecutedBlock>),
+    /// The stream ended, with an error or without.
+    StreamEnded(Option<ExecutorError>),
+    Aged,
+    OutboxChanged,
+}
+
+impl Batcher {
+    /// A batcher that goes on after `cursor`.
+    pub(crate) fn new(
+        config: &DaAdapterConfig,
+        parts: BatcherParts,
+        cursor: Cursor,
+    ) -> Result<Self, DaAdapterRunError> {
+        let rules = CloseRules {
+            target_size: config.target_size,
+            max_blocks: config.max_blocks,
+            max_age: config.max_batch_age,
+            max_empty_age: config.max_empty_batch_age,
+        };
+        parts.metrics.batched(cursor.batch, cursor.block.number);
+        Ok(Self {
+            rules,
+            level: config.zstd_level,
+            max_backlog: config.max_backlog_batches as u64,
+            max_retry_interval: config.max_retry_interval,
+            cursor,
+            open: OpenBatch::new(1.0).map_err(DaAdapterRunError::Compression)?,
+            correction: 1.0,
+            parts,
+        })
+    }
+
+    /// Runs until it is told to stop. Blocks of the open batch are collected again after a restart.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(self.max_retry_interval)
+            .with_jitter()
+            .without_max_times();
+        let mut pauses = backoff.build();
+        loop {
+            let before = self.next_block();
+            match self.follow(&stop).await? {
+                Ended::Stopped => return Ok(()),
+                Ended::Stream(error) => {
+                    self.parts.metrics.source_retried();
+                    warn!(
+                        target: "millrace::da_adapter",
+                        error = error.as_ref().map(tracing::field::display),
+                        next_block = self.next_block(),
+                        "the block stream ended; opening it again"
+                    );
+                }
+                Ended::Halted(reason) => self.parts.halts.set(Part::Batching, Some(reason)),
+            }
+            if self.next_block() != before {
+                pauses = backoff.build();
+            }
+            let pause = pauses.next().unwrap_or(self.max_retry_interval);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The block that has to come next.
+    fn next_block(&self) -> u64 {
+        self.last_block().number + 1
+    }
+
+    fn last_block(&self) -> BlockNumHash {
+        self.open.blocks().last().map_or(self.cursor.block, |block| block.num_hash())
+    }
+
+    /// Collects blocks from one stream until it ends.
+    async fn follow(&mut self, stop: &CancellationToken) -> Result<Ended, DaAdapterRunError> {
+        let mut changed = self.parts.outbox.watch();
+        let subscribed = tokio::select! {
+            () = stop.cancelled() => return Ok(Ended::Stopped),
+            subscribed = self.parts.executor.subscribe(self.next_block()) => subscribed,
+        };
+        let mut blocks = match subscribed {
+            Ok(blocks) => blocks,
+            Err(error) => return ended(Some(error)),
+        };
+        loop {
+            match self.next_event(stop, &mut blocks, &mut changed).await {
+                Event::Stop => return Ok(Ended::Stopped),
+                Event::StreamEnded(error) => return ended(error),
+                Event::OutboxChanged => {}
+                Event::Aged => {
+                    if let Some(reason) = self.close(CloseReason::Age).await? {
+                        return Ok(Ended::Halted(reason));
+                    }
+                }
+                Event::Block(block) => {
+                    if let Some(reason) = self.take(block).await? {
+                        return Ok(Ended::Halted(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next_event(
+        &self,
+        stop: &CancellationToken,
+        blocks: &mut BoxStream<Arc<ExecutedBlock>, ExecutorError>,
+        changed: &mut tokio::sync::watch::Receiver<()>,
+    ) -> Event {
+        // While L1 is behind, only size closes a batch: fewer and fuller batches catch up faster.
+        let deadline = self
+            .open
+            .deadline(&self.rules)
+            .filter(|_| self.parts.outbox.summary().backlog_batches < self.max_backlog);
+        let aged = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            () = aged => Event::Aged,
+            block = blocks.next() => match block {
+                Some(Ok(block)) => Event::Block(block),
+                Some(Err(error)) => Event::StreamEnded(Some(error)),
+                None => Event::StreamEnded(None),
+            },
+            _ = changed.changed() => Event::OutboxChanged,
+        }
+    }
+
+    /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it has to.
+    async fn take(&mut self, block: Arc<ExecutedBlock>) -> Result<Option<String>, DaAdapterRunError> {
+        let last = self.last_block();
+        if block.number() != last.number + 1 || block.header.parent_hash != last.hash {
+            // What is open only may still be taken again from the executor; what is closed may not.
+            self.open = self.fresh()?;
+            return Ok(Some(format!(
+                "the executor's block {} ({}) does not follow block {} ({}): its chain is another one than the outbox holds. If the \
+                 executor was rebuilt on purpose, give the da-adapter an empty data folder, which makes it go on after the \
+                 contract's last batch; otherwise mend the executor",
+                block.number(),
+                block.hash(),
+                last.number,
+                last.hash
+            )));
+        }
+        self.open.push(block, Instant::now()).map_err(DaAdapterRunError::Compression)?;
+        self.parts.metrics.open(self.open.size(), self.open.blocks().len());
+        while let Some(reason) = self.open.is_full(&self.rules) {
+            if let Some(halt) = self.close(reason).await? {
+                return Ok(Some(halt));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Closes the open batch, or as much of it as fits into one; the rest stays open.
+    async fn close(&mut self, reason: CloseReason) -> Result<Option<String>, DaAdapterRunError> {
+        let blocks = self.open.blocks().to_vec();
+        let estimated = self.open.size();
+        let (chain_id, cursor) = (self.parts.chain_id, self.cursor);
+        let (max_size, level) = (self.parts.max_size, self.level);
+        let started = Instant::now();
+        let encoding = tokio::task::spawn_blocking(move || {
+            let encoded = close::encode(chain_id, &cursor, &blocks, max_size, level);
+            (encoded, blocks)
+        });
+        let (encoded, blocks) = match encoding.await {
+            Ok(done) => done,
+            Err(error) => return Err(DaAdapterRunError::Worker(error)),
+        };
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(CloseError::Encode(error)) => return Err(DaAdapterRunError::Encode(error)),
+            Err(error @ CloseError::BlockTooLarge { .. }) => {
+                // Taken again from the executor.
+                self.open = self.fresh()?;
+                return Ok(Some(format!("{error}: choose a backend that takes larger batches")));
+            }
+        };
+        let encode_time = started.elapsed();
+        if encoded.blocks == blocks.len() {
+            let (size, transactions) = (encoded.data.len(), encoded.transactions);
+            self.correction = correct(self.correction, estimated, size, transactions);
+        }
+        let number = self.store(&blocks, &encoded).await?;
+        self.parts.halts.set(Part::Batching, None);
+        let blob_capacity = self
+            .parts
+            .in_blobs
+            .then(|| blob::capacity(blob::blobs_needed(encoded.data.len())) as u64);
+        let stats = ClosedStats {
+            number,
+            last_block: self.cursor.block.number,
+            transactions: encoded.transactions as u64,
+            raw_bytes: encoded.raw_bytes as u64,
+            bytes: encoded.data.len() as u64,
+            blob_capacity,
+            encode_time,
+        };
+        self.parts.metrics.closed(reason, stats);
+        info!(
+            target: "millrace::da_adapter",
+            batch = number,
+            reason = reason.as_str(),
+            blocks = encoded.blocks,
+            last_block = self.cursor.block.number,
+            transactions = encoded.transactions,
+            bytes = encoded.data.len(),
+            "batch closed"
+        );
+        self.reopen(&blocks[encoded.blocks..])?;
+        Ok(None)
+    }
+
+    /// Writes the batch and the new cursor, and returns the batch's number.
+    async fn store(
+        &mut self,
+        blocks: &[Arc<ExecutedBlock>],
+        encoded: &EncodedBatch,
+    ) -> Result<u64, DaAdapterRunError> {
+        let taken = &blocks[..encoded.blocks];
+        let last = taken.last().map_or(self.cursor.block, |block| block.num_hash());
+        let number = self.cursor.batch + 1;
+        let entry = BatchEntry {
+            number,
+            first_block: self.cursor.block.number + 1,
+            last_block: last.number,
+            deposits_end: encoded.deposits_end,
+            deposits_hash: encoded.deposits_hash,
+            digest: batch_digest(&encoded.data),
+            size: encoded.data.len() as u64,
+            transactions: encoded.transactions as u64,
+            closed_at: unix_millis(),
+            post: None,
+        };
+        let cursor = Cursor {
+            batch: number,
+            block: last,
+            deposits_end: encoded.deposits_end,
+            deposits_hash: encoded.deposits_hash,
+        };
+        let (outbox, data) = (self.parts.outbox.clone(), encoded.data.clone());
+        tokio::task::spawn_blocking(move || outbox.close(entry, &data, cursor))
+            .await
+            .map_err(DaAdapterRunError::Worker)??;
+        self.cursor = cursor;
+        Ok(number)
+    }
+
+    /// Opens the next batch with the blocks that did not fit.
+    fn reopen(&mut self, rest: &[Arc<ExecutedBlock>]) -> Result<(), DaAdapterRunError> {
+        self.open = self.fresh()?;
+        let now = Instant::now();
+        for block in rest {
+            self.open.push(block.clone(), now).map_err(DaAdapterRunError::Compression)?;
+        }
+        if !rest.is_empty() {
+            debug!(target: "millrace::da_adapter", blocks = rest.len(), "left for the next batch");
+        }
+        self.parts.metrics.open(self.open.size(), rest.len());
+        Ok(())
+    }
+
+    fn fresh(&self) -> Result<OpenBatch, DaAdapterRunError> {
+        OpenBatch::new(self.correction).map_err(DaAdapterRunError::Compression)
+    }
+}
+
+/// Why following one stream ended.
+enum Ended {
+    Stopped,
+    Stream(Option<ExecutorError>),
+    Halted(String),
+}
+
+fn ended(error: Option<ExecutorError>) -> Result<Ended, DaAdapterRunError> {
+    match error {
+        Some(error) if error.class() == ErrorClass::Fatal => Err(DaAdapterRunError::Executor(error)),
+        error => Ok(Ended::Stream(error)),
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_millis() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

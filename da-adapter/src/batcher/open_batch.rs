@@ -1,0 +1,97 @@
+//! The open batch, and when it closes.
+
+use std::{io, sync::Arc, time::Duration};
+
+use millrace_proto::ExecutedBlock;
+use tokio::time::Instant;
+
+use super::estimate::SizeEstimator;
+
+/// Why a batch was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// It had the target size.
+    Size,
+    /// Its oldest transaction, or its oldest block, had waited long enough.
+    Age,
+    /// It had as many blocks as a batch may.
+    Blocks,
+}
+
+impl CloseReason {
+    pub(crate) const ALL: [Self; 3] = [Self::Size, Self::Age, Self::Blocks];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Age => "age",
+            Self::Blocks => "blocks",
+        }
+    }
+}
+
+/// When batches close.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CloseRules {
+    /// Estimated bytes.
+    pub(super) target_size: usize,
+    pub(super) max_blocks: usize,
+    /// From the arrival of the first block that holds a transaction.
+    pub(super) max_age: Duration,
+    /// From the arrival of the first block.
+    pub(super) max_empty_age: Duration,
+}
+
+/// Blocks that are in no closed batch yet.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    blocks: Vec<Arc<ExecutedBlock>>,
+    estimator: SizeEstimator,
+    /// When the first block came.
+    opened: Option<Instant>,
+    /// When the first block that holds a transaction came.
+    filled: Option<Instant>,
+}
+
+impl OpenBatch {
+    pub(super) fn new(correction: f64) -> io::Result<Self> {
+        let estimator = SizeEstimator::new(correction)?;
+        Ok(Self { blocks: Vec::new(), estimator, opened: None, filled: None })
+    }
+
+    /// Adds the next block, which came at `now`.
+    pub(super) fn push(&mut self, block: Arc<ExecutedBlock>, now: Instant) -> io::Result<()> {
+        self.estimator.add(&block)?;
+        self.opened.get_or_insert(now);
+        if !block.transactions.is_empty() {
+            self.filled.get_or_insert(now);
+        }
+        self.blocks.push(block);
+        Ok(())
+    }
+
+    pub(super) fn blocks(&self) -> &[Arc<ExecutedBlock>] {
+        &self.blocks
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.estimator.size()
+    }
+
+    /// When the batch has to close for its age; `None` if it is empty.
+    pub(super) fn deadline(&self, rules: &CloseRules) -> Option<Instant> {
+        let idle = self.opened? + rules.max_empty_age;
+        Some(self.filled.map_or(idle, |filled| idle.min(filled + rules.max_age)))
+    }
+
+    /// Why the batch has to close before another block is added, if it has to.
+    pub(super) fn is_full(&self, rules: &CloseRules) -> Option<CloseReason> {
+        if self.size() >= rules.target_size {
+            Some(CloseReason::Size)
+        } else if self.blocks.len() >= rules.max_blocks {
+            Some(CloseReason::Blocks)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Settings.
+
+use std::time::Duration;
+
+use millrace_proto::BatchLimits;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Settings of the DA adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DaAdapterConfig {
+    /// Where batches go.
+    pub backend: BackendKind,
+    /// The object store; needed for the backend of that name, and to read batches that are on one.
+    pub object_store: Option<ObjectStoreConfig>,
+    /// A batch is closed when its first block with a transaction has waited this long.
+    #[serde(with = "humantime_serde")]
+    pub max_batch_age: Duration,
+    /// The same for a batch of empty blocks alone: an idle chain posts no more often than this.
+    #[serde(with = "humantime_serde")]
+    pub max_empty_batch_age: Duration,
+    /// A batch is closed when it is estimated to have this many bytes, compressed. One blob takes 130,044, six take 780,284.
+    pub target_size: usize,
+    /// A batch is closed when it holds this many blocks.
+    pub max_blocks: usize,
+    /// While this many closed batches wait to be posted (L1 is down or slow), batches are not closed for their age: they grow to
+    /// the target size instead, which drains faster.
+    pub max_backlog_batches: usize,
+    /// zstd's level, 1 to 22.
+    pub zstd_level: i32,
+    /// Time between two looks at the contract.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// The longest pause between two tries while L1, the DA layer or the executor does not answer.
+    #[serde(with = "humantime_serde")]
+    pub max_retry_interval: Duration,
+}
+
+impl Default for DaAdapterConfig {
+    fn default() -> Self {
+        Self {
+            backend: BackendKind::L1Blob,
+            object_store: None,
+            max_batch_age: Duration::from_secs(10),
+            max_empty_batch_age: Duration::from_secs(300),
+            target_size: 760_000,
+            max_blocks: 4_096,
+            max_backlog_batches: 4,
+            zstd_level: 9,
+            poll_interval: Duration::from_secs(1),
+            max_retry_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A backend that batches can be posted through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendKind {
+    /// EIP-4844 blobs of the posting transaction.
+    L1Blob,
+    /// An object store, with the object's key on L1.
+    ObjectStore,
+}
+
+/// An object store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectStoreConfig {
+    /// `file:///folder`, or `s3://bucket/path`, `gs://bucket/path`, `az://container/path` where the binary is built with the
+    /// features `aws`, `gcp`, `azure`. Credentials come from the environment, under the names that the clouds' own tools use.
+    pub url: Url,
+    /// Put in front of every key; part of what is posted on L1. Empty for none.
+    #[serde(default)]
+    pub prefix: String,
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("da-adapter setting {field}: {problem}")]
+pub struct InvalidConfig {
+    /// The setting.
+    pub field: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl DaAdapterConfig {
+    /// Checks everything that can be told before anything is opened. `max_size` is the backend's.
+    pub(crate) fn validate(&self, max_size: usize) -> Result<(), InvalidConfig> {
+        let within = |field, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(InvalidConfig { field, problem: format!("{value} is not between {low} and {high}") })
+        };
+        within("target_size", self.target_size, 1_000, max_size)?;
+        within("max_blocks", self.max_blocks, 1, BatchLimits::default().max_blocks)?;
+        within("zstd_level", usize::try_from(self.zstd_level).unwrap_or(0), 1, 22)?;
+        within("max_backlog_batches", self.max_backlog_batches, 1, usize::MAX)?;
+        for (field, value) in [
+            ("max_batch_age", self.max_batch_age),
+            ("poll_interval", self.poll_interval),
+            ("max_retry_interval", self.max_retry_interval),
+        ] {
+            if value.is_zero() {
+                return Err(InvalidConfig { field, problem: "must be more than zero".to_owned() });
+            }
+        }
+        if self.max_empty_batch_age < self.max_batch_age {
+            return Err(InvalidConfig {
+                field: "max_empty_batch_age",
+                problem: "must not be less than max_batch_age".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        DaAdapterConfig::default().validate(crate::blob::capacity(6)).unwrap();
+    }
+
+    #[test]
+    fn a_target_over_the_backends_size_is_refused() {
+        let config = DaAdapterConfig { target_size: 200_000, ..Default::default() };
+        assert_eq!(config.validate(crate::blob::capacity(1)).unwrap_err().field, "target_size");
+    }
+}

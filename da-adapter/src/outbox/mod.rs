@@ -1,0 +1,324 @@
+//! The outbox: closed batches until they are final on L1, and the place where the next one begins.
+//!
+//! One write, synced, closes a batch: its bytes, its entry and the cursor. Entries and sums are held in memory too, so that
+//! nobody waits for the disk to know how far posting is.
+
+mod record;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use alloy::primitives::Bytes;
+use parking_lot::Mutex;
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, IteratorMode, Options, SingleThreaded,
+    WriteBatch, WriteOptions,
+};
+use tokio::sync::watch;
+
+use self::record::Record;
+pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Totals};
+
+/// Batch number, big endian -> the encoded batch.
+const BATCHES: &str = "batches";
+/// Batch number, big endian -> [`BatchEntry`].
+const ENTRIES: &str = "entries";
+/// Name -> one record each.
+const META: &str = "meta";
+
+const IDENTITY: &[u8] = b"identity";
+const CURSOR: &[u8] = b"cursor";
+const TOTALS: &[u8] = b"totals";
+
+/// The tables are made at the start and never change.
+type Db = DBWithThreadMode<SingleThreaded>;
+
+/// Why the outbox failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// A full or broken disk, or another process that has it open.
+    #[error(transparent)]
+    Database(#[from] rocksdb::Error),
+    /// A record that this version did not write.
+    #[error("{table}/{key} cannot be read")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// The outbox belongs to another chain.
+    #[error("the outbox in {path} is of {found}, and not of {expected}: use another data folder")]
+    Foreign {
+        /// Its folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who opened it.
+        expected: String,
+    },
+}
+
+/// How far posting is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OutboxSummary {
+    pub(crate) cursor: Option<Cursor>,
+    /// The last batch that the contract has recorded, as last seen, and its last block.
+    pub(crate) posted: u64,
+    pub(crate) posted_block: u64,
+    /// Closed batches that it has not, and their bytes.
+    pub(crate) backlog_batches: u64,
+    pub(crate) backlog_bytes: u64,
+    pub(crate) totals: Totals,
+}
+
+/// Closed batches on disk.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    db: Db,
+    state: Mutex<State>,
+    /// Says that a batch was closed or posted.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    cursor: Option<Cursor>,
+    entries: BTreeMap<u64, BatchEntry>,
+    totals: Totals,
+    /// Where the outbox began, if not with batch 1: the contract held this many batches and this block already.
+    base: (u64, u64),
+}
+
+impl Outbox {
+    /// Opens the folder, or makes it.
+    pub(crate) fn open(path: &Path, identity: OutboxIdentity) -> Result<Self, OutboxError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        // What is in it is compressed already.
+        options.set_compression_type(DBCompressionType::None);
+        let tables = [BATCHES, ENTRIES, META]
+            .map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let db = Db::open_cf_descriptors(&options, path, tables)?;
+        match get::<OutboxIdentity>(&db, META, IDENTITY)? {
+            None => {
+                let mut write = WriteBatch::default();
+                put(&db, &mut write, META, IDENTITY, &identity.to_bytes());
+                db.write_opt(write, &synced())?;
+            }
+            Some(found) if found == identity => {}
+            Some(found) => {
+                let name = |identity: OutboxIdentity| {
+                    format!("chain {} with the contract {}", identity.chain_id, identity.rollup)
+                };
+                return Err(OutboxError::Foreign {
+                    path: path.to_owned(),
+                    found: name(found),
+                    expected: name(identity),
+                });
+            }
+        }
+        let state = load(&db)?;
+        Ok(Self { db, state: Mutex::new(state), changed: watch::Sender::new(()) })
+    }
+
+    /// Follows what happens: marks a change whenever a batch is closed, posted, or taken back.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Where the next batch begins; `None` in a new outbox.
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        self.state.lock().cursor
+    }
+
+    /// Begins after a batch that was not closed here: the genesis block (batch 0), or the contract's last batch. Forgets
+    /// every batch.
+    pub(crate) fn begin(&self, cursor: Cursor) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        let mut write = WriteBatch::default();
+        for number in state.entries.keys() {
+            delete(&self.db, &mut write, BATCHES, &number.to_be_bytes());
+            delete(&self.db, &mut write, ENTRIES, &number.to_be_bytes());
+        }
+        put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
+        self.db.write_opt(write, &synced())?;
+        state.entries.clear();
+        state.cursor = Some(cursor);
+        state.base = (cursor.batch, cursor.block.number);
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Adds a closed batch and moves the cursor behind it.
+    pub(crate) fn close(&self, entry: BatchEntry, data: &[u8], cursor: Cursor) -> Result<(), OutboxError> {
+        let mut write = WriteBatch::default();
+        let key = entry.number.to_be_bytes();
+        put(&self.db, &mut write, BATCHES, &key, data);
+        put(&self.db, &mut write, ENTRIES, &key, &entry.to_bytes());
+        put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
+        let mut state = self.state.lock();
+        self.db.write_opt(write, &synced())?;
+        state.entries.insert(entry.number, entry);
+        state.cursor = Some(cursor);
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// A batch, as long as it is kept.
+    pub(crate) fn entry(&self, number: u64) -> Option<BatchEntry> {
+        self.state.lock().entries.get(&number).copied()
+    }
+
+    /// A batch's bytes, as long as they are kept.
+    pub(crate) fn data(&self, number: u64) -> Result<Option<Bytes>, OutboxError> {
+        let data = self.db.get_cf(table(&self.db, BATCHES), number.to_be_bytes())?;
+        Ok(data.map(Bytes::from))
+    }
+
+    /// Notes where the contract recorded a batch. Does nothing for a batch that is not here.
+    pub(crate) fn mark_posted(&self, number: u64, post: Post) -> Result<(), OutboxError> {
+        self.change(|state| {
+            let Some(entry) = state.entries.get(&number) else { return Vec::new() };
+            if let Some(old) = &entry.post {
+                state.totals = state.totals.minus(entry, old);
+            }
+            state.totals = state.totals.plus(entry, &post);
+            vec![BatchEntry { post: Some(post), ..*entry }]
+        })
+    }
+
+    /// Takes back the records of all batches after `number`, which an L1 reorg removed.
+    pub(crate) fn unmark_after(&self, number: u64) -> Result<(), OutboxError> {
+        self.change(|state| {
+            let mut changed = Vec::new();
+            for entry in state.entries.range(number + 1..).map(|(_, entry)| *entry) {
+                if let Some(old) = &entry.post {
+                    state.totals = state.totals.minus(&entry, old);
+                    changed.push(BatchEntry { post: None, ..entry });
+                }
+            }
+            changed
+        })
+    }
+
+    /// Drops the bytes of all batches up to `number`, which are final, and the entries of those before it.
+    pub(crate) fn prune(&self, number: u64) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        let Some((first, _)) = state.entries.first_key_value() else { return Ok(()) };
+        let mut write = WriteBatch::default();
+        for pruned in *first..=number {
+            delete(&self.db, &mut write, BATCHES, &pruned.to_be_bytes());
+            if pruned < number {
+                delete(&self.db, &mut write, ENTRIES, &pruned.to_be_bytes());
+            }
+        }
+        // Not synced: what a crash brings back is pruned again.
+        self.db.write(write)?;
+        state.entries = state.entries.split_off(&number);
+        Ok(())
+    }
+
+    /// Entries in the order of their numbers.
+    pub(crate) fn entries(&self) -> Vec<BatchEntry> {
+        self.state.lock().entries.values().copied().collect()
+    }
+
+    pub(crate) fn summary(&self) -> OutboxSummary {
+        let state = self.state.lock();
+        let (mut posted, mut posted_block) = state.base;
+        let (mut backlog_batches, mut backlog_bytes) = (0, 0);
+        for entry in state.entries.values() {
+            if entry.post.is_some() {
+                (posted, posted_block) = (entry.number, entry.last_block);
+            } else {
+                backlog_batches += 1;
+                backlog_bytes += entry.size;
+            }
+        }
+        let (cursor, totals) = (state.cursor, state.totals);
+        OutboxSummary { cursor, posted, posted_block, backlog_batches, backlog_bytes, totals }
+    }
+
+    /// Writes the entries that `change` returns, and the sums that it leaves.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut State) -> Vec<BatchEntry>,
+    ) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        let before = state.totals;
+        let changed = change(&mut state);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut write = WriteBatch::default();
+        for entry in &changed {
+            put(&self.db, &mut write, ENTRIES, &entry.number.to_be_bytes(), &entry.to_bytes());
+        }
+        put(&self.db, &mut write, META, TOTALS, &state.totals.to_bytes());
+        if let Err(error) = self.db.write_opt(write, &synced()) {
+            state.totals = before;
+            return Err(error.into());
+        }
+        state.entries.extend(changed.into_iter().map(|entry| (entry.number, entry)));
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+}
+
+fn load(db: &Db) -> Result<State, OutboxError> {
+    let mut entries = BTreeMap::new();
+    for row in db.iterator_cf(table(db, ENTRIES), IteratorMode::Start) {
+        let (key, value) = row?;
+        let entry = BatchEntry::from_bytes(&value).ok_or_else(|| corrupt(ENTRIES, &key))?;
+        entries.insert(entry.number, entry);
+    }
+    let cursor: Option<Cursor> = get(db, META, CURSOR)?;
+    let base = match (entries.first_key_value(), cursor) {
+        (Some((number, entry)), _) => (number.saturating_sub(1), entry.first_block.saturating_sub(1)),
+        (None, Some(cursor)) => (cursor.batch, cursor.block.number),
+        (None, None) => (0, 0),
+    };
+    Ok(State { cursor, entries, totals: get(db, META, TOTALS)?.unwrap_or_default(), base })
+}
+
+fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("every table was opened with the database")
+}
+
+fn get<R: Record>(db: &Db, name: &'static str, key: &[u8]) -> Result<Option<R>, OutboxError> {
+    let Some(value) = db.get_cf(table(db, name), key)? else { return Ok(None) };
+    R::from_bytes(&value).map(Some).ok_or_else(|| corrupt(name, key))
+}
+
+fn put(db: &Db, write: &mut WriteBatch, name: &'static str, key: &[u8], value: &[u8]) {
+    write.put_cf(table(db, name), key, value);
+}
+
+fn delete(db: &Db, write: &mut WriteBatch, name: &'static str, key: &[u8]) {
+    write.delete_cf(table(db, name), key);
+}
+
+fn corrupt(table: &'static str, key: &[u8]) -> OutboxError {
+    let key = match <[u8; 8]>::try_from(key) {
+        Ok(number) if table != META => u64::from_be_bytes(number).to_string(),
+        _ => String::from_utf8_lossy(key).into_owned(),
+    };
+    OutboxError::Corrupt { table, key }
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,270 @@
+//! The outbox's records and their bytes, which `docs/da-adapter.md` writes down.
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{Address, B256, U256},
+};
+use millrace_proto::L1Ref;
+
+/// Version of every record's bytes, and their first byte.
+const VERSION: u8 = 1;
+
+/// Which chain an outbox belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutboxIdentity {
+    pub(crate) chain_id: u64,
+    pub(crate) rollup: Address,
+}
+
+/// The end of the last closed batch: where the next one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// The batch; 0 before the first.
+    pub(crate) batch: u64,
+    /// Its last block.
+    pub(crate) block: BlockNumHash,
+    /// Deposits consumed through that block.
+    pub(crate) deposits_end: u64,
+    /// The deposit queue's accumulator there.
+    pub(crate) deposits_hash: B256,
+}
+
+/// A closed batch, without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchEntry {
+    pub(crate) number: u64,
+    pub(crate) first_block: u64,
+    pub(crate) last_block: u64,
+    pub(crate) deposits_end: u64,
+    pub(crate) deposits_hash: B256,
+    pub(crate) digest: B256,
+    /// Encoded bytes.
+    pub(crate) size: u64,
+    pub(crate) transactions: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) closed_at: u64,
+    /// Where the contract recorded it, as last seen.
+    pub(crate) post: Option<Post>,
+}
+
+/// A batch's record in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Post {
+    pub(crate) l1: L1Ref,
+    /// Wei paid for the transaction.
+    pub(crate) fee: U256,
+}
+
+/// Sums over the posted batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) bytes: u64,
+    pub(crate) transactions: u64,
+    /// Wei.
+    pub(crate) fees: U256,
+}
+
+impl Totals {
+    /// With one more batch.
+    pub(crate) fn plus(self, entry: &BatchEntry, post: &Post) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(entry.size),
+            transactions: self.transactions.saturating_add(entry.transactions),
+            fees: self.fees.saturating_add(post.fee),
+        }
+    }
+
+    /// With one batch less, whose record a reorg removed.
+    pub(crate) fn minus(self, entry: &BatchEntry, post: &Post) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(entry.size),
+            transactions: self.transactions.saturating_sub(entry.transactions),
+            fees: self.fees.saturating_sub(post.fee),
+        }
+    }
+}
+
+/// A record with a version byte and fields of fixed width, integers big-endian.
+pub(super) trait Record: Sized {
+    fn write(&self, out: &mut Vec<u8>);
+    fn read(fields: &mut Fields<'_>) -> Option<Self>;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        self.write(&mut out);
+        out
+    }
+
+    /// `None` if the bytes are not exactly one record of this version.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let mut fields = Fields(rest);
+        let record = Self::read(&mut fields)?;
+        (*version == VERSION && fields.0.is_empty()).then_some(record)
+    }
+}
+
+/// Reads fields off the front.
+pub(super) struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn hash(&mut self) -> Option<B256> {
+        self.array().map(B256::new)
+    }
+
+    fn word(&mut self) -> Option<U256> {
+        self.hash().map(Into::into)
+    }
+}
+
+impl Record for OutboxIdentity {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.chain_id.to_be_bytes());
+        out.extend(self.rollup);
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { chain_id: fields.u64()?, rollup: fields.array().map(Address::new)? })
+    }
+}
+
+impl Record for Cursor {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.batch.to_be_bytes());
+        out.extend(self.block.number.to_be_bytes());
+        out.extend(self.block.hash);
+        out.extend(self.deposits_end.to_be_bytes());
+        out.extend(self.deposits_hash);
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            batch: fields.u64()?,
+            block: BlockNumHash { number: fields.u64()?, hash: fields.hash()? },
+            deposits_end: fields.u64()?,
+            deposits_hash: fields.hash()?,
+        })
+    }
+}
+
+impl Record for Totals {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.bytes.to_be_bytes());
+        out.extend(self.transactions.to_be_bytes());
+        out.extend(self.fees.to_be_bytes::<32>());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { bytes: fields.u64()?, transactions: fields.u64()?, fees: fields.word()? })
+    }
+}
+
+impl Record for BatchEntry {
+    fn write(&self, out: &mut Vec<u8>) {
+        for number in [self.number, self.first_block, self.last_block, self.deposits_end] {
+            out.extend(number.to_be_bytes());
+        }
+        out.extend(self.deposits_hash);
+        out.extend(self.digest);
+        for number in [self.size, self.transactions, self.closed_at] {
+            out.extend(number.to_be_bytes());
+        }
+        if let Some(Post { l1, fee }) = &self.post {
+            out.extend(l1.tx_hash);
+            out.extend(l1.block.number.to_be_bytes());
+            out.extend(l1.block.hash);
+            out.extend(fee.to_be_bytes::<32>());
+        }
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            number: fields.u64()?,
+            first_block: fields.u64()?,
+            last_block: fields.u64()?,
+            deposits_end: fields.u64()?,
+            deposits_hash: fields.hash()?,
+            digest: fields.hash()?,
+            size: fields.u64()?,
+            transactions: fields.u64()?,
+            closed_at: fields.u64()?,
+            post: if fields.0.is_empty() {
+                None
+            } else {
+                let tx_hash = fields.hash()?;
+                let block = BlockNumHash { number: fields.u64()?, hash: fields.hash()? };
+                Some(Post { l1: L1Ref { tx_hash, block }, fee: fields.word()? })
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use alloy::primitives::{hex, keccak256};
+
+    use super::*;
+
+    fn entry(post: Option<Post>) -> BatchEntry {
+        BatchEntry {
+            number: 1,
+            first_block: 2,
+            last_block: 3,
+            deposits_end: 4,
+            deposits_hash: B256::repeat_byte(5),
+            digest: B256::repeat_byte(6),
+            size: 7,
+            transactions: 8,
+            closed_at: 9,
+            post,
+        }
+    }
+
+    fn post() -> Post {
+        let block = BlockNumHash { number: 10, hash: B256::repeat_byte(11) };
+        Post { l1: L1Ref { tx_hash: B256::repeat_byte(12), block }, fee: U256::from(13) }
+    }
+
+    fn check<R: Record + PartialEq + std::fmt::Debug>(record: R) -> Vec<u8> {
+        let bytes = record.to_bytes();
+        assert_eq!(R::from_bytes(&bytes).as_ref(), Some(&record));
+        assert_eq!(R::from_bytes(&[&bytes[..], &[0]].concat()), None);
+        assert_eq!(R::from_bytes(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(R::from_bytes(&[]), None);
+        bytes
+    }
+
+    /// Outboxes outlive the binaries that wrote them.
+    #[test]
+    fn records_are_frozen() {
+        let identity = OutboxIdentity { chain_id: 1, rollup: Address::repeat_byte(2) };
+        let cursor = Cursor {
+            batch: 1,
+            block: BlockNumHash { number: 2, hash: B256::repeat_byte(3) },
+            deposits_end: 4,
+            deposits_hash: B256::repeat_byte(5),
+        };
+        let totals = Totals { bytes: 1, transactions: 2, fees: U256::from(3) };
+        assert_eq!(
+            hex::encode(check(identity)),
+            "0100000000000000010202020202020202020202020202020202020202"
+        );
+        let all =
+            [check(cursor), check(totals), check(entry(None)), check(entry(Some(post())))].concat();
+        assert_eq!(
+            hex::encode(keccak256(all)),
+            "0000000000000000000000000000000000000000000000000000000000000000"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+#![allow(clippy::unwrap_used)]
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{Address, B256, U256},
+};
+use millrace_proto::{L1Ref, batch_digest};
+
+use super::*;
+
+const IDENTITY_1: OutboxIdentity = OutboxIdentity { chain_id: 1, rollup: Address::ZERO };
+
+fn cursor(batch: u64) -> Cursor {
+    Cursor {
+        batch,
+        block: BlockNumHash { number: batch * 10, hash: B256::with_last_byte(batch as u8) },
+        deposits_end: batch,
+        deposits_hash: B256::ZERO,
+    }
+}
+
+fn close(outbox: &Outbox, number: u64) -> BatchEntry {
+    let data = vec![number as u8; 100];
+    let entry = BatchEntry {
+        number,
+        first_block: number * 10 - 9,
+        last_block: number * 10,
+        deposits_end: number,
+        deposits_hash: B256::ZERO,
+        digest: batch_digest(&data),
+        size: 100,
+        transactions: 5,
+        closed_at: 0,
+        post: None,
+    };
+    outbox.close(entry, &data, cursor(number)).unwrap();
+    entry
+}
+
+fn post(block: u64) -> Post {
+    let block = BlockNumHash { number: block, hash: B256::with_last_byte(block as u8) };
+    Post { l1: L1Ref { tx_hash: B256::ZERO, block }, fee: U256::from(1_000) }
+}
+
+#[test]
+fn a_restart_finds_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    assert_eq!(outbox.summary(), OutboxSummary::default());
+    outbox.begin(cursor(0)).unwrap();
+    let entries: Vec<_> = (1..=3).map(|number| close(&outbox, number)).collect();
+    outbox.mark_posted(1, post(7)).unwrap();
+    let before = outbox.summary();
+    assert_eq!((before.posted, before.posted_block), (1, 10));
+    assert_eq!((before.backlog_batches, before.backlog_bytes), (2, 200));
+    assert_eq!(before.totals, Totals { bytes: 100, transactions: 5, fees: U256::from(1_000) });
+
+    drop(outbox);
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    assert_eq!(outbox.summary(), before);
+    assert_eq!(outbox.cursor(), Some(cursor(3)));
+    assert_eq!(outbox.entry(1).unwrap().post, Some(post(7)));
+    assert_eq!(outbox.entry(3), Some(entries[2]));
+    assert_eq!(batch_digest(&outbox.data(2).unwrap().unwrap()), entries[1].digest);
+    assert_eq!(outbox.data(4).unwrap(), None);
+}
+
+#[test]
+fn a_reorg_takes_records_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(0)).unwrap();
+    for number in 1..=3 {
+        close(&outbox, number);
+        outbox.mark_posted(number, post(number)).unwrap();
+    }
+    outbox.unmark_after(1).unwrap();
+    let summary = outbox.summary();
+    assert_eq!((summary.posted, summary.backlog_batches, summary.totals.bytes), (1, 2, 100));
+    // Included again, in another block and for another fee.
+    outbox.mark_posted(2, Post { fee: U256::from(5), ..post(9) }).unwrap();
+    outbox.mark_posted(2, post(10)).unwrap();
+    let summary = outbox.summary();
+    assert_eq!((summary.posted, summary.totals.bytes), (2, 200));
+    assert_eq!(summary.totals.fees, U256::from(2_000));
+}
+
+#[test]
+fn final_batches_leave_but_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(0)).unwrap();
+    for number in 1..=3 {
+        close(&outbox, number);
+        outbox.mark_posted(number, post(number)).unwrap();
+    }
+    outbox.prune(2).unwrap();
+    let before = outbox.summary();
+    assert_eq!((before.posted, before.totals.bytes), (3, 300));
+    assert_eq!(outbox.entries().iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(outbox.data(2).unwrap(), None);
+    assert!(outbox.data(3).unwrap().is_some());
+    drop(outbox);
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    assert_eq!(outbox.summary(), before);
+    outbox.unmark_after(2).unwrap();
+    assert_eq!((outbox.summary().posted, outbox.summary().posted_block), (2, 20));
+}
+
+#[test]
+fn an_outbox_that_begins_late_knows_what_is_posted() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(4)).unwrap();
+    assert_eq!((outbox.summary().posted, outbox.summary().posted_block), (4, 40));
+    drop(outbox);
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    close(&outbox, 5);
+    assert_eq!((outbox.summary().posted, outbox.summary().posted_block), (4, 40));
+    drop(outbox);
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    assert_eq!((outbox.summary().posted, outbox.summary().posted_block), (4, 40));
+    assert_eq!(outbox.summary().backlog_batches, 1);
+}
+
+#[test]
+fn another_chains_outbox_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Outbox::open(folder.path(), IDENTITY_1).unwrap());
+    let other = OutboxIdentity { chain_id: 2, ..IDENTITY_1 };
+    let error = Outbox::open(folder.path(), other).unwrap_err();
+    assert!(matches!(error, OutboxError::Foreign { .. }), "{error}");
+}
+
+#[test]
+fn a_record_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(0)).unwrap();
+    close(&outbox, 1);
+    outbox.db.put_cf(table(&outbox.db, ENTRIES), 1u64.to_be_bytes(), [9]).unwrap();
+    drop(outbox);
+    let error = Outbox::open(folder.path(), IDENTITY_1).unwrap_err();
+    assert_eq!(error.to_string(), "entries/1 cannot be read");
+}

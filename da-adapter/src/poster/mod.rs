@@ -1,0 +1,361 @@
+//! The poster: brings the outbox's batches to the contract, in order. The contract is the truth of which are there; the outbox
+//! only remembers what was seen.
+
+mod target;
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::primitives::B256;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use millrace_l1::{L1Error, TxManagerError};
+use millrace_proto::{Batch, BatchHeader, BatchLimits, ErrorClass, batch_digest};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) use self::target::{Finality, L1Target, PostTarget, Posting};
+use crate::{
+    backend::{BackendError, DaBackend, SubmitRequest},
+    batcher::unix_millis,
+    error::DaAdapterRunError,
+    halt::{Halts, Part},
+    metrics::DaMetrics,
+    outbox::{BatchEntry, Outbox, Post},
+};
+
+/// Failed posts of one batch in a row, each worth another try, after which an operator is called.
+const TRIES: u32 = 3;
+
+/// What the poster works with.
+#[derive(Debug)]
+pub(crate) struct Poster {
+    pub(crate) target: Arc<dyn PostTarget>,
+    pub(crate) backend: Arc<dyn DaBackend>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) halts: Arc<Halts>,
+    pub(crate) metrics: DaMetrics,
+    pub(crate) chain_id: u64,
+    pub(crate) poll_interval: Duration,
+    pub(crate) max_retry_interval: Duration,
+    /// The batch whose posts failed in a row, and how often.
+    pub(crate) failures: Failures,
+}
+
+/// Failed posts in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    batch: u64,
+    tries: u32,
+    /// Whether one of them was paid for.
+    paid: bool,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Posted a batch: there may be another one.
+    Posted,
+    /// There is nothing to do until something changes.
+    Idle,
+}
+
+/// Why a step was not finished.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// Something does not answer: try again.
+    #[error(transparent)]
+    Retry(Box<dyn std::error::Error + Send + Sync>),
+    /// Somebody has to look: what happened and what to do. Tried again too, in case they did.
+    #[error("{0}")]
+    Halt(String),
+    /// The service cannot go on.
+    #[error(transparent)]
+    Run(#[from] DaAdapterRunError),
+}
+
+impl From<L1Error> for StepError {
+    fn from(error: L1Error) -> Self {
+        match error.class() {
+            ErrorClass::Retryable => Self::Retry(Box::new(error)),
+            ErrorClass::Caller | ErrorClass::Fatal => {
+                Self::Halt(format!("{error}. Check the L1 node and the contract's address"))
+            }
+        }
+    }
+}
+
+impl From<crate::outbox::OutboxError> for StepError {
+    fn from(error: crate::outbox::OutboxError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+impl Poster {
+    /// Runs until it is told to stop. A transaction that is in flight then is resumed after the next start.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(500).min(self.max_retry_interval))
+            .with_max_delay(self.max_retry_interval)
+            .with_jitter()
+            .without_max_times();
+        let mut pauses = backoff.build();
+        let mut changed = self.outbox.watch();
+        loop {
+            changed.mark_unchanged();
+            let step = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                step = self.step() => step,
+            };
+            let pause = match step {
+                Ok(step) => {
+                    self.halts.set(Part::Posting, None);
+                    pauses = backoff.build();
+                    match step {
+                        Step::Posted => continue,
+                        Step::Idle => self.poll_interval,
+                    }
+                }
+                Err(StepError::Run(error)) => return Err(error),
+                Err(error) => {
+                    self.metrics.post_retried();
+                    if let StepError::Halt(reason) = &error {
+                        self.halts.set(Part::Posting, Some(reason.clone()));
+                    }
+                    let pause = pauses.next().unwrap_or(self.max_retry_interval);
+                    warn!(target: "millrace::da_adapter", %error, ?pause, "not posted; trying again");
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(pause) => continue,
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// Brings the outbox up to what the contract holds, and posts the next batch.
+    pub(crate) async fn step(&mut self) -> Result<Step, StepError> {
+        let Some(cursor) = self.outbox.cursor() else { return Ok(Step::Idle) };
+        let count = self.target.batch_count().await?;
+        if count > cursor.batch {
+            return Err(StepError::Halt(format!(
+                "the contract holds {count} batches and this adapter has closed {}: something else posts with the batcher's key, or \
+                 the data folder is an old copy. Stop the other one; then start this adapter with an empty data folder, which \
+                 makes it go on after the contract's last batch",
+                cursor.batch
+            )));
+        }
+        self.sync(count).await?;
+        self.prune().await?;
+        self.report();
+
+        let next = count + 1;
+        let Some(entry) = self.outbox.entry(next) else {
+            if next <= cursor.batch {
+                return Err(StepError::Halt(format!(
+                    "the contract holds {count} batches, but batch {next} was final on L1 before: this is another L1, or a broken \
+                     L1 node. Check the L1 URL and the contract's address"
+                )));
+            }
+            return Ok(Step::Idle);
+        };
+        self.check_deposits(&entry).await?;
+        self.post(entry).await?;
+        let count = self.target.batch_count().await?;
+        self.sync(count.min(cursor.batch)).await?;
+        self.report();
+        Ok(Step::Posted)
+    }
+
+    /// Notes which batches the contract holds, as L1 shows it now.
+    async fn sync(&self, count: u64) -> Result<(), StepError> {
+        let posted = self.outbox.summary().posted;
+        if count < posted {
+            warn!(target: "millrace::da_adapter", count, posted, "an L1 reorg removed batches; posting them again");
+            self.metrics.reorged(posted - count);
+            self.outbox.unmark_after(count)?;
+        }
+        if count <= posted {
+            return Ok(());
+        }
+        for record in self.target.records(posted + 1, count).await? {
+            let number = record.header.number;
+            let Some(entry) = self.outbox.entry(number) else { continue };
+            if record.header.digest != entry.digest {
+                return Err(StepError::Halt(format!(
+                    "the contract holds batch {number} with the digest {} (L1 transaction {}), and this adapter closed it with the \
+                     digest {}: something else posts with the batcher's key. Find and stop it; then start this adapter with an empty \
+                     data folder, which makes it go on after the contract's last batch",
+                    record.header.digest, record.l1.tx_hash, entry.digest
+                )));
+            }
+            let fee = self.target.fee(record.l1.tx_hash).await?;
+            self.outbox.mark_posted(number, Post { l1: record.l1, fee })?;
+            let latency = Duration::from_millis(unix_millis().saturating_sub(entry.closed_at));
+            self.metrics.posted(entry.size, entry.transactions, fee, latency);
+            info!(
+                target: "millrace::da_adapter",
+                batch = number,
+                l1_block = record.l1.block.number,
+                tx = %record.l1.tx_hash,
+                %fee,
+                ?latency,
+                "batch posted"
+            );
+        }
+        Ok(())
+    }
+
+    /// Drops what is final on L1.
+    async fn prune(&self) -> Result<(), StepError> {
+        let entries = self.outbox.entries();
+        // The oldest entry stays behind after a prune, without its bytes.
+        let mut candidates = entries.iter().filter(|entry| entry.post.is_some());
+        let Some(oldest) = candidates.next() else { return Ok(()) };
+        let Some((newest, finality)) = self.newest_final(oldest, candidates).await? else { return Ok(()) };
+        if finality == Finality::Gone {
+            // It was included again elsewhere, or it would not count as posted.
+            for record in self.target.records(newest.number, newest.number).await? {
+                let fee = self.target.fee(record.l1.tx_hash).await?;
+                self.outbox.mark_posted(newest.number, Post { l1: record.l1, fee })?;
+            }
+            return Ok(());
+        }
+        Ok(self.outbox.prune(newest.number)?)
+    }
+
+    /// The newest posted batch that L1 calls final, if the oldest is.
+    async fn newest_final<'a>(
+        &self,
+        oldest: &'a BatchEntry,
+        newer: impl Iterator<Item = &'a BatchEntry>,
+    ) -> Result<Option<(&'a BatchEntry, Finality)>, StepError> {
+        let mut found = None;
+        for entry in std::iter::once(oldest).chain(newer) {
+            let Some(post) = &entry.post else { break };
+            match self.target.finality(&post.l1).await? {
+                Finality::Pending => break,
+                finality => found = Some((entry, finality)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether L1 holds the deposits that the batch was built over.
+    async fn check_deposits(&self, entry: &BatchEntry) -> Result<(), StepError> {
+        let hash = self.target.deposit_accumulator(entry.deposits_end).await?;
+        if hash == entry.deposits_hash {
+            return Ok(());
+        }
+        if hash == B256::ZERO {
+            let problem = format!(
+                "L1 does not hold the {} deposits that batch {} was built over: it lags behind, or a reorg removed some; waiting for them",
+                entry.deposits_end, entry.number
+            );
+            return Err(StepError::Retry(problem.into()));
+        }
+        Err(StepError::Halt(format!(
+            "batch {} was built over other deposits than L1 holds up to {} (accumulator {} here, {hash} on L1): an L1 reorg replaced \
+             deposits that the chain had taken. Unless L1 returns to the old ones, the chain has to be rebuilt from L1",
+            entry.number, entry.deposits_end, entry.deposits_hash
+        )))
+    }
+
+    async fn post(&mut self, entry: BatchEntry) -> Result<(), StepError> {
+        let number = entry.number;
+        if self.failures.batch != number {
+            self.failures = Failures { batch: number, ..Failures::default() };
+        }
+        if self.failures.paid && self.failures.tries >= TRIES {
+            return Err(StepError::Halt(format!(
+                "batch {number} was reverted on L1 {TRIES} times and is not sent again. See the log for the reasons; restart the \
+                 adapter when the cause is gone"
+            )));
+        }
+        let data = self.verified_data(&entry).await?;
+        let request = SubmitRequest { number, digest: entry.digest, data };
+        let prepared = self.backend.submit(request).await.map_err(|error| match error {
+            BackendError::Retry(source) => StepError::Retry(source),
+            error => StepError::Halt(format!(
+                "the backend {} does not take batch {number}: {error}. Mend it, or configure another one",
+                self.backend.kind().as_str()
+            )),
+        })?;
+        let header = BatchHeader {
+            number,
+            first_block: entry.first_block,
+            last_block: entry.last_block,
+            deposits_end: entry.deposits_end,
+            deposits_hash: entry.deposits_hash,
+            digest: entry.digest,
+            da_kind: self.backend.kind(),
+        };
+        let id = format!("post-{number}-{}", alloy::primitives::hex::encode(&entry.digest[..8]));
+        let posting =
+            Posting { id, header, da_pointer: prepared.da_pointer, blobs: prepared.blobs };
+        match self.target.post(posting).await {
+            Ok(()) => {
+                self.failures = Failures::default();
+                Ok(())
+            }
+            Err(error) => Err(self.failed(number, error)),
+        }
+    }
+
+    /// What a failed post means.
+    fn failed(&mut self, number: u64, error: TxManagerError) -> StepError {
+        match error {
+            TxManagerError::L1(error) => error.into(),
+            TxManagerError::Config(_) | TxManagerError::Journal(_) | TxManagerError::Sign(_) => {
+                StepError::Run(DaAdapterRunError::Transactions(error))
+            }
+            TxManagerError::InsufficientBalance { .. } => {
+                StepError::Halt(format!("{error}. Fund the batcher's account on L1"))
+            }
+            error => {
+                // A race with a reorg or a lagging node looks the same at first.
+                self.failures.tries += 1;
+                self.failures.paid |= matches!(error, TxManagerError::Reverted { .. });
+                if self.failures.tries < TRIES {
+                    return StepError::Retry(Box::new(error));
+                }
+                StepError::Halt(format!("batch {number} cannot be posted: {error}"))
+            }
+        }
+    }
+
+    /// The batch's bytes, read again as everybody else will: nobody pays for a batch that derivation skips.
+    async fn verified_data(&self, entry: &BatchEntry) -> Result<alloy::primitives::Bytes, StepError> {
+        let (outbox, entry, chain_id) = (self.outbox.clone(), *entry, self.chain_id);
+        let checked = tokio::task::spawn_blocking(move || {
+            let number = entry.number;
+            let damaged = |problem: &str| DaAdapterRunError::Damaged { number, problem: problem.to_owned() };
+            let data = outbox.data(number)?.ok_or_else(|| damaged("its bytes are missing"))?;
+            if batch_digest(&data) != entry.digest {
+                return Err(damaged("its bytes have another digest"));
+            }
+            let batch = Batch::decode(&data, &BatchLimits::default())
+                .map_err(|source| DaAdapterRunError::Undecodable { number, source })?;
+            if batch.chain_id != chain_id
+                || (batch.first_block, batch.last_block()) != (entry.first_block, entry.last_block)
+                || batch.deposits_end() != entry.deposits_end
+            {
+                return Err(damaged("its bytes are another batch"));
+            }
+            Ok(data)
+        });
+        Ok(checked.await.map_err(DaAdapterRunError::Worker)??)
+    }
+
+    fn report(&self) {
+        let summary = self.outbox.summary();
+        self.metrics.posted_head(summary.posted, summary.posted_block);
+        self.metrics.backlog(summary.backlog_batches, summary.backlog_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The rollup contract, as the poster uses it.
+
+use std::{collections::BTreeMap, fmt};
+
+use alloy::{
+    consensus::Blob,
+    primitives::{B256, Bytes, TxHash, U256},
+    sol_types::SolCall,
+};
+use async_trait::async_trait;
+use millrace_l1::{L1Error, Rollup, RollupContract, RollupEvent, TxManager, TxManagerError, TxRequest};
+use millrace_proto::{BatchHeader, L1Ref, PostedBatch};
+
+/// Whether L1 can still take a transaction back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finality {
+    /// Its block is not final yet.
+    Pending,
+    /// Its block is final.
+    Final,
+    /// Another block has become final in its block's place.
+    Gone,
+}
+
+/// A batch on its way to the contract.
+#[derive(Debug, Clone)]
+pub(crate) struct Posting {
+    /// Names the intent to the transaction manager.
+    pub(crate) id: String,
+    pub(crate) header: BatchHeader,
+    pub(crate) da_pointer: Bytes,
+    pub(crate) blobs: Vec<Blob>,
+}
+
+/// The contract, and the account that posts to it.
+#[async_trait]
+pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
+    /// Batches that the contract holds, which is also the number of the last one.
+    async fn batch_count(&self) -> Result<u64, L1Error>;
+
+    /// The deposit queue's accumulator over the first `count` deposits; zero if there are fewer.
+    async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error>;
+
+    /// The contract's records of the batches `first..=last`, in order, all of them.
+    async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error>;
+
+    /// Wei that a transaction in the chain paid for gas and blobs.
+    async fn fee(&self, tx: TxHash) -> Result<U256, L1Error>;
+
+    /// Whether a transaction that was seen there is final.
+    async fn finality(&self, l1: &L1Ref) -> Result<Finality, L1Error>;
+
+    /// Posts a batch, and returns when L1 has confirmed it. Dropped and called again, it goes on where it was.
+    async fn post(&self, posting: Posting) -> Result<(), TxManagerError>;
+}
+
+/// The real contract on L1.
+#[derive(Debug, Clone)]
+pub(crate) struct L1Target {
+    pub(crate) rollup: RollupContract,
+    pub(crate) tx_manager: TxManager,
+}
+
+#[async_trait]
+impl PostTarget for L1Target {
+    async fn batch_count(&self) -> Result<u64, L1Error> {
+        self.rollup.batch_count().await
+    }
+
+    async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error> {
+        self.rollup.deposit_accumulator(count).await
+    }
+
+    async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
+        let client = self.rollup.client();
+        let deployed = self.rollup.deployed_at().await?;
+        let step = client.options().log_range.max(1);
+        let wanted = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+        let mut found = BTreeMap::new();
+        // Batches that are looked for were posted lately, so the search goes back from the head.
+        let mut to = client.head().await?.number;
+        loop {
+            let from = to.saturating_sub(step - 1).max(deployed);
+            for event in self.rollup.events(from, to).await? {
+                if let RollupEvent::Posted(batch) = event
+                    && (first..=last).contains(&batch.header.number)
+                {
+                    found.insert(batch.header.number, batch);
+                }
+            }
+            if found.len() == wanted {
+                return Ok(found.into_values().collect());
+            }
+            if from <= deployed {
+                return Err(L1Error::Inconsistent(format!(
+                    "the contract counts batches {first} to {last}, and the node has events of {} of them",
+                    found.len()
+                )));
+            }
+            to = from - 1;
+        }
+    }
+
+    async fn fee(&self, tx: TxHash) -> Result<U256, L1Error> {
+        let receipt = self.rollup.client().receipt(tx).await?;
+        let receipt = receipt.ok_or_else(|| L1Error::Inconsistent(format!("transaction {tx} has no receipt")))?;
+        let gas = U256::from(receipt.gas_used) * U256::from(receipt.effective_gas_price);
+        let blob_gas = U256::from(receipt.blob_gas_used.unwrap_or(0));
+        Ok(gas + blob_gas * U256::from(receipt.blob_gas_price.unwrap_or(0)))
+    }
+
+    async fn finality(&self, l1: &L1Ref) -> Result<Finality, L1Error> {
+        let client = self.rollup.client();
+        match client.finalized().await? {
+            Some(finalized) if finalized.number >= l1.block.number => {}
+            _ => return Ok(Finality::Pending),
+        }
+        Ok(match client.block(l1.block.number).await? {
+            Some(block) if block.hash == l1.block.hash => Finality::Final,
+            Some(_) => Finality::Gone,
+            None => Finality::Pending,
+        })
+    }
+
+    async fn post(&self, posting: Posting) -> Result<(), TxManagerError> {
+        let Posting { id, header, da_pointer, blobs } = posting;
+        let call = Rollup::postBatchCall { header: Rollup::BatchHeader::from(&header), daPointer: da_pointer };
+        let request =
+            TxRequest::call(id, self.rollup.address(), call.abi_encode()).with_blobs(blobs);
+        self.tx_manager.send(request).await.map(|_| ())
+    }
+}

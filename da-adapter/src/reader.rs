@@ -1,0 +1,183 @@
+//! Reading posted batches back from wherever they are.
+
+use alloy::primitives::Bytes;
+use async_trait::async_trait;
+use millrace_l1::{BeaconClient, BeaconError, BlobBlock};
+use millrace_proto::{DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
+
+use crate::{
+    backend::{ObjectStoreBackend, ObjectStoreError},
+    blob,
+};
+
+/// Reads batches of every kind that it has a source for.
+#[derive(Debug, Clone)]
+pub struct MultiReader {
+    beacon: Option<BeaconClient>,
+    store: Option<ObjectStoreBackend>,
+}
+
+impl MultiReader {
+    /// A reader over a beacon node (for `l1_blob`) and an object store.
+    pub const fn new(beacon: Option<BeaconClient>, store: Option<ObjectStoreBackend>) -> Self {
+        Self { beacon, store }
+    }
+
+    async fn read_blobs(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let number = batch.header.number;
+        let beacon = self.beacon.as_ref().ok_or(DaReadError::NoReader {
+            batch: number,
+            kind: DaKind::L1Blob.as_str(),
+            hint: "give the URL of a beacon node",
+        })?;
+        let block = BlobBlock { number: batch.l1.block.number, timestamp: batch.l1_timestamp };
+        let blobs = beacon.blobs(block, &batch.blob_hashes).await.map_err(|error| match error {
+            BeaconError::Mismatch { .. } => {
+                DaReadError::Mismatch { batch: number, problem: error.to_string() }
+            }
+            other => DaReadError::Unavailable { batch: number, source: Box::new(other) },
+        })?;
+        let data = blob::unpack(&blobs)
+            .map_err(|error| DaReadError::Invalid { batch: number, problem: error.to_string() })?;
+        // The blobs are those that L1 recorded, so a wrong digest is the poster's fault.
+        posted(batch, data.into())
+    }
+
+    async fn read_object(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let number = batch.header.number;
+        let store = self.store.as_ref().ok_or(DaReadError::NoReader {
+            batch: number,
+            kind: DaKind::ObjectStore.as_str(),
+            hint: "give the URL of the object store",
+        })?;
+        let digest = batch.header.digest;
+        let stored = store
+            .read(&batch.da_pointer, digest)
+            .await
+            .map_err(|error: ObjectStoreError| DaReadError::Unavailable {
+                batch: number,
+                source: Box::new(error),
+            })?
+            .ok_or_else(|| DaReadError::Invalid {
+                batch: number,
+                problem: "its pointer is not the key of an object with its digest".to_owned(),
+            })?;
+        if stored.digest != digest {
+            return Err(DaReadError::Mismatch {
+                batch: number,
+                problem: format!("the object's digest is {}, L1 recorded {digest}", stored.digest),
+            });
+        }
+        stored.data.ok_or_else(|| DaReadError::Invalid {
+            batch: number,
+            problem: "it is larger than any batch".to_owned(),
+        })
+    }
+}
+
+#[async_trait]
+impl DaReader for MultiReader {
+    async fn read(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let no_reader = |hint| DaReadError::NoReader {
+            batch: batch.header.number,
+            kind: batch.header.da_kind.as_str(),
+            hint,
+        };
+        match batch.header.da_kind {
+            DaKind::L1Blob => self.read_blobs(batch).await,
+            DaKind::L1Calldata => posted(batch, batch.da_pointer.clone()),
+            DaKind::ObjectStore => self.read_object(batch).await,
+            DaKind::AltDa | DaKind::Celestia => Err(no_reader("this version has no client for it")),
+        }
+    }
+}
+
+/// Bytes that are certainly those that were posted, if they have the posted digest.
+fn posted(batch: &PostedBatch, data: Bytes) -> Result<Bytes, DaReadError> {
+    let digest = batch_digest(&data);
+    if digest == batch.header.digest {
+        return Ok(data);
+    }
+    Err(DaReadError::Invalid {
+        batch: batch.header.number,
+        problem: format!("the posted bytes have the digest {digest}, not {}", batch.header.digest),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use alloy::{
+        eips::BlockNumHash,
+        primitives::{B256, hex},
+    };
+    use millrace_proto::{BatchHeader, L1Ref};
+    use url::Url;
+
+    use super::*;
+    use crate::{
+        backend::{DaBackend, SubmitRequest},
+        config::ObjectStoreConfig,
+    };
+
+    fn posted(da_kind: DaKind, da_pointer: &[u8], digest: B256) -> PostedBatch {
+        PostedBatch {
+            header: BatchHeader {
+                number: 3,
+                first_block: 1,
+                last_block: 2,
+                deposits_end: 0,
+                deposits_hash: B256::ZERO,
+                digest,
+                da_kind,
+            },
+            batch_hash: B256::ZERO,
+            blob_hashes: Vec::new(),
+            da_pointer: da_pointer.to_vec().into(),
+            l1: L1Ref { tx_hash: B256::ZERO, block: BlockNumHash::default() },
+            l1_timestamp: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_is_checked_against_the_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = Url::from_directory_path(folder.path()).unwrap();
+        let store = ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: "p".to_owned() }).unwrap();
+        let reader = MultiReader::new(None, Some(store.clone()));
+        let (digest, data) = (batch_digest(b"batch"), Bytes::from_static(b"batch"));
+        let pointer = format!("p/{}", hex::encode(digest));
+        let batch = posted(DaKind::ObjectStore, pointer.as_bytes(), digest);
+
+        let error = reader.read(&batch).await.unwrap_err();
+        assert!(matches!(error, DaReadError::Unavailable { batch: 3, .. }), "{error}");
+
+        store.submit(SubmitRequest { number: 3, digest, data: data.clone() }).await.unwrap();
+        assert_eq!(reader.read(&batch).await.unwrap(), data);
+
+        std::fs::write(folder.path().join(&pointer), b"another").unwrap();
+        let error = reader.read(&batch).await.unwrap_err();
+        assert!(matches!(error, DaReadError::Mismatch { batch: 3, .. }), "{error}");
+
+        let error = reader.read(&posted(DaKind::ObjectStore, b"elsewhere", digest)).await.unwrap_err();
+        assert!(matches!(error, DaReadError::Invalid { batch: 3, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn calldata_is_the_pointer_itself() {
+        let reader = MultiReader::new(None, None);
+        let digest = batch_digest(b"batch");
+        assert_eq!(reader.read(&posted(DaKind::L1Calldata, b"batch", digest)).await.unwrap(), &b"batch"[..]);
+        let error = reader.read(&posted(DaKind::L1Calldata, b"other", digest)).await.unwrap_err();
+        assert!(matches!(error, DaReadError::Invalid { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn without_a_source_it_says_which_is_missing() {
+        let reader = MultiReader::new(None, None);
+        for kind in [DaKind::L1Blob, DaKind::ObjectStore, DaKind::AltDa, DaKind::Celestia] {
+            let error = reader.read(&posted(kind, b"", B256::ZERO)).await.unwrap_err();
+            assert!(matches!(error, DaReadError::NoReader { kind: name, .. } if name == kind.as_str()));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The service: a batcher and a poster over one outbox.
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use millrace_l1::{RollupContract, TxManager};
+use millrace_proto::{
+    ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    backend::{DaBackend, L1BlobBackend, ObjectStoreBackend},
+    batcher::{Batcher, BatcherParts},
+    config::{BackendKind, DaAdapterConfig, InvalidConfig},
+    error::{DaAdapterOpenError, DaAdapterRunError},
+    halt::Halts,
+    metrics::DaMetrics,
+    outbox::{Cursor, Outbox, OutboxIdentity},
+    poster::{Failures, L1Target, PostTarget, Poster},
+    resume::{ResumeError, find_cursor},
+};
+
+/// What the service needs from others.
+#[derive(Debug)]
+pub struct DaAdapterDeps {
+    /// Where blocks come from.
+    pub executor: Arc<dyn Executor>,
+    /// The contract that batches are posted to.
+    pub rollup: RollupContract,
+    /// Sends from the account that holds the contract's batcher role. Nothing else may use it.
+    pub tx_manager: TxManager,
+    /// The service's own folder; the outbox is in it.
+    pub data_dir: PathBuf,
+    /// The rollup's rules.
+    pub spec: Arc<ChainSpec>,
+}
+
+/// The DA adapter, ready to run.
+#[derive(Debug)]
+pub struct DaAdapterService {
+    config: DaAdapterConfig,
+    executor: Arc<dyn Executor>,
+    target: Arc<dyn PostTarget>,
+    backend: Arc<dyn DaBackend>,
+    outbox: Arc<Outbox>,
+    halts: Arc<Halts>,
+    metrics: DaMetrics,
+    chain_id: u64,
+}
+
+/// Answers for the service, also while it does not run.
+#[derive(Debug, Clone)]
+pub struct DaAdapterHandle {
+    outbox: Arc<Outbox>,
+    halts: Arc<Halts>,
+    backend: DaKind,
+}
+
+impl DaAdapterService {
+    /// Opens the outbox and the backend. Asks neither L1 nor the executor yet.
+    ///
+    /// # Errors
+    /// When a setting cannot work, or the outbox is broken, open elsewhere, or another chain's.
+    pub fn open(
+        config: DaAdapterConfig,
+        deps: DaAdapterDeps,
+    ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
+        let DaAdapterDeps { executor, rollup, tx_manager, data_dir, spec } = deps;
+        let backend: Arc<dyn DaBackend> = match config.backend {
+            BackendKind::L1Blob => Arc::new(L1BlobBackend),
+            BackendKind::ObjectStore => {
+                let store = config.object_store.as_ref().ok_or_else(|| InvalidConfig {
+                    field: "object_store",
+                    problem: "the backend object_store needs this section".to_owned(),
+                })?;
+                Arc::new(ObjectStoreBackend::open(store)?)
+            }
+        };
+        config.validate(backend.max_size())?;
+        let chain_id = spec.chain_id();
+        let identity = OutboxIdentity { chain_id, rollup: rollup.address() };
+        let outbox = Arc::new(Outbox::open(&data_dir.join("outbox"), identity)?);
+        let metrics = DaMetrics::new();
+        let halts = Arc::new(Halts::new(metrics.clone()));
+        let handle = DaAdapterHandle {
+            outbox: outbox.clone(),
+            halts: halts.clone(),
+            backend: backend.kind(),
+        };
+        let target = Arc::new(L1Target { rollup, tx_manager });
+        Ok((handle, Self { config, executor, target, backend, outbox, halts, metrics, chain_id }))
+    }
+
+    /// Batches and posts until `stop` is cancelled, then finishes the write that is under way. The open batch is collected again, and
+    /// a transaction in flight resumed, after the next start.
+    ///
+    /// # Errors
+    /// When it cannot go on; see [`DaAdapterRunError`]. L1, the DA layer or the executor being away is waited for.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
+        let Some(cursor) = self.cursor(&stop).await? else { return Ok(()) };
+        let parts = BatcherParts {
+            chain_id: self.chain_id,
+            executor: self.executor,
+            outbox: self.outbox.clone(),
+            halts: self.halts.clone(),
+            metrics: self.metrics.clone(),
+            max_size: self.backend.max_size(),
+            in_blobs: self.backend.kind() == DaKind::L1Blob,
+        };
+        let batcher = Batcher::new(&self.config, parts, cursor)?;
+        let poster = Poster {
+            target: self.target,
+            backend: self.backend,
+            outbox: self.outbox,
+            halts: self.halts,
+            metrics: self.metrics,
+            chain_id: self.chain_id,
+            poll_interval: self.config.poll_interval,
+            max_retry_interval: self.config.max_retry_interval,
+            failures: Failures::default(),
+        };
+        info!(target: "millrace::da_adapter", batch = cursor.batch, block = cursor.block.number, "running");
+
+        // When one of the two fails, the other one drains.
+        let stop = stop.child_token();
+        let guard = async |part: Result<(), DaAdapterRunError>| {
+            stop.cancel();
+            part
+        };
+        let (batched, posted) = tokio::join!(
+            async { guard(batcher.run(stop.clone()).await).await },
+            async { guard(poster.run(stop.clone()).await).await },
+        );
+        batched.and(posted)
+    }
+
+    /// Where the next batch begins; `None` if it was told to stop before that was known.
+    async fn cursor(&self, stop: &CancellationToken) -> Result<Option<Cursor>, DaAdapterRunError> {
+        let mut pauses = ExponentialBuilder::new()
+            .with_max_delay(self.config.max_retry_interval)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        loop {
+            if let Some(cursor) = self.outbox.cursor() {
+                return Ok(Some(cursor));
+            }
+            let found = tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                found = find_cursor(&self.executor, self.target.as_ref()) => found,
+            };
+            match found {
+                Ok(cursor) => {
+                    info!(
+                        target: "millrace::da_adapter",
+                        batch = cursor.batch,
+                        block = cursor.block.number,
+                        "a new outbox begins here"
+                    );
+                    self.outbox.begin(cursor)?;
+                }
+                Err(ResumeError::Executor(error)) if error.class() == ErrorClass::Fatal => {
+                    return Err(DaAdapterRunError::Executor(error));
+                }
+                Err(error) => {
+                    let pause = pauses.next().unwrap_or(self.config.max_retry_interval);
+                    warn!(target: "millrace::da_adapter", %error, ?pause, "cannot tell yet where to begin");
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(None),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl DaAdapter for DaAdapterHandle {
+    async fn da_status(&self) -> Result<DaStatus, DaAdapterError> {
+        let summary = self.outbox.summary();
+        let (batches_closed, batched_block) =
+            summary.cursor.map_or((0, 0), |cursor| (cursor.batch, cursor.block.number));
+        Ok(DaStatus {
+            backend: self.backend.as_str().to_owned(),
+            batched_block,
+            batches_closed,
+            batches_posted: summary.posted,
+            posted_block: summary.posted_block,
+            backlog_bytes: summary.backlog_bytes,
+            posted_bytes: summary.totals.bytes,
+            posted_transactions: summary.totals.transactions,
+            l1_fees: summary.totals.fees,
+            halted: self.halts.reason(),
+        })
+    }
+
+    async fn batch(&self, number: u64) -> Result<Option<OutboxBatch>, DaAdapterError> {
+        let Some(entry) = self.outbox.entry(number) else { return Ok(None) };
+        let outbox = self.outbox.clone();
+        let data = tokio::task::spawn_blocking(move || outbox.data(number))
+            .await
+            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?
+            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?;
+        Ok(data.map(|data| OutboxBatch {
+            number,
+            first_block: entry.first_block,
+            last_block: entry.last_block,
+            digest: entry.digest,
+            data,
+            posted: entry.post.is_some(),
+        }))
+    }
+}
