@@ -174,3 +174,64 @@ where
         self.inner.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::Semaphore,
+    };
+
+    use super::*;
+    use crate::metrics::RpcMetrics;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A served connection, its client, and what closes it.
+    async fn connected(slots: &Arc<Semaphore>) -> (Connection, TcpStream, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (socket, _) = accepted.expect("accept");
+        let close = CancellationToken::new();
+        let slot = slots.clone().try_acquire_owned().expect("a slot");
+        let open = RpcMetrics::new("test").connection_opened();
+        let connection = Connection::new(socket, LONG, LONG, &close, slot, open);
+        (connection, client.expect("connect"), close)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_times_out_and_frees_its_slot() {
+        let slots = Arc::new(Semaphore::new(1));
+        let (mut connection, _client, _close) = connected(&slots).await;
+        let start = Instant::now();
+        let error = connection.read_u8().await.expect_err("nothing comes");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= LONG);
+        assert_eq!(slots.available_permits(), 0);
+        drop(connection);
+        assert_eq!(slots.available_permits(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_times_out() {
+        let slots = Arc::new(Semaphore::new(1));
+        let (mut connection, _client, _close) = connected(&slots).await;
+        let much = vec![0; 64 << 20];
+        let error = connection.write_all(&much).await.expect_err("the buffers are full");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn closing_ends_a_wait() {
+        let slots = Arc::new(Semaphore::new(1));
+        let (mut connection, mut client, close) = connected(&slots).await;
+        client.write_all(&[7]).await.expect("sent");
+        assert_eq!(connection.read_u8().await.expect("received"), 7);
+        let (closed, ()) = tokio::join!(connection.read_u8(), async { close.cancel() });
+        assert_eq!(closed.expect_err("closed").kind(), io::ErrorKind::ConnectionAborted);
+    }
+}

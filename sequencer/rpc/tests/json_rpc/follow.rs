@@ -14,7 +14,7 @@ use millrace_rpc::{RpcConfig, RpcLimits};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpSocket,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -101,15 +101,8 @@ async fn subscriptions_need_a_websocket_and_a_known_kind() {
     assert_eq!(refused.as_error_resp().expect("an error reply").code, -32602);
 }
 
-/// A client that subscribes and then reads nothing is disconnected, and the server goes on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_is_disconnected() {
-    let limits =
-        RpcLimits { max_subscription_lag: 2, max_queued_messages: 1, ..RpcLimits::default() };
-    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
-    let wallet = chain.wallet();
-    let contract = deploy(&wallet, loud()).await;
-
+/// A bare WebSocket that subscribes to all logs, and has read the reply.
+async fn bare_subscriber(chain: &Chain) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("socket");
     socket.set_recv_buffer_size(4_096).expect("buffer size");
     let mut client = socket.connect(chain.rpc.local_addr()).await.expect("connection");
@@ -125,6 +118,22 @@ async fn a_client_that_does_not_read_is_disconnected() {
         let read = timeout(SOON, client.read_buf(&mut seen)).await.expect("in time");
         assert_ne!(read.expect("read"), 0, "{}", String::from_utf8_lossy(&seen));
     }
+    client
+}
+
+/// A client that subscribes and then reads nothing is disconnected, and the server goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_disconnected() {
+    let limits = RpcLimits {
+        max_subscription_lag: 2,
+        max_queued_messages: 1,
+        write_timeout: 10 * SOON,
+        ..RpcLimits::default()
+    };
+    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
+    let wallet = chain.wallet();
+    let contract = deploy(&wallet, loud()).await;
+    let mut client = bare_subscriber(&chain).await;
 
     for _ in 0..80 {
         let call = TransactionRequest::default().with_to(contract);
@@ -138,13 +147,15 @@ async fn a_client_that_does_not_read_is_disconnected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_closes_open_sockets() {
-    let chain = Chain::start().await;
-    let wallet = ws_wallet(&chain).await;
-    let mut heads = wallet.subscribe_blocks().await.expect("heads").into_stream();
+async fn stopping_closes_what_is_open_and_idle_at_once() {
+    let limits = RpcLimits { drain_timeout: 10 * SOON, ..RpcLimits::default() };
+    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
+    let wallet = chain.wallet();
+    wallet.get_chain_id().await.expect("a call, whose connection is kept");
+    let mut client = bare_subscriber(&chain).await;
     let address = chain.rpc.local_addr();
     timeout(SOON, chain.rpc.stop()).await.expect("in time").expect("no panic");
     assert!(TcpSocket::new_v4().expect("socket").connect(address).await.is_err());
-    drop(wallet);
-    assert!(timeout(SOON, heads.next()).await.expect("in time").is_none());
+    let mut rest = Vec::new();
+    let _ = timeout(SOON, client.read_to_end(&mut rest)).await.expect("disconnected");
 }

@@ -131,7 +131,6 @@ impl TxPool for SealingPool {
 /// A chain and a server on it.
 #[derive(Debug)]
 pub(crate) struct Chain {
-    pub(crate) executor: ExecutorHandle,
     pub(crate) pool: Arc<SealingPool>,
     pub(crate) rpc: RpcHandle,
     pub(crate) signer: PrivateKeySigner,
@@ -168,7 +167,7 @@ impl Chain {
         )
         .await
         .expect("server");
-        Self { executor, pool, rpc, signer, _folder: folder }
+        Self { pool, rpc, signer, _folder: folder }
     }
 
     pub(crate) fn http(&self) -> String {

@@ -1,0 +1,45 @@
+//! What the server counts.
+
+use alloy::providers::{Provider, ProviderBuilder, WsConnect};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use millrace_rpc::RpcConfig;
+use serde_json::json;
+
+use crate::support::Chain;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_connections_and_subscriptions_are_counted() {
+    let recorder = PrometheusBuilder::new().install_recorder().expect("the only recorder");
+    let chain = Chain::with(RpcConfig { name: "metered", ..RpcConfig::default() }).await;
+    chain.result("eth_chainId", json!([])).await;
+    chain.error("eth_getBalance", json!([])).await;
+    chain.error("eth_nonsense", json!([])).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "net_version", "params": []});
+    chain.post(&json!([call, call])).await;
+    let socket = ProviderBuilder::new().connect_ws(WsConnect::new(chain.ws())).await;
+    let socket = socket.expect("connection");
+    let _heads = socket.subscribe_blocks().await.expect("heads");
+
+    let text = recorder.render();
+    let value = |name: &str, labels: &[&str]| -> f64 {
+        let matches = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
+                && line.contains("server=\"metered\"")
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let line = text.lines().find(matches).unwrap_or_else(|| panic!("{name} {labels:?}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    };
+    let calls = |method: &str, result: &str| {
+        let (method, result) = (format!("method=\"{method}\""), format!("result=\"{result}\""));
+        value("millrace_rpc_requests_total", &[&method, &result])
+    };
+    assert_eq!(calls("eth_chainId", "ok"), 1.0);
+    assert_eq!(calls("eth_getBalance", "client_error"), 1.0);
+    assert_eq!(calls("net_version", "ok"), 2.0, "each call of a batch");
+    assert_eq!(calls("unknown", "client_error"), 1.0);
+    assert!(!text.contains("eth_nonsense"));
+    assert_eq!(value("millrace_rpc_request_seconds_count", &["method=\"eth_chainId\""]), 1.0);
+    assert!(value("millrace_rpc_connections", &[]) >= 1.0);
+    assert_eq!(value("millrace_rpc_subscriptions", &[]), 1.0);
+}
