@@ -1,2 +1,73 @@
-//! The `millrace` command.
-fn main() {}
+//! The `millrace` command: the development chain, each service alone, and the tools.
+//!
+//! ```text
+//!  cli        the command line            config     millrace.toml
+//!  dev        the whole chain             service    one service each, and how they are put together
+//!  dev_l1     the embedded L1             verify     the chain from L1 alone
+//!  telemetry  logs, metrics, health       supervisor every task has an owner
+//! ```
+
+mod cli;
+mod config;
+mod deploy;
+mod dev;
+mod dev_l1;
+mod genesis;
+mod keys;
+mod service;
+mod supervisor;
+mod telemetry;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    telemetry::init_logs,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> eyre::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let global = cli.global;
+    let log = |default: &str| {
+        init_logs(global.log.as_deref().unwrap_or(default), global.log_format.unwrap_or_default())
+    };
+    match cli.command {
+        Command::Dev(args) => {
+            log("warn,millrace=warn")?;
+            runtime.block_on(dev::run(args))
+        }
+        Command::Sequencer(args) => runtime.block_on(service::sequencer(args, &global)),
+        Command::Executor(args) => runtime.block_on(service::executor(args, &global)),
+        Command::DaAdapter(args) => runtime.block_on(service::da_adapter(args, &global)),
+        Command::Settlement(args) => runtime.block_on(service::settlement(args, &global)),
+        Command::Deploy(args) => {
+            log("warn,millrace=info")?;
+            runtime.block_on(deploy::run(args))
+        }
+        Command::Verify(args) => {
+            log("warn")?;
+            runtime.block_on(verify::run(args))
+        }
+        Command::Config => {
+            print!("{}", config::EXAMPLE);
+            Ok(())
+        }
+    }
+}

@@ -1,1 +1,22 @@
-//! tests
+//! The harness: starts the real `millrace` binary on free ports and waits on conditions.
+//!
+//! ```text
+//!  Chain     a `millrace dev` process: start, stop, kill -9, start again on the same folder
+//!  Wallet    signs and sends transactions over JSON-RPC, tracks its nonce
+//!  tools     the binary, anvil, cast, clients and Prometheus: where they are, how to run them
+//!  wait      conditions with a deadline
+//! ```
+
+mod chain;
+mod tools;
+mod wait;
+mod wallet;
+
+pub use self::{
+    chain::{Chain, ChainOptions, Ready},
+    tools::{
+        Output, cast, millrace, node_client, prometheus, promtool, python_client, run, verify,
+    },
+    wait::{eventually, eventually_within},
+    wallet::{Wallet, dev_key},
+};

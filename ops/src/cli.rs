@@ -1,0 +1,215 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use alloy::primitives::Address;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use crate::telemetry::LogFormat;
+
+/// An EVM rollup: sequencer, executor, DA adapter, settlement.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millrace",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// What to log to standard error: a level, or directives such as `info,millrace::sequencer=debug`.
+    #[arg(long, global = true, env = "MILLRACE_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole development chain in this process: dev L1, contract, and all four services.
+    Dev(DevArgs),
+    /// Run the sequencer: gRPC, JSON-RPC, ordering.
+    Sequencer(ServiceArgs),
+    /// Run the executor: blocks, state, reads.
+    Executor(ServiceArgs),
+    /// Run the DA adapter: batches to L1 or another DA layer.
+    DaAdapter(ServiceArgs),
+    /// Run the settlement service: derive, verify, commit.
+    Settlement(ServiceArgs),
+    /// Deploy the rollup contract on an L1 and publish the genesis.
+    Deploy(DeployArgs),
+    /// Rebuild the chain from L1 alone and check every block, root and commitment.
+    Verify(VerifyArgs),
+    /// Print the annotated example configuration, which documents every setting.
+    Config,
+}
+
+/// Where the L1 is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct L1Args {
+    /// L1 JSON-RPC.
+    #[arg(long, value_name = "URL", env = "MILLRACE_L1")]
+    pub(crate) l1: Url,
+
+    /// L1 beacon API, which serves the blobs; the L1 URL where not given.
+    #[arg(long, value_name = "URL", env = "MILLRACE_BEACON")]
+    pub(crate) beacon: Option<Url>,
+}
+
+/// How ports are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Ports {
+    /// The well-known ones: JSON-RPC 8545, gRPC 50051, metrics 9101 to 9104, dev L1 9545 and 9546.
+    #[default]
+    Fixed,
+    /// Free ones, which the ready line tells.
+    Auto,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DevArgs {
+    /// Data folder; a second start on it resumes the chain.
+    #[arg(long, value_name = "DIR", default_value = ".millrace")]
+    pub(crate) data_dir: PathBuf,
+
+    /// Use this L1 instead of the embedded one. Its chain id must be a development one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1: Option<Url>,
+
+    /// The beacon API of `--l1`; the same URL where not given.
+    #[arg(long, value_name = "URL", requires = "l1")]
+    pub(crate) beacon: Option<Url>,
+
+    /// Time between blocks while there are transactions (10ms to 12s).
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
+    pub(crate) block_time: Duration,
+
+    /// Time between the embedded L1's blocks (at least 1s).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) l1_block_time: Duration,
+
+    /// Post a batch at the latest after this time.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) batch_age: Duration,
+
+    /// Challenge window of a newly deployed contract.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) challenge_window: Duration,
+
+    /// L1 blocks that must follow a deposit before L2 mints it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) l1_confirmations: u64,
+
+    /// Where batches go.
+    #[arg(long, value_enum, default_value_t = DaChoice::L1Blob)]
+    pub(crate) da: DaChoice,
+
+    /// Do not wait for the L1 at start: sequence at once, settle when it answers. Needs a chain that was started before.
+    #[arg(long)]
+    pub(crate) no_l1_wait: bool,
+
+    /// How ports are chosen.
+    #[arg(long, value_enum, default_value_t = Ports::Fixed)]
+    pub(crate) ports: Ports,
+
+    /// Print one JSON object a line to standard output, the first when everything answers.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// DA backends that the dev chain can be started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum DaChoice {
+    /// EIP-4844 blobs on the L1.
+    L1Blob,
+    /// A folder beside the chain's data.
+    ObjectStore,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServiceArgs {
+    /// Configuration file; `millrace config` prints one with every setting explained.
+    #[arg(long, value_name = "FILE", env = "MILLRACE_CONFIG")]
+    pub(crate) config: PathBuf,
+
+    /// Data folder, instead of the file's.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// L1 JSON-RPC, instead of the file's.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1: Option<Url>,
+
+    /// Time between blocks, instead of the file's.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) block_time: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeployArgs {
+    /// Configuration file: its L1, keys and genesis are used.
+    #[arg(long, value_name = "FILE", env = "MILLRACE_CONFIG")]
+    pub(crate) config: PathBuf,
+
+    /// Seconds after which a commitment is final.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = humantime::parse_duration)]
+    pub(crate) challenge_window: Duration,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) l1: L1Args,
+
+    /// The rollup contract.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) rollup: Address,
+
+    /// Where batches on an object store are, for chains that post there (for example `file:///srv/da`).
+    #[arg(long, value_name = "URL")]
+    pub(crate) da_store: Option<Url>,
+
+    /// Genesis file, for chains whose genesis is not published on L1.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
+
+    /// Rebuild the chain in this folder, which must be empty; a temporary one where not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Stop at the last finalized commitment instead of the last posted batch.
+    #[arg(long)]
+    pub(crate) finalized: bool,
+
+    /// Print one JSON object a line to standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

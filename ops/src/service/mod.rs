@@ -1,0 +1,178 @@
+//! The services, one by one and how they are put together.
+//!
+//! [`parts`] builds each service from its configuration and what it stands on, as trait objects: the development chain hands it
+//! the other services themselves, a daemon hands it their gRPC clients. [`grpc`] serves them, [`ready`] tells whether they make
+//! progress.
+
+mod grpc;
+mod parts;
+pub(crate) mod ready;
+
+use std::sync::Arc;
+
+use eyre::{Result, WrapErr};
+use metrics_exporter_prometheus::PrometheusHandle;
+use millrace_proto::{
+    ChainSpec, Executor, Settlement,
+    grpc::{ExecutorClient, SettlementClient},
+};
+
+pub(crate) use self::{
+    grpc::GrpcServer,
+    parts::{DaAdapterPart, ExecutorPart, L1Link, SequencerPart, SettlementPart},
+};
+use crate::{
+    cli::{Global, ServiceArgs},
+    config::Config,
+    supervisor::Supervisor,
+    telemetry::{MetricsScope, init_logs, install_recorder},
+};
+
+/// What every daemon starts with.
+struct Daemon {
+    config: Config,
+    spec: Arc<ChainSpec>,
+    recorder: PrometheusHandle,
+    supervisor: Supervisor,
+}
+
+impl Daemon {
+    fn start(args: ServiceArgs, global: &Global) -> Result<Self> {
+        let mut config = Config::load(&args.config)?;
+        if let Some(data_dir) = args.data_dir {
+            config.chain.data_dir = data_dir;
+        }
+        if let Some(l1) = args.l1 {
+            config.l1.url = l1;
+        }
+        if let Some(block_time) = args.block_time {
+            config.sequencer.block_time = block_time;
+            config.sequencer.validate()?;
+        }
+        init_logs(
+            global.log.as_deref().unwrap_or(&config.log.filter),
+            global.log_format.unwrap_or(config.log.format),
+        )?;
+        let spec = config.chain.spec()?;
+        Ok(Self { config, spec, recorder: install_recorder()?, supervisor: Supervisor::new() })
+    }
+
+    /// The executor in its own process.
+    fn executor(&self) -> Result<Arc<dyn Executor>> {
+        let client = ExecutorClient::connect(self.config.peers.executor.as_str())
+            .wrap_err("[peers] executor")?;
+        Ok(Arc::new(client))
+    }
+
+    /// The settlement service in its own process.
+    fn settlement(&self) -> Result<Arc<dyn Settlement>> {
+        let client = SettlementClient::connect(self.config.peers.settlement.as_str())
+            .wrap_err("[peers] settlement")?;
+        Ok(Arc::new(client))
+    }
+
+    async fn telemetry(
+        &mut self,
+        scope: MetricsScope,
+        probe: crate::telemetry::Probe,
+    ) -> Result<()> {
+        let listen = scope.of(&self.config.listen.metrics);
+        let server =
+            crate::telemetry::TelemetryServer::bind(listen, scope, self.recorder.clone(), probe)
+                .await?;
+        tracing::info!(target: "millrace", service = scope.name(), metrics = %server.local_addr()?, "telemetry listens");
+        self.supervisor
+            .spawn(format!("{} telemetry", scope.name()), server.run(self.supervisor.token()));
+        Ok(())
+    }
+
+    async fn serve(&mut self, scope: MetricsScope, server: GrpcServer) -> Result<()> {
+        tracing::info!(target: "millrace", service = scope.name(), grpc = %server.local_addr()?, "gRPC listens");
+        self.supervisor
+            .spawn(format!("{} gRPC", scope.name()), server.run(self.supervisor.token()));
+        Ok(())
+    }
+}
+
+/// `millrace executor`
+pub(crate) async fn executor(args: ServiceArgs, global: &Global) -> Result<()> {
+    let mut daemon = Daemon::start(args, global)?;
+    let part = ExecutorPart::open(&daemon.config, Arc::clone(&daemon.spec))?;
+    daemon.telemetry(MetricsScope::Executor, ready::executor(Arc::clone(&part.executor))).await?;
+    let server =
+        GrpcServer::bind(daemon.config.listen.grpc.executor).await?.executor(part.executor).await?;
+    daemon.serve(MetricsScope::Executor, server).await?;
+    daemon.supervisor.run().await
+}
+
+/// `millrace sequencer`
+pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> {
+    let mut daemon = Daemon::start(args, global)?;
+    let (executor, settlement) = (daemon.executor()?, daemon.settlement()?);
+    let link = L1Link::new(&daemon.config)?;
+    let part = SequencerPart::open(
+        &daemon.config,
+        Arc::clone(&executor),
+        Some(link.inbox()?),
+        Some(settlement),
+        &mut daemon.supervisor,
+    )
+    .await?;
+    let heartbeat = daemon.config.sequencer.heartbeat;
+    daemon
+        .telemetry(
+            MetricsScope::Sequencer,
+            ready::sequencer(Arc::clone(&part.sequencer), Arc::clone(&executor), heartbeat),
+        )
+        .await?;
+    let server = GrpcServer::bind(daemon.config.listen.grpc.sequencer)
+        .await?
+        .sequencer(part.sequencer, executor)
+        .await?;
+    daemon.serve(MetricsScope::Sequencer, server).await?;
+    daemon.supervisor.run().await
+}
+
+/// `millrace da-adapter`
+pub(crate) async fn da_adapter(args: ServiceArgs, global: &Global) -> Result<()> {
+    let mut daemon = Daemon::start(args, global)?;
+    let executor = daemon.executor()?;
+    let link = L1Link::new(&daemon.config)?;
+    let part = DaAdapterPart::open(
+        &daemon.config,
+        Arc::clone(&daemon.spec),
+        &link,
+        executor,
+        &mut daemon.supervisor,
+    )
+    .await?;
+    daemon.telemetry(MetricsScope::DaAdapter, ready::da_adapter(Arc::clone(&part.da))).await?;
+    let server =
+        GrpcServer::bind(daemon.config.listen.grpc.da_adapter).await?.da_adapter(part.da).await?;
+    daemon.serve(MetricsScope::DaAdapter, server).await?;
+    daemon.supervisor.run().await
+}
+
+/// `millrace settlement`
+pub(crate) async fn settlement(args: ServiceArgs, global: &Global) -> Result<()> {
+    let mut daemon = Daemon::start(args, global)?;
+    let executor = daemon.executor()?;
+    let link = L1Link::new(&daemon.config)?;
+    let part = SettlementPart::open(
+        &daemon.config,
+        Arc::clone(&daemon.spec),
+        &link,
+        executor,
+        &mut daemon.supervisor,
+    )
+    .await?;
+    daemon
+        .telemetry(MetricsScope::Settlement, ready::settlement(Arc::clone(&part.settlement)))
+        .await?;
+    let server = GrpcServer::bind(daemon.config.listen.grpc.settlement)
+        .await?
+        .settlement(part.settlement)
+        .await?;
+    daemon.serve(MetricsScope::Settlement, server).await?;
+    daemon.supervisor.run().await
+}

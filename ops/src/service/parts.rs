@@ -1,0 +1,212 @@
+//! Builds each service from its configuration and what it stands on.
+
+use std::{path::PathBuf, sync::Arc};
+
+use eyre::{Result, WrapErr, eyre};
+use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, MultiReader, ObjectStoreBackend};
+use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
+use millrace_l1::{DepositInbox, L1Client, L1Config, RollupContract, TxManager};
+use millrace_proto::{
+    ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
+};
+use millrace_rpc::{RpcHandle, RpcServer};
+use millrace_sequencer::{SequencerDeps, SequencerService};
+use millrace_settlement::{SettlementDeps, SettlementService};
+
+use crate::{config::Config, keys::KeySource, supervisor::Supervisor};
+
+/// The L1 as the services reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct L1Link {
+    config: L1Config,
+    client: L1Client,
+    rollup: RollupContract,
+}
+
+impl L1Link {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let client = config.l1.client().wrap_err("[l1]")?;
+        let rollup = RollupContract::new(client.clone(), config.l1.rollup);
+        Ok(Self { config: config.l1.clone(), client, rollup })
+    }
+
+    /// The deposit queue.
+    pub(crate) fn inbox(&self) -> Result<Arc<dyn L1Inbox>> {
+        Ok(Arc::new(DepositInbox::new(self.rollup.clone(), self.config.confirmations)))
+    }
+
+    /// Reads posted batches back, wherever they are.
+    fn reader(&self, config: &Config) -> Result<Arc<dyn DaReader>> {
+        let beacon = self.config.beacon().wrap_err("[l1] beacon")?;
+        let store = config
+            .da_adapter
+            .object_store
+            .as_ref()
+            .map(ObjectStoreBackend::open)
+            .transpose()
+            .wrap_err("[da_adapter.object_store]")?;
+        Ok(Arc::new(MultiReader::new(Some(beacon), store)))
+    }
+
+    /// The transaction manager of one service.
+    async fn transactions(
+        &self,
+        config: &Config,
+        key: Option<&KeySource>,
+        service: &'static str,
+        journal: PathBuf,
+    ) -> Result<TxManager> {
+        let chain_id = self.client.chain_id().await.wrap_err("the L1 does not answer")?;
+        let key = key.ok_or_else(|| eyre!("[keys] has no key for the {service} service"))?;
+        let signer =
+            key.load(chain_id).wrap_err_with(|| format!("key of the {service} service"))?;
+        TxManager::open(config.transactions.clone(), self.client.clone(), signer, &journal, service)
+            .await
+            .wrap_err_with(|| format!("transaction journal {}", journal.display()))
+    }
+}
+
+/// The executor.
+#[derive(Debug, Clone)]
+pub(crate) struct ExecutorPart {
+    pub(crate) executor: Arc<dyn Executor>,
+}
+
+impl ExecutorPart {
+    pub(crate) fn open(config: &Config, spec: Arc<ChainSpec>) -> Result<Self> {
+        let executor = ExecutorConfig {
+            data_dir: config.chain.data_dir.join("executor"),
+            store: config.executor.clone(),
+            ..ExecutorConfig::default()
+        };
+        let handle = ExecutorService::open(executor, spec).wrap_err("cannot open the executor")?;
+        Ok(Self { executor: Arc::new(handle) })
+    }
+}
+
+/// The sequencer, with JSON-RPC.
+#[derive(Debug)]
+pub(crate) struct SequencerPart {
+    pub(crate) sequencer: Arc<dyn Sequencer>,
+    pub(crate) rpc: std::net::SocketAddr,
+}
+
+impl SequencerPart {
+    pub(crate) async fn open(
+        config: &Config,
+        executor: Arc<dyn Executor>,
+        inbox: Option<Arc<dyn L1Inbox>>,
+        settlement: Option<Arc<dyn Settlement>>,
+        supervisor: &mut Supervisor,
+    ) -> Result<Self> {
+        let deps = SequencerDeps {
+            executor: Arc::clone(&executor),
+            inbox,
+            settlement,
+            data_dir: config.chain.data_dir.join("sequencer"),
+        };
+        let (handle, task) = SequencerService::open(config.sequencer.clone(), deps)
+            .await
+            .wrap_err("cannot open the sequencer")?;
+        let token = supervisor.token();
+        supervisor.spawn("sequencer", async move { Ok(task.run(token).await?) });
+
+        let pool: Arc<dyn TxPool> = Arc::new(handle.clone());
+        let rpc = RpcServer::start(config.rpc.clone(), executor, pool, None)
+            .await
+            .wrap_err("cannot serve JSON-RPC")?;
+        let address = rpc.local_addr();
+        let token = supervisor.token();
+        supervisor.spawn("JSON-RPC", serve_rpc(rpc, token));
+        Ok(Self { sequencer: Arc::new(handle), rpc: address })
+    }
+}
+
+async fn serve_rpc(rpc: RpcHandle, token: tokio_util::sync::CancellationToken) -> Result<()> {
+    token.cancelled_owned().await;
+    rpc.stop().await.wrap_err("JSON-RPC did not stop cleanly")?;
+    Ok(())
+}
+
+/// The DA adapter.
+#[derive(Debug, Clone)]
+pub(crate) struct DaAdapterPart {
+    pub(crate) da: Arc<dyn DaAdapter>,
+}
+
+impl DaAdapterPart {
+    pub(crate) async fn open(
+        config: &Config,
+        spec: Arc<ChainSpec>,
+        link: &L1Link,
+        executor: Arc<dyn Executor>,
+        supervisor: &mut Supervisor,
+    ) -> Result<Self> {
+        let dir = config.chain.data_dir.join("da-adapter");
+        let tx_manager = link
+            .transactions(
+                config,
+                config.keys.batcher.as_ref(),
+                "da-adapter",
+                dir.join("l1-transactions"),
+            )
+            .await?;
+        let deps = DaAdapterDeps {
+            executor,
+            rollup: link.rollup.clone(),
+            tx_manager,
+            data_dir: dir.join("outbox"),
+            spec,
+        };
+        let (handle, task) = DaAdapterService::open(config.da_adapter.clone(), deps)
+            .await
+            .wrap_err("cannot open the DA adapter")?;
+        let token = supervisor.token();
+        supervisor.spawn("DA adapter", async move { Ok(task.run(token).await?) });
+        Ok(Self { da: Arc::new(handle) })
+    }
+}
+
+/// The settlement service.
+#[derive(Debug, Clone)]
+pub(crate) struct SettlementPart {
+    pub(crate) settlement: Arc<dyn Settlement>,
+}
+
+impl SettlementPart {
+    pub(crate) async fn open(
+        config: &Config,
+        spec: Arc<ChainSpec>,
+        link: &L1Link,
+        executor: Arc<dyn Executor>,
+        supervisor: &mut Supervisor,
+    ) -> Result<Self> {
+        let dir = config.chain.data_dir.join("settlement");
+        let tx_manager = link
+            .transactions(
+                config,
+                config.keys.committer.as_ref(),
+                "settlement",
+                dir.join("l1-transactions"),
+            )
+            .await?;
+        let store = StoreConfig { name: "settlement", ..config.executor.clone() };
+        let replay = Replayer::open(&dir.join("replay"), &store, Arc::clone(&spec))
+            .wrap_err("cannot open the settlement service's own copy of the chain")?;
+        let deps = SettlementDeps {
+            rollup: link.rollup.clone(),
+            tx_manager,
+            reader: link.reader(config)?,
+            executor,
+            replay: Box::new(replay),
+            data_dir: dir.join("records"),
+            spec,
+        };
+        let (handle, task) = SettlementService::open(config.settlement.clone(), deps)
+            .await
+            .wrap_err("cannot open the settlement service")?;
+        let token = supervisor.token();
+        supervisor.spawn("settlement", async move { Ok(task.run(token).await?) });
+        Ok(Self { settlement: Arc::new(handle) })
+    }
+}

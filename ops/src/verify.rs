@@ -1,0 +1,187 @@
+//! `millrace verify`: the chain from L1 alone.
+
+use std::{
+    fs,
+    io::IsTerminal,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use eyre::{Result, WrapErr, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use millrace_da_adapter::{MultiReader, ObjectStoreBackend, ObjectStoreConfig};
+use millrace_executor::{Replayer, StoreConfig};
+use millrace_l1::{L1Config, RollupContract};
+use millrace_proto::ChainSpec;
+use millrace_settlement::{VerifyInput, VerifyProgress, VerifyTarget, verify_chain};
+use serde_json::json;
+
+use crate::{cli::VerifyArgs, config::load_genesis};
+
+/// Least time between two progress lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(3);
+
+/// Runs the command.
+pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
+    let mut l1 = L1Config::new(args.l1.l1.clone(), args.rollup);
+    l1.beacon = args.l1.beacon.clone();
+    let rollup = l1.rollup()?;
+    let spec = Arc::new(genesis(&args, &rollup).await?);
+
+    let scratch;
+    let data_dir = match &args.data_dir {
+        Some(dir) => {
+            empty(dir)?;
+            dir.clone()
+        }
+        None => {
+            scratch = tempfile::Builder::new().prefix("millrace-verify-").tempdir()?;
+            scratch.path().to_owned()
+        }
+    };
+    let store = args
+        .da_store
+        .clone()
+        .map(|url| ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: String::new() }))
+        .transpose()
+        .wrap_err("--da-store")?;
+    let reader = MultiReader::new(Some(l1.beacon()?), store);
+    let replay =
+        Replayer::open(&data_dir.join("state"), &StoreConfig::default(), Arc::clone(&spec))
+            .wrap_err("cannot open the folder to rebuild the chain in")?;
+
+    let mut progress = Progress::new(args.json);
+    let input = VerifyInput {
+        rollup,
+        reader: Arc::new(reader),
+        replay: Box::new(replay),
+        until: if args.finalized { VerifyTarget::Finalized } else { VerifyTarget::Latest },
+    };
+    let result = verify_chain(input, |step| progress.show(&step)).await;
+    progress.finish();
+    match result {
+        Ok(report) => {
+            if args.json {
+                println!(
+                    "{}",
+                    json!({
+                        "summary": true, "ok": true, "chain_id": spec.chain_id(),
+                        "blocks": report.blocks, "transactions": report.transactions, "deposits": report.deposits,
+                        "batches": report.batches, "commitments": report.commitments,
+                        "skipped": report.skipped.iter().map(|batch| json!({ "batch": batch.number, "reason": batch.reason })).collect::<Vec<_>>(),
+                        "head": { "number": report.head.number, "hash": report.head.hash },
+                        "finalized": report.finalized.map(|point| json!({ "batch": point.batch, "block": point.last_block })),
+                    })
+                );
+            } else {
+                println!(
+                    "verified: {} blocks ({} transactions) in {} batches, {} commitments, {} deposits queued; head {} {}",
+                    report.blocks,
+                    report.transactions,
+                    report.batches,
+                    report.commitments,
+                    report.deposits,
+                    report.head.number,
+                    report.head.hash,
+                );
+                for batch in &report.skipped {
+                    println!("skipped batch {}: {}", batch.number, batch.reason);
+                }
+            }
+            Ok(())
+        }
+        Err(error) => {
+            if args.json {
+                println!("{}", json!({ "summary": true, "ok": false, "error": error.to_string() }));
+            }
+            bail!("verification failed: {error}")
+        }
+    }
+}
+
+/// The genesis: from a file, or as published on L1. Either way the contract's genesis hash decides.
+async fn genesis(args: &VerifyArgs, rollup: &RollupContract) -> Result<ChainSpec> {
+    let spec = match &args.genesis {
+        Some(path) => load_genesis(path)?,
+        None => {
+            let expected = rollup.genesis_hash().await.wrap_err("cannot read the contract")?;
+            let is_ours = |json: &[u8]| {
+                ChainSpec::from_json(json)
+                    .is_ok_and(|spec| millrace_executor::genesis_header(&spec).seal() == expected)
+            };
+            let json = rollup.genesis(is_ours).await.wrap_err(
+                "no usable genesis is published on L1; give the chain's with --genesis FILE",
+            )?;
+            ChainSpec::from_json(&json).wrap_err("the genesis published on L1")?
+        }
+    };
+    let (computed, expected) =
+        (millrace_executor::genesis_header(&spec).seal(), rollup.genesis_hash().await?);
+    ensure!(
+        computed == expected,
+        "the genesis is not this rollup's: its hash is {computed}, the contract says {expected}"
+    );
+    Ok(spec)
+}
+
+fn empty(dir: &PathBuf) -> Result<()> {
+    fs::create_dir_all(dir).wrap_err_with(|| format!("cannot create {}", dir.display()))?;
+    let mut entries =
+        fs::read_dir(dir).wrap_err_with(|| format!("cannot read {}", dir.display()))?;
+    ensure!(entries.next().is_none(), "{} is not empty; give an empty folder", dir.display());
+    Ok(())
+}
+
+/// A bar on a terminal, a line every few seconds elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    json: bool,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    fn new(json: bool) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template(
+                "{bar:30} L1 block {pos}/{len} · {msg} · {elapsed} · ETA {eta}",
+            )
+            .expect("the template is constant");
+            ProgressBar::new(0).with_style(style)
+        });
+        Self { bar, json, last: None }
+    }
+
+    fn show(&mut self, step: &VerifyProgress) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(step.l1_target.saturating_sub(step.l1_start));
+            bar.set_position(step.l1_block.saturating_sub(step.l1_start));
+            bar.set_message(format!("batch {}, block {}", step.batches, step.block));
+            return;
+        }
+        if self.last.is_some_and(|last| last.elapsed() < LINE_EVERY) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        if self.json {
+            println!(
+                "{}",
+                json!({
+                    "l1_block": step.l1_block, "l1_target": step.l1_target, "batches": step.batches,
+                    "block": step.block, "transactions": step.transactions,
+                })
+            );
+        } else {
+            eprintln!(
+                "L1 block {} of {}: batch {}, block {}",
+                step.l1_block, step.l1_target, step.batches, step.block
+            );
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

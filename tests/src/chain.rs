@@ -1,0 +1,245 @@
+//! A `millrace dev` process.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use alloy::{
+    primitives::{Address, B256},
+    providers::{ProviderBuilder, RootProvider},
+};
+use eyre::{Result, WrapErr, bail, ensure, eyre};
+use millrace_proto::{Sequencer, Stage, TxStatus, grpc::SequencerClient};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
+};
+use url::Url;
+
+use crate::millrace;
+
+/// How long a chain may take until it is ready.
+const START: Duration = Duration::from_secs(120);
+/// How long a chain may take to drain.
+const STOP: Duration = Duration::from_secs(60);
+
+/// How to start a chain.
+#[derive(Debug, Clone, Default)]
+pub struct ChainOptions {
+    /// Another L1 than the embedded one.
+    pub l1: Option<Url>,
+    /// More command line arguments.
+    pub args: Vec<String>,
+}
+
+impl ChainOptions {
+    /// With more command line arguments.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// On an external L1.
+    pub fn on(mut self, l1: Url) -> Self {
+        self.l1 = Some(l1);
+        self
+    }
+}
+
+/// The ready line.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the names are the command's")]
+pub struct Ready {
+    pub l1: Url,
+    pub beacon: Url,
+    pub rpc: Url,
+    pub ws: Url,
+    pub grpc: Url,
+    pub metrics: Metrics,
+    pub rollup: Address,
+    pub chain_id: u64,
+    pub data_dir: PathBuf,
+}
+
+/// The metrics endpoint of each service.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the names are the services'")]
+pub struct Metrics {
+    pub sequencer: Url,
+    pub executor: Url,
+    pub da_adapter: Url,
+    pub settlement: Url,
+}
+
+/// A running chain. Dropping it kills the process; the data folder goes with the last owner.
+#[derive(Debug)]
+pub struct Chain {
+    child: Child,
+    data_dir: Arc<TempDir>,
+    options: ChainOptions,
+    ready: Ready,
+    status: watch::Receiver<Value>,
+    reader: JoinHandle<()>,
+}
+
+impl Chain {
+    /// Starts a chain on a fresh folder and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready; the process's log is in the message.
+    pub async fn start(options: ChainOptions) -> Result<Self> {
+        let data_dir = tempfile::Builder::new().prefix("millrace-test-").tempdir()?;
+        Self::start_on(Arc::new(data_dir), options).await
+    }
+
+    async fn start_on(data_dir: Arc<TempDir>, options: ChainOptions) -> Result<Self> {
+        let log_path = data_dir.path().join("log");
+        let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
+        let mut command = Command::new(millrace()?);
+        command
+            .args(["dev", "--json", "--ports", "auto", "--data-dir"])
+            .arg(data_dir.path().join("data"))
+            .args(["--log", "warn,millrace=info"]);
+        if let Some(l1) = &options.l1 {
+            command.args(["--l1", l1.as_str()]);
+        }
+        let mut child = command
+            .args(&options.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .wrap_err("cannot start millrace")?;
+        let stdout = child.stdout.take().ok_or_else(|| eyre!("standard output is not piped"))?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = tokio::time::timeout(START, lines.next_line()).await;
+        let ready = match first {
+            Ok(Ok(Some(line))) => serde_json::from_str::<Ready>(&line)
+                .wrap_err_with(|| format!("not a ready line: {line}"))?,
+            Ok(other) => bail!("millrace ended ({other:?}); its log:\n{}", tail(&log_path)),
+            Err(_) => bail!("not ready within {START:?}; the log:\n{}", tail(&log_path)),
+        };
+        let (publish, status) = watch::channel(Value::Null);
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Ok(value) = serde_json::from_str(&line) {
+                    publish.send_replace(value);
+                }
+            }
+        });
+        Ok(Self { child, data_dir, options, ready, status, reader })
+    }
+
+    /// The ready line.
+    pub const fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// The last status line.
+    pub fn status(&self) -> Value {
+        self.status.borrow().clone()
+    }
+
+    /// JSON-RPC of the rollup.
+    pub fn provider(&self) -> RootProvider {
+        ProviderBuilder::default().connect_http(self.ready.rpc.clone())
+    }
+
+    /// JSON-RPC of the L1.
+    pub fn l1_provider(&self) -> RootProvider {
+        ProviderBuilder::default().connect_http(self.ready.l1.clone())
+    }
+
+    /// gRPC of the sequencer.
+    ///
+    /// # Errors
+    /// When the endpoint is no URL.
+    pub fn sequencer(&self) -> Result<SequencerClient> {
+        Ok(SequencerClient::connect(self.ready.grpc.as_str())?)
+    }
+
+    /// Waits until a transaction has reached a stage.
+    ///
+    /// # Errors
+    /// When it is dropped instead, or does not get there in three minutes.
+    pub async fn wait_for(&self, hash: B256, stage: Stage) -> Result<TxStatus> {
+        let client = self.sequencer()?;
+        let waiting = client.wait_for(hash, stage);
+        let status = tokio::time::timeout(Duration::from_secs(180), waiting).await.wrap_err_with(
+            || format!("{hash} did not reach {stage}; the log:\n{}", self.log()),
+        )??;
+        ensure!(status.stage != Stage::Dropped, "{hash} was dropped: {:?}", status.reason);
+        Ok(status)
+    }
+
+    /// The end of the process's log.
+    pub fn log(&self) -> String {
+        tail(&self.data_dir.path().join("log"))
+    }
+
+    /// Whether the log holds a text.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log_contains(&self, text: &str) -> Result<bool> {
+        Ok(std::fs::read_to_string(self.data_dir.path().join("log"))?.contains(text))
+    }
+
+    /// Ctrl-C, and waits until the process has ended.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn interrupt(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::SIGINT)?;
+        tokio::time::timeout(STOP, self.child.wait())
+            .await
+            .wrap_err_with(|| {
+                format!("did not stop; the log:\n{}", tail(&self.data_dir.path().join("log")))
+            })?
+            .wrap_err("cannot wait for millrace")
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// Starts the chain again on the same folder, after it was stopped or killed.
+    ///
+    /// # Errors
+    /// As [`Chain::start`].
+    pub async fn restart(self) -> Result<Self> {
+        self.reader.abort();
+        Self::start_on(Arc::clone(&self.data_dir), self.options.clone()).await
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.child.id().ok_or_else(|| eyre!("the process has ended already"))?;
+        let pid = i32::try_from(pid).wrap_err("process ids fit into an i32")?;
+        Ok(kill(Pid::from_raw(pid), signal)?)
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
