@@ -60,26 +60,37 @@ impl ChainOptions {
 
 /// The ready line.
 #[derive(Debug, Clone, Deserialize)]
-#[expect(missing_docs, reason = "the names are the command's")]
 pub struct Ready {
+    /// JSON-RPC of the L1.
     pub l1: Url,
+    /// Beacon API of the L1.
     pub beacon: Url,
+    /// JSON-RPC of the rollup.
     pub rpc: Url,
+    /// The same over WebSocket.
     pub ws: Url,
+    /// gRPC of the sequencer.
     pub grpc: Url,
+    /// Metrics of each service.
     pub metrics: Metrics,
+    /// The contract on L1.
     pub rollup: Address,
+    /// The rollup's chain id.
     pub chain_id: u64,
+    /// The data folder.
     pub data_dir: PathBuf,
 }
 
 /// The metrics endpoint of each service.
 #[derive(Debug, Clone, Deserialize)]
-#[expect(missing_docs, reason = "the names are the services'")]
 pub struct Metrics {
+    /// The sequencer's.
     pub sequencer: Url,
+    /// The executor's.
     pub executor: Url,
+    /// The DA adapter's.
     pub da_adapter: Url,
+    /// The settlement service's.
     pub settlement: Url,
 }
 

@@ -18,5 +18,5 @@ pub use self::{
         Output, cast, millrace, node_client, prometheus, promtool, python_client, run, verify,
     },
     wait::{eventually, eventually_within},
-    wallet::{Wallet, dev_key},
+    wallet::{Wallet, dev_key, fresh_address},
 };

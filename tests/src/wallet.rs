@@ -24,6 +24,11 @@ pub fn dev_key(index: u32) -> PrivateKeySigner {
         .expect("the development mnemonic is valid")
 }
 
+/// An address that nobody has used.
+pub fn fresh_address() -> Address {
+    PrivateKeySigner::random().address()
+}
+
 /// An account that sends transactions with rising nonces.
 #[derive(Debug, Clone)]
 pub struct Wallet {

@@ -16,11 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::PerService;
 
-/// Seconds; from a tenth of a millisecond (a group commit) to a minute (an L1 confirmation).
-const SECONDS_BUCKETS: [f64; 17] = [
+/// Seconds; from a tenth of a millisecond (a group commit) to an hour (a commitment while L1 is dear).
+const SECONDS_BUCKETS: [f64; 19] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 15.0, 60.0,
+    5.0, 15.0, 60.0, 600.0, 3_600.0,
 ];
+
+/// How many of something.
+const COUNT_BUCKETS: [f64; 10] =
+    [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0];
 
 /// Installs the process's metrics recorder and keeps its histograms bounded.
 pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
@@ -30,10 +34,8 @@ pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
             Matcher::Suffix("_ratio".into()),
             &[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0],
         )?
-        .set_buckets_for_metric(
-            Matcher::Suffix("_transactions".into()),
-            &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0],
-        )?
+        .set_buckets_for_metric(Matcher::Suffix("_transactions".into()), &COUNT_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_records".into()), &COUNT_BUCKETS)?
         .set_buckets_for_metric(
             Matcher::Suffix("_bytes".into()),
             &[1e2, 1e3, 1e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 1e7],
@@ -156,6 +158,7 @@ pub(crate) struct TelemetryServer {
 struct Telemetry {
     recorder: PrometheusHandle,
     scope: MetricsScope,
+    whole_process: bool,
     ready: Probe,
 }
 
@@ -170,7 +173,13 @@ impl TelemetryServer {
         let listener = TcpListener::bind(listen)
             .await
             .wrap_err_with(|| format!("cannot listen on {listen} for {} metrics", scope.name()))?;
-        Ok(Self { listener, state: Telemetry { recorder, scope, ready } })
+        Ok(Self { listener, state: Telemetry { recorder, scope, whole_process: false, ready } })
+    }
+
+    /// Shows every metric of the process: no other service runs in it.
+    pub(crate) const fn whole_process(mut self) -> Self {
+        self.state.whole_process = true;
+        self
     }
 
     /// Where it listens.
@@ -193,7 +202,8 @@ impl TelemetryServer {
 }
 
 async fn render(State(telemetry): State<Telemetry>) -> impl IntoResponse {
-    let body = telemetry.scope.select(&telemetry.recorder.render());
+    let rendered = telemetry.recorder.render();
+    let body = if telemetry.whole_process { rendered } else { telemetry.scope.select(&rendered) };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body)
 }
 

@@ -1,0 +1,180 @@
+//! The whole chain, from submission to finality and back from L1: on the embedded L1, on anvil, and with batches on an object
+//! store.
+
+use std::time::Duration;
+
+use alloy::{
+    primitives::{U256, utils::parse_ether},
+    providers::{Provider, ProviderBuilder},
+};
+use eyre::{Result, ensure, eyre};
+use millrace_l1::{
+    Rollup,
+    testing::{Anvil, AnvilOptions},
+};
+use millrace_proto::Stage;
+use millrace_tests::{
+    Chain, ChainOptions, Wallet, cast, dev_key, eventually, fresh_address, verify,
+};
+use serde_json::Value;
+use url::Url;
+
+/// Anvil with a clock, whose finalized tag follows close behind.
+fn anvil() -> Result<Anvil> {
+    Ok(Anvil::start(AnvilOptions {
+        block_time: Some(Duration::from_secs(1)),
+        slots_in_an_epoch: Some(2),
+        ..AnvilOptions::default()
+    })?)
+}
+
+/// A `cast send` shows its receipt, gets to `FINALIZED`; a deposit arrives; L1 alone gives the same chain.
+async fn lives(chain: &Chain, verify_args: &[&str]) -> Result<()> {
+    let ready = chain.ready();
+    let to = fresh_address();
+    let key = dev_key(0).to_bytes().to_string();
+    let sent = cast(&[
+        "send",
+        "--json",
+        "--rpc-url",
+        ready.rpc.as_str(),
+        "--private-key",
+        &key,
+        &to.to_string(),
+        "--value",
+        "1ether",
+    ])
+    .await?;
+    let receipt: Value = serde_json::from_str(&sent)?;
+    ensure!(receipt["status"] == "0x1", "cast's receipt: {sent}");
+    let hash =
+        receipt["transactionHash"].as_str().ok_or_else(|| eyre!("no hash: {sent}"))?.parse()?;
+
+    let finalized = chain.wait_for(hash, Stage::Finalized).await?;
+    let inclusion = finalized.inclusion.ok_or_else(|| eyre!("finalized without a block"))?;
+    ensure!(finalized.batch.is_some() && finalized.l1.is_some(), "finalized without its batch");
+    let provider = chain.provider();
+    let tagged = provider
+        .get_block(alloy::eips::BlockId::finalized())
+        .await?
+        .ok_or_else(|| eyre!("no finalized block"))?;
+    ensure!(
+        tagged.header.number >= inclusion.block.number,
+        "the finalized tag lags behind the stage"
+    );
+
+    deposit_arrives(chain).await?;
+
+    let summary = verify(ready, verify_args).await?;
+    ensure!(summary["ok"] == true, "{summary}");
+    ensure!(summary["transactions"].as_u64() > Some(0), "{summary}");
+    let head = summary["head"]["number"].as_u64().ok_or_else(|| eyre!("{summary}"))?;
+    ensure!(head >= inclusion.block.number, "{summary}");
+    let ours = provider
+        .get_block_by_number(head.into())
+        .await?
+        .ok_or_else(|| eyre!("the sequencer has no block {head}"))?;
+    ensure!(summary["head"]["hash"] == ours.header.hash.to_string(), "{summary}");
+    Ok(())
+}
+
+/// Ether locked on L1 is minted on L2.
+async fn deposit_arrives(chain: &Chain) -> Result<()> {
+    let l1 = ProviderBuilder::new().wallet(dev_key(1)).connect_http(chain.ready().l1.clone());
+    let to = fresh_address();
+    let value = parse_ether("2.5")?;
+    let receipt = Rollup::new(chain.ready().rollup, l1)
+        .depositETH(to)
+        .value(value)
+        .send()
+        .await?
+        .get_receipt()
+        .await?;
+    ensure!(receipt.status(), "the deposit failed on L1");
+    let provider = chain.provider();
+    eventually("the deposit on L2", || async {
+        Ok((provider.get_balance(to).await? == value).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_on_the_embedded_l1() -> Result<()> {
+    let chain = Chain::start(ChainOptions::default()).await?;
+    lives(&chain, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_on_anvil() -> Result<()> {
+    let anvil = anvil()?;
+    let chain = Chain::start(ChainOptions::default().on(anvil.url().clone())).await?;
+    lives(&chain, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_with_batches_on_an_object_store() -> Result<()> {
+    let chain = Chain::start(ChainOptions::default().args(["--da", "object_store"])).await?;
+    let store = Url::from_directory_path(chain.ready().data_dir.join("da"))
+        .map_err(|()| eyre!("the data folder is not absolute"))?;
+    lives(&chain, &["--da-store", store.as_str()]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_drains_and_a_second_start_resumes() -> Result<()> {
+    let mut chain = Chain::start(ChainOptions::default()).await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let to = fresh_address();
+    let hash = wallet.transfer(to, U256::from(1)).await?;
+    chain.wait_for(hash, Stage::Sequenced).await?;
+    // Accepted, and perhaps not yet in a block when the signal comes.
+    let last = wallet.transfer(to, U256::from(2)).await?;
+    let status = chain.interrupt().await?;
+    ensure!(status.code() == Some(0), "exit {status}; the log:\n{}", chain.log());
+
+    let chain = chain.restart().await?;
+    chain.wait_for(last, Stage::Sequenced).await?;
+    let provider = chain.provider();
+    ensure!(provider.get_balance(to).await? == U256::from(3), "balance after the restart");
+    wallet.reconnect(chain.provider());
+    let after = wallet.transfer(to, U256::from(4)).await?;
+    chain.wait_for(after, Stage::Finalized).await?;
+    let earlier = chain.wait_for(hash, Stage::Finalized).await?;
+    ensure!(earlier.batch.is_some(), "a transaction from before the restart has its batch");
+    ensure!(verify(chain.ready(), &[]).await?["ok"] == true);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_what_is_wrong_and_fails() -> Result<()> {
+    let chain = Chain::start(ChainOptions::default()).await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let hash = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(hash, Stage::Committed).await?;
+    // Another genesis than the contract's: the first difference is named, and the exit code says so.
+    let genesis = tempfile::NamedTempFile::new()?;
+    let other = serde_json::json!({
+        "config": { "chainId": 1, "terminalTotalDifficulty": 0, "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0,
+            "millrace": {} },
+        "gasLimit": "0x1c9c380", "difficulty": "0x0", "alloc": {}
+    });
+    std::fs::write(genesis.path(), other.to_string())?;
+    let ready = chain.ready();
+    let output = millrace_tests::run(
+        &millrace_tests::millrace()?,
+        &[
+            "verify",
+            "--l1",
+            ready.l1.as_str(),
+            "--beacon",
+            ready.beacon.as_str(),
+            "--rollup",
+            &ready.rollup.to_string(),
+            "--genesis",
+            &genesis.path().to_string_lossy(),
+        ],
+    )
+    .await?;
+    ensure!(output.code == Some(1), "exit {:?}", output.code);
+    ensure!(output.stderr.contains("genesis"), "{}", output.stderr);
+    Ok(())
+}
