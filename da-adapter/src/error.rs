@@ -19,6 +19,9 @@ pub enum DaAdapterOpenError {
     /// The outbox cannot be opened.
     #[error("outbox: {0}")]
     Outbox(#[from] OutboxError),
+    /// The opening was stopped with the runtime.
+    #[error("worker: {0}")]
+    Worker(#[source] tokio::task::JoinError),
 }
 
 /// Why the DA adapter stopped without being told to. What is worth waiting for (L1, the DA layer or the executor being away) does

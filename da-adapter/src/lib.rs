@@ -23,6 +23,8 @@ mod poster;
 mod reader;
 mod resume;
 mod service;
+#[cfg(test)]
+mod testing;
 
 pub use self::{
     backend::{

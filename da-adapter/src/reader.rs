@@ -167,7 +167,8 @@ mod tests {
     async fn calldata_is_the_pointer_itself() {
         let reader = MultiReader::new(None, None);
         let digest = batch_digest(b"batch");
-        assert_eq!(reader.read(&posted(DaKind::L1Calldata, b"batch", digest)).await.unwrap(), &b"batch"[..]);
+        let read = reader.read(&posted(DaKind::L1Calldata, b"batch", digest)).await.unwrap();
+        assert_eq!(read.as_ref(), b"batch");
         let error = reader.read(&posted(DaKind::L1Calldata, b"other", digest)).await.unwrap_err();
         assert!(matches!(error, DaReadError::Invalid { .. }), "{error}");
     }

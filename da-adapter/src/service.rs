@@ -32,7 +32,7 @@ pub struct DaAdapterDeps {
     pub rollup: RollupContract,
     /// Sends from the account that holds the contract's batcher role. Nothing else may use it.
     pub tx_manager: TxManager,
-    /// The service's own folder; the outbox is in it.
+    /// The outbox's folder; made if it is not there.
     pub data_dir: PathBuf,
     /// The rollup's rules.
     pub spec: Arc<ChainSpec>,
@@ -64,7 +64,7 @@ impl DaAdapterService {
     ///
     /// # Errors
     /// When a setting cannot work, or the outbox is broken, open elsewhere, or another chain's.
-    pub fn open(
+    pub async fn open(
         config: DaAdapterConfig,
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
@@ -82,7 +82,10 @@ impl DaAdapterService {
         config.validate(backend.max_size())?;
         let chain_id = spec.chain_id();
         let identity = OutboxIdentity { chain_id, rollup: rollup.address() };
-        let outbox = Arc::new(Outbox::open(&data_dir.join("outbox"), identity)?);
+        let outbox = tokio::task::spawn_blocking(move || Outbox::open(&data_dir, identity))
+            .await
+            .map_err(DaAdapterOpenError::Worker)??;
+        let outbox = Arc::new(outbox);
         let metrics = DaMetrics::new();
         let halts = Arc::new(Halts::new(metrics.clone()));
         let handle = DaAdapterHandle {
@@ -215,3 +218,6 @@ impl DaAdapter for DaAdapterHandle {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

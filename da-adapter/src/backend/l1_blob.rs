@@ -1,5 +1,7 @@
 //! EIP-4844 blobs of the posting transaction.
 
+use std::slice;
+
 use alloy::{consensus::Blob, eips::eip4844::BYTES_PER_BLOB, primitives::Bytes};
 use async_trait::async_trait;
 use millrace_proto::DaKind;
@@ -26,7 +28,11 @@ impl DaBackend for L1BlobBackend {
         let packed = pack(&request.data)
             .filter(|_| size <= max)
             .ok_or(BackendError::TooLarge { size, max })?;
-        let blobs = packed.chunks_exact(BYTES_PER_BLOB).map(Blob::from_slice).collect();
+        let mut blobs = Vec::with_capacity(packed.len() / BYTES_PER_BLOB);
+        for blob in packed.chunks_exact(BYTES_PER_BLOB).filter_map(|blob| <&Blob>::try_from(blob).ok()) {
+            // Not by value: an unoptimised build has no room on its stack for that.
+            blobs.extend_from_slice(slice::from_ref(blob));
+        }
         Ok(Prepared { da_pointer: Bytes::new(), blobs })
     }
 }

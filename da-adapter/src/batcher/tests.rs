@@ -1,0 +1,258 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use alloy::primitives::{B256, Bytes};
+use millrace_proto::{Batch, BatchLimits};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::testing::{
+    CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator, noise, open_outbox,
+};
+
+/// A batcher that runs.
+struct Running {
+    executor: Arc<TestExecutor>,
+    outbox: Arc<Outbox>,
+    halts: Arc<Halts>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), DaAdapterRunError>>,
+}
+
+impl Running {
+    fn start(config: &DaAdapterConfig, executor: Arc<TestExecutor>, folder: &Path, begin: Cursor) -> Self {
+        let outbox = open_outbox(folder);
+        let cursor = match outbox.cursor() {
+            Some(cursor) => cursor,
+            None => {
+                outbox.begin(begin).unwrap();
+                begin
+            }
+        };
+        let metrics = DaMetrics::new();
+        let halts = Arc::new(Halts::new(metrics.clone()));
+        let parts = BatcherParts {
+            chain_id: CHAIN_ID,
+            executor: Arc::new(TestExecutorHandle(executor.clone())),
+            outbox: outbox.clone(),
+            halts: halts.clone(),
+            metrics,
+            max_size: 130_044,
+            in_blobs: true,
+        };
+        let stop = CancellationToken::new();
+        let batcher = Batcher::new(config, parts, cursor).unwrap();
+        let task = tokio::spawn(batcher.run(stop.clone()));
+        Self { executor, outbox, halts, stop, task }
+    }
+
+    /// Waits until so many batches are closed, and decodes the last one.
+    async fn closed(&self, count: u64) -> Batch {
+        let mut changed = self.outbox.watch();
+        while self.outbox.cursor().unwrap().batch < count {
+            changed.changed().await.unwrap();
+        }
+        self.decode(count)
+    }
+
+    fn decode(&self, number: u64) -> Batch {
+        let data = self.outbox.data(number).unwrap().unwrap();
+        Batch::decode(&data, &BatchLimits::default()).unwrap()
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn config() -> DaAdapterConfig {
+    DaAdapterConfig {
+        max_batch_age: Duration::from_secs(10),
+        max_empty_batch_age: Duration::from_secs(300),
+        target_size: 100_000,
+        max_blocks: 1_000,
+        zstd_level: 1,
+        ..DaAdapterConfig::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_closes_when_its_oldest_transaction_has_waited() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let running = Running::start(&config(), executor, folder.path(), chain.cursor());
+    let started = Instant::now();
+    running.executor.push(chain.empty());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.outbox.cursor().unwrap().batch, 0, "empty blocks wait longer");
+
+    running.executor.push(chain.small());
+    let batch = running.closed(1).await;
+    let waited = started.elapsed() - Duration::from_secs(60);
+    assert!((10..11).contains(&waited.as_secs()), "{waited:?}");
+    assert_eq!((batch.first_block, batch.last_block(), batch.transaction_count()), (1, 2, 1));
+    assert_eq!(batch.last_block_hash, chain.head().seal());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_chain_closes_empty_batches_seldom() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let running = Running::start(&config(), executor, folder.path(), chain.cursor());
+    let started = Instant::now();
+    running.executor.push(chain.empty());
+    running.closed(1).await;
+    assert!((300..301).contains(&started.elapsed().as_secs()));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn batches_close_at_the_target_size_and_hold_the_whole_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let running = Running::start(&config(), executor, folder.path(), chain.cursor());
+    let blocks: Vec<_> = (0..60).map(|seed| chain.block(seed % 3, &[noise(9_000, seed)])).collect();
+    for block in &blocks {
+        running.executor.push(block.clone());
+    }
+    running.closed(5).await;
+
+    let mut parent = blocks[0].header.parent_hash;
+    let (mut next, mut deposits) = (1, 0);
+    for number in 1..=5 {
+        let entry = running.outbox.entry(number).unwrap();
+        assert!((80_000..=130_044).contains(&entry.size), "batch {number} has {} bytes", entry.size);
+        let batch = running.decode(number);
+        assert_eq!((batch.first_block, batch.parent_hash, batch.deposits_start), (next, parent, deposits));
+        for (block, held) in blocks[next as usize - 1..].iter().zip(&batch.blocks) {
+            let signed: Vec<_> = block.transactions.iter().filter(|tx| !tx.tx().is_deposit()).collect();
+            assert_eq!(signed.len(), held.transactions.len());
+            assert!(signed.iter().zip(&held.transactions).all(|(left, right)| left.tx() == right));
+        }
+        (next, parent, deposits) = (batch.last_block() + 1, batch.last_block_hash, batch.deposits_end());
+        assert_eq!(entry.deposits_hash, accumulator(deposits));
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn batches_close_at_the_most_blocks_and_a_restart_goes_on_after_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let begin = chain.cursor();
+    let config = DaAdapterConfig { max_blocks: 3, ..config() };
+    let running = Running::start(&config, executor.clone(), folder.path(), begin);
+    for _ in 0..7 {
+        executor.push(chain.small());
+    }
+    assert_eq!(running.closed(2).await.last_block(), 6);
+    running.stop().await;
+
+    let running = Running::start(&config, executor.clone(), folder.path(), begin);
+    assert_eq!(running.outbox.cursor().unwrap().batch, 2);
+    executor.push(chain.small());
+    executor.push(chain.small());
+    let batch = running.closed(3).await;
+    assert_eq!((batch.first_block, batch.last_block()), (7, 9));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_stream_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let config = DaAdapterConfig { max_blocks: 4, ..config() };
+    let running = Running::start(&config, executor.clone(), folder.path(), chain.cursor());
+    for _ in 0..2 {
+        executor.push(chain.small());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    executor.break_streams();
+    for _ in 0..2 {
+        executor.push(chain.small());
+    }
+    assert_eq!(running.closed(1).await.blocks.len(), 4);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_l1_is_behind_batches_grow_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let config = DaAdapterConfig { max_backlog_batches: 1, ..config() };
+    let running = Running::start(&config, executor.clone(), folder.path(), chain.cursor());
+    executor.push(chain.small());
+    running.closed(1).await;
+    executor.push(chain.small());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(running.outbox.cursor().unwrap().batch, 1);
+
+    let l1 = millrace_proto::L1Ref { tx_hash: B256::ZERO, block: BlockNumHash::default() };
+    let post = crate::outbox::Post { l1, fee: Default::default() };
+    running.outbox.mark_posted(1, post).unwrap();
+    running.closed(2).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_chain_halts_batching_until_the_right_one_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut chain, mut other) = (Chain::new("a"), Chain::new("b"));
+    let wrong = TestExecutor::new(other.head());
+    wrong.push(other.small());
+    let running = Running::start(&config(), wrong.clone(), folder.path(), chain.cursor());
+    while running.halts.reason().is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(running.halts.reason().unwrap().contains("does not follow block 0"));
+    assert_eq!(running.outbox.cursor().unwrap().batch, 0);
+
+    *wrong.blocks_mut() = vec![chain.small()];
+    running.closed(1).await;
+    while running.halts.reason().is_some() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    running.stop().await;
+}
+
+#[test]
+fn as_many_blocks_are_encoded_as_fit() {
+    let mut chain = Chain::new("a");
+    let cursor = chain.cursor();
+    let blocks: Vec<_> = (0..4).map(|seed| chain.block(1, &[noise(40_000, seed)])).collect();
+    let encoded = close::encode(CHAIN_ID, &cursor, &blocks, 130_044, 1).unwrap();
+    assert_eq!((encoded.blocks, encoded.transactions), (3, 3));
+    assert_eq!((encoded.deposits_end, encoded.deposits_hash), (3, accumulator(3)));
+    assert!(encoded.data.len() <= 130_044);
+
+    let error = close::encode(CHAIN_ID, &cursor, &blocks, 30_000, 1).unwrap_err();
+    assert!(matches!(error, CloseError::BlockTooLarge { number: 1, max: 30_000 }), "{error}");
+}
+
+/// The rule that admission and block building rely on: see `MAX_BLOCK_TX_BYTES`.
+#[test]
+fn the_largest_block_fits_six_blobs_even_if_nothing_compresses() {
+    let chain = Chain::new("a");
+    let cursor = chain.cursor();
+    let size = |block: &ExecutedBlock| block.transactions.iter().map(|tx| tx.encoded().len()).sum::<usize>();
+    let overhead = size(&chain.clone().block(0, &[Bytes::new()]));
+    for each in [0, 100, 30_000] {
+        // Nonces, values and lengths take some bytes more than in the first transaction.
+        let count = millrace_proto::MAX_BLOCK_TX_BYTES / (overhead + each + 10);
+        let inputs: Vec<_> = (0..count as u64).map(|seed| noise(each, seed)).collect();
+        let block = chain.clone().block(0, &inputs);
+        let limit = millrace_proto::MAX_BLOCK_TX_BYTES;
+        assert!((limit * 9 / 10..=limit).contains(&size(&block)));
+        let max = blob::capacity(blob::MAX_BLOBS);
+        assert_eq!(close::encode(CHAIN_ID, &cursor, &[block], max, 1).unwrap().blocks, 1);
+    }
+}

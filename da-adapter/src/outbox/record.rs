@@ -264,7 +264,7 @@ mod tests {
             [check(cursor), check(totals), check(entry(None)), check(entry(Some(post())))].concat();
         assert_eq!(
             hex::encode(keccak256(all)),
-            "0000000000000000000000000000000000000000000000000000000000000000"
+            "a43ebb9925c374cc0592628eb6a0ab4dc8d1e8abd8486813104d2ac47c1969b5"
         );
     }
 }

@@ -1,0 +1,358 @@
+#![allow(clippy::unwrap_used)]
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{TxHash, U256},
+};
+use async_trait::async_trait;
+use millrace_proto::{L1Ref, PostedBatch};
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{
+    backend::L1BlobBackend,
+    outbox::Cursor,
+    testing::{CHAIN_ID, Chain, accumulator, open_outbox},
+};
+
+/// The contract's rules, and an L1 that does what a test tells it.
+#[derive(Debug, Default)]
+struct TestContract {
+    state: Mutex<ContractState>,
+}
+
+#[derive(Debug, Default)]
+struct ContractState {
+    batches: Vec<PostedBatch>,
+    deposits: u64,
+    /// L1's head, and its last final block.
+    head: u64,
+    finalized: u64,
+    /// Batches with this number or above are in blocks of another fork than was final.
+    down: bool,
+    reverts: u32,
+    sent: Vec<String>,
+}
+
+impl TestContract {
+    fn reorg(&self, batches: usize) {
+        self.state.lock().batches.truncate(batches);
+    }
+
+    fn up(&self) -> Result<parking_lot::MutexGuard<'_, ContractState>, L1Error> {
+        let state = self.state.lock();
+        if state.down {
+            return Err(L1Error::Inconsistent("down".to_owned()));
+        }
+        Ok(state)
+    }
+}
+
+fn l1(block: u64) -> L1Ref {
+    let hash = B256::from(U256::from(block));
+    L1Ref { tx_hash: hash, block: BlockNumHash { number: block, hash } }
+}
+
+#[async_trait]
+impl PostTarget for TestContract {
+    async fn batch_count(&self) -> Result<u64, L1Error> {
+        Ok(self.up()?.batches.len() as u64)
+    }
+
+    async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error> {
+        let state = self.up()?;
+        Ok(if count <= state.deposits { accumulator(count) } else { B256::ZERO })
+    }
+
+    async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
+        Ok(self.up()?.batches[first as usize - 1..last as usize].to_vec())
+    }
+
+    async fn fee(&self, _: TxHash) -> Result<U256, L1Error> {
+        Ok(U256::from(7_000_000_000u64))
+    }
+
+    async fn finality(&self, at: &L1Ref) -> Result<Finality, L1Error> {
+        let state = self.up()?;
+        if at.block.number > state.finalized {
+            return Ok(Finality::Pending);
+        }
+        let there = state.batches.iter().any(|batch| batch.l1 == *at);
+        Ok(if there { Finality::Final } else { Finality::Gone })
+    }
+
+    async fn post(&self, posting: Posting) -> Result<(), TxManagerError> {
+        let mut state = self.up()?;
+        state.sent.push(posting.id.clone());
+        state.head += 1;
+        let l1 = l1(state.head);
+        if state.reverts > 0 {
+            state.reverts -= 1;
+            return Err(TxManagerError::Reverted {
+                id: posting.id,
+                l1,
+                reason: None,
+                fee_paid: U256::from(1),
+            });
+        }
+        assert_eq!(posting.header.number, state.batches.len() as u64 + 1, "the contract would revert");
+        assert_eq!(posting.header.deposits_hash, accumulator(posting.header.deposits_end));
+        assert!(!posting.blobs.is_empty());
+        state.batches.push(PostedBatch {
+            header: posting.header,
+            batch_hash: B256::ZERO,
+            blob_hashes: Vec::new(),
+            da_pointer: posting.da_pointer,
+            l1,
+            l1_timestamp: 0,
+        });
+        Ok(())
+    }
+}
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    outbox: Arc<Outbox>,
+    contract: Arc<TestContract>,
+    poster: Poster,
+    chain: Chain,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let chain = Chain::new("a");
+        let outbox = open_outbox(folder.path());
+        outbox.begin(chain.cursor()).unwrap();
+        let contract = Arc::new(TestContract::default());
+        let poster = poster(&outbox, &contract);
+        Self { folder, outbox, contract, poster, chain }
+    }
+
+    /// Closes a batch of one block.
+    fn close(&mut self, deposits: u64) {
+        let cursor = self.outbox.cursor().unwrap();
+        let block = self.chain.block(deposits, &[alloy::primitives::Bytes::new()]);
+        let batch = Batch::from_blocks(CHAIN_ID, cursor.deposits_end, cursor.block.hash, &[block.clone()]);
+        let data = batch.unwrap().encode(1).unwrap();
+        let after = Cursor {
+            batch: cursor.batch + 1,
+            block: block.num_hash(),
+            deposits_end: cursor.deposits_end + deposits,
+            deposits_hash: accumulator(cursor.deposits_end + deposits),
+        };
+        let entry = BatchEntry {
+            number: after.batch,
+            first_block: block.number(),
+            last_block: block.number(),
+            deposits_end: after.deposits_end,
+            deposits_hash: after.deposits_hash,
+            digest: batch_digest(&data),
+            size: data.len() as u64,
+            transactions: 1,
+            closed_at: unix_millis(),
+            post: None,
+        };
+        self.outbox.close(entry, &data, after).unwrap();
+    }
+
+    async fn halt(&mut self) -> String {
+        match self.poster.step().await {
+            Err(StepError::Halt(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Steps until there is nothing to do.
+    async fn settle(&mut self) {
+        while self.poster.step().await.unwrap() != Step::Idle {}
+    }
+}
+
+fn poster(outbox: &Arc<Outbox>, contract: &Arc<TestContract>) -> Poster {
+    let metrics = DaMetrics::new();
+    Poster {
+        target: contract.clone(),
+        backend: Arc::new(L1BlobBackend),
+        outbox: outbox.clone(),
+        halts: Arc::new(Halts::new(metrics.clone())),
+        metrics,
+        chain_id: CHAIN_ID,
+        poll_interval: Duration::from_secs(1),
+        max_retry_interval: Duration::from_secs(2),
+        failures: Failures::default(),
+    }
+}
+
+#[tokio::test]
+async fn batches_are_posted_in_order_and_counted() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Idle);
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    fixture.settle().await;
+    let summary = fixture.outbox.summary();
+    assert_eq!((summary.posted, summary.posted_block, summary.backlog_batches), (3, 3, 0));
+    assert_eq!((summary.totals.transactions, summary.totals.fees), (3, U256::from(21_000_000_000u64)));
+    let held = fixture.contract.state.lock().batches.clone();
+    for record in held {
+        let entry = fixture.outbox.entry(record.header.number).unwrap();
+        assert_eq!((entry.digest, entry.post.unwrap().l1), (record.header.digest, record.l1));
+    }
+}
+
+#[tokio::test]
+async fn what_a_reorg_drops_is_posted_again() {
+    let mut fixture = Fixture::new();
+    for _ in 0..4 {
+        fixture.close(0);
+    }
+    fixture.settle().await;
+    let before = fixture.outbox.summary();
+    fixture.contract.reorg(1);
+    fixture.settle().await;
+    assert_eq!(fixture.outbox.summary(), before);
+    let sent = fixture.contract.state.lock().sent.clone();
+    assert_eq!(sent.len(), 7);
+    assert_eq!(sent[1..4], sent[4..7], "the same intents");
+}
+
+#[tokio::test]
+async fn a_restart_between_posting_and_noting_it_posts_nothing_twice() {
+    let mut fixture = Fixture::new();
+    fixture.close(0);
+    fixture.settle().await;
+    // As if the process had been killed before it saw its batch.
+    fixture.outbox.unmark_after(0).unwrap();
+    drop((fixture.poster, fixture.outbox));
+    let outbox = open_outbox(fixture.folder.path());
+    let mut poster = poster(&outbox, &fixture.contract);
+    assert_eq!(poster.step().await.unwrap(), Step::Idle);
+    assert_eq!(outbox.summary().posted, 1);
+    assert_eq!(fixture.contract.state.lock().sent.len(), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_batch_under_our_number_halts() {
+    let mut fixture = Fixture::new();
+    fixture.close(0);
+    fixture.settle().await;
+    fixture.outbox.unmark_after(0).unwrap();
+    fixture.contract.state.lock().batches[0].header.digest = B256::repeat_byte(9);
+    let reason = fixture.halt().await;
+    assert!(reason.contains("something else posts with the batcher's key"), "{reason}");
+    assert_eq!(fixture.outbox.summary().posted, 0);
+}
+
+#[tokio::test]
+async fn a_contract_with_more_batches_than_were_closed_halts() {
+    let mut fixture = Fixture::new();
+    fixture.close(0);
+    fixture.settle().await;
+    let mut state = fixture.contract.state.lock();
+    let mut another = state.batches[0].clone();
+    another.header.number = 2;
+    state.batches.push(another);
+    drop(state);
+    let reason = fixture.halt().await;
+    assert!(reason.contains("holds 2 batches and this adapter has closed 1"), "{reason}");
+}
+
+#[tokio::test]
+async fn deposits_that_l1_lost_are_waited_for_and_replaced_ones_halt() {
+    let mut fixture = Fixture::new();
+    fixture.close(3);
+    assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
+    fixture.contract.state.lock().deposits = 3;
+    fixture.settle().await;
+    assert_eq!(fixture.outbox.summary().posted, 1);
+
+    let cursor = fixture.outbox.cursor().unwrap();
+    let wrong = Cursor { batch: 2, deposits_hash: B256::repeat_byte(1), ..cursor };
+    let data = fixture.outbox.data(1).unwrap().unwrap();
+    let entry = BatchEntry { number: 2, deposits_hash: wrong.deposits_hash, post: None, ..fixture.outbox.entry(1).unwrap() };
+    fixture.outbox.close(entry, &data, wrong).unwrap();
+    let reason = fixture.halt().await;
+    assert!(reason.contains("other deposits than L1 holds"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_batch_that_reverts_again_and_again_is_not_paid_for_again() {
+    let mut fixture = Fixture::new();
+    fixture.close(0);
+    fixture.contract.state.lock().reverts = 100;
+    for _ in 1..TRIES {
+        assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
+    }
+    for _ in 0..3 {
+        fixture.halt().await;
+    }
+    assert_eq!(fixture.contract.state.lock().sent.len(), TRIES as usize);
+}
+
+#[tokio::test]
+async fn final_batches_are_pruned_and_a_moved_one_is_found_again() {
+    let mut fixture = Fixture::new();
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    fixture.settle().await;
+    // The second one was included again, in another block, and that is final.
+    let mut state = fixture.contract.state.lock();
+    state.batches[1].l1 = l1(50);
+    state.finalized = 2;
+    drop(state);
+    fixture.settle().await;
+    assert_eq!(fixture.outbox.entry(2).unwrap().post.unwrap().l1, l1(50));
+    assert!(fixture.outbox.data(2).unwrap().is_some());
+    fixture.contract.state.lock().finalized = 60;
+    fixture.settle().await;
+    assert_eq!(fixture.outbox.entries().len(), 1);
+    assert_eq!(fixture.outbox.data(3).unwrap(), None);
+    let summary = fixture.outbox.summary();
+    assert_eq!((summary.posted, summary.totals.transactions), (3, 3));
+
+    fixture.contract.reorg(1);
+    let reason = fixture.halt().await;
+    assert!(reason.contains("was final on L1 before"), "{reason}");
+}
+
+#[tokio::test]
+async fn damaged_bytes_are_never_paid_for() {
+    let mut fixture = Fixture::new();
+    fixture.close(0);
+    let cursor = fixture.outbox.cursor().unwrap();
+    let entry = fixture.outbox.entry(1).unwrap();
+    fixture.outbox.close(entry, b"torn", cursor).unwrap();
+    let error = fixture.poster.step().await.unwrap_err();
+    assert!(matches!(error, StepError::Run(DaAdapterRunError::Damaged { number: 1, .. })), "{error}");
+    let entry = BatchEntry { digest: batch_digest(b"no batch"), ..entry };
+    fixture.outbox.close(entry, b"no batch", cursor).unwrap();
+    let error = fixture.poster.step().await.unwrap_err();
+    assert!(matches!(error, StepError::Run(DaAdapterRunError::Undecodable { number: 1, .. })), "{error}");
+    assert!(fixture.contract.state.lock().sent.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_l1_away_it_waits_and_then_catches_up() {
+    let mut fixture = Fixture::new();
+    fixture.contract.state.lock().down = true;
+    let stop = CancellationToken::new();
+    let outbox = fixture.outbox.clone();
+    let running = tokio::spawn(poster(&outbox, &fixture.contract).run(stop.clone()));
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(outbox.summary().backlog_batches, 3);
+    assert!(!running.is_finished());
+
+    fixture.contract.state.lock().down = false;
+    let mut changed = outbox.watch();
+    while outbox.summary().posted < 3 {
+        changed.changed().await.unwrap();
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

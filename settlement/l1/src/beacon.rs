@@ -1,6 +1,6 @@
 //! Reading blobs back through the beacon API.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, slice, sync::Arc, time::Duration};
 
 use alloy::{
     eips::eip4844::{AsCkzg, Blob, env_settings::EnvKzgSettings, kzg_to_versioned_hash},
@@ -293,25 +293,26 @@ fn check(
 ) -> Result<Vec<Blob>, BeaconError> {
     let malformed = |problem: String| BeaconError::Malformed { path: path.to_owned(), problem };
     let settings = EnvKzgSettings::Default;
-    let mut by_hash: HashMap<B256, &Bytes> = HashMap::new();
+    // References and copies into the vector alone: an unoptimised build has no room on its stack for blobs by value.
+    let mut by_hash: HashMap<B256, &Blob> = HashMap::new();
     for bytes in came {
-        let blob = Blob::try_from(bytes.as_ref())
+        let blob = <&Blob>::try_from(bytes.as_ref())
             .map_err(|_| malformed(format!("a blob of {} bytes", bytes.len())))?;
         let commitment = settings
             .get()
             .blob_to_kzg_commitment(blob.as_ckzg())
             .map_err(|error| malformed(format!("a blob that is none: {error:?}")))?;
-        by_hash.insert(kzg_to_versioned_hash(commitment.to_bytes().as_slice()), bytes);
+        by_hash.insert(kzg_to_versioned_hash(commitment.to_bytes().as_slice()), blob);
     }
-    hashes
-        .iter()
-        .map(|hash| match by_hash.get(hash) {
-            Some(bytes) => Blob::try_from(bytes.as_ref())
-                .map_err(|_| malformed(format!("a blob of {} bytes", bytes.len()))),
+    let mut found = Vec::with_capacity(hashes.len());
+    for hash in hashes {
+        match by_hash.get(hash) {
+            Some(blob) => found.extend_from_slice(slice::from_ref(*blob)),
             None if came.len() < hashes.len() => {
-                Err(BeaconError::BlobMissing { hash: *hash, block })
+                return Err(BeaconError::BlobMissing { hash: *hash, block });
             }
-            None => Err(BeaconError::Mismatch { hash: *hash, block }),
-        })
-        .collect()
+            None => return Err(BeaconError::Mismatch { hash: *hash, block }),
+        }
+    }
+    Ok(found)
 }

@@ -1,0 +1,219 @@
+//! The whole adapter against anvil, another implementation of L1.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{path::Path, time::Duration};
+
+use alloy::{
+    genesis::Genesis,
+    primitives::{Address, B256},
+};
+use millrace_l1::{
+    DeployParams, L1Client, RollupEvent, TxManagerConfig, deploy_rollup,
+    testing::{Anvil, AnvilOptions, dev_signer, test_patience},
+};
+use millrace_proto::{Batch, BatchLimits, DaReader, PostedBatch, batch_digest};
+use tokio::task::JoinHandle;
+use url::Url;
+
+use super::*;
+use crate::{
+    MultiReader, ObjectStoreConfig,
+    testing::{CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, noise},
+};
+
+const OWNER: u32 = 0;
+const BATCHER: u32 = 1;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An L1 with the contract, and an L2 chain.
+struct World {
+    anvil: Anvil,
+    rollup: Address,
+    executor: Arc<TestExecutor>,
+    chain: Chain,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let anvil = Anvil::start(AnvilOptions::default()).unwrap();
+        let chain = Chain::new("anvil");
+        let owner = dev_signer(OWNER);
+        let params = DeployParams {
+            owner: owner.address(),
+            batcher: dev_signer(BATCHER).address(),
+            committer: owner.address(),
+            l2_chain_id: CHAIN_ID,
+            challenge_window: 60,
+            genesis_hash: chain.head().seal(),
+            genesis_state_root: B256::repeat_byte(1),
+            genesis_json: b"{}".into(),
+        };
+        let rollup = deploy_rollup(anvil.client(), &owner, params).await.unwrap();
+        let executor = TestExecutor::new(chain.head());
+        let folder = tempfile::tempdir().unwrap();
+        Self { anvil, rollup, executor, chain, folder }
+    }
+
+    fn contract(&self) -> RollupContract {
+        let client = L1Client::new(self.anvil.url().clone(), test_patience()).unwrap();
+        RollupContract::new(client, self.rollup)
+    }
+
+    async fn start(&self, config: DaAdapterConfig, data_dir: &Path) -> Running {
+        let tx_config = TxManagerConfig {
+            poll_interval: Duration::from_millis(20),
+            resubmit_after: Duration::from_secs(1),
+            ..TxManagerConfig::default()
+        };
+        let client = self.anvil.client().clone();
+        let tx_dir = self.folder.path().join("transactions");
+        let tx_manager =
+            TxManager::open(tx_config, client, dev_signer(BATCHER), tx_dir, "da-adapter").await.unwrap();
+        let genesis = Genesis { config: chain_config(), ..Genesis::default() };
+        let deps = DaAdapterDeps {
+            executor: Arc::new(TestExecutorHandle(self.executor.clone())),
+            rollup: self.contract(),
+            tx_manager,
+            data_dir: data_dir.to_owned(),
+            spec: Arc::new(ChainSpec::new(genesis).unwrap()),
+        };
+        let (handle, service) = DaAdapterService::open(config, deps).await.unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(service.run(stop.clone()));
+        Running { handle, stop, task }
+    }
+
+    async fn posted(&self) -> Vec<PostedBatch> {
+        let contract = self.contract();
+        let head = contract.client().head().await.unwrap().number;
+        let events = contract.events(0, head).await.unwrap();
+        let posted = events.into_iter().filter_map(|event| match event {
+            RollupEvent::Posted(batch) => Some(batch),
+            _ => None,
+        });
+        posted.collect()
+    }
+}
+
+fn chain_config() -> alloy::genesis::ChainConfig {
+    alloy::genesis::ChainConfig { chain_id: CHAIN_ID, ..Default::default() }
+}
+
+struct Running {
+    handle: DaAdapterHandle,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), DaAdapterRunError>>,
+}
+
+impl Running {
+    /// Waits until the adapter has seen so many batches posted, and nothing waits.
+    async fn posted(&self, count: u64) -> DaStatus {
+        let mut changed = self.handle.outbox.watch();
+        let waiting = async {
+            loop {
+                let status = self.handle.da_status().await.unwrap();
+                if status.batches_posted == count && status.backlog_bytes == 0 {
+                    return status;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(status) => status,
+            Err(_) => panic!("not posted in time: {:?}", self.handle.da_status().await.unwrap()),
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn config() -> DaAdapterConfig {
+    DaAdapterConfig {
+        max_batch_age: Duration::from_millis(200),
+        poll_interval: Duration::from_millis(50),
+        max_retry_interval: Duration::from_millis(500),
+        ..DaAdapterConfig::default()
+    }
+}
+
+fn decode(data: &[u8]) -> Batch {
+    Batch::decode(data, &BatchLimits::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_are_posted_read_back_and_posted_again_after_a_reorg() {
+    let mut world = World::new().await;
+    let outbox = world.folder.path().join("outbox");
+    let running = world.start(config(), &outbox).await;
+    let block = world.chain.block(0, &[noise(150_000, 1)]);
+    world.executor.push(block.clone());
+    let status = running.posted(1).await;
+    assert_eq!((status.backend.as_str(), status.posted_block, status.halted), ("l1_blob", 1, None));
+    assert!(status.posted_bytes > 150_000 && !status.l1_fees.is_zero());
+
+    let beacon = millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
+    let reader = MultiReader::new(Some(beacon), None);
+    let posted = world.posted().await;
+    assert_eq!(posted[0].blob_hashes.len(), 2);
+    let batch = decode(&reader.read(&posted[0]).await.unwrap());
+    assert_eq!(batch.last_block_hash, block.hash());
+    assert_eq!(&batch.blocks[0].transactions[0], block.transactions[0].tx());
+    let kept = running.handle.batch(1).await.unwrap().unwrap();
+    assert_eq!((kept.digest, kept.posted), (posted[0].header.digest, true));
+
+    // The next batch and a reorg that takes both.
+    world.executor.push(world.chain.small());
+    running.posted(2).await;
+    world.anvil.reorg(2).await.unwrap();
+    world.executor.push(world.chain.small());
+    running.posted(3).await;
+    let again = world.posted().await;
+    assert_eq!(again.iter().map(|batch| batch.header.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(again[0].header.digest, posted[0].header.digest);
+    assert_ne!(again[0].l1.block, posted[0].l1.block);
+    running.stop().await;
+
+    // A lost folder: the adapter goes on after what the contract holds.
+    let fresh = world.folder.path().join("fresh");
+    let running = world.start(config(), &fresh).await;
+    world.executor.push(world.chain.small());
+    let status = running.posted(4).await;
+    assert_eq!((status.posted_block, status.posted_transactions), (4, 1));
+    let last = world.posted().await.pop().unwrap();
+    let batch = decode(&reader.read(&last).await.unwrap());
+    assert_eq!((batch.first_block, batch.parent_hash), (4, again_parent(&reader, &again[2]).await));
+    running.stop().await;
+}
+
+/// The hash of the last block of a batch.
+async fn again_parent(reader: &MultiReader, batch: &PostedBatch) -> B256 {
+    decode(&reader.read(batch).await.unwrap()).last_block_hash
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_store_holds_what_l1_points_to() {
+    let mut world = World::new().await;
+    let url = Url::from_directory_path(world.folder.path().join("store")).unwrap();
+    let store = ObjectStoreConfig { url, prefix: "batches".to_owned() };
+    let config = DaAdapterConfig {
+        backend: BackendKind::ObjectStore,
+        object_store: Some(store.clone()),
+        ..config()
+    };
+    let running = world.start(config, &world.folder.path().join("outbox")).await;
+    world.executor.push(world.chain.small());
+    let status = running.posted(1).await;
+    assert_eq!(status.backend, "object_store");
+    let posted = world.posted().await.remove(0);
+    assert!(posted.blob_hashes.is_empty() && posted.da_pointer.starts_with(b"batches/"));
+    let reader = MultiReader::new(None, Some(ObjectStoreBackend::open(&store).unwrap()));
+    let data = reader.read(&posted).await.unwrap();
+    assert_eq!(batch_digest(&data), posted.header.digest);
+    assert_eq!(decode(&data).last_block(), 1);
+    running.stop().await;
+}

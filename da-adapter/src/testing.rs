@@ -1,0 +1,306 @@
+//! A chain of real blocks for this crate's tests, and an executor that serves it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use alloy::{
+    consensus::{EthereumReceipt, Header, Sealable, Signed, TxEip1559},
+    primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256},
+    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+};
+use async_trait::async_trait;
+use millrace_proto::{
+    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
+    ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, GasEstimate, HeaderExtra,
+    RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::outbox::{Cursor, Outbox, OutboxIdentity};
+
+pub(crate) const CHAIN_ID: u64 = 7_077;
+
+/// The deposit at an index of the queue.
+pub(crate) fn deposit(index: u64) -> Deposit {
+    Deposit {
+        index,
+        from: Address::repeat_byte(1),
+        to: Address::repeat_byte(2),
+        value: U256::from(index + 1),
+        gas_limit: 100_000,
+        data: Bytes::from(index.to_be_bytes()),
+    }
+}
+
+/// The queue's accumulator over the first `count` deposits, as the contract computes it.
+pub(crate) fn accumulator(count: u64) -> B256 {
+    (0..count).fold(B256::ZERO, |before, index| deposit(index).accumulate(before))
+}
+
+/// Makes consecutive blocks.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    parent: SealedHeader,
+    deposits: u64,
+    nonce: u64,
+}
+
+impl Chain {
+    /// A chain with its genesis block alone. `name` makes it another one than the others.
+    pub(crate) fn new(name: &'static str) -> Self {
+        let header = Header { extra_data: name.as_bytes().into(), ..Header::default() };
+        Self { parent: header.seal_slow(), deposits: 0, nonce: 0 }
+    }
+
+    pub(crate) fn head(&self) -> &SealedHeader {
+        &self.parent
+    }
+
+    /// Where an outbox begins that has seen nothing but the genesis block.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            batch: 0,
+            block: alloy::eips::BlockNumHash::new(self.parent.number, self.parent.seal()),
+            deposits_end: self.deposits,
+            deposits_hash: accumulator(self.deposits),
+        }
+    }
+
+    /// The next block, with so many deposits and a transaction for each input.
+    pub(crate) fn block(&mut self, deposits: u64, inputs: &[Bytes]) -> Arc<ExecutedBlock> {
+        let mut transactions: Vec<TxEnvelope> = (self.deposits..self.deposits + deposits)
+            .map(|index| deposit(index).to_tx(Address::ZERO).into())
+            .collect();
+        transactions.extend(inputs.iter().map(|input| self.transaction(input.clone())));
+        self.deposits += deposits;
+        let number = self.parent.number + 1;
+        let header = Header {
+            number,
+            parent_hash: self.parent.seal(),
+            timestamp: number / 4,
+            extra_data: HeaderExtra { deposits_end: self.deposits }.encode(),
+            ..Header::default()
+        };
+        self.parent = header.seal_slow();
+        let receipt = EthereumReceipt {
+            tx_type: TxType::Eip1559,
+            success: true,
+            cumulative_gas_used: 0,
+            logs: Vec::new(),
+        };
+        let recovered = |tx| Arc::new(RecoveredTx::new_unchecked(tx, Address::ZERO));
+        Arc::new(ExecutedBlock {
+            header: self.parent.clone(),
+            receipts: vec![receipt; transactions.len()],
+            transactions: transactions.into_iter().map(recovered).collect(),
+        })
+    }
+
+    /// A block without anything in it.
+    pub(crate) fn empty(&mut self) -> Arc<ExecutedBlock> {
+        self.block(0, &[])
+    }
+
+    /// A block with a small transaction.
+    pub(crate) fn small(&mut self) -> Arc<ExecutedBlock> {
+        self.block(0, &[Bytes::new()])
+    }
+
+    fn transaction(&mut self, input: Bytes) -> TxEnvelope {
+        self.nonce += 1;
+        let word = |n: u64| U256::from_be_bytes(keccak256(words(self.nonce, n)).0);
+        let tx = TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce: self.nonce,
+            gas_limit: 21_000,
+            max_fee_per_gas: 1_000_000_000,
+            to: TxKind::Call(Address::repeat_byte(3)),
+            value: U256::from(self.nonce),
+            input,
+            ..TxEip1559::default()
+        };
+        TxEnvelope::Eip1559(Signed::new_unhashed(tx, Signature::new(word(0), word(1), false)))
+    }
+}
+
+fn words(a: u64, b: u64) -> Vec<u8> {
+    [a.to_be_bytes(), b.to_be_bytes()].concat()
+}
+
+/// Bytes that do not compress, other ones for each seed.
+pub(crate) fn noise(len: usize, seed: u64) -> Bytes {
+    (0..).flat_map(|n| keccak256(words(seed, n)).0).take(len).collect::<Vec<u8>>().into()
+}
+
+/// An outbox in a folder.
+pub(crate) fn open_outbox(folder: &std::path::Path) -> Arc<Outbox> {
+    let identity = OutboxIdentity { chain_id: CHAIN_ID, rollup: Address::ZERO };
+    Arc::new(Outbox::open(folder, identity).expect("a fresh or closed outbox opens"))
+}
+
+/// Serves the blocks that it is given.
+#[derive(Debug)]
+pub(crate) struct TestExecutor {
+    genesis: SealedHeader,
+    blocks: Mutex<Vec<Arc<ExecutedBlock>>>,
+    grown: watch::Sender<()>,
+    /// Makes the streams that are open fail, once.
+    broken: AtomicBool,
+}
+
+impl TestExecutor {
+    pub(crate) fn new(genesis: &SealedHeader) -> Arc<Self> {
+        Arc::new(Self {
+            genesis: genesis.clone(),
+            blocks: Mutex::default(),
+            grown: watch::Sender::new(()),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn push(&self, block: Arc<ExecutedBlock>) {
+        self.blocks.lock().push(block);
+        self.grown.send_replace(());
+    }
+
+    pub(crate) fn blocks_mut(&self) -> parking_lot::MutexGuard<'_, Vec<Arc<ExecutedBlock>>> {
+        self.blocks.lock()
+    }
+
+    pub(crate) fn break_streams(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+        self.grown.send_replace(());
+    }
+
+    fn get(&self, number: u64) -> Option<Arc<ExecutedBlock>> {
+        self.blocks.lock().iter().find(|block| block.number() == number).cloned()
+    }
+}
+
+/// What only other services ask an executor for.
+fn elsewhere<T>() -> Result<T, ExecutorError> {
+    Err(ExecutorError::InvalidRequest("this executor only has blocks".to_owned()))
+}
+
+/// A stream with its state.
+struct Following {
+    executor: Arc<TestExecutor>,
+    next: u64,
+    grown: watch::Receiver<()>,
+}
+
+impl Following {
+    async fn next(mut self) -> Option<(Result<Arc<ExecutedBlock>, ExecutorError>, Self)> {
+        loop {
+            if self.executor.broken.swap(false, Ordering::SeqCst) {
+                return Some((Err(ExecutorError::BuildDiscarded), self));
+            }
+            if let Some(block) = self.executor.get(self.next) {
+                self.next += 1;
+                return Some((Ok(block), self));
+            }
+            self.grown.changed().await.ok()?;
+        }
+    }
+}
+
+/// The handle that is passed as an executor.
+#[derive(Debug, Clone)]
+pub(crate) struct TestExecutorHandle(pub(crate) Arc<TestExecutor>);
+
+#[async_trait]
+impl Executor for TestExecutorHandle {
+    async fn spec(&self) -> Result<Arc<ChainSpec>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn head(&self) -> Result<SealedHeader, ExecutorError> {
+        let blocks = self.0.blocks.lock();
+        Ok(blocks.last().map_or(&self.0.genesis, |block| &block.header).clone())
+    }
+
+    async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
+        match at {
+            BlockSelector::Number(0) => Ok(Some(self.0.genesis.clone())),
+            BlockSelector::Number(number) => Ok(self.0.get(number).map(|block| block.header.clone())),
+            _ => elsewhere(),
+        }
+    }
+
+    async fn block(&self, _: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn subscribe(
+        &self,
+        from: u64,
+    ) -> Result<BoxStream<Arc<ExecutedBlock>, ExecutorError>, ExecutorError> {
+        let executor = self.0.clone();
+        let following = Following { next: from, grown: executor.grown.subscribe(), executor };
+        Ok(Box::pin(futures::stream::unfold(following, Following::next)))
+    }
+
+    async fn open_block(&self, _: BlockAttributes) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn locate(&self, _: B256) -> Result<Option<TxLocation>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn accounts(
+        &self,
+        _: &[Address],
+        _: BlockSelector,
+    ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn storage(&self, _: Address, _: B256, _: BlockSelector) -> Result<U256, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn code(&self, _: Address, _: BlockSelector) -> Result<Bytes, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn proof(
+        &self,
+        _: Address,
+        _: Vec<B256>,
+        _: BlockSelector,
+    ) -> Result<EIP1186AccountProofResponse, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn call(&self, _: CallRequest, _: BlockSelector) -> Result<CallOutcome, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn estimate_gas(
+        &self,
+        _: CallRequest,
+        _: BlockSelector,
+    ) -> Result<GasEstimate, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn create_access_list(
+        &self,
+        _: CallRequest,
+        _: BlockSelector,
+    ) -> Result<AccessListResult, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn logs(&self, _: &Filter, _: usize) -> Result<Vec<Log>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn state_diff(&self, _: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        elsewhere()
+    }
+}
