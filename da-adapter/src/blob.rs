@@ -1,4 +1,5 @@
-//! Batches in blobs: 254 bits a field element, behind the batch's length. `docs/batch-format.md` specifies it.
+//! Batches in blobs: 254 bits a field element, behind the batch's length. `docs/batch-format.md`
+//! specifies it.
 
 use alloy::eips::eip4844::{BYTES_PER_BLOB, FIELD_ELEMENTS_PER_BLOB};
 
@@ -49,7 +50,8 @@ pub enum UnpackError {
     Padding,
 }
 
-/// Lays a batch into blobs, one after another in one buffer of `blobs_needed(data.len())` times 131,072 bytes.
+/// Lays a batch into blobs, one after another in one buffer of `blobs_needed(data.len())` times
+/// 131,072 bytes.
 ///
 /// Returns `None` if the length does not fit its field.
 pub(crate) fn pack(data: &[u8]) -> Option<Vec<u8>> {
@@ -57,7 +59,8 @@ pub(crate) fn pack(data: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0; blobs_needed(data.len()) * BYTES_PER_BLOB];
     let mut bits = BitReader::new(length.iter().chain(data));
     for element in out.chunks_exact_mut(ELEMENT_LEN) {
-        // Bits of a big-endian integer below 2^254: six in the first byte, eight in each of the others.
+        // Bits of a big-endian integer below 2^254: six in the first byte, eight in each of the
+        // others.
         element[0] = bits.take(6);
         for byte in &mut element[1..] {
             *byte = bits.take(8);

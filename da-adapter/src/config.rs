@@ -20,12 +20,13 @@ pub struct DaAdapterConfig {
     /// The same for a batch of empty blocks alone: an idle chain posts no more often than this.
     #[serde(with = "humantime_serde")]
     pub max_empty_batch_age: Duration,
-    /// A batch is closed when it is estimated to have this many bytes, compressed. One blob takes 130,044, six take 780,284.
+    /// A batch is closed when it is estimated to have this many bytes, compressed. One blob takes
+    /// 130,044, six take 780,284.
     pub target_size: usize,
     /// A batch is closed when it holds this many blocks.
     pub max_blocks: usize,
-    /// While this many closed batches wait to be posted (L1 is down or slow), batches are not closed for their age: they grow to
-    /// the target size instead, which drains faster.
+    /// While this many closed batches wait to be posted (L1 is down or slow), batches are not
+    /// closed for their age: they grow to the target size instead, which drains faster.
     pub max_backlog_batches: usize,
     /// zstd's level, 1 to 22.
     pub zstd_level: i32,
@@ -68,8 +69,9 @@ pub enum BackendKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectStoreConfig {
-    /// `file:///folder`, or `s3://bucket/path`, `gs://bucket/path`, `az://container/path` where the binary is built with the
-    /// features `aws`, `gcp`, `azure`. Credentials come from the environment, under the names that the clouds' own tools use.
+    /// `file:///folder`, or `s3://bucket/path`, `gs://bucket/path`, `az://container/path` where the
+    /// binary is built with the features `aws`, `gcp`, `azure`. Credentials come from the
+    /// environment, under the names that the clouds' own tools use.
     pub url: Url,
     /// Put in front of every key; part of what is posted on L1. Empty for none.
     #[serde(default)]
@@ -93,7 +95,10 @@ impl DaAdapterConfig {
             if (low..=high).contains(&value) {
                 return Ok(());
             }
-            Err(InvalidConfig { field, problem: format!("{value} is not between {low} and {high}") })
+            Err(InvalidConfig {
+                field,
+                problem: format!("{value} is not between {low} and {high}"),
+            })
         };
         within("target_size", self.target_size, 1_000, max_size)?;
         within("max_blocks", self.max_blocks, 1, BatchLimits::default().max_blocks)?;

@@ -3,7 +3,8 @@
 use alloy::primitives::{B256, TxKind};
 use millrace_proto::{Deposit, ExecutedBlock};
 
-/// The accumulator after a block's deposits, of which the first has the index `start`; `before` is the accumulator before them.
+/// The accumulator after a block's deposits, of which the first has the index `start`; `before` is
+/// the accumulator before them.
 ///
 /// It equals the contract's if, and only if, the block holds the deposits that L1 queued.
 pub(crate) fn accumulate(block: &ExecutedBlock, start: u64, before: B256) -> B256 {
@@ -12,7 +13,8 @@ pub(crate) fn accumulate(block: &ExecutedBlock, start: u64, before: B256) -> B25
         let deposit = Deposit {
             index,
             from: tx.from,
-            // The contract queues no creations: one here gives an accumulator that L1 does not have.
+            // The contract queues no creations: one here gives an accumulator that L1 does not
+            // have.
             to: match tx.to {
                 TxKind::Call(to) => to,
                 TxKind::Create => Default::default(),

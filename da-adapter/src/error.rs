@@ -2,10 +2,10 @@
 
 use std::io;
 
+use millrace_l1::TxManagerError;
 use millrace_proto::{BatchDecodeError, BatchEncodeError, ExecutorError};
 
 use crate::{backend::ObjectStoreError, config::InvalidConfig, outbox::OutboxError};
-use millrace_l1::TxManagerError;
 
 /// Why the DA adapter cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +24,8 @@ pub enum DaAdapterOpenError {
     Worker(#[source] tokio::task::JoinError),
 }
 
-/// Why the DA adapter stopped without being told to. What is worth waiting for (L1, the DA layer or the executor being away) does
-/// not stop it, nor what it halts for.
+/// Why the DA adapter stopped without being told to. What is worth waiting for (L1, the DA layer or
+/// the executor being away) does not stop it, nor what it halts for.
 #[derive(Debug, thiserror::Error)]
 pub enum DaAdapterRunError {
     /// The outbox failed: a full or broken disk, or data that cannot be.
@@ -33,7 +33,7 @@ pub enum DaAdapterRunError {
     Outbox(#[from] OutboxError),
     /// The executor cannot go on.
     #[error("executor: {0}")]
-    Executor(#[source] ExecutorError),
+    Executor(#[source] Box<ExecutorError>),
     /// The executor's blocks cannot be encoded.
     #[error("batch encoding: {0}")]
     Encode(#[source] BatchEncodeError),
@@ -59,7 +59,7 @@ pub enum DaAdapterRunError {
     },
     /// The transaction manager cannot go on: its journal or its key fails.
     #[error("L1 transactions: {0}")]
-    Transactions(#[source] TxManagerError),
+    Transactions(#[source] Box<TxManagerError>),
     /// A worker panicked or was stopped with the runtime.
     #[error("worker: {0}")]
     Worker(#[source] tokio::task::JoinError),

@@ -14,7 +14,8 @@ pub(crate) enum Part {
     Posting,
 }
 
-/// Conditions that need an operator. Each part looks again from time to time and goes on when its condition is gone.
+/// Conditions that need an operator. Each part looks again from time to time and goes on when its
+/// condition is gone.
 #[derive(Debug)]
 pub(crate) struct Halts {
     reasons: Mutex<[Option<String>; 2]>,

@@ -1,14 +1,17 @@
 //! The DA adapter: compresses blocks into batches and posts them, and reads posted batches back.
 //!
 //! ```text
-//!  Executor::subscribe(cursor) ─> batcher ─ one synced write ─> outbox (batches, cursor) ─> poster ─ postBatch ─> contract
-//!                                                                  ^                         │  └─> backend (bytes)
-//!                                                                  └── posted, reorged, final ┘
-//!  PostedBatch ─> MultiReader ─ blobs or object, checked against L1's record ─> encoded batch
+//!  Executor::subscribe(cursor) ─> batcher ── one synced write ──> outbox: batches, cursor
+//!                                                                  │          ^
+//!                       DA layer <── backend <── poster <──────────┘          │
+//!                       contract <── postBatch ──┘ └── posted, reorged, final ┘
+//!
+//!  PostedBatch ─> MultiReader ── blobs or object, checked against L1's record ──> encoded batch
 //! ```
 //!
-//! The contract is the truth of which batches are posted: after a restart or an L1 reorg, the poster goes on with the number after the
-//! contract's last. Everything in the outbox that is not on L1 can be made again from the executor's blocks.
+//! The contract is the truth of which batches are posted: after a restart or an L1 reorg, the
+//! poster goes on with the number after the contract's last. Everything in the outbox that is not
+//! on L1 can be made again from the executor's blocks.
 
 mod backend;
 mod batcher;
@@ -28,9 +31,12 @@ mod testing;
 
 pub use self::{
     backend::{
-        BackendError, DaBackend, L1BlobBackend, ObjectStoreBackend, ObjectStoreError, Prepared, SubmitRequest,
+        BackendError, DaBackend, L1BlobBackend, ObjectStoreBackend, ObjectStoreError, Prepared,
+        SubmitRequest,
     },
-    blob::{MAX_BLOBS, UnpackError, blobs_needed, capacity as blob_capacity, unpack as unpack_blobs},
+    blob::{
+        MAX_BLOBS, UnpackError, blobs_needed, capacity as blob_capacity, unpack as unpack_blobs,
+    },
     config::{BackendKind, DaAdapterConfig, InvalidConfig, ObjectStoreConfig},
     error::{DaAdapterOpenError, DaAdapterRunError},
     outbox::OutboxError,

@@ -143,7 +143,8 @@ mod tests {
     async fn an_object_is_checked_against_the_digest() {
         let folder = tempfile::tempdir().unwrap();
         let url = Url::from_directory_path(folder.path()).unwrap();
-        let store = ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: "p".to_owned() }).unwrap();
+        let store =
+            ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: "p".to_owned() }).unwrap();
         let reader = MultiReader::new(None, Some(store.clone()));
         let (digest, data) = (batch_digest(b"batch"), Bytes::from_static(b"batch"));
         let pointer = format!("p/{}", hex::encode(digest));
@@ -159,7 +160,8 @@ mod tests {
         let error = reader.read(&batch).await.unwrap_err();
         assert!(matches!(error, DaReadError::Mismatch { batch: 3, .. }), "{error}");
 
-        let error = reader.read(&posted(DaKind::ObjectStore, b"elsewhere", digest)).await.unwrap_err();
+        let error =
+            reader.read(&posted(DaKind::ObjectStore, b"elsewhere", digest)).await.unwrap_err();
         assert!(matches!(error, DaReadError::Invalid { batch: 3, .. }), "{error}");
     }
 
@@ -178,7 +180,9 @@ mod tests {
         let reader = MultiReader::new(None, None);
         for kind in [DaKind::L1Blob, DaKind::ObjectStore, DaKind::AltDa, DaKind::Celestia] {
             let error = reader.read(&posted(kind, b"", B256::ZERO)).await.unwrap_err();
-            assert!(matches!(error, DaReadError::NoReader { kind: name, .. } if name == kind.as_str()));
+            assert!(
+                matches!(error, DaReadError::NoReader { kind: name, .. } if name == kind.as_str())
+            );
         }
     }
 }

@@ -29,9 +29,10 @@ pub(crate) async fn find_cursor(
         0 => (0, 0, B256::ZERO),
         last => {
             let records = target.records(last, last).await?;
-            let header = records.first().map(|record| record.header).ok_or_else(|| {
-                L1Error::Inconsistent(format!("no record of batch {last}"))
-            })?;
+            let header = records
+                .first()
+                .map(|record| record.header)
+                .ok_or_else(|| L1Error::Inconsistent(format!("no record of batch {last}")))?;
             (header.last_block, header.deposits_end, header.deposits_hash)
         }
     };

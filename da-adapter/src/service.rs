@@ -9,7 +9,7 @@ use millrace_proto::{
     ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     backend::{DaBackend, L1BlobBackend, ObjectStoreBackend},
@@ -22,6 +22,8 @@ use crate::{
     poster::{Failures, L1Target, PostTarget, Poster},
     resume::{ResumeError, find_cursor},
 };
+
+const TARGET: &str = "millrace::da_adapter";
 
 /// What the service needs from others.
 #[derive(Debug)]
@@ -97,11 +99,12 @@ impl DaAdapterService {
         Ok((handle, Self { config, executor, target, backend, outbox, halts, metrics, chain_id }))
     }
 
-    /// Batches and posts until `stop` is cancelled, then finishes the write that is under way. The open batch is collected again, and
-    /// a transaction in flight resumed, after the next start.
+    /// Batches and posts until `stop` is cancelled, then finishes the write that is under way. The
+    /// open batch is collected again, and a transaction in flight resumed, after the next start.
     ///
     /// # Errors
-    /// When it cannot go on; see [`DaAdapterRunError`]. L1, the DA layer or the executor being away is waited for.
+    /// When it cannot go on; see [`DaAdapterRunError`]. L1, the DA layer or the executor being away
+    /// is waited for.
     pub async fn run(self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
         let Some(cursor) = self.cursor(&stop).await? else { return Ok(()) };
         let parts = BatcherParts {
@@ -125,19 +128,27 @@ impl DaAdapterService {
             max_retry_interval: self.config.max_retry_interval,
             failures: Failures::default(),
         };
-        info!(target: "millrace::da_adapter", batch = cursor.batch, block = cursor.block.number, "running");
+        info!(target: TARGET, batch = cursor.batch, block = cursor.block.number, "running");
 
         // When one of the two fails, the other one drains.
         let stop = stop.child_token();
-        let guard = async |part: Result<(), DaAdapterRunError>| {
+        let batch = async {
+            let result = batcher.run(stop.clone()).await;
             stop.cancel();
-            part
+            result
         };
-        let (batched, posted) = tokio::join!(
-            async { guard(batcher.run(stop.clone()).await).await },
-            async { guard(poster.run(stop.clone()).await).await },
-        );
-        batched.and(posted)
+        let post = async {
+            let result = poster.run(stop.clone()).await;
+            stop.cancel();
+            result
+        };
+        match tokio::join!(batch, post) {
+            (Err(error), Err(other)) => {
+                error!(target: TARGET, error = %other, "posting failed too");
+                Err(error)
+            }
+            (batched, posted) => batched.and(posted),
+        }
     }
 
     /// Where the next batch begins; `None` if it was told to stop before that was known.
@@ -158,7 +169,7 @@ impl DaAdapterService {
             match found {
                 Ok(cursor) => {
                     info!(
-                        target: "millrace::da_adapter",
+                        target: TARGET,
                         batch = cursor.batch,
                         block = cursor.block.number,
                         "a new outbox begins here"
@@ -166,11 +177,11 @@ impl DaAdapterService {
                     self.outbox.begin(cursor)?;
                 }
                 Err(ResumeError::Executor(error)) if error.class() == ErrorClass::Fatal => {
-                    return Err(DaAdapterRunError::Executor(error));
+                    return Err(DaAdapterRunError::Executor(Box::new(error)));
                 }
                 Err(error) => {
                     let pause = pauses.next().unwrap_or(self.config.max_retry_interval);
-                    warn!(target: "millrace::da_adapter", %error, ?pause, "cannot tell yet where to begin");
+                    warn!(target: TARGET, %error, ?pause, "cannot tell yet where to begin");
                     tokio::select! {
                         () = stop.cancelled() => return Ok(None),
                         () = tokio::time::sleep(pause) => {}

@@ -225,7 +225,9 @@ impl Executor for TestExecutorHandle {
     async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
         match at {
             BlockSelector::Number(0) => Ok(Some(self.0.genesis.clone())),
-            BlockSelector::Number(number) => Ok(self.0.get(number).map(|block| block.header.clone())),
+            BlockSelector::Number(number) => {
+                Ok(self.0.get(number).map(|block| block.header.clone()))
+            }
             _ => elsewhere(),
         }
     }

@@ -1,4 +1,5 @@
-//! The batch codec: decode(encode(x)) is x for every kind of transaction, decoding is total, and version 1 is frozen.
+//! The batch codec: decode(encode(x)) is x for every kind of transaction, decoding is total, and
+//! version 1 is frozen.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -6,7 +7,8 @@ use std::sync::Arc;
 
 use alloy::{
     consensus::{
-        EthereumReceipt, Header, Sealable, Signed, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy,
+        EthereumReceipt, Header, Sealable, Signed, TxEip1559, TxEip2930, TxEip4844, TxEip7702,
+        TxLegacy,
     },
     eips::{
         Decodable2718, Encodable2718,
@@ -16,8 +18,8 @@ use alloy::{
     primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, b256},
 };
 use millrace_proto::{
-    Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchEncodeError, BatchLimits, Deposit, ExecutedBlock,
-    HeaderExtra, RecoveredTx, TxEnvelope, TxType, batch_digest,
+    Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchEncodeError, BatchLimits, Deposit,
+    ExecutedBlock, HeaderExtra, RecoveredTx, TxEnvelope, TxType, batch_digest,
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -62,7 +64,12 @@ fn access_list() -> impl Strategy<Value = AccessList> {
 fn authorizations() -> impl Strategy<Value = Vec<SignedAuthorization>> {
     let one = (word(), recipient(), number(), any::<u8>(), word(), word()).prop_map(
         |(chain_id, address, nonce, y_parity, r, s)| {
-            SignedAuthorization::new_unchecked(Authorization { chain_id, address, nonce }, y_parity, r, s)
+            SignedAuthorization::new_unchecked(
+                Authorization { chain_id, address, nonce },
+                y_parity,
+                r,
+                s,
+            )
         },
     );
     vec(one, 0..3)
@@ -163,7 +170,8 @@ fn with_columns(encoded: &[u8], columns: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whatever decodes must encode to something that decodes to the same again, and its transactions must stand.
+/// Whatever decodes must encode to something that decodes to the same again, and its transactions
+/// must stand.
 fn check_total(encoded: &[u8]) {
     if let Ok(batch) = decode(encoded) {
         check_transactions(&batch);
@@ -229,7 +237,10 @@ fn every_truncation_is_an_error() {
     }
     let columns = columns(&encoded);
     for len in 0..columns.len() {
-        assert!(decode(&with_columns(&encoded, &columns[..len])).is_err(), "{len} column bytes decoded");
+        assert!(
+            decode(&with_columns(&encoded, &columns[..len])).is_err(),
+            "{len} column bytes decoded"
+        );
     }
 }
 
@@ -279,7 +290,10 @@ fn limits_hold_before_anything_is_allocated() {
     assert_eq!(refused(BatchLimits { max_encoded: encoded.len() - 1, ..limits }), "bytes");
     assert_eq!(refused(BatchLimits { max_blocks: 2, ..limits }), "blocks");
     assert_eq!(refused(BatchLimits { max_transactions: 5, ..limits }), "transactions");
-    assert_eq!(refused(BatchLimits { max_access_list_entries: 1, ..limits }), "access list entries");
+    assert_eq!(
+        refused(BatchLimits { max_access_list_entries: 1, ..limits }),
+        "access list entries"
+    );
     let decoded = columns(&encoded).len();
     assert_eq!(refused(BatchLimits { max_decoded: decoded - 1, ..limits }), "column bytes");
     assert!(Batch::decode(&encoded, &BatchLimits { max_decoded: decoded, ..limits }).is_ok());
@@ -289,10 +303,12 @@ fn limits_hold_before_anything_is_allocated() {
 fn counts_that_the_bytes_cannot_hold_are_refused_before_they_are_believed() {
     let encoded = frozen_batch().encode(9).unwrap();
     let mut columns = columns(&encoded);
-    // Three blocks: one-byte steps but for the first timestamp, which takes five bytes; then the counts.
+    // Three blocks: one-byte steps but for the first timestamp, which takes five bytes; then the
+    // counts.
     let counts = 5 + 2 + 3;
     assert_eq!(&columns[counts..counts + 3], [2, 0, 4]);
-    columns.splice(counts..counts + 1, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    columns
+        .splice(counts..counts + 1, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
     assert!(matches!(
         decode(&with_columns(&encoded, &columns)),
         Err(BatchDecodeError::Invalid { column: BatchColumn::TransactionCounts, .. })
@@ -322,9 +338,10 @@ fn what_batches_do_not_hold_is_refused() {
         let mut batch = frozen_batch();
         change(&mut batch);
         match batch.encode(9) {
-            Err(BatchEncodeError::Transaction { problem, .. } | BatchEncodeError::Block { problem, .. }) => {
-                problem
-            }
+            Err(
+                BatchEncodeError::Transaction { problem, .. }
+                | BatchEncodeError::Block { problem, .. },
+            ) => problem,
             other => panic!("{other:?}"),
         }
     };
@@ -402,10 +419,13 @@ fn a_batch_of_executed_blocks_holds_what_l1_does_not() {
     assert_eq!(batch.last_block_hash, blocks[2].hash());
     assert_eq!(batch.state_root, B256::with_last_byte(2));
     assert_eq!(batch.transaction_count(), 3);
-    let times: Vec<_> = batch.blocks.iter().map(|block| (block.timestamp, block.deposits_end)).collect();
+    let times: Vec<_> =
+        batch.blocks.iter().map(|block| (block.timestamp, block.deposits_end)).collect();
     assert_eq!(times, [(100, 12), (100, 12), (101, 13)]);
 
-    let refused = |start, parent, blocks: &[_]| Batch::from_blocks(CHAIN_ID, start, parent, blocks).unwrap_err();
+    let refused = |start, parent, blocks: &[_]| {
+        Batch::from_blocks(CHAIN_ID, start, parent, blocks).unwrap_err()
+    };
     assert!(matches!(refused(10, parent, &[]), BatchEncodeError::Empty));
     assert!(matches!(refused(9, parent, &blocks), BatchEncodeError::Block { number: 5, .. }));
     assert!(matches!(refused(10, B256::ZERO, &blocks), BatchEncodeError::Block { number: 5, .. }));
@@ -418,7 +438,10 @@ fn frozen_batch() -> Batch {
     let signature = |n: u64| Signature::new(U256::from(n) << 200, U256::from(n) << 100, n % 2 == 1);
     let token = address!("00000000000000000000000000000000000070c3");
     let access_list = AccessList(vec![
-        AccessListItem { address: token, storage_keys: vec![B256::with_last_byte(1), B256::with_last_byte(2)] },
+        AccessListItem {
+            address: token,
+            storage_keys: vec![B256::with_last_byte(1), B256::with_last_byte(2)],
+        },
         AccessListItem { address: Address::repeat_byte(0x33), storage_keys: Vec::new() },
     ]);
     let legacy = |chain_id, nonce, to, n| {
@@ -502,7 +525,8 @@ fn frozen_batch() -> Batch {
     }
 }
 
-/// Version 1 never changes: what was posted must be readable for ever. (The compressed frame alone may differ with another zstd.)
+/// Version 1 never changes: what was posted must be readable for ever. (The compressed frame alone
+/// may differ with another zstd.)
 #[test]
 fn version_1_is_frozen() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/batch-v1.bin");

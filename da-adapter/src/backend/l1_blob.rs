@@ -29,7 +29,9 @@ impl DaBackend for L1BlobBackend {
             .filter(|_| size <= max)
             .ok_or(BackendError::TooLarge { size, max })?;
         let mut blobs = Vec::with_capacity(packed.len() / BYTES_PER_BLOB);
-        for blob in packed.chunks_exact(BYTES_PER_BLOB).filter_map(|blob| <&Blob>::try_from(blob).ok()) {
+        for blob in
+            packed.chunks_exact(BYTES_PER_BLOB).filter_map(|blob| <&Blob>::try_from(blob).ok())
+        {
             // Not by value: an unoptimised build has no room on its stack for that.
             blobs.extend_from_slice(slice::from_ref(blob));
         }

@@ -46,8 +46,9 @@ pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
     /// Bytes of the largest batch that it takes.
     fn max_size(&self) -> usize;
 
-    /// Makes a batch available, as far as that is not the posting transaction's own work; returns once it is durable there.
-    /// Idempotent: submitting the same digest again gives the same answer.
+    /// Makes a batch available, as far as that is not the posting transaction's own work; returns
+    /// once it is durable there. Idempotent: submitting the same digest again gives the same
+    /// answer.
     ///
     /// # Errors
     /// See [`BackendError`].

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use millrace_proto::{BatchLimits, DaKind};
 use object_store::{
-    Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, parse_url_opts,
-    path::Path,
+    Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem,
+    parse_url_opts, path::Path,
 };
 
 use super::{BackendError, DaBackend, Prepared, SubmitRequest};
@@ -46,10 +46,13 @@ pub enum ObjectStoreError {
     #[error("object store: {0}")]
     Store(#[from] StoreError),
     /// A URL of a kind that this build has no client for.
-    #[error("no object store client for {url}: {source} (s3, gs and az URLs need the features aws, gcp and azure)")]
+    #[error(
+        "no object store client for {url}: {source} (s3, gs and az URLs need the features aws, gcp \
+         and azure)"
+    )]
     Url {
         /// The URL.
-        url: url::Url,
+        url: Box<url::Url>,
         /// What failed.
         #[source]
         source: StoreError,
@@ -86,8 +89,9 @@ impl ObjectStoreBackend {
             return Ok(Self { store: Arc::new(store), root: Path::default(), prefix });
         }
         let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, root) = parse_url_opts(&config.url, options)
-            .map_err(|source| ObjectStoreError::Url { url: config.url.clone(), source })?;
+        let (store, root) = parse_url_opts(&config.url, options).map_err(|source| {
+            ObjectStoreError::Url { url: Box::new(config.url.clone()), source }
+        })?;
         Ok(Self { store: store.into(), root, prefix })
     }
 
@@ -103,14 +107,15 @@ impl ObjectStoreBackend {
         Some(self.root.parts().chain(path.parts()).collect())
     }
 
-    /// Reads the object that a posted pointer names, in memory bounded by the largest batch. `Ok(None)`: the pointer is none
-    /// of ours, whatever the store holds.
+    /// Reads the object that a posted pointer names, in memory bounded by the largest batch.
+    /// `Ok(None)`: the pointer is none of ours, whatever the store holds.
     pub(crate) async fn read(
         &self,
         pointer: &[u8],
         digest: B256,
     ) -> Result<Option<StoredBatch>, ObjectStoreError> {
-        let key = std::str::from_utf8(pointer).ok().filter(|key| key.ends_with(&hex::encode(digest)));
+        let key =
+            std::str::from_utf8(pointer).ok().filter(|key| key.ends_with(&hex::encode(digest)));
         let Some(location) = key.and_then(|key| self.location(key)) else { return Ok(None) };
         self.read_at(&location).await.map(Some)
     }
@@ -146,9 +151,9 @@ impl DaBackend for ObjectStoreBackend {
             return Err(BackendError::TooLarge { size, max });
         }
         let key = self.key(request.digest);
-        let location = self
-            .location(&key)
-            .ok_or_else(|| BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone()))))?;
+        let location = self.location(&key).ok_or_else(|| {
+            BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone())))
+        })?;
         let prepared = Prepared { da_pointer: key.into_bytes().into(), blobs: Vec::new() };
         // The key is the digest: what is there and right was put there before.
         if let Ok(stored) = self.read_at(&location).await
@@ -159,9 +164,13 @@ impl DaBackend for ObjectStoreBackend {
         let payload = PutPayload::from_bytes(request.data.0.clone());
         self.store.put(&location, payload).await.map_err(classify)?;
         // What cannot be read back is not available, whatever the answer to the put was.
-        let stored = self.read_at(&location).await.map_err(|error| BackendError::Retry(Box::new(error)))?;
+        let stored =
+            self.read_at(&location).await.map_err(|error| BackendError::Retry(Box::new(error)))?;
         if stored.digest != request.digest {
-            let problem = format!("the store holds {} under {location} after it took {}", stored.digest, request.digest);
+            let problem = format!(
+                "the store holds {} under {location} after it took {}",
+                stored.digest, request.digest
+            );
             return Err(BackendError::UseNext(problem.into()));
         }
         Ok(prepared)
@@ -211,7 +220,8 @@ mod tests {
 
             let read = store.read(&prepared.da_pointer, request.digest).await.unwrap().unwrap();
             assert_eq!(read.data.unwrap(), request.data);
-            let again = open(&folder.path().join("made"), "another prefix to write, the same store");
+            let again =
+                open(&folder.path().join("made"), "another prefix to write, the same store");
             assert!(again.read(&prepared.da_pointer, request.digest).await.unwrap().is_some());
         }
     }

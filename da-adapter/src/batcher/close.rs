@@ -31,8 +31,8 @@ pub(super) enum CloseError {
     Encode(#[from] BatchEncodeError),
 }
 
-/// Encodes as many blocks from the front as fit `max_size` and the format's limits. `blocks` is not empty. Uses a core for
-/// a while: call it off the async threads.
+/// Encodes as many blocks from the front as fit `max_size` and the format's limits. `blocks` is not
+/// empty. Uses a core for a while: call it off the async threads.
 pub(super) fn encode(
     chain_id: u64,
     cursor: &Cursor,
@@ -69,10 +69,7 @@ pub(super) fn encode(
         let fewer = (count as u128 * limit as u128 * 95 / (size as u128 * 100)) as usize;
         count = fewer.clamp(count / 2, count - 1);
         if count == 0 {
-            return Err(CloseError::BlockTooLarge {
-                number: blocks[0].number(),
-                max: max_size,
-            });
+            return Err(CloseError::BlockTooLarge { number: blocks[0].number(), max: max_size });
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How large the open batch will be: a fast compression of the same bytes, corrected by how far it was off before.
+//! How large the open batch will be: a fast compression of the same bytes, corrected by how far it
+//! was off before.
 
 use std::io::{self, Write};
 
@@ -70,10 +71,18 @@ impl SizeEstimator {
     }
 }
 
-/// The correction for the next batch, given what this one was estimated to have (with `correction`) and what it has.
-pub(super) fn correct(correction: f64, estimated: usize, actual: usize, transactions: usize) -> f64 {
-    let columns = |size: usize| size.saturating_sub(HEADER_LEN + transactions * SIGNATURE_LEN).max(1) as f64;
+/// The correction for the next batch, given what this one was estimated to have (with `correction`)
+/// and what it has.
+pub(super) fn correct(
+    correction: f64,
+    estimated: usize,
+    actual: usize,
+    transactions: usize,
+) -> f64 {
+    let columns =
+        |size: usize| size.saturating_sub(HEADER_LEN + transactions * SIGNATURE_LEN).max(1) as f64;
     let wanted = correction * columns(actual) / columns(estimated);
-    // Half of the way, so that one odd batch does not decide; and never so little that batches burst.
+    // Half of the way, so that one odd batch does not decide; and never so little that batches
+    // burst.
     ((correction + wanted) / 2.0).clamp(0.25, 2.0)
 }

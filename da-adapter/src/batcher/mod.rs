@@ -1,4 +1,5 @@
-//! The batcher: follows the chain from the cursor, collects blocks, and closes batches into the outbox.
+//! The batcher: follows the chain from the cursor, collects blocks, and closes batches into the
+//! outbox.
 
 mod close;
 mod estimate;
@@ -12,9 +13,7 @@ use std::{
 use alloy::eips::BlockNumHash;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::StreamExt;
-use millrace_proto::{
-    BoxStream, ErrorClass, ExecutedBlock, Executor, ExecutorError, batch_digest,
-};
+use millrace_proto::{BoxStream, ErrorClass, ExecutedBlock, Executor, ExecutorError, batch_digest};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -201,16 +200,21 @@ impl Batcher {
         }
     }
 
-    /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it has to.
-    async fn take(&mut self, block: Arc<ExecutedBlock>) -> Result<Option<String>, DaAdapterRunError> {
+    /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it
+    /// has to.
+    async fn take(
+        &mut self,
+        block: Arc<ExecutedBlock>,
+    ) -> Result<Option<String>, DaAdapterRunError> {
         let last = self.last_block();
         if block.number() != last.number + 1 || block.header.parent_hash != last.hash {
             // What is open only may still be taken again from the executor; what is closed may not.
             self.open = self.fresh()?;
             return Ok(Some(format!(
-                "the executor's block {} ({}) does not follow block {} ({}): its chain is another one than the outbox holds. If the \
-                 executor was rebuilt on purpose, give the da-adapter an empty data folder, which makes it go on after the \
-                 contract's last batch; otherwise mend the executor",
+                "the executor's block {} ({}) does not follow block {} ({}): its chain is another \
+                 one than the outbox holds. If the executor was rebuilt on purpose, give the \
+                 da-adapter an empty data folder, which makes it go on after the contract's last \
+                 batch; otherwise mend the executor",
                 block.number(),
                 block.hash(),
                 last.number,
@@ -349,7 +353,9 @@ enum Ended {
 
 fn ended(error: Option<ExecutorError>) -> Result<Ended, DaAdapterRunError> {
     match error {
-        Some(error) if error.class() == ErrorClass::Fatal => Err(DaAdapterRunError::Executor(error)),
+        Some(error) if error.class() == ErrorClass::Fatal => {
+            Err(DaAdapterRunError::Executor(Box::new(error)))
+        }
         error => Ok(Ended::Stream(error)),
     }
 }

@@ -21,7 +21,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &DaAdapterConfig, executor: Arc<TestExecutor>, folder: &Path, begin: Cursor) -> Self {
+    fn start(
+        config: &DaAdapterConfig,
+        executor: Arc<TestExecutor>,
+        folder: &Path,
+        begin: Cursor,
+    ) -> Self {
         let outbox = open_outbox(folder);
         let cursor = match outbox.cursor() {
             Some(cursor) => cursor,
@@ -127,15 +132,24 @@ async fn batches_close_at_the_target_size_and_hold_the_whole_chain() {
     let (mut next, mut deposits) = (1, 0);
     for number in 1..=5 {
         let entry = running.outbox.entry(number).unwrap();
-        assert!((80_000..=130_044).contains(&entry.size), "batch {number} has {} bytes", entry.size);
+        assert!(
+            (80_000..=130_044).contains(&entry.size),
+            "batch {number} has {} bytes",
+            entry.size
+        );
         let batch = running.decode(number);
-        assert_eq!((batch.first_block, batch.parent_hash, batch.deposits_start), (next, parent, deposits));
+        assert_eq!(
+            (batch.first_block, batch.parent_hash, batch.deposits_start),
+            (next, parent, deposits)
+        );
         for (block, held) in blocks[next as usize - 1..].iter().zip(&batch.blocks) {
-            let signed: Vec<_> = block.transactions.iter().filter(|tx| !tx.tx().is_deposit()).collect();
+            let signed: Vec<_> =
+                block.transactions.iter().filter(|tx| !tx.tx().is_deposit()).collect();
             assert_eq!(signed.len(), held.transactions.len());
             assert!(signed.iter().zip(&held.transactions).all(|(left, right)| left.tx() == right));
         }
-        (next, parent, deposits) = (batch.last_block() + 1, batch.last_block_hash, batch.deposits_end());
+        (next, parent, deposits) =
+            (batch.last_block() + 1, batch.last_block_hash, batch.deposits_end());
         assert_eq!(entry.deposits_hash, accumulator(deposits));
     }
     running.stop().await;
@@ -243,7 +257,9 @@ fn as_many_blocks_are_encoded_as_fit() {
 fn the_largest_block_fits_six_blobs_even_if_nothing_compresses() {
     let chain = Chain::new("a");
     let cursor = chain.cursor();
-    let size = |block: &ExecutedBlock| block.transactions.iter().map(|tx| tx.encoded().len()).sum::<usize>();
+    let size = |block: &ExecutedBlock| {
+        block.transactions.iter().map(|tx| tx.encoded().len()).sum::<usize>()
+    };
     let overhead = size(&chain.clone().block(0, &[Bytes::new()]));
     for each in [0, 100, 30_000] {
         // Nonces, values and lengths take some bytes more than in the first transaction.

@@ -1,7 +1,7 @@
 //! The outbox: closed batches until they are final on L1, and the place where the next one begins.
 //!
-//! One write, synced, closes a batch: its bytes, its entry and the cursor. Entries and sums are held in memory too, so that
-//! nobody waits for the disk to know how far posting is.
+//! One write, synced, closes a batch: its bytes, its entry and the cursor. Entries and sums are
+//! held in memory too, so that nobody waits for the disk to know how far posting is.
 
 mod record;
 
@@ -13,8 +13,8 @@ use std::{
 use alloy::primitives::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, IteratorMode, Options, SingleThreaded,
-    WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, IteratorMode,
+    Options, SingleThreaded, WriteBatch, WriteOptions,
 };
 use tokio::sync::watch;
 
@@ -88,7 +88,8 @@ struct State {
     cursor: Option<Cursor>,
     entries: BTreeMap<u64, BatchEntry>,
     totals: Totals,
-    /// Where the outbox began, if not with batch 1: the contract held this many batches and this block already.
+    /// Where the outbox began, if not with batch 1: the contract held this many batches and this
+    /// block already.
     base: (u64, u64),
 }
 
@@ -100,8 +101,8 @@ impl Outbox {
         options.create_missing_column_families(true);
         // What is in it is compressed already.
         options.set_compression_type(DBCompressionType::None);
-        let tables = [BATCHES, ENTRIES, META]
-            .map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let tables =
+            [BATCHES, ENTRIES, META].map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = Db::open_cf_descriptors(&options, path, tables)?;
         match get::<OutboxIdentity>(&db, META, IDENTITY)? {
             None => {
@@ -135,8 +136,8 @@ impl Outbox {
         self.state.lock().cursor
     }
 
-    /// Begins after a batch that was not closed here: the genesis block (batch 0), or the contract's last batch. Forgets
-    /// every batch.
+    /// Begins after a batch that was not closed here: the genesis block (batch 0), or the
+    /// contract's last batch. Forgets every batch.
     pub(crate) fn begin(&self, cursor: Cursor) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
         let mut write = WriteBatch::default();
@@ -155,7 +156,12 @@ impl Outbox {
     }
 
     /// Adds a closed batch and moves the cursor behind it.
-    pub(crate) fn close(&self, entry: BatchEntry, data: &[u8], cursor: Cursor) -> Result<(), OutboxError> {
+    pub(crate) fn close(
+        &self,
+        entry: BatchEntry,
+        data: &[u8],
+        cursor: Cursor,
+    ) -> Result<(), OutboxError> {
         let mut write = WriteBatch::default();
         let key = entry.number.to_be_bytes();
         put(&self.db, &mut write, BATCHES, &key, data);
@@ -207,7 +213,8 @@ impl Outbox {
         })
     }
 
-    /// Drops the bytes of all batches up to `number`, which are final, and the entries of those before it.
+    /// Drops the bytes of all batches up to `number`, which are final, and the entries of those
+    /// before it.
     pub(crate) fn prune(&self, number: u64) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
         let Some((first, _)) = state.entries.first_key_value() else { return Ok(()) };
@@ -281,7 +288,9 @@ fn load(db: &Db) -> Result<State, OutboxError> {
     }
     let cursor: Option<Cursor> = get(db, META, CURSOR)?;
     let base = match (entries.first_key_value(), cursor) {
-        (Some((number, entry)), _) => (number.saturating_sub(1), entry.first_block.saturating_sub(1)),
+        (Some((number, entry)), _) => {
+            (number.saturating_sub(1), entry.first_block.saturating_sub(1))
+        }
         (None, Some(cursor)) => (cursor.batch, cursor.block.number),
         (None, None) => (0, 0),
     };

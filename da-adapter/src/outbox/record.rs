@@ -1,4 +1,4 @@
-//! The outbox's records and their bytes, which `docs/da-adapter.md` writes down.
+//! The outbox's records and their bytes, which `docs/db.md` writes down.
 
 use alloy::{
     eips::BlockNumHash,

@@ -1,11 +1,12 @@
-//! The poster: brings the outbox's batches to the contract, in order. The contract is the truth of which are there; the outbox
-//! only remembers what was seen.
+//! The poster: brings the outbox's batches to the contract, in order. The contract is the truth of
+//! which are there; the outbox only remembers what was seen.
 
+mod reason;
 mod target;
 
 use std::{sync::Arc, time::Duration};
 
-use alloy::primitives::B256;
+use alloy::primitives::{B256, Bytes, hex};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use millrace_l1::{L1Error, TxManagerError};
 use millrace_proto::{Batch, BatchHeader, BatchLimits, ErrorClass, batch_digest};
@@ -21,6 +22,8 @@ use crate::{
     metrics::DaMetrics,
     outbox::{BatchEntry, Outbox, Post},
 };
+
+const TARGET: &str = "millrace::da_adapter";
 
 /// Failed posts of one batch in a row, each worth another try, after which an operator is called.
 const TRIES: u32 = 3;
@@ -90,7 +93,8 @@ impl From<crate::outbox::OutboxError> for StepError {
 }
 
 impl Poster {
-    /// Runs until it is told to stop. A transaction that is in flight then is resumed after the next start.
+    /// Runs until it is told to stop. A transaction that is in flight then is resumed after the
+    /// next start.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
         let backoff = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(500).min(self.max_retry_interval))
@@ -101,6 +105,8 @@ impl Poster {
         let mut changed = self.outbox.watch();
         loop {
             changed.mark_unchanged();
+            // Also while L1 is away: the backlog grows then.
+            self.report();
             let step = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 step = self.step() => step,
@@ -121,7 +127,7 @@ impl Poster {
                         self.halts.set(Part::Posting, Some(reason.clone()));
                     }
                     let pause = pauses.next().unwrap_or(self.max_retry_interval);
-                    warn!(target: "millrace::da_adapter", %error, ?pause, "not posted; trying again");
+                    warn!(target: TARGET, %error, ?pause, "not posted; trying again");
                     tokio::select! {
                         () = stop.cancelled() => return Ok(()),
                         () = tokio::time::sleep(pause) => continue,
@@ -141,12 +147,7 @@ impl Poster {
         let Some(cursor) = self.outbox.cursor() else { return Ok(Step::Idle) };
         let count = self.target.batch_count().await?;
         if count > cursor.batch {
-            return Err(StepError::Halt(format!(
-                "the contract holds {count} batches and this adapter has closed {}: something else posts with the batcher's key, or \
-                 the data folder is an old copy. Stop the other one; then start this adapter with an empty data folder, which \
-                 makes it go on after the contract's last batch",
-                cursor.batch
-            )));
+            return Err(StepError::Halt(reason::unknown_batches(count, cursor.batch)));
         }
         self.sync(count).await?;
         self.prune().await?;
@@ -155,10 +156,7 @@ impl Poster {
         let next = count + 1;
         let Some(entry) = self.outbox.entry(next) else {
             if next <= cursor.batch {
-                return Err(StepError::Halt(format!(
-                    "the contract holds {count} batches, but batch {next} was final on L1 before: this is another L1, or a broken \
-                     L1 node. Check the L1 URL and the contract's address"
-                )));
+                return Err(StepError::Halt(reason::lost_final_batch(count, next)));
             }
             return Ok(Step::Idle);
         };
@@ -174,7 +172,7 @@ impl Poster {
     async fn sync(&self, count: u64) -> Result<(), StepError> {
         let posted = self.outbox.summary().posted;
         if count < posted {
-            warn!(target: "millrace::da_adapter", count, posted, "an L1 reorg removed batches; posting them again");
+            warn!(target: TARGET, count, posted, "an L1 reorg removed batches; posting them again");
             self.metrics.reorged(posted - count);
             self.outbox.unmark_after(count)?;
         }
@@ -185,19 +183,14 @@ impl Poster {
             let number = record.header.number;
             let Some(entry) = self.outbox.entry(number) else { continue };
             if record.header.digest != entry.digest {
-                return Err(StepError::Halt(format!(
-                    "the contract holds batch {number} with the digest {} (L1 transaction {}), and this adapter closed it with the \
-                     digest {}: something else posts with the batcher's key. Find and stop it; then start this adapter with an empty \
-                     data folder, which makes it go on after the contract's last batch",
-                    record.header.digest, record.l1.tx_hash, entry.digest
-                )));
+                return Err(StepError::Halt(reason::foreign_batch(&record, &entry)));
             }
             let fee = self.target.fee(record.l1.tx_hash).await?;
             self.outbox.mark_posted(number, Post { l1: record.l1, fee })?;
             let latency = Duration::from_millis(unix_millis().saturating_sub(entry.closed_at));
             self.metrics.posted(entry.size, entry.transactions, fee, latency);
             info!(
-                target: "millrace::da_adapter",
+                target: TARGET,
                 batch = number,
                 l1_block = record.l1.block.number,
                 tx = %record.l1.tx_hash,
@@ -215,7 +208,9 @@ impl Poster {
         // The oldest entry stays behind after a prune, without its bytes.
         let mut candidates = entries.iter().filter(|entry| entry.post.is_some());
         let Some(oldest) = candidates.next() else { return Ok(()) };
-        let Some((newest, finality)) = self.newest_final(oldest, candidates).await? else { return Ok(()) };
+        let Some((newest, finality)) = self.newest_final(oldest, candidates).await? else {
+            return Ok(());
+        };
         if finality == Finality::Gone {
             // It was included again elsewhere, or it would not count as posted.
             for record in self.target.records(newest.number, newest.number).await? {
@@ -252,16 +247,13 @@ impl Poster {
         }
         if hash == B256::ZERO {
             let problem = format!(
-                "L1 does not hold the {} deposits that batch {} was built over: it lags behind, or a reorg removed some; waiting for them",
+                "L1 does not hold the {} deposits that batch {} was built over: it lags behind, or \
+                 a reorg removed some; waiting for them",
                 entry.deposits_end, entry.number
             );
             return Err(StepError::Retry(problem.into()));
         }
-        Err(StepError::Halt(format!(
-            "batch {} was built over other deposits than L1 holds up to {} (accumulator {} here, {hash} on L1): an L1 reorg replaced \
-             deposits that the chain had taken. Unless L1 returns to the old ones, the chain has to be rebuilt from L1",
-            entry.number, entry.deposits_end, entry.deposits_hash
-        )))
+        Err(StepError::Halt(reason::replaced_deposits(entry, hash)))
     }
 
     async fn post(&mut self, entry: BatchEntry) -> Result<(), StepError> {
@@ -270,19 +262,16 @@ impl Poster {
             self.failures = Failures { batch: number, ..Failures::default() };
         }
         if self.failures.paid && self.failures.tries >= TRIES {
-            return Err(StepError::Halt(format!(
-                "batch {number} was reverted on L1 {TRIES} times and is not sent again. See the log for the reasons; restart the \
-                 adapter when the cause is gone"
-            )));
+            return Err(StepError::Halt(reason::reverted_often(number)));
         }
         let data = self.verified_data(&entry).await?;
         let request = SubmitRequest { number, digest: entry.digest, data };
         let prepared = self.backend.submit(request).await.map_err(|error| match error {
             BackendError::Retry(source) => StepError::Retry(source),
-            error => StepError::Halt(format!(
-                "the backend {} does not take batch {number}: {error}. Mend it, or configure another one",
-                self.backend.kind().as_str()
-            )),
+            error => {
+                let backend = self.backend.kind().as_str();
+                StepError::Halt(reason::backend_refuses(backend, number, &error))
+            }
         })?;
         let header = BatchHeader {
             number,
@@ -293,7 +282,7 @@ impl Poster {
             digest: entry.digest,
             da_kind: self.backend.kind(),
         };
-        let id = format!("post-{number}-{}", alloy::primitives::hex::encode(&entry.digest[..8]));
+        let id = format!("post-{number}-{}", hex::encode(&entry.digest[..8]));
         let posting =
             Posting { id, header, da_pointer: prepared.da_pointer, blobs: prepared.blobs };
         match self.target.post(posting).await {
@@ -310,7 +299,7 @@ impl Poster {
         match error {
             TxManagerError::L1(error) => error.into(),
             TxManagerError::Config(_) | TxManagerError::Journal(_) | TxManagerError::Sign(_) => {
-                StepError::Run(DaAdapterRunError::Transactions(error))
+                StepError::Run(DaAdapterRunError::Transactions(Box::new(error)))
             }
             TxManagerError::InsufficientBalance { .. } => {
                 StepError::Halt(format!("{error}. Fund the batcher's account on L1"))
@@ -327,12 +316,14 @@ impl Poster {
         }
     }
 
-    /// The batch's bytes, read again as everybody else will: nobody pays for a batch that derivation skips.
-    async fn verified_data(&self, entry: &BatchEntry) -> Result<alloy::primitives::Bytes, StepError> {
+    /// The batch's bytes, read again as everybody else will: nobody pays for a batch that
+    /// derivation skips.
+    async fn verified_data(&self, entry: &BatchEntry) -> Result<Bytes, StepError> {
         let (outbox, entry, chain_id) = (self.outbox.clone(), *entry, self.chain_id);
         let checked = tokio::task::spawn_blocking(move || {
             let number = entry.number;
-            let damaged = |problem: &str| DaAdapterRunError::Damaged { number, problem: problem.to_owned() };
+            let damaged =
+                |problem: &str| DaAdapterRunError::Damaged { number, problem: problem.to_owned() };
             let data = outbox.data(number)?.ok_or_else(|| damaged("its bytes are missing"))?;
             if batch_digest(&data) != entry.digest {
                 return Err(damaged("its bytes have another digest"));

@@ -8,7 +8,9 @@ use alloy::{
     sol_types::SolCall,
 };
 use async_trait::async_trait;
-use millrace_l1::{L1Error, Rollup, RollupContract, RollupEvent, TxManager, TxManagerError, TxRequest};
+use millrace_l1::{
+    L1Error, Rollup, RollupContract, RollupEvent, TxManager, TxManagerError, TxRequest,
+};
 use millrace_proto::{BatchHeader, L1Ref, PostedBatch};
 
 /// Whether L1 can still take a transaction back.
@@ -50,7 +52,8 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
     /// Whether a transaction that was seen there is final.
     async fn finality(&self, l1: &L1Ref) -> Result<Finality, L1Error>;
 
-    /// Posts a batch, and returns when L1 has confirmed it. Dropped and called again, it goes on where it was.
+    /// Posts a batch, and returns when L1 has confirmed it. Dropped and called again, it goes on
+    /// where it was.
     async fn post(&self, posting: Posting) -> Result<(), TxManagerError>;
 }
 
@@ -75,7 +78,8 @@ impl PostTarget for L1Target {
         let client = self.rollup.client();
         let deployed = self.rollup.deployed_at().await?;
         let step = client.options().log_range.max(1);
-        let wanted = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+        let wanted =
+            usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
         let mut found = BTreeMap::new();
         // Batches that are looked for were posted lately, so the search goes back from the head.
         let mut to = client.head().await?.number;
@@ -93,7 +97,7 @@ impl PostTarget for L1Target {
             }
             if from <= deployed {
                 return Err(L1Error::Inconsistent(format!(
-                    "the contract counts batches {first} to {last}, and the node has events of {} of them",
+                    "the contract counts batches {first} to {last}, the node has events of {} of them",
                     found.len()
                 )));
             }
@@ -103,7 +107,8 @@ impl PostTarget for L1Target {
 
     async fn fee(&self, tx: TxHash) -> Result<U256, L1Error> {
         let receipt = self.rollup.client().receipt(tx).await?;
-        let receipt = receipt.ok_or_else(|| L1Error::Inconsistent(format!("transaction {tx} has no receipt")))?;
+        let receipt = receipt
+            .ok_or_else(|| L1Error::Inconsistent(format!("transaction {tx} has no receipt")))?;
         let gas = U256::from(receipt.gas_used) * U256::from(receipt.effective_gas_price);
         let blob_gas = U256::from(receipt.blob_gas_used.unwrap_or(0));
         Ok(gas + blob_gas * U256::from(receipt.blob_gas_price.unwrap_or(0)))
@@ -124,7 +129,10 @@ impl PostTarget for L1Target {
 
     async fn post(&self, posting: Posting) -> Result<(), TxManagerError> {
         let Posting { id, header, da_pointer, blobs } = posting;
-        let call = Rollup::postBatchCall { header: Rollup::BatchHeader::from(&header), daPointer: da_pointer };
+        let call = Rollup::postBatchCall {
+            header: Rollup::BatchHeader::from(&header),
+            daPointer: da_pointer,
+        };
         let request =
             TxRequest::call(id, self.rollup.address(), call.abi_encode()).with_blobs(blobs);
         self.tx_manager.send(request).await.map(|_| ())

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::slice;
+
 use alloy::{
     eips::BlockNumHash,
     primitives::{TxHash, U256},
@@ -28,15 +30,21 @@ struct ContractState {
     /// L1's head, and its last final block.
     head: u64,
     finalized: u64,
-    /// Batches with this number or above are in blocks of another fork than was final.
+    /// Whether L1 does not answer.
     down: bool,
+    /// How many posts will revert.
     reverts: u32,
+    /// The ids of all posts.
     sent: Vec<String>,
 }
 
 impl TestContract {
     fn reorg(&self, batches: usize) {
         self.state.lock().batches.truncate(batches);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ContractState)) {
+        change(&mut self.state.lock());
     }
 
     fn up(&self) -> Result<parking_lot::MutexGuard<'_, ContractState>, L1Error> {
@@ -95,7 +103,11 @@ impl PostTarget for TestContract {
                 fee_paid: U256::from(1),
             });
         }
-        assert_eq!(posting.header.number, state.batches.len() as u64 + 1, "the contract would revert");
+        assert_eq!(
+            posting.header.number,
+            state.batches.len() as u64 + 1,
+            "the contract would revert"
+        );
         assert_eq!(posting.header.deposits_hash, accumulator(posting.header.deposits_end));
         assert!(!posting.blobs.is_empty());
         state.batches.push(PostedBatch {
@@ -132,8 +144,13 @@ impl Fixture {
     /// Closes a batch of one block.
     fn close(&mut self, deposits: u64) {
         let cursor = self.outbox.cursor().unwrap();
-        let block = self.chain.block(deposits, &[alloy::primitives::Bytes::new()]);
-        let batch = Batch::from_blocks(CHAIN_ID, cursor.deposits_end, cursor.block.hash, &[block.clone()]);
+        let block = self.chain.block(deposits, &[Bytes::new()]);
+        let batch = Batch::from_blocks(
+            CHAIN_ID,
+            cursor.deposits_end,
+            cursor.block.hash,
+            slice::from_ref(&block),
+        );
         let data = batch.unwrap().encode(1).unwrap();
         let after = Cursor {
             batch: cursor.batch + 1,
@@ -194,7 +211,10 @@ async fn batches_are_posted_in_order_and_counted() {
     fixture.settle().await;
     let summary = fixture.outbox.summary();
     assert_eq!((summary.posted, summary.posted_block, summary.backlog_batches), (3, 3, 0));
-    assert_eq!((summary.totals.transactions, summary.totals.fees), (3, U256::from(21_000_000_000u64)));
+    assert_eq!(
+        (summary.totals.transactions, summary.totals.fees),
+        (3, U256::from(21_000_000_000u64))
+    );
     let held = fixture.contract.state.lock().batches.clone();
     for record in held {
         let entry = fixture.outbox.entry(record.header.number).unwrap();
@@ -250,11 +270,11 @@ async fn a_contract_with_more_batches_than_were_closed_halts() {
     let mut fixture = Fixture::new();
     fixture.close(0);
     fixture.settle().await;
-    let mut state = fixture.contract.state.lock();
-    let mut another = state.batches[0].clone();
-    another.header.number = 2;
-    state.batches.push(another);
-    drop(state);
+    fixture.contract.change(|state| {
+        let mut another = state.batches[0].clone();
+        another.header.number = 2;
+        state.batches.push(another);
+    });
     let reason = fixture.halt().await;
     assert!(reason.contains("holds 2 batches and this adapter has closed 1"), "{reason}");
 }
@@ -271,7 +291,12 @@ async fn deposits_that_l1_lost_are_waited_for_and_replaced_ones_halt() {
     let cursor = fixture.outbox.cursor().unwrap();
     let wrong = Cursor { batch: 2, deposits_hash: B256::repeat_byte(1), ..cursor };
     let data = fixture.outbox.data(1).unwrap().unwrap();
-    let entry = BatchEntry { number: 2, deposits_hash: wrong.deposits_hash, post: None, ..fixture.outbox.entry(1).unwrap() };
+    let entry = BatchEntry {
+        number: 2,
+        deposits_hash: wrong.deposits_hash,
+        post: None,
+        ..fixture.outbox.entry(1).unwrap()
+    };
     fixture.outbox.close(entry, &data, wrong).unwrap();
     let reason = fixture.halt().await;
     assert!(reason.contains("other deposits than L1 holds"), "{reason}");
@@ -299,10 +324,10 @@ async fn final_batches_are_pruned_and_a_moved_one_is_found_again() {
     }
     fixture.settle().await;
     // The second one was included again, in another block, and that is final.
-    let mut state = fixture.contract.state.lock();
-    state.batches[1].l1 = l1(50);
-    state.finalized = 2;
-    drop(state);
+    fixture.contract.change(|state| {
+        state.batches[1].l1 = l1(50);
+        state.finalized = 2;
+    });
     fixture.settle().await;
     assert_eq!(fixture.outbox.entry(2).unwrap().post.unwrap().l1, l1(50));
     assert!(fixture.outbox.data(2).unwrap().is_some());
@@ -326,11 +351,17 @@ async fn damaged_bytes_are_never_paid_for() {
     let entry = fixture.outbox.entry(1).unwrap();
     fixture.outbox.close(entry, b"torn", cursor).unwrap();
     let error = fixture.poster.step().await.unwrap_err();
-    assert!(matches!(error, StepError::Run(DaAdapterRunError::Damaged { number: 1, .. })), "{error}");
+    assert!(
+        matches!(error, StepError::Run(DaAdapterRunError::Damaged { number: 1, .. })),
+        "{error}"
+    );
     let entry = BatchEntry { digest: batch_digest(b"no batch"), ..entry };
     fixture.outbox.close(entry, b"no batch", cursor).unwrap();
     let error = fixture.poster.step().await.unwrap_err();
-    assert!(matches!(error, StepError::Run(DaAdapterRunError::Undecodable { number: 1, .. })), "{error}");
+    assert!(
+        matches!(error, StepError::Run(DaAdapterRunError::Undecodable { number: 1, .. })),
+        "{error}"
+    );
     assert!(fixture.contract.state.lock().sent.is_empty());
 }
 

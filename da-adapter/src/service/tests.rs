@@ -70,7 +70,9 @@ impl World {
         let client = self.anvil.client().clone();
         let tx_dir = self.folder.path().join("transactions");
         let tx_manager =
-            TxManager::open(tx_config, client, dev_signer(BATCHER), tx_dir, "da-adapter").await.unwrap();
+            TxManager::open(tx_config, client, dev_signer(BATCHER), tx_dir, "da-adapter")
+                .await
+                .unwrap();
         let genesis = Genesis { config: chain_config(), ..Genesis::default() };
         let deps = DaAdapterDeps {
             executor: Arc::new(TestExecutorHandle(self.executor.clone())),
@@ -156,7 +158,8 @@ async fn blobs_are_posted_read_back_and_posted_again_after_a_reorg() {
     assert_eq!((status.backend.as_str(), status.posted_block, status.halted), ("l1_blob", 1, None));
     assert!(status.posted_bytes > 150_000 && !status.l1_fees.is_zero());
 
-    let beacon = millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
+    let beacon =
+        millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
     let reader = MultiReader::new(Some(beacon), None);
     let posted = world.posted().await;
     assert_eq!(posted[0].blob_hashes.len(), 2);

@@ -16,8 +16,7 @@ pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<Batch, Batc
     let mut columns = Reader::new(&columns, Column::Timestamps);
     let blocks = read_blocks(&mut columns, &preamble)?;
     let signatures = Reader::new(signatures, Column::Signatures);
-    let mut transactions =
-        read_transactions(columns, signatures, &preamble, limits)?.into_iter();
+    let mut transactions = read_transactions(columns, signatures, &preamble, limits)?.into_iter();
     Ok(Batch {
         chain_id: preamble.chain_id,
         first_block: preamble.first_block,
@@ -53,7 +52,9 @@ fn read_blocks(
     reader.column(Column::TransactionCounts);
     let counts = reader.many(count, Reader::count)?;
     if sum(&counts) != preamble.transaction_count {
-        return Err(reader.invalid("the blocks hold another number of transactions than the header says"));
+        return Err(
+            reader.invalid("the blocks hold another number of transactions than the header says")
+        );
     }
     Ok(timestamps
         .into_iter()

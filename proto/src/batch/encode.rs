@@ -1,4 +1,5 @@
-//! Encoding: every transaction's fields are appended to their columns, then the columns are joined in the format's order.
+//! Encoding: every transaction's fields are appended to their columns, then the columns are joined
+//! in the format's order.
 
 use std::collections::HashMap;
 

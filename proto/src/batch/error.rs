@@ -6,7 +6,10 @@ use alloy::primitives::TxHash;
 
 /// A column of the format, or one of its fixed parts: where the bytes are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the format's own; docs/batch-format.md explains them")]
+#[expect(
+    missing_docs,
+    reason = "the names are the format's own; docs/batch-format.md explains them"
+)]
 pub enum BatchColumn {
     Header,
     Frame,

@@ -15,11 +15,13 @@ pub(super) fn compress(columns: &[u8], level: i32) -> Result<Vec<u8>, BatchEncod
     compressor.compress(columns).map_err(BatchEncodeError::Compression)
 }
 
-/// Decompresses them, having checked that `frame` is one frame alone, and its declared size against the limit.
+/// Decompresses them, having checked that `frame` is one frame alone, and its declared size against
+/// the limit.
 pub(super) fn decompress(frame: &[u8], limits: &BatchLimits) -> Result<Vec<u8>, BatchDecodeError> {
     let invalid = |problem| BatchDecodeError::Invalid { column: BatchColumn::Frame, problem };
-    let length = zstd_safe::find_frame_compressed_size(frame)
-        .map_err(|code| BatchDecodeError::Compression(io::Error::other(zstd_safe::get_error_name(code))))?;
+    let length = zstd_safe::find_frame_compressed_size(frame).map_err(|code| {
+        BatchDecodeError::Compression(io::Error::other(zstd_safe::get_error_name(code)))
+    })?;
     if length != frame.len() {
         return Err(BatchDecodeError::TrailingBytes {
             after: BatchColumn::Frame,

@@ -8,11 +8,12 @@ use super::{Batch, BatchBlock, BatchEncodeError};
 use crate::types::{ExecutedBlock, HeaderExtra};
 
 impl Batch {
-    /// A batch of consecutive blocks of the rollup `chain_id`. `deposits_start` and `parent_hash` belong to the block before the
-    /// first.
+    /// A batch of consecutive blocks of the rollup `chain_id`. `deposits_start` and `parent_hash`
+    /// belong to the block before the first.
     ///
     /// # Errors
-    /// When there is no block, or a block does not follow the one before it, or its deposits do not fit its header.
+    /// When there is no block, or a block does not follow the one before it, or its deposits do not
+    /// fit its header.
     pub fn from_blocks(
         chain_id: u64,
         deposits_start: u64,

@@ -1,11 +1,12 @@
 //! How large a batch may be.
 
-/// The most that the transactions of one block may take together, in EIP-2718 bytes. A block within it fits a batch of its own
-/// into the six blobs of one L1 transaction, even if nothing in it compresses.
+/// The most that the transactions of one block may take together, in EIP-2718 bytes. A block within
+/// it fits a batch of its own into the six blobs of one L1 transaction, even if nothing in it
+/// compresses.
 pub const MAX_BLOCK_TX_BYTES: usize = 700_000;
 
-/// How large a batch may be. The default values are rules of the chain: readers that used others would disagree on which batches
-/// are valid.
+/// How large a batch may be. The default values are rules of the chain: readers that used others
+/// would disagree on which batches are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// Encoded bytes.

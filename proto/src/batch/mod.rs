@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  blocks ─> columns (one a field, over all transactions) ─> zstd ┐
-//!         └> signatures (r ‖ s, which do not compress) ───────────┴> header ‖ frame ‖ signatures ─> digest
+//!         └> signatures (r ‖ s, which do not compress) ───────────┴> header ‖ frame ‖ signatures
 //! ```
 //!
-//! A batch holds all that L1 does not: block boundaries, timestamps, how many deposits each block consumed, and the signed
-//! transactions. Deposits come from L1's queue, senders from the signatures, and everything else from executing.
+//! A batch holds all that L1 does not: block boundaries, timestamps, how many deposits each block
+//! consumed, and the signed transactions. Deposits come from L1's queue, senders from the
+//! signatures, and everything else from executing.
 
 mod bits;
 mod decode;
@@ -54,7 +55,8 @@ pub struct BatchBlock {
     pub timestamp: u64,
     /// Deposits that the chain has consumed through this block; never less than before it.
     pub deposits_end: u64,
-    /// The signed transactions in order. The block's deposits, which come before them, are not held.
+    /// The signed transactions in order. The block's deposits, which come before them, are not
+    /// held.
     pub transactions: Vec<TxEnvelope>,
 }
 
@@ -74,7 +76,8 @@ impl Batch {
         self.blocks.iter().map(|block| block.transactions.len()).sum()
     }
 
-    /// The batch's bytes. The same batch gives the same bytes at the same `level` (zstd's, 1 to 22), with the same zstd.
+    /// The batch's bytes. The same batch gives the same bytes at the same `level` (zstd's, 1 to
+    /// 22), with the same zstd.
     ///
     /// # Errors
     /// When a field breaks the rules stated on it, or the batch is over [`BatchLimits::default`].
@@ -82,8 +85,8 @@ impl Batch {
         encode::encode(self, level)
     }
 
-    /// Reads a batch. Total: any bytes give a batch or an error, the same everywhere, within memory that is a small multiple of
-    /// the limits. Signatures are not checked.
+    /// Reads a batch. Total: any bytes give a batch or an error, the same everywhere, within memory
+    /// that is a small multiple of the limits. Signatures are not checked.
     ///
     /// # Errors
     /// When the bytes are not exactly one batch within the limits.

@@ -1,4 +1,5 @@
-//! Reading integers out of columns. Nothing is allocated before the bytes that fill it are known to be there.
+//! Reading integers out of columns. Nothing is allocated before the bytes that fill it are known to
+//! be there.
 
 use alloy::primitives::{Address, B256, U256};
 
@@ -96,7 +97,8 @@ impl<'a> Reader<'a> {
 
     /// A number of things that memory holds; what bounds it is the caller's to check.
     pub(super) fn count(&mut self) -> Result<usize, BatchDecodeError> {
-        usize::try_from(self.varint_u128()?).map_err(|_| self.invalid("count over the address space"))
+        usize::try_from(self.varint_u128()?)
+            .map_err(|_| self.invalid("count over the address space"))
     }
 
     pub(super) fn bits(&mut self, len: usize) -> Result<Bits<'a>, BatchDecodeError> {

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::types::TxEnvelope;
 
-/// Every iterator below was checked, when its column was read, to give an item for each transaction that asks for one.
+/// Every iterator below was checked, when its column was read, to give an item for each transaction
+/// that asks for one.
 const COUNTED: &str = "the column was read with the number of transactions that have it";
 
 /// Reads all columns from the types on, and all signatures.
@@ -60,7 +61,8 @@ pub(super) fn read_transactions(
             Ok(match ty {
                 0 => {
                     let chain_id = protected.next().expect(COUNTED).then_some(chain_id);
-                    let tx = TxLegacy { chain_id, nonce, gas_price: fee, gas_limit, to, value, input };
+                    let tx =
+                        TxLegacy { chain_id, nonce, gas_price: fee, gas_limit, to, value, input };
                     TxEnvelope::Legacy(Signed::new_unhashed(tx, signature))
                 }
                 1 => {

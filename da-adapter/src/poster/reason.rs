@@ -1,0 +1,64 @@
+//! What an operator is told when posting halts: what happened, and what to do.
+
+use alloy::primitives::B256;
+use millrace_proto::PostedBatch;
+
+use super::TRIES;
+use crate::{backend::BackendError, outbox::BatchEntry};
+
+/// How to go on once nothing else posts any more.
+const START_AFRESH: &str = "start this adapter with an empty data folder, which makes it go on \
+                            after the contract's last batch";
+
+/// The contract holds batches that were not closed here.
+pub(super) fn unknown_batches(count: u64, closed: u64) -> String {
+    format!(
+        "the contract holds {count} batches and this adapter has closed {closed}: something else \
+         posts with the batcher's key, or the data folder is an old copy. Stop the other one; then \
+         {START_AFRESH}"
+    )
+}
+
+/// The contract holds another batch under a number of ours.
+pub(super) fn foreign_batch(record: &PostedBatch, ours: &BatchEntry) -> String {
+    format!(
+        "the contract holds batch {} with the digest {} (L1 transaction {}), and this adapter \
+         closed it with the digest {}: something else posts with the batcher's key. Find and stop \
+         it; then {START_AFRESH}",
+        ours.number, record.header.digest, record.l1.tx_hash, ours.digest
+    )
+}
+
+/// A batch is gone that was final.
+pub(super) fn lost_final_batch(count: u64, lost: u64) -> String {
+    format!(
+        "the contract holds {count} batches, but batch {lost} was final on L1 before: this is \
+         another L1, or a broken L1 node. Check the L1 URL and the contract's address"
+    )
+}
+
+/// The deposits on L1 are others than those that the chain took.
+pub(super) fn replaced_deposits(entry: &BatchEntry, on_l1: B256) -> String {
+    format!(
+        "batch {} was built over other deposits than L1 holds up to {} (accumulator {} here, \
+         {on_l1} on L1): an L1 reorg replaced deposits that the chain had taken. Unless L1 returns \
+         to the old ones, the chain has to be rebuilt from L1",
+        entry.number, entry.deposits_end, entry.deposits_hash
+    )
+}
+
+/// The batch's transaction was paid for, and reverted, too often.
+pub(super) fn reverted_often(number: u64) -> String {
+    format!(
+        "batch {number} was reverted on L1, failed {TRIES} times, and is not sent again. See the \
+         log for the reasons; restart the adapter when the cause is gone"
+    )
+}
+
+/// The DA layer refuses the batch.
+pub(super) fn backend_refuses(backend: &str, number: u64, error: &BackendError) -> String {
+    format!(
+        "the backend {backend} does not take batch {number}: {error}. Mend it, or configure \
+         another one"
+    )
+}
