@@ -79,7 +79,8 @@ impl Daemon {
         let listen = scope.of(&self.config.listen.metrics);
         let server =
             crate::telemetry::TelemetryServer::bind(listen, scope, self.recorder.clone(), probe)
-                .await?;
+                .await?
+                .whole_process();
         tracing::info!(target: "millrace", service = scope.name(), metrics = %server.local_addr()?, "telemetry listens");
         self.supervisor
             .spawn(format!("{} telemetry", scope.name()), server.run(self.supervisor.token()));

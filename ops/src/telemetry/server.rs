@@ -100,9 +100,12 @@ impl MetricsScope {
             Self::DaAdapter | Self::Settlement => {
                 let own =
                     if self == Self::DaAdapter { "millrace_da_" } else { "millrace_settlement_" };
-                starts(&[own])
-                    || (starts(&["millrace_l1_"])
-                        && (is_comment || line.contains(&format!("service=\"{}\"", self.name()))))
+                // What a process's services share (requests to L1, its head) has no label `service`.
+                let ours = || {
+                    line.contains(&format!("service=\"{}\"", self.name()))
+                        || (self == Self::Settlement && !line.contains("service=\""))
+                };
+                starts(&[own]) || (starts(&["millrace_l1_"]) && (is_comment || ours()))
             }
         }
     }
@@ -222,11 +225,16 @@ mod tests {
     fn each_line_belongs_to_one_scope() {
         let rendered = "# TYPE millrace_da_batches_total counter\nmillrace_da_batches_total 3\n\
             # TYPE millrace_l1_fees_wei_total counter\nmillrace_l1_fees_wei_total{service=\"da-adapter\"} 1\n\
-            millrace_l1_fees_wei_total{service=\"settlement\"} 2\nmillrace_rpc_requests_total 9\n";
+            millrace_l1_fees_wei_total{service=\"settlement\"} 2\nmillrace_rpc_requests_total 9\nmillrace_l1_head 7\n";
         assert_eq!(
             MetricsScope::DaAdapter.select(rendered),
             "# TYPE millrace_da_batches_total counter\nmillrace_da_batches_total 3\n\
              # TYPE millrace_l1_fees_wei_total counter\nmillrace_l1_fees_wei_total{service=\"da-adapter\"} 1\n"
+        );
+        assert_eq!(
+            MetricsScope::Settlement.select(rendered),
+            "# TYPE millrace_l1_fees_wei_total counter\n\
+             millrace_l1_fees_wei_total{service=\"settlement\"} 2\nmillrace_l1_head 7\n"
         );
         assert_eq!(MetricsScope::Sequencer.select(rendered), "millrace_rpc_requests_total 9\n");
         assert_eq!(MetricsScope::Executor.select(rendered), "");
