@@ -8,6 +8,9 @@ mod sequencer;
 mod settlement;
 mod status;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use self::{
     block::{block_to_pb, outcome_from_pb, outcome_to_pb, txs_from_pb, txs_to_pb},
     field::{

@@ -8,6 +8,9 @@ mod sequencer;
 mod settlement;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 use tonic::Status;
 
 pub(crate) use self::{
