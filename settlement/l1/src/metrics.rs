@@ -34,8 +34,12 @@ impl Default for ClientMetrics {
 
 impl ClientMetrics {
     pub(crate) fn answered(&self, method: &'static str, took: Duration, ok: bool) {
-        let result = if ok { "ok" } else { "error" };
-        counter!("millrace_l1_requests_total", "method" => method, "result" => result).increment(1);
+        // Every series exists from a method's first use on, so that a rate sees its first failure.
+        for (result, count) in [("ok", u64::from(ok)), ("error", u64::from(!ok))] {
+            counter!("millrace_l1_requests_total", "method" => method, "result" => result)
+                .increment(count);
+        }
+        counter!("millrace_l1_request_retries_total", "method" => method).increment(0);
         histogram!("millrace_l1_request_seconds", "method" => method).record(took.as_secs_f64());
     }
 
@@ -73,6 +77,10 @@ impl Default for FollowerMetrics {
                 "millrace_l1_follow_errors_total",
                 "Failed looks at L1, repeated later"
             );
+            counter!("millrace_l1_reorgs_total").increment(0);
+            counter!("millrace_l1_stale_heads_total").increment(0);
+            counter!("millrace_l1_follow_errors_total").increment(0);
+            gauge!("millrace_l1_reorg_depth_blocks").set(0.0);
         });
         Self(())
     }
@@ -143,6 +151,15 @@ impl TxMetrics {
             Unit::Seconds,
             "From the first broadcast to confirmation, by service"
         );
+        for result in ["ok", "reverted"] {
+            counter!("millrace_l1_tx_confirmed_total", "service" => service, "result" => result)
+                .increment(0);
+        }
+        counter!("millrace_l1_fees_paid_gwei_total", "service" => service).increment(0);
+        counter!("millrace_l1_tx_resubmissions_total", "service" => service).increment(0);
+        counter!("millrace_l1_tx_rebroadcasts_total", "service" => service).increment(0);
+        counter!("millrace_l1_tx_reorged_total", "service" => service).increment(0);
+        counter!("millrace_l1_tx_fee_capped_total", "service" => service).increment(0);
         Self { service }
     }
 

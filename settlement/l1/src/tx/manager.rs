@@ -235,6 +235,8 @@ impl Inner {
         let inserted =
             self.journal(move |journal| journal.insert(&written, sidecar.as_deref())).await?;
         if inserted {
+            // One at a time; the journal is counted again when it is confirmed.
+            self.metrics.pending(1);
             Ok(record)
         } else {
             // A reorg or a lagging node took the nonce back below one that the journal knows as used.
