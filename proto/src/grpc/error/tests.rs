@@ -39,11 +39,13 @@ fn reject() -> impl Strategy<Value = RejectReason> {
         Just(R::Unprotected),
         text().prop_map(|detail| R::BadSignature { detail }),
         (n(), n()).prop_map(|(got, expected)| R::NonceTooLow { got, expected }),
-        (n(), n(), n())
-            .prop_map(|(got, expected, limit)| R::NonceTooFar { got, expected, limit }),
+        (n(), n(), n()).prop_map(|(got, expected, limit)| R::NonceTooFar { got, expected, limit }),
         fee().prop_map(|required| R::Underpriced { required }),
-        (address(), wei(), wei())
-            .prop_map(|(sender, balance, cost)| R::InsufficientFunds { sender, balance, cost }),
+        (address(), wei(), wei()).prop_map(|(sender, balance, cost)| R::InsufficientFunds {
+            sender,
+            balance,
+            cost
+        }),
         (fee(), fee()).prop_map(|(got, floor)| R::FeeBelowFloor { got, floor }),
         (fee(), fee()).prop_map(|(tip, max_fee)| R::TipAboveMaxFee { tip, max_fee }),
         (n(), n()).prop_map(|(got, limit)| R::GasOverLimit { got, limit }),

@@ -1,0 +1,130 @@
+//! The DA adapter and the settlement service.
+
+use std::sync::Arc;
+
+use alloy::primitives::{B256, Bytes, U256, keccak256};
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use millrace_proto::{
+    BatchPoint, BatchRecord, BlockNumHash, BoxStream, DaAdapter, DaAdapterError, DaKind, DaStatus,
+    ErrorClass, L1Ref, OutboxBatch, Settlement, SettlementError, SettlementStatus,
+    grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
+};
+use tonic::service::Routes;
+
+use crate::net::Server;
+
+#[derive(Debug)]
+struct FixedAdapter;
+
+#[async_trait]
+impl DaAdapter for FixedAdapter {
+    async fn da_status(&self) -> Result<DaStatus, DaAdapterError> {
+        Ok(DaStatus {
+            backend: "l1_blob".into(),
+            batched_block: 1,
+            batches_closed: 2,
+            batches_posted: 3,
+            posted_block: 4,
+            backlog_bytes: 5,
+            posted_bytes: 6,
+            posted_transactions: 7,
+            l1_fees: U256::from(10).pow(U256::from(20)),
+            halted: Some("the contract reverted; look at batch 3".into()),
+        })
+    }
+
+    async fn batch(&self, number: u64) -> Result<Option<OutboxBatch>, DaAdapterError> {
+        if number == 13 {
+            return Err(DaAdapterError::Outbox(Box::new(RemoteError("disk full".into()))));
+        }
+        Ok((number == 1).then(|| OutboxBatch {
+            number,
+            first_block: 1,
+            last_block: 9,
+            digest: keccak256(b"batch"),
+            data: Bytes::from_static(b"batch"),
+            posted: true,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct FixedSettlement;
+
+fn place(byte: u8) -> BlockNumHash {
+    BlockNumHash::new(byte.into(), B256::repeat_byte(byte))
+}
+
+#[async_trait]
+impl Settlement for FixedSettlement {
+    async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
+        let point = |batch, last_block_hash| {
+            Some(BatchPoint { batch, last_block: batch * 10, last_block_hash })
+        };
+        Ok(SettlementStatus {
+            l1_head: place(8),
+            posted: point(3, None),
+            verified: point(2, Some(B256::repeat_byte(2))),
+            committed: point(1, Some(B256::repeat_byte(1))),
+            finalized: None,
+            l1_fees: U256::from(12345),
+            halted: None,
+        })
+    }
+
+    async fn subscribe_status(
+        &self,
+    ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
+        let error = SettlementError::Store(Box::new(RemoteError("disk full".into())));
+        Ok(stream::iter([self.settlement_status().await, Err(error)]).boxed())
+    }
+
+    async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError> {
+        let l1 = |byte| L1Ref { tx_hash: B256::repeat_byte(byte), block: place(byte) };
+        Ok((number < 10).then(|| BatchRecord {
+            number: 1,
+            first_block: 1,
+            last_block: 9,
+            digest: keccak256(b"batch"),
+            da_kind: DaKind::ObjectStore,
+            posted: l1(5),
+            committed: (number > 5).then(|| l1(6)),
+            finalized: false,
+        }))
+    }
+}
+
+#[tokio::test]
+async fn the_da_adapter_is_the_same() {
+    let server =
+        Server::start(Routes::new(DaAdapterServer::new(Arc::new(FixedAdapter)).into_service()));
+    let remote = DaAdapterClient::new(server.connection());
+    assert_eq!(remote.da_status().await.unwrap(), FixedAdapter.da_status().await.unwrap());
+    for number in [1, 2] {
+        assert_eq!(remote.batch(number).await.unwrap(), FixedAdapter.batch(number).await.unwrap());
+    }
+    let error = remote.batch(13).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Fatal);
+    assert_eq!(error.to_string(), "outbox: disk full");
+}
+
+#[tokio::test]
+async fn the_settlement_service_is_the_same() {
+    let settlement = SettlementServer::new(Arc::new(FixedSettlement)).into_service();
+    let server = Server::start(Routes::new(settlement));
+    let remote = SettlementClient::new(server.connection());
+    let expected = FixedSettlement.settlement_status().await.unwrap();
+    assert_eq!(remote.settlement_status().await.unwrap(), expected);
+    for number in [1, 6, 10] {
+        assert_eq!(
+            remote.batch_of_block(number).await.unwrap(),
+            FixedSettlement.batch_of_block(number).await.unwrap()
+        );
+    }
+    let mut statuses = remote.subscribe_status().await.unwrap();
+    assert_eq!(statuses.next().await.unwrap().unwrap(), expected);
+    let error = statuses.next().await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "settlement storage: disk full");
+    assert!(statuses.next().await.is_none());
+}
