@@ -111,6 +111,30 @@ fn same<E: WireError + std::fmt::Debug>(error: &E) {
     assert_eq!(format!("{:?}", E::from_status(error.status())), format!("{error:?}"));
 }
 
+/// `docs/wire.md` has a row with this reason, code, and all facts.
+fn assert_documented(fault: &Fault) {
+    let name = fault.reason.as_ref();
+    let reason = format!("`{name}`");
+    let row = include_str!("../../../../docs/wire.md")
+        .lines()
+        .find(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&reason)))
+        .unwrap_or_else(|| panic!("{name} is not documented"));
+    let code = format!("{:?}", fault.code).chars().fold(String::new(), |mut name, c| {
+        if c.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+        name
+    });
+    assert!(row.contains(&format!("`{code}`")), "{name} has code {code}");
+    // What a passed-on error adds, and the facts of an inner refusal, are described in words.
+    if fault.text("service").is_empty() && fault.text("reject_reason").is_empty() {
+        for fact in fault.metadata.keys() {
+            assert!(row.contains(&format!("`{fact}`")), "{name} has the fact {fact}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn refusals_survive_the_wire(reason in reject()) {
@@ -118,16 +142,19 @@ proptest! {
         prop_assert_eq!(reject_from_fault(&fault), Some(reason.clone()));
         let sent = Fault::from_rejection(fault.into_rejection());
         prop_assert_eq!(reject_from_fault(&sent), Some(reason.clone()));
+        assert_documented(&reject_fault(&reason));
         same(&SubmitError::Rejected(reason));
     }
 
     #[test]
     fn executor_errors_survive_the_wire(error in executor()) {
+        assert_documented(&error.fault());
         same(&error);
     }
 
     #[test]
     fn sequencer_errors_survive_the_wire(error in sequencer()) {
+        assert_documented(&error.fault());
         same(&error);
         same(&SubmitError::Failed(error));
     }
