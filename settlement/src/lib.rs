@@ -24,6 +24,9 @@ mod retry;
 mod service;
 mod shared;
 mod store;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod testing;
 mod verifier;
 mod verify;
 mod watcher;

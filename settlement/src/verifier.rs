@@ -1,5 +1,8 @@
 //! Derives every posted batch from the bytes that DA gives back, executes it, and compares it with the sequencer's chain.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Instant};
 
 use alloy::primitives::{B256, Bytes};

@@ -9,6 +9,8 @@
 mod derive;
 mod hash;
 mod reason;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     derive::{BatchClaim, Derivation, DerivationHead, DerivedBatch, QueuedDeposits},

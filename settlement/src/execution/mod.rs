@@ -1,6 +1,8 @@
 //! Executing derived batches again, on the sequential path, and comparing what comes out with what the batch claims.
 
 mod batch;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use self::{batch::ExecutionError, worker::ReplayWorkerGone};

@@ -5,6 +5,8 @@ mod apply;
 mod outcomes;
 mod records;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::{path::Path, sync::Arc};
 

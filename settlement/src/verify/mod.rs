@@ -9,6 +9,8 @@
 mod error;
 mod events;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     error::{Difference, VerifyError},

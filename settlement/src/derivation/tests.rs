@@ -1,0 +1,238 @@
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256, Bytes, Signature, U256};
+use millrace_proto::{Batch, Deposit, PostedBatch, RecoveredTx, TxEnvelope, batch_digest};
+
+use super::{Derivation, DerivationHead, DeriveError, DerivedBatch, QueuedDeposits, SkipReason};
+use crate::testing::{CHAIN_ID, TestChain, accumulator, deposit, post, transfer};
+
+const ROLLUP: Address = Address::repeat_byte(0x11);
+
+/// A chain of three blocks with two deposits, the batch over it, and what was posted.
+struct Case {
+    chain: TestChain,
+    head: DerivationHead,
+    batch: Batch,
+    bytes: Bytes,
+    posted: PostedBatch,
+    deposits: QueuedDeposits,
+}
+
+impl Case {
+    fn new() -> Self {
+        let chain = TestChain::new();
+        let head = DerivationHead::of(&chain.head()).expect("a rollup's genesis");
+        chain.extend(101, 0, vec![transfer(0, ROLLUP)]);
+        chain.extend(101, 2, vec![minted(0), minted(1), transfer(1, ROLLUP), transfer(2, ROLLUP)]);
+        chain.extend(105, 2, Vec::new());
+        let batch = chain.batch(1, 3);
+        let deposits =
+            QueuedDeposits { before: B256::ZERO, deposits: (0..4).map(deposit).collect() };
+        let mut case = Self {
+            chain,
+            head,
+            bytes: Bytes::new(),
+            posted: post(1, (1, 3), 2, &[], 10),
+            batch,
+            deposits,
+        };
+        case.encode();
+        case
+    }
+
+    /// Makes the bytes and the digest from the batch.
+    fn encode(&mut self) {
+        self.bytes = self.batch.encode(3).expect("encodes");
+        self.posted.header.digest = batch_digest(&self.bytes);
+    }
+
+    fn derive(&self) -> Result<DerivedBatch, DeriveError> {
+        Derivation::new(CHAIN_ID, ROLLUP).derive(
+            &self.head,
+            &self.posted,
+            &self.bytes,
+            &self.deposits,
+        )
+    }
+
+    fn skipped(&self) -> SkipReason {
+        match self.derive() {
+            Err(DeriveError::Skip(reason)) => reason,
+            other => panic!("skipped batch expected, got {other:?}"),
+        }
+    }
+}
+
+fn minted(index: u64) -> Arc<RecoveredTx> {
+    let Deposit { from, .. } = deposit(index);
+    Arc::new(RecoveredTx::new_unchecked(TxEnvelope::from(deposit(index).to_tx(ROLLUP)), from))
+}
+
+#[test]
+fn a_valid_batch_gives_the_blocks_that_were_sequenced() {
+    let case = Case::new();
+    let derived = case.derive().expect("a valid batch");
+    assert_eq!(derived.number, 1);
+    assert_eq!(derived.claim.last_block_hash, case.chain.head().hash());
+    assert_eq!(derived.claim.state_root, case.chain.head().header.state_root);
+    assert_eq!(derived.blocks.len(), 3);
+    for block in &derived.blocks {
+        let sequenced = case.chain.block(block.number).expect("it was sequenced");
+        assert_eq!(block.timestamp, sequenced.header.timestamp);
+        assert_eq!(block.transactions, sequenced.transactions);
+    }
+    let deposits_ends: Vec<_> = derived.blocks.iter().map(|block| block.deposits_end).collect();
+    assert_eq!(deposits_ends, [0, 2, 2]);
+}
+
+#[test]
+fn a_batch_goes_on_where_the_last_one_ended() {
+    let mut case = Case::new();
+    case.batch = case.chain.batch(3, 3);
+    case.posted = post(2, (3, 3), 2, &[], 11);
+    case.encode();
+    case.head = DerivationHead::of(&case.chain.block(2).expect("a block")).expect("a rollup's");
+    case.deposits = QueuedDeposits { before: accumulator(2), deposits: Vec::new() };
+    let derived = case.derive().expect("a valid batch");
+    assert_eq!(derived.blocks[0].number, 3);
+    assert!(derived.blocks[0].transactions.is_empty());
+}
+
+#[test]
+fn a_gap_is_skipped() {
+    let mut case = Case::new();
+    case.posted.header.first_block = 2;
+    assert_eq!(case.skipped(), SkipReason::NotContiguous { first_block: 2, expected: 1 });
+}
+
+#[test]
+fn a_batch_of_blocks_that_the_chain_has_is_skipped() {
+    let mut case = Case::new();
+    case.head.number = 3;
+    assert_eq!(case.skipped(), SkipReason::NotContiguous { first_block: 1, expected: 4 });
+}
+
+#[test]
+fn deposits_that_go_backwards_are_skipped() {
+    let mut case = Case::new();
+    case.head.deposits_end = 3;
+    let reason = SkipReason::DepositsBackwards { deposits_end: 2, consumed: 3 };
+    assert_eq!(case.skipped(), reason);
+}
+
+#[test]
+fn a_wrong_digest_is_skipped() {
+    let mut case = Case::new();
+    let computed = case.posted.header.digest;
+    case.posted.header.digest = B256::repeat_byte(9);
+    let posted = B256::repeat_byte(9);
+    assert_eq!(case.skipped(), SkipReason::Digest { posted, computed });
+}
+
+#[test]
+fn bytes_that_are_no_batch_are_skipped() {
+    let mut case = Case::new();
+    case.bytes = Bytes::from_static(b"no batch");
+    case.posted.header.digest = batch_digest(&case.bytes);
+    assert!(matches!(case.skipped(), SkipReason::Undecodable(_)));
+}
+
+#[test]
+fn a_batch_of_another_chain_is_skipped() {
+    let case = Case::new();
+    let derived = Derivation::new(CHAIN_ID + 1, ROLLUP).derive(
+        &case.head,
+        &case.posted,
+        &case.bytes,
+        &case.deposits,
+    );
+    let reason = SkipReason::ChainId { found: CHAIN_ID, expected: CHAIN_ID + 1 };
+    assert_eq!(derived, Err(DeriveError::Skip(reason)));
+}
+
+#[test]
+fn numbers_that_differ_from_the_posted_header_are_skipped() {
+    let mut case = Case::new();
+    case.posted.header.last_block = 4;
+    assert_eq!(case.skipped(), SkipReason::Header { field: "last block", found: 3, posted: 4 });
+
+    let mut case = Case::new();
+    case.posted.header.deposits_end = 3;
+    case.posted.header.deposits_hash = accumulator(3);
+    assert_eq!(case.skipped(), SkipReason::Header { field: "deposits end", found: 2, posted: 3 });
+}
+
+#[test]
+fn another_parent_is_skipped() {
+    let mut case = Case::new();
+    case.batch.parent_hash = B256::repeat_byte(3);
+    case.encode();
+    let reason = SkipReason::ParentHash { found: B256::repeat_byte(3), expected: case.head.hash };
+    assert_eq!(case.skipped(), reason);
+}
+
+#[test]
+fn another_first_deposit_is_skipped() {
+    let mut case = Case::new();
+    case.head.deposits_end = 1;
+    assert_eq!(case.skipped(), SkipReason::DepositsStart { found: 0, expected: 1 });
+}
+
+#[test]
+fn a_block_older_than_its_parent_is_skipped() {
+    let mut case = Case::new();
+    case.head.timestamp = 102;
+    let reason = SkipReason::Timestamp { block: 1, timestamp: 101, parent: 102 };
+    assert_eq!(case.skipped(), reason);
+}
+
+#[test]
+fn the_first_transaction_without_a_sender_is_named() {
+    let mut case = Case::new();
+    let nobody = Signature::new(U256::MAX, U256::from(1), false);
+    let mut unsigned = Vec::new();
+    for transaction in &mut case.batch.blocks[1].transactions {
+        if let TxEnvelope::Eip1559(signed) = transaction {
+            *transaction = TxEnvelope::Eip1559(alloy::consensus::SignableTransaction::into_signed(
+                signed.tx().clone(),
+                nobody,
+            ));
+        }
+        unsigned.push(transaction.hash());
+    }
+    case.encode();
+    assert_eq!(case.skipped(), SkipReason::Signature { block: 2, hash: unsigned[0] });
+}
+
+#[test]
+fn deposits_that_are_not_the_contracts_are_no_fault_of_the_batch() {
+    let mut case = Case::new();
+    case.deposits.deposits[1].value += U256::from(1);
+    assert!(matches!(case.derive(), Err(DeriveError::Deposits { deposits_end: 2, .. })));
+
+    let mut case = Case::new();
+    case.deposits.deposits.truncate(1);
+    assert!(matches!(case.derive(), Err(DeriveError::Deposits { deposits_end: 2, .. })));
+}
+
+#[test]
+fn any_bytes_end_in_blocks_or_a_reason() {
+    let mut case = Case::new();
+    let valid = case.bytes.clone();
+    let mut skipped = 0;
+    for position in 0..valid.len() {
+        let mut bytes = valid.to_vec();
+        bytes[position] ^= 0x41;
+        case.bytes = bytes.into();
+        case.posted.header.digest = batch_digest(&case.bytes);
+        match case.derive() {
+            Ok(derived) => assert_eq!(derived.blocks.len(), 3),
+            Err(DeriveError::Skip(_)) => skipped += 1,
+            Err(error) => panic!("byte {position}: {error}"),
+        }
+        case.bytes = valid.slice(..position);
+        case.posted.header.digest = batch_digest(&case.bytes);
+        assert!(matches!(case.derive(), Err(DeriveError::Skip(_))), "cut at {position}");
+    }
+    assert!(skipped > 0);
+}

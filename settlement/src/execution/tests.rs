@@ -1,0 +1,136 @@
+use alloy::primitives::{Address, B256};
+use millrace_proto::{DerivedBlock, message_root};
+use tokio_util::sync::CancellationToken;
+
+use super::{ExecutionError, ReplayWorker, execute_batch};
+use crate::{
+    derivation::{BatchClaim, DerivationHead, DerivedBatch},
+    testing::{MESSENGER, POISON, TestChain, TestReplay, transfer},
+};
+
+/// What the sequencer made, and the batch derived from it.
+fn sequenced() -> (TestChain, DerivedBatch) {
+    let chain = TestChain::new();
+    chain.extend(101, 0, vec![transfer(0, Address::ZERO)]);
+    chain.extend(102, 0, vec![transfer(1, MESSENGER), transfer(2, MESSENGER)]);
+    let batch = derived(&chain, 1, 2);
+    (chain, batch)
+}
+
+fn derived(chain: &TestChain, first: u64, last: u64) -> DerivedBatch {
+    let end = chain.block(last).expect("a block");
+    DerivedBatch {
+        number: 1,
+        claim: BatchClaim { last_block_hash: end.hash(), state_root: end.header.state_root },
+        blocks: (first..=last)
+            .map(|number| {
+                let block = chain.block(number).expect("a block");
+                DerivedBlock {
+                    number,
+                    timestamp: block.header.timestamp,
+                    deposits_end: 0,
+                    transactions: block.transactions.clone(),
+                }
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn executing_gives_the_sequenced_chain() {
+    let (chain, batch) = sequenced();
+    let mut replay = TestReplay::new();
+    let executed =
+        execute_batch(&mut replay, batch, &CancellationToken::new()).expect("a right batch");
+    assert_eq!(executed.head, DerivationHead::of(&chain.head()).expect("a rollup's"));
+    assert_eq!(executed.first_block, 1);
+    assert_eq!(executed.transactions, 3);
+    assert_eq!(executed.block_hashes.last(), Some(&chain.head().hash()));
+    let ids = [transfer(1, MESSENGER).hash(), transfer(2, MESSENGER).hash()];
+    assert_eq!(executed.message_root, message_root(&ids));
+}
+
+#[test]
+fn a_wrong_claim_is_named() {
+    let (chain, mut batch) = sequenced();
+    batch.claim.state_root = B256::repeat_byte(5);
+    let error = execute_batch(&mut TestReplay::new(), batch, &CancellationToken::new())
+        .expect_err("a wrong state root");
+    let right = chain.head().header.state_root;
+    assert!(
+        matches!(error, ExecutionError::Claim { what: "state root", block: 2, claimed, computed, .. }
+            if claimed == B256::repeat_byte(5) && computed == right)
+    );
+}
+
+#[test]
+fn an_invalid_transaction_is_named() {
+    let chain = TestChain::new();
+    chain.extend(101, 0, vec![transfer(0, POISON)]);
+    let batch = derived(&chain, 1, 1);
+    let error = execute_batch(&mut TestReplay::new(), batch, &CancellationToken::new())
+        .expect_err("an invalid transaction");
+    assert!(matches!(error, ExecutionError::Invalid { batch: 1, .. }), "{error}");
+}
+
+#[test]
+fn what_was_executed_before_is_not_executed_again() {
+    let (_, batch) = sequenced();
+    let mut replay = TestReplay::new();
+    let mut half = batch.clone();
+    half.blocks.truncate(1);
+    half.claim.state_root = B256::ZERO;
+    execute_batch(&mut replay, half, &CancellationToken::new()).expect_err("not its end");
+    execute_batch(&mut replay, batch, &CancellationToken::new()).expect("the rest");
+    assert_eq!(*replay.executed.lock().expect("not poisoned"), 2);
+}
+
+#[test]
+fn other_blocks_under_executed_numbers_are_refused() {
+    let (chain, batch) = sequenced();
+    for change in ["timestamp", "deposits end", "transactions"] {
+        let mut replay = TestReplay::over(chain.clone());
+        let mut batch = batch.clone();
+        let block = &mut batch.blocks[1];
+        match change {
+            "timestamp" => block.timestamp += 1,
+            "deposits end" => block.deposits_end += 1,
+            _ => block.transactions.truncate(1),
+        }
+        let error = execute_batch(&mut replay, batch, &CancellationToken::new())
+            .expect_err("another block");
+        assert!(
+            matches!(error, ExecutionError::Replaced { block: 2, what, .. } if what == change),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn it_stops_between_blocks() {
+    let (_, batch) = sequenced();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let mut replay = TestReplay::new();
+    let error = execute_batch(&mut replay, batch, &stop).expect_err("stopped");
+    assert!(matches!(error, ExecutionError::Stopped { batch: 1 }));
+    assert_eq!(replay.chain.head().number(), 0);
+}
+
+#[tokio::test]
+async fn the_worker_runs_on_its_own_thread_and_ends() {
+    let worker = ReplayWorker::spawn(Box::new(TestReplay::new())).expect("a thread");
+    let (head, thread) = worker
+        .run(|replay| (replay.head().number, std::thread::current().name().map(str::to_owned)))
+        .await
+        .expect("it runs");
+    assert_eq!((head, thread.as_deref()), (0, Some("settlement-replay")));
+    worker.close().await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_panic_on_the_thread_is_an_error() {
+    let worker = ReplayWorker::spawn(Box::new(TestReplay::new())).expect("a thread");
+    worker.run(|_| panic!("on purpose")).await.map(|()| ()).expect_err("the thread is gone");
+    worker.run(|_| ()).await.expect_err("the thread is still gone");
+}

@@ -1,0 +1,321 @@
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{Address, B256},
+};
+use millrace_l1::{L1Block, L1Update, RollupEvent};
+use millrace_proto::{BatchPoint, Commitment, PostedBatch, SettlementStatus};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Verifier;
+use crate::{
+    SettlementConfig,
+    derivation::{Derivation, DerivationHead, batch_hash},
+    error::SettlementRunError,
+    execution::{ExecutionError, ReplayWorker},
+    halt::HaltReason,
+    shared::Shared,
+    store::{Identity, Outcome, Store},
+    testing::{
+        CHAIN_ID, TestChain, TestExecutor, TestReader, TestReplay, l1_hash, l1_ref, post, transfer,
+    },
+};
+
+const ROLLUP: Address = Address::repeat_byte(0x11);
+
+/// A sequencer's chain, L1 records of it, and what a verifier needs.
+struct Case {
+    _dir: TempDir,
+    chain: TestChain,
+    reader: TestReader,
+    shared: Shared,
+    replayed: TestChain,
+    executed: Arc<Mutex<u64>>,
+    batches: Vec<PostedBatch>,
+    running: Option<(CancellationToken, JoinHandle<Result<(), SettlementRunError>>)>,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self::of(TestChain::new())
+    }
+
+    fn of(chain: TestChain) -> Self {
+        for number in 1..=6 {
+            chain.extend(100 + number, 0, vec![transfer(number, ROLLUP)]);
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let identity = Identity { chain_id: CHAIN_ID, rollup: ROLLUP, genesis_hash: B256::ZERO };
+        let store = Store::open(dir.path(), identity).expect("opens");
+        Self {
+            _dir: dir,
+            chain,
+            reader: TestReader::new(),
+            shared: Shared::new(store, 100).expect("reads"),
+            replayed: TestChain::new(),
+            executed: Arc::default(),
+            batches: Vec::new(),
+            running: None,
+        }
+    }
+
+    /// Encodes blocks as the next batch without making its bytes readable.
+    fn post(&mut self, first: u64, last: u64, l1_block: u64) -> alloy::primitives::Bytes {
+        let bytes = self.chain.batch(first, last).encode(3).expect("encodes");
+        let number = self.batches.len() as u64 + 1;
+        let mut posted = post(number, (first, last), 0, &bytes, l1_block);
+        let previous = self.batches.last().map_or(B256::ZERO, |batch| batch.batch_hash);
+        posted.batch_hash = batch_hash(previous, &posted);
+        self.batches.push(posted);
+        bytes
+    }
+
+    fn publish(&mut self, first: u64, last: u64, l1_block: u64) {
+        let bytes = self.post(first, last, l1_block);
+        self.reader.publish(bytes);
+    }
+
+    /// Lets L1 show the posted batches from number `from` on, up to L1 block `head`.
+    fn show(&self, reverted_to: Option<u64>, from: usize, head: u64, more: Vec<RollupEvent>) {
+        let head = L1Block {
+            number: head,
+            hash: l1_hash(head, 0),
+            parent_hash: l1_hash(head - 1, 0),
+            timestamp: 1_000 + head,
+        };
+        let mut events: Vec<_> =
+            self.batches[from - 1..].iter().cloned().map(RollupEvent::Posted).collect();
+        events.extend(more);
+        let update = L1Update {
+            reverted_to: reverted_to.map(|number| BlockNumHash::new(number, l1_hash(number, 0))),
+            events,
+            head,
+            latest: head,
+            finalized: None,
+        };
+        self.shared.store.apply(&update).expect("applies");
+        self.shared.refresh(Some(head.id())).expect("refreshes");
+    }
+
+    fn start(&mut self, sequencer: TestChain) {
+        let replay =
+            TestReplay { chain: self.replayed.clone(), executed: Arc::clone(&self.executed) };
+        let verifier = Verifier {
+            config: SettlementConfig {
+                retry_min: Duration::from_millis(1),
+                retry_max: Duration::from_millis(5),
+                executor_poll: Duration::from_millis(1),
+                ..SettlementConfig::default()
+            },
+            shared: self.shared.clone(),
+            derivation: Derivation::new(CHAIN_ID, ROLLUP),
+            genesis: DerivationHead::of(&self.chain.block(0).expect("genesis")).expect("a head"),
+            reader: Arc::new(self.reader.clone()),
+            executor: Arc::new(TestExecutor(sequencer)),
+            replay: ReplayWorker::spawn(Box::new(replay)).expect("a thread"),
+        };
+        let stop = CancellationToken::new();
+        self.running = Some((stop.clone(), tokio::spawn(verifier.run(stop))));
+    }
+
+    async fn stop(&mut self) {
+        let (stop, running) = self.running.take().expect("it was started");
+        stop.cancel();
+        running.await.expect("no panic").expect("no failure");
+    }
+
+    /// Waits for a status.
+    async fn wait(&self, what: impl FnMut(&SettlementStatus) -> bool) -> SettlementStatus {
+        let mut status = self.shared.status();
+        let reached = tokio::time::timeout(Duration::from_secs(30), status.wait_for(what)).await;
+        reached.expect("in time").expect("the sender lives").clone()
+    }
+
+    async fn verified(&self, batch: u64) -> BatchPoint {
+        let status = self.wait(|status| status.verified.is_some_and(|at| at.batch >= batch)).await;
+        status.verified.expect("it was waited for")
+    }
+
+    async fn halted(&self) -> Arc<HaltReason> {
+        self.wait(|status| status.halted.is_some()).await;
+        self.shared.halted().expect("the status says so")
+    }
+}
+
+#[tokio::test]
+async fn batches_are_verified_in_order_and_invalid_ones_skipped() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.publish(4, 5, 11);
+    case.publish(3, 6, 12);
+    case.show(None, 1, 12, Vec::new());
+    case.start(case.chain.clone());
+    let point = case.verified(3).await;
+    case.stop().await;
+    assert_eq!((point.batch, point.last_block), (3, 6));
+    assert_eq!(point.last_block_hash, Some(case.chain.head().hash()));
+    let store = &case.shared.store;
+    assert!(matches!(store.outcome(2).expect("reads"), Some(Outcome::Skipped(_))));
+    assert_eq!(
+        store.last_joined().expect("reads").map(|at| (at.batch, at.last_block)),
+        Some((3, 6))
+    );
+    let Some(Outcome::Verified(first)) = store.outcome(1).expect("reads") else {
+        panic!("the first batch is valid");
+    };
+    let last = case.chain.block(2).expect("a block");
+    assert_eq!((first.first_block, first.last_block, first.transactions), (1, 2, 2));
+    assert_eq!((first.last_block_hash, first.state_root), (last.hash(), last.header.state_root));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_it_stopped() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.show(None, 1, 10, Vec::new());
+    case.start(case.chain.clone());
+    case.verified(1).await;
+    case.stop().await;
+    case.publish(3, 6, 11);
+    case.show(None, 2, 11, Vec::new());
+    case.start(case.chain.clone());
+    case.verified(2).await;
+    case.stop().await;
+    assert_eq!(*case.executed.lock().expect("not poisoned"), 6, "every block once");
+}
+
+#[tokio::test]
+async fn blocks_that_the_sequencer_does_not_have_yet_are_waited_for() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.show(None, 1, 10, Vec::new());
+    let sequencer = TestChain::new();
+    case.start(sequencer.clone());
+    for number in 1..=2 {
+        sequencer.extend(100 + number, 0, vec![transfer(number, ROLLUP)]);
+    }
+    case.verified(1).await;
+    case.stop().await;
+}
+
+#[tokio::test]
+async fn another_sequencers_chain_halts() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.show(None, 1, 10, Vec::new());
+    let other = TestChain::new();
+    other.extend(101, 0, vec![transfer(1, ROLLUP)]);
+    other.extend(109, 0, vec![transfer(2, ROLLUP)]);
+    case.start(other.clone());
+    let reason = case.halted().await;
+    case.stop().await;
+    let (ours, theirs) = (case.chain.block(2).expect("a block"), other.head());
+    assert!(
+        matches!(*reason, HaltReason::SequencerDiffers { block: 2, derived, sequencer }
+            if derived == ours.hash() && sequencer == theirs.hash()),
+        "{reason}"
+    );
+    assert_eq!(case.shared.store.last_outcome().expect("reads"), 0, "nothing to commit");
+}
+
+#[tokio::test]
+async fn a_batch_that_executes_to_something_else_halts() {
+    let mut case = Case::of(TestChain::salted(1));
+    case.publish(1, 2, 10);
+    case.show(None, 1, 10, Vec::new());
+    case.start(case.chain.clone());
+    let reason = case.halted().await;
+    case.stop().await;
+    assert!(
+        matches!(&*reason, HaltReason::Execution(ExecutionError::Claim { what: "state root", .. })),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_that_l1_takes_back_is_given_up() {
+    let mut case = Case::new();
+    case.post(1, 4, 10);
+    case.show(None, 1, 10, Vec::new());
+    case.start(case.chain.clone());
+    case.reader.missed().await;
+    case.batches.clear();
+    case.publish(1, 2, 11);
+    case.show(Some(9), 1, 11, Vec::new());
+    let point = case.verified(1).await;
+    case.stop().await;
+    assert_eq!(point.last_block, 2);
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_back_after_a_reorg_is_not_executed_again() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.publish(3, 4, 11);
+    case.show(None, 1, 11, Vec::new());
+    case.start(case.chain.clone());
+    case.verified(2).await;
+    // The same blocks come back, cut differently.
+    case.batches.clear();
+    case.publish(1, 1, 12);
+    case.publish(2, 6, 12);
+    case.show(Some(9), 1, 12, Vec::new());
+    let status =
+        case.wait(|status| status.verified.is_some_and(|point| point.last_block == 6)).await;
+    case.stop().await;
+    assert_eq!(status.halted, None);
+    assert_eq!(*case.executed.lock().expect("not poisoned"), 6, "every block once");
+}
+
+#[tokio::test]
+async fn other_blocks_under_executed_numbers_halt() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.show(None, 1, 10, Vec::new());
+    case.start(case.chain.clone());
+    case.verified(1).await;
+    let other = TestChain::new();
+    other.extend(101, 0, vec![transfer(77, ROLLUP)]);
+    case.chain = other;
+    case.batches.clear();
+    case.publish(1, 1, 11);
+    case.show(Some(9), 1, 11, Vec::new());
+    let reason = case.halted().await;
+    case.stop().await;
+    assert!(
+        matches!(&*reason, HaltReason::Execution(ExecutionError::Replaced { block: 1, .. })),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_commitment_on_l1_halts() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    let batch = &case.batches[0];
+    let commitment = Commitment {
+        batch: 1,
+        batch_hash: batch.batch_hash,
+        first_block: 1,
+        last_block: 2,
+        last_block_hash: case.chain.block(2).expect("a block").hash(),
+        state_root: B256::repeat_byte(9),
+        message_root: B256::ZERO,
+        committed_at: 1_011,
+        l1: l1_ref(11),
+    };
+    case.show(None, 1, 11, vec![RollupEvent::Committed(commitment)]);
+    case.start(case.chain.clone());
+    let reason = case.halted().await;
+    case.stop().await;
+    assert!(
+        matches!(&*reason, HaltReason::WrongCommitment { batch: 1, field: "state root", .. }),
+        "{reason}"
+    );
+}

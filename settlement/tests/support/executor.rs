@@ -1,0 +1,116 @@
+//! The sequencer's executor, as far as settlement asks it.
+
+use std::sync::Arc;
+
+use alloy::{
+    primitives::{Address, B256, Bytes, TxHash, U256},
+    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+};
+use async_trait::async_trait;
+use millrace_proto::{
+    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
+    ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader, StateDiff,
+    TxLocation,
+};
+
+use super::TestChain;
+
+/// Serves the headers of a chain.
+#[derive(Debug)]
+pub(crate) struct TestExecutor(pub(crate) TestChain);
+
+fn unsupported<T>() -> Result<T, ExecutorError> {
+    Err(ExecutorError::InvalidRequest("only headers are served".to_owned()))
+}
+
+#[async_trait]
+impl Executor for TestExecutor {
+    async fn spec(&self) -> Result<Arc<ChainSpec>, ExecutorError> {
+        Ok(self.0.spec())
+    }
+
+    async fn head(&self) -> Result<SealedHeader, ExecutorError> {
+        Ok(self.0.head().header.clone())
+    }
+
+    async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
+        match at {
+            BlockSelector::Number(number) => {
+                Ok(self.0.block(number).map(|block| block.header.clone()))
+            }
+            _ => unsupported(),
+        }
+    }
+
+    async fn block(&self, _: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn subscribe(
+        &self,
+        _: u64,
+    ) -> Result<BoxStream<Arc<ExecutedBlock>, ExecutorError>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn open_block(&self, _: BlockAttributes) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn locate(&self, _: TxHash) -> Result<Option<TxLocation>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn accounts(
+        &self,
+        _: &[Address],
+        _: BlockSelector,
+    ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn storage(&self, _: Address, _: B256, _: BlockSelector) -> Result<U256, ExecutorError> {
+        unsupported()
+    }
+
+    async fn code(&self, _: Address, _: BlockSelector) -> Result<Bytes, ExecutorError> {
+        unsupported()
+    }
+
+    async fn proof(
+        &self,
+        _: Address,
+        _: Vec<B256>,
+        _: BlockSelector,
+    ) -> Result<EIP1186AccountProofResponse, ExecutorError> {
+        unsupported()
+    }
+
+    async fn call(&self, _: CallRequest, _: BlockSelector) -> Result<CallOutcome, ExecutorError> {
+        unsupported()
+    }
+
+    async fn estimate_gas(
+        &self,
+        _: CallRequest,
+        _: BlockSelector,
+    ) -> Result<GasEstimate, ExecutorError> {
+        unsupported()
+    }
+
+    async fn create_access_list(
+        &self,
+        _: CallRequest,
+        _: BlockSelector,
+    ) -> Result<AccessListResult, ExecutorError> {
+        unsupported()
+    }
+
+    async fn logs(&self, _: &Filter, _: usize) -> Result<Vec<Log>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn state_diff(&self, _: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        unsupported()
+    }
+}
