@@ -1,0 +1,162 @@
+//! Threads that decode, check and recover, off the async ones. What waits forms batches.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use alloy::primitives::Bytes;
+use millrace_proto::{RecoveredTx, RejectReason};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Semaphore, oneshot};
+use tracing::error;
+
+use super::Checker;
+
+/// Transactions that one thread takes at a time.
+const BATCH: usize = 32;
+
+/// What became of each transaction of a submission, in its order.
+pub(crate) type Checked = Vec<Result<Arc<RecoveredTx>, RejectReason>>;
+
+struct Job {
+    raw: Vec<Bytes>,
+    reply: oneshot::Sender<Checked>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    checker: Arc<Checker>,
+}
+
+/// The bounded pool of recovery threads. They end when it is dropped.
+pub(crate) struct RecoveryPool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    slots: Semaphore,
+    capacity: usize,
+}
+
+impl fmt::Debug for RecoveryPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecoveryPool").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl RecoveryPool {
+    /// Starts the threads. At most `capacity` transactions are in work; callers beyond wait.
+    pub(crate) fn start(checker: Arc<Checker>, threads: usize, capacity: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+            checker,
+        });
+        let mut pool =
+            Self { shared, threads: Vec::new(), slots: Semaphore::new(capacity), capacity };
+        for index in 0..threads {
+            let shared = pool.shared.clone();
+            let name = format!("millrace-recover-{index}");
+            pool.threads.push(thread::Builder::new().name(name).spawn(move || shared.work())?);
+        }
+        Ok(pool)
+    }
+
+    /// What the checks know of the chain.
+    pub(crate) fn checker(&self) -> &Checker {
+        &self.shared.checker
+    }
+
+    /// Checks transactions: a result for each, in order. `None` if the threads are gone.
+    pub(crate) async fn check(&self, raw: Vec<Bytes>) -> Option<Checked> {
+        let mut checked = Vec::with_capacity(raw.len());
+        let mut rest = raw;
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(self.capacity));
+            checked.extend(self.check_some(std::mem::replace(&mut rest, later)).await?);
+        }
+        Some(checked)
+    }
+
+    /// At most `capacity` transactions.
+    async fn check_some(&self, raw: Vec<Bytes>) -> Option<Checked> {
+        let count = u32::try_from(raw.len()).ok()?;
+        let _slots = self.slots.acquire_many(count).await.ok()?;
+        let mut replies = Vec::with_capacity(raw.len().div_ceil(BATCH));
+        {
+            let mut rest = raw;
+            let mut queue = self.shared.queue.lock();
+            while !rest.is_empty() {
+                let later = rest.split_off(rest.len().min(BATCH));
+                let (reply, replied) = oneshot::channel();
+                queue.jobs.push_back(Job { raw: std::mem::replace(&mut rest, later), reply });
+                replies.push(replied);
+            }
+        }
+        if replies.len() == 1 {
+            self.shared.arrived.notify_one();
+        } else {
+            self.shared.arrived.notify_all();
+        }
+        let mut checked = Vec::with_capacity(count as usize);
+        for reply in replies {
+            checked.extend(reply.await.ok()?);
+        }
+        Some(checked)
+    }
+}
+
+impl Drop for RecoveryPool {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.arrived.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                error!(target: "millrace::sequencer", "a recovery thread panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        while let Some(batch) = self.next_batch() {
+            for job in batch {
+                let checked = job.raw.into_iter().map(|raw| self.checker.check(raw)).collect();
+                // A caller that went away does not want the reply any more.
+                let _ = job.reply.send(checked);
+            }
+        }
+    }
+
+    /// Waits for jobs, and takes about one batch of them.
+    fn next_batch(&self) -> Option<Vec<Job>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if !queue.jobs.is_empty() {
+                break;
+            }
+            self.arrived.wait(&mut queue);
+        }
+        let mut batch = Vec::new();
+        let mut count = 0;
+        while count < BATCH
+            && let Some(job) = queue.jobs.pop_front()
+        {
+            count += job.raw.len();
+            batch.push(job);
+        }
+        Some(batch)
+    }
+}

@@ -1,0 +1,63 @@
+//! Frames: the next transactions, to the log and through the executor at the same time.
+
+use std::sync::Arc;
+
+use millrace_proto::RecoveredTx;
+use tokio::time::Instant;
+
+use super::{Builder, persist::Batch};
+use crate::{
+    SequencerRunError,
+    pool::FrameLimits,
+    replay::{judge, note_returned},
+};
+
+impl Builder {
+    /// Gives the open block the next transactions, and writes whatever else is not written yet.
+    pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
+        let Some(open) = &self.open else { return self.flush().await };
+        let number = open.block.opened.number;
+        let limits = FrameLimits {
+            count: self.shared.config.max_frame_transactions,
+            gas_left: open.gas_left,
+            base_fee: open.base_fee,
+        };
+        let (batch, more) = {
+            let mut pool = self.shared.ledger.pool.lock();
+            let txs = pool.take_frame(limits);
+            let more = !txs.is_empty() && pool.has_executable(limits.base_fee);
+            (Batch::take(&mut pool, Some((number, txs))), more)
+        };
+        self.more = more;
+        let txs = batch.framed().to_vec();
+        self.write(batch).await;
+        if txs.is_empty() {
+            return Ok(());
+        }
+        self.last_frame = Instant::now();
+        self.shared.metrics.frame_transactions.record(txs.len() as f64);
+        self.execute(txs).await
+    }
+
+    async fn execute(&mut self, txs: Vec<Arc<RecoveredTx>>) -> Result<(), SequencerRunError> {
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let started = Instant::now();
+        open.block.frames.push(txs.clone());
+        let outcomes = self.busy(open.build.execute(txs.clone())).await?;
+        let result = match outcomes.and_then(|outcomes| judge(&txs, outcomes)) {
+            Ok(result) => {
+                self.open = Some(open);
+                result
+            }
+            Err(error) => self.rebuild(open, error).await?,
+        };
+        self.shared.metrics.frame_seconds.record(started.elapsed());
+        if let Some(open) = &mut self.open {
+            open.gas_left = open.gas_left.saturating_sub(result.gas_used);
+            note_returned(&mut open.returned, &result.verdicts);
+        }
+        let now = self.shared.now();
+        self.shared.ledger.pool.lock().settle_frame(result.verdicts, now);
+        Ok(())
+    }
+}

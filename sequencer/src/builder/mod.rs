@@ -1,0 +1,224 @@
+//! The builder: opens blocks, gives them frames, seals them on their clock. The only one that writes to the log.
+//!
+//! ```text
+//!  pool ──frame──┬─> log thread (one fsync for all that waits) ──> ACCEPTED
+//!                └─> executor (beside it)
+//!  at the block's deadline: frames on disk, then seal ──> BlockSealed ──> SEQUENCED, pool, heads
+//! ```
+
+mod frame;
+mod open;
+mod persist;
+mod seal;
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use alloy::primitives::map::B256Set;
+use millrace_proto::{BlockBuild, ErrorClass, ExecutorError, SealedHeader};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    SequencerRunError,
+    deposits::DepositFeed,
+    log::{LogWriter, SettledBlocks},
+    pool::Closed,
+    replay::LoggedBlock,
+    shared::Shared,
+};
+
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// The block that is being built.
+#[derive(Debug)]
+struct OpenBlock {
+    /// Its inputs so far, to build it again if the executor loses it.
+    block: LoggedBlock,
+    build: Box<dyn BlockBuild>,
+    /// Wei per gas.
+    base_fee: u64,
+    gas_left: u64,
+    deadline: Instant,
+    /// Framed transactions that went back to the pool.
+    returned: B256Set,
+}
+
+/// The loop that makes blocks.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    shared: Arc<Shared>,
+    writer: LogWriter,
+    deposits: Option<Arc<DepositFeed>>,
+    head: SealedHeader,
+    /// Deposits that the chain has consumed.
+    next_deposit: u64,
+    open: Option<OpenBlock>,
+    last_frame: Instant,
+    last_sealed: Instant,
+    /// The last block's deadline.
+    last_deadline: Instant,
+    next_expiry: Instant,
+    /// Whether the last frame left transactions that may fit into the next one.
+    more: bool,
+    sealed_any: bool,
+    /// What the log knows of settlement.
+    noted: SettledBlocks,
+}
+
+impl Builder {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        writer: LogWriter,
+        deposits: Option<Arc<DepositFeed>>,
+        head: SealedHeader,
+        next_deposit: u64,
+    ) -> Self {
+        let now = Instant::now();
+        let noted = shared.heads.now().settled;
+        Self {
+            shared,
+            writer,
+            deposits,
+            head,
+            next_deposit,
+            open: None,
+            last_frame: now,
+            last_sealed: now,
+            last_deadline: now,
+            next_expiry: now,
+            more: false,
+            sealed_any: false,
+            noted,
+        }
+    }
+
+    /// Makes blocks until it is told to stop, then seals the open one and brings everything to disk.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), SequencerRunError> {
+        let result = self.run_until(&stop).await;
+        let closed = match &result {
+            Ok(()) => Closed::Stopping,
+            Err(SequencerRunError::Log(error)) => Closed::LogFailed(error.clone()),
+            Err(_) => Closed::Halted,
+        };
+        self.shared.ledger.pool.lock().fail(closed);
+        result
+    }
+
+    async fn run_until(&mut self, stop: &CancellationToken) -> Result<(), SequencerRunError> {
+        while !stop.is_cancelled() {
+            self.check_log()?;
+            self.expire();
+            match &self.open {
+                Some(open) if Instant::now() >= open.deadline => {
+                    self.seal().await?;
+                    continue;
+                }
+                Some(_) => self.frame().await?,
+                None if self.should_open() => {
+                    self.open().await?;
+                    self.frame().await?;
+                }
+                None => self.flush().await?,
+            }
+            self.wait(stop).await;
+        }
+        self.drain().await
+    }
+
+    /// Takes no more, puts everything that was taken on disk, and seals the open block.
+    async fn drain(&mut self) -> Result<(), SequencerRunError> {
+        self.shared.ledger.pool.lock().close(Closed::Stopping);
+        self.flush().await?;
+        if self.open.is_some() {
+            self.seal().await?;
+        }
+        self.writer.durable().await.map_err(SequencerRunError::Log)?;
+        debug!(target: "millrace::sequencer", head = self.head.number, "drained");
+        Ok(())
+    }
+
+    fn should_open(&self) -> bool {
+        let base_fee = self.shared.spec.next_base_fee(&self.head).unwrap_or(0);
+        self.last_sealed.elapsed() >= self.shared.config.heartbeat
+            || self.deposits.as_ref().is_some_and(|deposits| deposits.has_some())
+            || self.shared.ledger.pool.lock().has_executable(base_fee)
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self, stop: &CancellationToken) {
+        let due = match &self.open {
+            Some(open) => open.deadline,
+            None => self.last_sealed + self.shared.config.heartbeat,
+        };
+        let until = due.min(self.next_expiry);
+        let next_frame = self.last_frame + self.shared.config.frame_interval;
+        if !std::mem::take(&mut self.more) {
+            tokio::select! {
+                () = self.shared.work.notified() => {}
+                () = sleep_until(until) => return,
+                () = stop.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            () = sleep_until(next_frame.min(until)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Awaits something while what arrives goes on being written and acknowledged.
+    async fn busy<T>(&mut self, work: impl Future<Output = T>) -> Result<T, SequencerRunError> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                result = &mut work => return Ok(result),
+                () = sleep(self.shared.config.frame_interval) => {
+                    self.check_log()?;
+                    self.flush().await?;
+                }
+            }
+        }
+    }
+
+    /// Waits before the executor is asked again, or gives up if that is no use.
+    async fn before_retry(
+        &mut self,
+        block: u64,
+        error: ExecutorError,
+        delay: &mut Duration,
+    ) -> Result<(), SequencerRunError> {
+        if error.class() != ErrorClass::Retryable {
+            return Err(SequencerRunError::Executor { block, source: error });
+        }
+        warn!(target: "millrace::sequencer", block, %error, ?delay, "the executor failed; trying again");
+        self.busy(sleep(*delay)).await?;
+        *delay = (*delay * 2).min(LONGEST_RETRY);
+        Ok(())
+    }
+
+    fn check_log(&self) -> Result<(), SequencerRunError> {
+        self.writer.failure().map_or(Ok(()), |error| Err(SequencerRunError::Log(error)))
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        if now < self.next_expiry {
+            return;
+        }
+        let lifetime = self.shared.config.pool.queued_lifetime;
+        self.next_expiry =
+            now + (lifetime / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let now = self.shared.now();
+        let status = {
+            let mut pool = self.shared.ledger.pool.lock();
+            pool.expire(now);
+            pool.status()
+        };
+        self.shared.metrics.pool(status);
+    }
+}

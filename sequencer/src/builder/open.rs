@@ -1,0 +1,97 @@
+//! Opening a block, and building it again when the executor lost it.
+
+use alloy::primitives::map::B256Set;
+use millrace_proto::ExecutorError;
+use tokio::time::Instant;
+use tracing::{debug, trace};
+
+use super::{Builder, FIRST_RETRY, OpenBlock};
+use crate::{
+    SequencerRunError,
+    log::{BlockOpened, Record},
+    replay::{Built, FrameResult, LoggedBlock},
+};
+
+impl Builder {
+    /// Opens the block after the head, with the deposits that wait.
+    pub(super) async fn open(&mut self) -> Result<(), SequencerRunError> {
+        let config = &self.shared.config;
+        let gas_limit = self.shared.spec.rollup().gas_limit;
+        let deposits = self
+            .deposits
+            .as_ref()
+            .map(|feed| feed.take(config.max_deposits_per_block, gas_limit))
+            .unwrap_or_default();
+        let opened = BlockOpened {
+            number: self.head.number + 1,
+            parent_hash: self.head.seal(),
+            timestamp: self.shared.clock.now().as_secs().max(self.head.timestamp),
+            deposits_end: self.next_deposit + deposits.len() as u64,
+            deposits,
+        };
+        trace!(target: "millrace::sequencer", number = opened.number, deposits = opened.deposits.len(), "opening a block");
+        self.writer.append(vec![Record::BlockOpened(opened.clone())], Box::new(|_| {})).await;
+
+        let deadline = self.next_deadline();
+        let block = LoggedBlock::new(opened);
+        let built = self.build(&block).await?;
+        self.set_open(block, built, deadline, B256Set::default());
+        Ok(())
+    }
+
+    /// Blocks that follow each other closely keep to a grid; one that comes after a pause starts a new one.
+    fn next_deadline(&self) -> Instant {
+        let (now, block_time) = (Instant::now(), self.shared.config.block_time);
+        let on_grid = self.last_deadline + block_time;
+        if on_grid > now { on_grid } else { now + block_time }
+    }
+
+    fn set_open(
+        &mut self,
+        block: LoggedBlock,
+        built: Built,
+        deadline: Instant,
+        returned: B256Set,
+    ) {
+        let gas_limit = self.shared.spec.rollup().gas_limit;
+        self.open = Some(OpenBlock {
+            block,
+            base_fee: built.build.base_fee().unwrap_or(0),
+            build: built.build,
+            gas_left: gas_limit.saturating_sub(built.gas_used),
+            deadline,
+            returned,
+        });
+    }
+
+    /// Brings a block into the executor, however often that takes.
+    pub(super) async fn build(&mut self, block: &LoggedBlock) -> Result<Built, SequencerRunError> {
+        let mut delay = FIRST_RETRY;
+        loop {
+            let (shared, head) = (self.shared.clone(), self.head.clone());
+            match self.busy(block.build(&*shared.executor, &shared.spec, &head)).await? {
+                Ok(built) => return Ok(built),
+                Err(error) => self.before_retry(block.opened.number, error, &mut delay).await?,
+            }
+        }
+    }
+
+    /// The executor lost the open block while it executed the last frame: builds the block again. Returns what became of that
+    /// frame.
+    pub(super) async fn rebuild(
+        &mut self,
+        open: OpenBlock,
+        error: ExecutorError,
+    ) -> Result<FrameResult, SequencerRunError> {
+        let OpenBlock { block, build, deadline, returned, .. } = open;
+        drop(build);
+        let number = block.opened.number;
+        self.before_retry(number, error, &mut FIRST_RETRY.clone()).await?;
+        let mut built = self.build(&block).await?;
+        let last = built.frames.pop().unwrap_or_default();
+        built.gas_used = built.gas_used.saturating_sub(last.gas_used);
+        self.set_open(block, built, deadline, returned);
+        debug!(target: "millrace::sequencer", number, "built the open block again");
+        Ok(last)
+    }
+}

@@ -1,0 +1,142 @@
+//! What goes to the log, and what follows once it is on disk.
+
+use std::sync::Arc;
+
+use millrace_proto::RecoveredTx;
+use tracing::{debug, warn};
+
+use super::Builder;
+use crate::{
+    SequencerRunError,
+    log::{DroppedTx, LogError, Position, Record},
+    pool::{Acks, Closed, Pool},
+    shared::Shared,
+};
+
+/// Blocks between two moves of the cursor.
+const CHECKPOINT_EVERY: u64 = 64;
+/// Blocks that the cursor stays behind the head.
+const KEPT_BLOCKS: u64 = 64;
+
+/// Everything that one append writes for the pool.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    drops: Vec<DroppedTx>,
+    frame: Option<(u64, Vec<Arc<RecoveredTx>>)>,
+    pooled: Vec<Arc<RecoveredTx>>,
+}
+
+impl Batch {
+    /// Takes what the pool has not written yet, beside a frame that was taken from it.
+    pub(super) fn take(pool: &mut Pool, frame: Option<(u64, Vec<Arc<RecoveredTx>>)>) -> Self {
+        let frame = frame.filter(|(_, txs)| !txs.is_empty());
+        Self { drops: pool.take_drops(), frame, pooled: pool.take_fresh() }
+    }
+
+    /// The frame's transactions.
+    pub(super) fn framed(&self) -> &[Arc<RecoveredTx>] {
+        self.frame.as_ref().map_or(&[], |(_, txs)| txs)
+    }
+
+    /// The records, in an order in which a drop comes before a transaction that took the dropped one's place.
+    fn records(&self) -> Vec<Record> {
+        let mut records = Vec::with_capacity(3);
+        if !self.drops.is_empty() {
+            records.push(Record::Dropped { txs: self.drops.clone() });
+        }
+        if let Some((block, txs)) = &self.frame {
+            records.push(Record::Frame { block: *block, txs: txs.clone() });
+        }
+        if !self.pooled.is_empty() {
+            records.push(Record::Pooled { txs: self.pooled.clone() });
+        }
+        records
+    }
+
+    /// Acknowledges. `last` is the position of the last record: no transaction's record is after it.
+    fn durable(self, shared: &Shared, first: Position, count: u64) {
+        let now = shared.now();
+        let mut acks = Acks::default();
+        {
+            let mut pool = shared.ledger.pool.lock();
+            pool.drops_written(&self.drops);
+            let frame_at = first.plus(u64::from(!self.drops.is_empty()));
+            pool.written(self.framed(), frame_at, now, &mut acks);
+            pool.written(&self.pooled, first.plus(count.saturating_sub(1)), now, &mut acks);
+        }
+        let drops = self.drops.iter().map(|dropped| dropped.tx.hash());
+        shared.waiters.wake(acks.accepted.iter().copied().chain(drops));
+        acks.send();
+    }
+}
+
+impl Builder {
+    /// Writes what is not written yet.
+    pub(super) async fn flush(&mut self) -> Result<(), SequencerRunError> {
+        let batch = {
+            let mut pool = self.shared.ledger.pool.lock();
+            if !pool.has_unwritten() {
+                return Ok(());
+            }
+            Batch::take(&mut pool, None)
+        };
+        self.write(batch).await;
+        Ok(())
+    }
+
+    /// Queues a batch for the disk; its transactions are acknowledged once they are there.
+    pub(super) async fn write(&mut self, batch: Batch) {
+        self.write_after(Vec::new(), batch).await;
+    }
+
+    /// Queues records and, in the same write, a batch.
+    pub(super) async fn write_after(&mut self, mut records: Vec<Record>, batch: Batch) {
+        let before = records.len() as u64;
+        records.extend(batch.records());
+        if records.is_empty() {
+            return;
+        }
+        let count = records.len() as u64 - before;
+        let shared = self.shared.clone();
+        let done = move |result: Result<Position, Arc<LogError>>| match result {
+            Ok(first) => batch.durable(&shared, first.plus(before), count),
+            Err(error) => {
+                shared.ledger.pool.lock().fail(Closed::LogFailed(error));
+                shared.work.notify_one();
+            }
+        };
+        self.writer.append(records, Box::new(done)).await;
+    }
+
+    /// Moves the log's cursor forward now and then, so that a start reads only the last blocks. What still waits from before
+    /// is written again first.
+    pub(super) async fn checkpoint(&mut self, sealed: u64) -> Result<(), SequencerRunError> {
+        let settled = self.shared.heads.now().settled;
+        if settled != self.noted {
+            self.noted = settled;
+            self.writer.set_settled(settled).await;
+        }
+        if !sealed.is_multiple_of(CHECKPOINT_EVERY) || sealed <= KEPT_BLOCKS {
+            return Ok(());
+        }
+        let log = self.shared.log.clone();
+        let found =
+            tokio::task::spawn_blocking(move || log.block_position(sealed - KEPT_BLOCKS)).await;
+        let cursor = match found {
+            Ok(Ok(Some(cursor))) => cursor,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(SequencerRunError::Log(Arc::new(error))),
+            Err(source) => return Err(SequencerRunError::Task { name: "checkpoint", source }),
+        };
+        let old = self.shared.ledger.pool.lock().older_than(cursor);
+        if !old.is_empty() {
+            if old.len() > 10_000 {
+                warn!(target: "millrace::sequencer", transactions = old.len(), "many transactions wait for long; each checkpoint writes them again");
+            }
+            self.write(Batch { pooled: old, ..Batch::default() }).await;
+        }
+        debug!(target: "millrace::sequencer", %cursor, sealed, "moved the log's cursor");
+        self.writer.set_cursor(cursor).await;
+        Ok(())
+    }
+}

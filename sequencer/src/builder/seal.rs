@@ -1,0 +1,153 @@
+//! Sealing a block, and telling everyone.
+
+use std::sync::Arc;
+
+use millrace_proto::{BlockSelector, ExecutedBlock, ExecutorError, StateDiff};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Builder, FIRST_RETRY, OpenBlock, persist::Batch};
+use crate::{
+    SequencerRunError,
+    log::Record,
+    pool::{Loaded, load_accounts},
+    replay::LoggedBlock,
+};
+
+impl Builder {
+    /// Seals the open block once all its frames are on disk.
+    pub(super) async fn seal(&mut self) -> Result<(), SequencerRunError> {
+        let Some(OpenBlock { block, build, deadline, returned, .. }) = self.open.take() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let durable = self.writer.durable();
+        self.busy(durable).await?.map_err(SequencerRunError::Log)?;
+        let sealed = match self.busy(build.seal()).await? {
+            Ok(sealed) => sealed,
+            Err(error) => self.seal_again(&block, error).await?,
+        };
+        self.shared.metrics.seal_seconds.record(started.elapsed());
+
+        let number = sealed.number();
+        let record = Record::BlockSealed {
+            number,
+            hash: sealed.hash(),
+            returned: returned.into_iter().collect(),
+        };
+        // The block's drops are in the same write: its record alone would say that they are included.
+        let batch = Batch::take(&mut self.shared.ledger.pool.lock(), None);
+        self.write_after(vec![record], batch).await;
+
+        self.last_deadline = deadline;
+        self.next_deposit = block.opened.deposits_end;
+        self.publish(sealed).await?;
+        self.checkpoint(number).await
+    }
+
+    /// Sealing failed, or its reply was lost: finds out which, and seals the block again if it is not there.
+    async fn seal_again(
+        &mut self,
+        block: &LoggedBlock,
+        error: ExecutorError,
+    ) -> Result<Arc<ExecutedBlock>, SequencerRunError> {
+        let number = block.opened.number;
+        let mut delay = FIRST_RETRY;
+        let mut error = error;
+        loop {
+            self.before_retry(number, error, &mut delay).await?;
+            error = match self.find_or_seal(block).await? {
+                Ok(sealed) => return Ok(sealed),
+                Err(error) => error,
+            };
+        }
+    }
+
+    async fn find_or_seal(
+        &mut self,
+        block: &LoggedBlock,
+    ) -> Result<Result<Arc<ExecutedBlock>, ExecutorError>, SequencerRunError> {
+        let (shared, parent) = (self.shared.clone(), self.head.clone());
+        let attempt = async {
+            let head = shared.executor.head().await?;
+            if head.seal() == parent.seal() {
+                let built = block.build(&*shared.executor, &shared.spec, &parent).await?;
+                return Ok(Ok(built.build.seal().await?));
+            }
+            if block.is_header(&shared.spec, &parent, &head) {
+                let at = BlockSelector::Hash(head.seal());
+                let found = shared.executor.block(at).await?;
+                return found.map(Ok).ok_or(ExecutorError::UnknownBlock(at));
+            }
+            Ok(Err(SequencerRunError::NotAlone {
+                block: block.opened.number,
+                executor: head.number,
+                hash: head.seal(),
+            }))
+        };
+        match self.busy(attempt).await? {
+            Ok(Ok(sealed)) => Ok(Ok(sealed)),
+            Ok(Err(fatal)) => Err(fatal),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Brings pool, heads and waiters up to date with a sealed block.
+    async fn publish(&mut self, sealed: Arc<ExecutedBlock>) -> Result<(), SequencerRunError> {
+        let shared = self.shared.clone();
+        let interval = self.sealed_any.then(|| self.last_sealed.elapsed());
+        self.last_sealed = Instant::now();
+        self.sealed_any = true;
+        self.head = sealed.header.clone();
+        shared.metrics.sealed(&sealed, interval);
+
+        let changes = self.changes(sealed.number()).await?;
+        let now = shared.now();
+        // Recent blocks first: a transaction is always found in one of the two.
+        shared.ledger.recent.write().push(sealed.clone());
+        shared.heads.sealed(sealed.header.clone(), now.wall);
+        shared.set_next_block(&sealed.header);
+        let (since, status) = {
+            let mut pool = shared.ledger.pool.lock();
+            (pool.sealed(&sealed, changes, now), pool.status())
+        };
+        for since in since {
+            shared.metrics.sequence_seconds.record(now.instant.duration_since(since));
+        }
+        shared.metrics.pool(status);
+        let heads = shared.heads.now();
+        shared.metrics.heads(sealed.number(), heads.safe.number, heads.finalized.number);
+        shared.waiters.wake(sealed.transactions.iter().map(|tx| tx.hash()));
+        debug!(
+            target: "millrace::sequencer",
+            number = sealed.number(),
+            hash = %sealed.hash(),
+            transactions = sealed.transactions.len(),
+            gas = sealed.header.gas_used,
+            "sealed a block"
+        );
+        Ok(())
+    }
+
+    /// What a sealed block changed; or, where the executor does not keep that, the accounts of everyone in the pool after it.
+    async fn changes(
+        &mut self,
+        number: u64,
+    ) -> Result<Result<Arc<StateDiff>, Loaded>, SequencerRunError> {
+        let mut delay = FIRST_RETRY;
+        loop {
+            let shared = self.shared.clone();
+            let attempt = async {
+                if let Some(diff) = shared.executor.state_diff(number).await? {
+                    return Ok(Ok(diff));
+                }
+                let senders = shared.ledger.pool.lock().active_senders();
+                load_accounts(&*shared.executor, &senders, number).await.map(Err)
+            };
+            match self.busy(attempt).await? {
+                Ok(changes) => return Ok(changes),
+                Err(error) => self.before_retry(number, error, &mut delay).await?,
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Settings of the sequencer.
+
+use std::{num::NonZeroUsize, thread, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the sequencer. Everything has a default; unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SequencerConfig {
+    /// Time between blocks that hold transactions, 10 ms to 12 s.
+    #[serde(with = "humantime_serde")]
+    pub block_time: Duration,
+    /// An empty block is made when none was for this long; at least the block time.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// Least time between two frames of a block; at most the block time.
+    #[serde(with = "humantime_serde")]
+    pub frame_interval: Duration,
+    /// Most transactions in a frame.
+    pub max_frame_transactions: usize,
+    /// Most bytes of a transaction's EIP-2718 form.
+    pub max_transaction_bytes: usize,
+    /// Transactions that offer less are refused, wei per gas. The next block's base fee is a floor as well.
+    pub min_fee_per_gas: u64,
+    /// Most deposits in a block.
+    pub max_deposits_per_block: usize,
+    /// How often L1's deposit queue is read.
+    #[serde(with = "humantime_serde")]
+    pub deposit_poll_interval: Duration,
+    /// Threads that decode transactions and recover their senders; 0: one a core.
+    pub recovery_threads: usize,
+    /// Transactions that may wait for those threads; beyond, callers wait.
+    pub recovery_queue: usize,
+    /// Limits of the pool.
+    pub pool: PoolConfig,
+}
+
+/// Limits of the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    /// Most transactions in total.
+    pub max_transactions: usize,
+    /// Most bytes of transactions in total.
+    pub max_bytes: usize,
+    /// Most transactions of one sender.
+    pub max_per_sender: usize,
+    /// How far a nonce may lie above the sender's next one.
+    pub max_nonce_gap: u64,
+    /// How long a transaction that cannot be executed yet is kept.
+    #[serde(with = "humantime_serde")]
+    pub queued_lifetime: Duration,
+    /// What a replacement must offer more than what it replaces, percent.
+    pub replacement_bump_percent: u32,
+    /// Senders without pooled transactions whose account is kept in memory.
+    pub cached_senders: usize,
+}
+
+impl Default for SequencerConfig {
+    fn default() -> Self {
+        Self {
+            block_time: Duration::from_millis(250),
+            heartbeat: Duration::from_secs(10),
+            frame_interval: Duration::from_millis(5),
+            max_frame_transactions: 4096,
+            max_transaction_bytes: 128 * 1024,
+            min_fee_per_gas: 0,
+            max_deposits_per_block: 64,
+            deposit_poll_interval: Duration::from_secs(1),
+            recovery_threads: 0,
+            recovery_queue: 16_384,
+            pool: PoolConfig::default(),
+        }
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            max_transactions: 100_000,
+            max_bytes: 256 * 1024 * 1024,
+            max_per_sender: 4096,
+            max_nonce_gap: 64,
+            queued_lifetime: Duration::from_secs(600),
+            replacement_bump_percent: 10,
+            cached_senders: 100_000,
+        }
+    }
+}
+
+impl SequencerConfig {
+    /// The shortest block time.
+    pub const MIN_BLOCK_TIME: Duration = Duration::from_millis(10);
+    /// The longest block time.
+    pub const MAX_BLOCK_TIME: Duration = Duration::from_secs(12);
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// Names the first setting that makes no sense.
+    pub fn validate(&self) -> Result<(), SequencerConfigError> {
+        let check = |ok: bool, setting, must| {
+            if ok { Ok(()) } else { Err(SequencerConfigError { setting, must }) }
+        };
+        check(
+            (Self::MIN_BLOCK_TIME..=Self::MAX_BLOCK_TIME).contains(&self.block_time),
+            "block_time",
+            "be between 10ms and 12s",
+        )?;
+        check(self.heartbeat >= self.block_time, "heartbeat", "be at least block_time")?;
+        check(
+            !self.frame_interval.is_zero() && self.frame_interval <= self.block_time,
+            "frame_interval",
+            "be above zero and at most block_time",
+        )?;
+        check(self.max_frame_transactions > 0, "max_frame_transactions", "be above zero")?;
+        check(
+            (1..=16 * 1024 * 1024).contains(&self.max_transaction_bytes),
+            "max_transaction_bytes",
+            "be between 1 and 16777216",
+        )?;
+        check(self.max_deposits_per_block > 0, "max_deposits_per_block", "be above zero")?;
+        check(
+            !self.deposit_poll_interval.is_zero(),
+            "deposit_poll_interval",
+            "be above zero",
+        )?;
+        check(self.recovery_threads <= 1024, "recovery_threads", "be at most 1024")?;
+        check(
+            (1..=1 << 20).contains(&self.recovery_queue),
+            "recovery_queue",
+            "be between 1 and 1048576",
+        )?;
+        check(self.pool.max_transactions > 0, "pool.max_transactions", "be above zero")?;
+        check(
+            self.pool.max_bytes >= self.max_transaction_bytes,
+            "pool.max_bytes",
+            "be at least max_transaction_bytes",
+        )?;
+        check(self.pool.max_per_sender > 0, "pool.max_per_sender", "be above zero")?;
+        check(
+            self.pool.replacement_bump_percent > 0,
+            "pool.replacement_bump_percent",
+            "be above zero",
+        )
+    }
+
+    /// How many recovery threads to start.
+    pub(crate) fn recovery_thread_count(&self) -> usize {
+        match self.recovery_threads {
+            0 => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            count => count,
+        }
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("sequencer setting {setting} must {must}")]
+pub struct SequencerConfigError {
+    /// Its name.
+    pub setting: &'static str,
+    /// What it has to do.
+    pub must: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(SequencerConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn block_time_has_bounds() {
+        for (millis, ok) in [(9, false), (10, true), (10_000, true), (12_001, false)] {
+            let config = SequencerConfig {
+                block_time: Duration::from_millis(millis),
+                frame_interval: Duration::from_millis(1),
+                heartbeat: Duration::from_secs(20),
+                ..SequencerConfig::default()
+            };
+            assert_eq!(config.validate().is_ok(), ok, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        let unknown = serde_json::from_str::<SequencerConfig>(r#"{"blocktime": "1s"}"#);
+        assert!(unknown.is_err());
+        let known: SequencerConfig =
+            serde_json::from_str(r#"{"block_time": "1s", "pool": {"max_nonce_gap": 7}}"#)
+                .expect("both keys exist");
+        assert_eq!(known.block_time, Duration::from_secs(1));
+        assert_eq!(known.pool.max_nonce_gap, 7);
+    }
+}

@@ -1,0 +1,16 @@
+//! A transaction's life as the sequencer sees it: from the pool, from recent blocks, from the executor's index, from the
+//! order log's drops, and from how far settlement is.
+
+mod heads;
+mod recent;
+mod status;
+mod timeline;
+mod waiters;
+
+pub(crate) use self::{
+    heads::{Heads, SettledWhen, stage_of},
+    recent::RecentBlocks,
+    status::{Known, reached, status_at},
+    waiters::Waiters,
+};
+use self::timeline::Timeline;

@@ -1,0 +1,301 @@
+//! Records as bytes: a version byte, a kind byte, then the fields. Integers are big-endian; a list is its length as `u32`
+//! and its items; byte strings are their length as `u32` and their bytes. docs/order-log.md has the table.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::primitives::{Address, B256, Bytes, U256};
+use millrace_proto::{DecodeTxError, RecoveredTx};
+
+use super::{
+    reason::{decode_reason, encode_reason},
+    record::{BlockOpened, DroppedTx, Record},
+};
+
+const VERSION: u8 = 1;
+
+const POOLED: u8 = 1;
+const BLOCK_OPENED: u8 = 2;
+const FRAME: u8 = 3;
+const BLOCK_SEALED: u8 = 4;
+const DROPPED: u8 = 5;
+
+/// Why bytes are not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// They end too early.
+    #[error("{needed} bytes are missing")]
+    Truncated {
+        /// At least so many.
+        needed: usize,
+    },
+    /// Bytes follow the record.
+    #[error("{0} bytes follow the record")]
+    TrailingBytes(usize),
+    /// Written by a version that this one does not know.
+    #[error("unknown record version {0}")]
+    UnknownVersion(u8),
+    /// A kind of record that this version does not know.
+    #[error("unknown record kind {0}")]
+    UnknownKind(u8),
+    /// A drop reason that this version does not know.
+    #[error("unknown reason {0}")]
+    UnknownReason(u8),
+    /// Text that is not UTF-8.
+    #[error("text is not UTF-8")]
+    NotUtf8,
+    /// A transaction that does not decode.
+    #[error("transaction: {0}")]
+    Transaction(#[from] DecodeTxError),
+    /// A record that cannot follow those before it.
+    #[error("{0}")]
+    Sequence(String),
+}
+
+/// The record's bytes.
+pub(crate) fn encode(record: &Record) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(size_hint(record)));
+    out.u8(VERSION);
+    match record {
+        Record::Pooled { txs } => {
+            out.u8(POOLED);
+            out.txs(txs);
+        }
+        Record::BlockOpened(block) => {
+            out.u8(BLOCK_OPENED);
+            out.u64(block.number);
+            out.fixed(block.parent_hash.as_slice());
+            out.u64(block.timestamp);
+            out.u64(block.deposits_end);
+            out.txs(&block.deposits);
+        }
+        Record::Frame { block, txs } => {
+            out.u8(FRAME);
+            out.u64(*block);
+            out.txs(txs);
+        }
+        Record::BlockSealed { number, hash, returned } => {
+            out.u8(BLOCK_SEALED);
+            out.u64(*number);
+            out.fixed(hash.as_slice());
+            out.len(returned.len());
+            for hash in returned {
+                out.fixed(hash.as_slice());
+            }
+        }
+        Record::Dropped { txs } => {
+            out.u8(DROPPED);
+            out.len(txs.len());
+            for dropped in txs {
+                out.dropped(dropped);
+            }
+        }
+    }
+    out.0
+}
+
+/// Reads a record back.
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Record, CodecError> {
+    let mut input = Reader::new(bytes);
+    match input.u8()? {
+        VERSION => {}
+        other => return Err(CodecError::UnknownVersion(other)),
+    }
+    let record = match input.u8()? {
+        POOLED => Record::Pooled { txs: input.txs()? },
+        BLOCK_OPENED => Record::BlockOpened(BlockOpened {
+            number: input.u64()?,
+            parent_hash: input.b256()?,
+            timestamp: input.u64()?,
+            deposits_end: input.u64()?,
+            deposits: input.txs()?,
+        }),
+        FRAME => Record::Frame { block: input.u64()?, txs: input.txs()? },
+        BLOCK_SEALED => Record::BlockSealed {
+            number: input.u64()?,
+            hash: input.b256()?,
+            returned: input.list(32, Reader::b256)?,
+        },
+        DROPPED => Record::Dropped { txs: input.list(33, Reader::dropped)? },
+        other => return Err(CodecError::UnknownKind(other)),
+    };
+    input.end()?;
+    Ok(record)
+}
+
+/// A drop alone, as the table of drops holds it.
+pub(crate) fn encode_dropped(dropped: &DroppedTx) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(128 + dropped.tx.encoded().len()));
+    out.u8(VERSION);
+    out.dropped(dropped);
+    out.0
+}
+
+/// Reads what [`encode_dropped`] wrote.
+pub(crate) fn decode_dropped(bytes: Vec<u8>) -> Result<DroppedTx, CodecError> {
+    let mut input = Reader::new(bytes);
+    match input.u8()? {
+        VERSION => {}
+        other => return Err(CodecError::UnknownVersion(other)),
+    }
+    let dropped = input.dropped()?;
+    input.end()?;
+    Ok(dropped)
+}
+
+fn size_hint(record: &Record) -> usize {
+    let txs = |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 24 + tx.encoded().len()).sum::<usize>();
+    64 + match record {
+        Record::Pooled { txs: list } | Record::Frame { txs: list, .. } => txs(list),
+        Record::BlockOpened(block) => txs(&block.deposits),
+        Record::BlockSealed { returned, .. } => 32 * returned.len(),
+        Record::Dropped { txs } => txs.iter().map(|dropped| 128 + dropped.tx.encoded().len()).sum(),
+    }
+}
+
+/// Appends fields.
+pub(super) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(super) fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    pub(super) fn u64(&mut self, value: u64) {
+        self.fixed(&value.to_be_bytes());
+    }
+
+    pub(super) fn u128(&mut self, value: u128) {
+        self.fixed(&value.to_be_bytes());
+    }
+
+    pub(super) fn u256(&mut self, value: U256) {
+        self.fixed(&value.to_be_bytes::<32>());
+    }
+
+    pub(super) fn fixed(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.len(bytes.len());
+        self.fixed(bytes);
+    }
+
+    fn len(&mut self, len: usize) {
+        let len = u32::try_from(len).expect("pool and block limits keep every list below 2^32");
+        self.fixed(&len.to_be_bytes());
+    }
+
+    fn tx(&mut self, tx: &RecoveredTx) {
+        self.fixed(tx.sender().as_slice());
+        self.bytes(tx.encoded());
+    }
+
+    fn txs(&mut self, txs: &[Arc<RecoveredTx>]) {
+        self.len(txs.len());
+        for tx in txs {
+            self.tx(tx);
+        }
+    }
+
+    fn dropped(&mut self, dropped: &DroppedTx) {
+        self.tx(&dropped.tx);
+        self.u64(u64::try_from(dropped.at.as_millis()).unwrap_or(u64::MAX));
+        encode_reason(self, &dropped.reason);
+    }
+}
+
+/// Takes fields from the front.
+pub(super) struct Reader(Bytes);
+
+impl Reader {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+
+    fn take(&mut self, len: usize) -> Result<Bytes, CodecError> {
+        match len.checked_sub(self.0.len()) {
+            None | Some(0) => Ok(self.0.split_to(len).into()),
+            Some(needed) => Err(CodecError::Truncated { needed }),
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let bytes = self.take(N)?;
+        Ok(bytes.as_ref().try_into().expect("take returns as many bytes as asked for"))
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, CodecError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, CodecError> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    pub(super) fn u128(&mut self) -> Result<u128, CodecError> {
+        Ok(u128::from_be_bytes(self.array()?))
+    }
+
+    pub(super) fn u256(&mut self) -> Result<U256, CodecError> {
+        Ok(U256::from_be_bytes(self.array::<32>()?))
+    }
+
+    pub(super) fn b256(&mut self) -> Result<B256, CodecError> {
+        Ok(B256::from(self.array()?))
+    }
+
+    pub(super) fn address(&mut self) -> Result<Address, CodecError> {
+        Ok(Address::from(self.array()?))
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, CodecError> {
+        let bytes = self.bytes()?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| CodecError::NotUtf8)
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, CodecError> {
+        let len = self.len()?;
+        self.take(len)
+    }
+
+    fn len(&mut self) -> Result<usize, CodecError> {
+        Ok(u32::from_be_bytes(self.array()?) as usize)
+    }
+
+    /// A list whose items have at least `least` bytes, so that a false length cannot make it allocate much.
+    fn list<T>(
+        &mut self,
+        least: usize,
+        item: fn(&mut Self) -> Result<T, CodecError>,
+    ) -> Result<Vec<T>, CodecError> {
+        let len = self.len()?;
+        let bytes = len.saturating_mul(least);
+        if bytes > self.0.len() {
+            return Err(CodecError::Truncated { needed: bytes - self.0.len() });
+        }
+        (0..len).map(|_| item(self)).collect()
+    }
+
+    fn tx(&mut self) -> Result<Arc<RecoveredTx>, CodecError> {
+        let sender = self.address()?;
+        let raw = self.bytes()?;
+        Ok(Arc::new(RecoveredTx::decode_trusted(raw, sender)?))
+    }
+
+    fn txs(&mut self) -> Result<Vec<Arc<RecoveredTx>>, CodecError> {
+        self.list(24, Self::tx)
+    }
+
+    fn dropped(&mut self) -> Result<DroppedTx, CodecError> {
+        Ok(DroppedTx {
+            tx: self.tx()?,
+            at: Duration::from_millis(self.u64()?),
+            reason: decode_reason(self)?,
+        })
+    }
+
+    fn end(self) -> Result<(), CodecError> {
+        if self.0.is_empty() { Ok(()) } else { Err(CodecError::TrailingBytes(self.0.len())) }
+    }
+}

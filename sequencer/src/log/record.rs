@@ -1,0 +1,79 @@
+//! What the log holds.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::primitives::{B256, TxHash};
+use millrace_proto::{RecoveredTx, RejectReason};
+
+/// A record of the order log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// Accepted, and in no frame yet.
+    Pooled {
+        /// In order of arrival.
+        txs: Vec<Arc<RecoveredTx>>,
+    },
+    /// A block was opened; its frames follow.
+    BlockOpened(BlockOpened),
+    /// Transactions that were given to the open block, in order. Those that were in no record before are accepted by this one.
+    Frame {
+        /// The open block.
+        block: u64,
+        /// In order.
+        txs: Vec<Arc<RecoveredTx>>,
+    },
+    /// A block was sealed. It holds its deposits, and the transactions of its frames without those that are in `returned` or
+    /// were dropped.
+    BlockSealed {
+        /// The block.
+        number: u64,
+        /// Its hash.
+        hash: B256,
+        /// Transactions of its frames that went back to the pool.
+        returned: Vec<TxHash>,
+    },
+    /// Transactions that left the pool for good.
+    Dropped {
+        /// With their reasons.
+        txs: Vec<DroppedTx>,
+    },
+}
+
+/// Everything that fixes a block besides its transactions and the chain's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockOpened {
+    /// The parent's number plus one.
+    pub number: u64,
+    /// The parent.
+    pub parent_hash: B256,
+    /// Unix seconds, not before the parent's.
+    pub timestamp: u64,
+    /// Deposits consumed by the chain up to and including this block.
+    pub deposits_end: u64,
+    /// The block's deposits, as type `0x7E` transactions.
+    pub deposits: Vec<Arc<RecoveredTx>>,
+}
+
+/// A transaction that was accepted and will not be included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedTx {
+    /// The transaction.
+    pub tx: Arc<RecoveredTx>,
+    /// Why.
+    pub reason: RejectReason,
+    /// When, since the Unix epoch, in whole milliseconds.
+    pub at: Duration,
+}
+
+impl Record {
+    /// The kind, as metrics and logs name it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Pooled { .. } => "pooled",
+            Self::BlockOpened(_) => "block_opened",
+            Self::Frame { .. } => "frame",
+            Self::BlockSealed { .. } => "block_sealed",
+            Self::Dropped { .. } => "dropped",
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The checks against the sender's state, and the way into the queues.
+
+use std::sync::Arc;
+
+use alloy::{
+    consensus::Transaction,
+    primitives::{Address, TxHash, U256},
+};
+use millrace_proto::{RecoveredTx, RejectReason, SubmitError};
+use tokio::sync::oneshot;
+
+use super::{Ack, Closed, Disk, Entry, Loaded, Now, Place, Pool, Sender};
+use crate::log::Position;
+
+/// Tells when the transaction is acknowledged, or why it never will be.
+pub(crate) type Acceptance = oneshot::Receiver<Result<(), SubmitError>>;
+
+/// Why a transaction was not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It breaks a rule.
+    Rejected(RejectReason),
+    /// Nothing is taken any more.
+    Closed(Closed),
+    /// The sender's account must be read, or read again.
+    AccountNeeded,
+}
+
+impl From<RejectReason> for Refusal {
+    fn from(reason: RejectReason) -> Self {
+        Self::Rejected(reason)
+    }
+}
+
+impl Pool {
+    /// Takes a checked transaction.
+    pub(crate) fn insert(
+        &mut self,
+        tx: Arc<RecoveredTx>,
+        loaded: &Loaded,
+        now: Now,
+    ) -> Result<Acceptance, Refusal> {
+        if let Some(closed) = &self.closed {
+            return Err(Refusal::Closed(closed.clone()));
+        }
+        let hash = tx.hash();
+        if self.by_hash.contains_key(&hash) {
+            return self.follow(hash);
+        }
+        let (address, nonce) = (tx.sender(), tx.tx().nonce());
+        let (max_transactions, max_bytes) = (self.limits.max_transactions, self.limits.max_bytes);
+        let (per_sender, gap) = (self.limits.max_per_sender, self.limits.max_nonce_gap);
+        let bump = self.limits.replacement_bump_percent;
+        let (held, bytes) = (self.by_hash.len(), self.bytes);
+
+        let mut entry = Entry::new(tx, Disk::Fresh, now);
+        let sender = self.sender_or_load(address, loaded).ok_or(Refusal::AccountNeeded)?;
+        if sender.account.is_contract {
+            return Err(RejectReason::SenderIsContract { sender: address }.into());
+        }
+        if nonce < sender.next_frame {
+            return Err(
+                RejectReason::NonceTooLow { got: nonce, expected: sender.next_frame }.into()
+            );
+        }
+        let old = sender.entries.get(&nonce);
+        match old {
+            Some(old) => check_bump(old, &entry, bump)?,
+            None => {
+                if nonce > sender.next.saturating_add(gap) {
+                    let (expected, limit) = (sender.next, gap);
+                    return Err(RejectReason::NonceTooFar { got: nonce, expected, limit }.into());
+                }
+                let full = |limit: usize| Refusal::from(RejectReason::PoolFull { limit: limit as u64 });
+                if sender.entries.len() >= per_sender {
+                    return Err(full(per_sender));
+                }
+                if held >= max_transactions || bytes + entry.tx.encoded().len() > max_bytes {
+                    return Err(full(max_transactions));
+                }
+            }
+        }
+        check_funds(sender, old, &entry)?;
+
+        let (reply, acceptance) = oneshot::channel();
+        entry.acks.push(Ack { reply, repeated: false });
+        self.fresh.push(hash);
+        self.enter(entry, now);
+        Ok(acceptance)
+    }
+
+    /// Takes back a transaction that was accepted before a restart. What was promised is not checked again: the executor has
+    /// the last word. `loaded` must hold its sender.
+    pub(crate) fn restore(&mut self, tx: Arc<RecoveredTx>, loaded: &Loaded, position: Position, now: Now) {
+        let (address, nonce) = (tx.sender(), tx.tx().nonce());
+        if self.by_hash.contains_key(&tx.hash()) {
+            return;
+        }
+        let entry = Entry::new(tx, Disk::Durable(position), now);
+        let Some(sender) = self.sender_or_load(address, loaded) else { return };
+        if nonce < sender.account.nonce {
+            let expected = sender.account.nonce;
+            self.discard(entry, RejectReason::NonceTooLow { got: nonce, expected }, now);
+        } else if let Some(other) =
+            sender.entries.get(&nonce).filter(|other| other.max_fee() >= entry.max_fee())
+        {
+            let by = other.tx.hash();
+            self.discard(entry, RejectReason::Replaced { by }, now);
+        } else {
+            self.enter(entry, now);
+        }
+    }
+
+    /// Puts an entry in its place; what it replaces is dropped.
+    fn enter(&mut self, mut entry: Entry, now: Now) {
+        let (address, nonce) = (entry.tx.sender(), entry.tx.tx().nonce());
+        let by = entry.tx.hash();
+        let Some(old) = self.remove(address, nonce) else {
+            let is_next = self.senders.get(&address).is_some_and(|sender| sender.next == nonce);
+            if !is_next {
+                let expires = now.instant + self.limits.queued_lifetime;
+                entry.expires = Some(expires);
+                self.expiry.push_back((expires, by));
+            }
+            self.put(address, nonce, entry);
+            if is_next {
+                self.promote(address);
+            }
+            return;
+        };
+        let place = old.place;
+        if let Some(expires) = old.expires {
+            entry.expires = Some(expires);
+            self.expiry.push_back((now.instant + self.limits.queued_lifetime, by));
+        }
+        self.put(address, nonce, entry);
+        if let Place::Pending(number) = place {
+            self.take_place(address, nonce, number);
+        }
+        self.discard(old, RejectReason::Replaced { by }, now);
+    }
+
+    /// Gives a queued entry the place of the one that it replaces.
+    fn take_place(&mut self, address: Address, nonce: u64, place: u64) {
+        let Some(sender) = self.senders.get_mut(&address) else { return };
+        let Some(entry) = sender.entries.get_mut(&nonce) else { return };
+        entry.place = Place::Pending(place);
+        entry.expires = None;
+        self.queued -= 1;
+        self.ready.insert(place, (address, nonce));
+        // A better fee may free what waited behind a poor one.
+        for (nonce, entry) in sender.entries.range(nonce..) {
+            if let Place::Pending(place) = entry.place
+                && self.parked.remove(&place).is_some()
+            {
+                self.ready.insert(place, (address, *nonce));
+            }
+        }
+    }
+
+    /// A repeated submission: known if it is acknowledged, and told so when it is otherwise.
+    fn follow(&mut self, hash: TxHash) -> Result<Acceptance, Refusal> {
+        let known = Refusal::from(RejectReason::AlreadyKnown { hash });
+        let Some(entry) = self.entry_mut(hash) else { return Err(known) };
+        if matches!(entry.disk, Disk::Durable(_)) {
+            return Err(known);
+        }
+        let (reply, acceptance) = oneshot::channel();
+        entry.acks.push(Ack { reply, repeated: true });
+        Ok(acceptance)
+    }
+}
+
+/// A replacement must offer more of both fees.
+fn check_bump(old: &Entry, new: &Entry, percent: u32) -> Result<(), RejectReason> {
+    let bumped = |fee: u128| {
+        let more = fee.saturating_mul(u128::from(percent)).div_ceil(100).max(1);
+        fee.saturating_add(more)
+    };
+    let required = bumped(old.max_fee());
+    let (old, new) = (old.tx.tx(), new.tx.tx());
+    let tip = bumped(old.priority_fee_or_price());
+    if new.max_fee_per_gas() < required || new.priority_fee_or_price() < tip.min(required) {
+        return Err(RejectReason::Underpriced { required });
+    }
+    Ok(())
+}
+
+/// The balance must cover the most that all of the sender's transactions here can cost.
+fn check_funds(sender: &Sender, old: Option<&Entry>, new: &Entry) -> Result<(), RejectReason> {
+    let others = sender.cost.saturating_sub(old.map_or(U256::ZERO, |old| old.cost));
+    let cost = others.saturating_add(new.cost);
+    let balance = sender.account.balance;
+    if cost > balance {
+        return Err(RejectReason::InsufficientFunds { sender: new.tx.sender(), balance, cost });
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! A start: folds the log, brings the executor up to it, and finds what still waits.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::primitives::{
+    B256, TxHash,
+    map::{B256Map, B256Set},
+};
+use millrace_proto::{
+    BlockSelector, ChainSpec, Executor, ExecutedBlock, RecoveredTx, RejectReason, SealedHeader,
+};
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::{
+    OpenError,
+    log::{CodecError, DroppedTx, LogError, OrderLog, Position, Record},
+    pool::Verdict,
+    replay::{LoggedBlock, note_returned},
+};
+
+/// Records that are read ahead of the fold.
+const READ_AHEAD: usize = 64;
+/// Between two lines about a long replay, in blocks.
+const REPORT_EVERY: u64 = 1000;
+
+/// What a start found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// The executor's head, which is the log's last block.
+    pub(crate) head: SealedHeader,
+    /// Accepted and in no block, in the order in which they came.
+    pub(crate) pool: Vec<(Position, Arc<RecoveredTx>)>,
+}
+
+/// Brings the executor up to the log. `wall` is the time that new drops get.
+pub(crate) async fn recover(
+    log: &Arc<dyn OrderLog>,
+    executor: &dyn Executor,
+    spec: &ChainSpec,
+    wall: Duration,
+) -> Result<Recovered, OpenError> {
+    let head = executor.head().await?;
+    let reader = log.clone();
+    let number = head.number;
+    let (last, start) = blocking(move || {
+        let last = reader.last_block()?;
+        let cursor = reader.cursor()?;
+        let next = reader.block_position(number + 1)?;
+        Ok((last, next.map_or(cursor, |next| next.min(cursor))))
+    })
+    .await?;
+    let logged = last.unwrap_or(0);
+    if head.number > logged {
+        return Err(OpenError::ExecutorAhead { executor: head.number, log: logged });
+    }
+
+    let mut fold = Fold::new(executor, spec, head);
+    let (send, mut records) = mpsc::channel(READ_AHEAD);
+    let reader = log.clone();
+    let reading = tokio::task::spawn_blocking(move || read_all(&*reader, start, &send));
+    while let Some((position, record)) = records.recv().await {
+        fold.take(position, record).await?;
+    }
+    reading.await??;
+
+    let (records, recovered) = fold.finish(wall).await?;
+    if !records.is_empty() {
+        let writer = log.clone();
+        blocking(move || writer.append(&records)).await?;
+    }
+    Ok(recovered)
+}
+
+fn read_all(
+    log: &dyn OrderLog,
+    start: Position,
+    send: &mpsc::Sender<(Position, Record)>,
+) -> Result<(), LogError> {
+    for record in log.read(start)? {
+        // The fold failed: it says why.
+        if send.blocking_send(record?).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, OpenError> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}
+
+/// The fold over the log.
+struct Fold<'a> {
+    executor: &'a dyn Executor,
+    spec: &'a ChainSpec,
+    /// The executor's head when the fold began.
+    executed: u64,
+    head: SealedHeader,
+    /// Accepted and in no block so far, by hash, with the order in which they came.
+    waiting: B256Map<(u64, Position, Arc<RecoveredTx>)>,
+    arrivals: u64,
+    /// Opened and not sealed.
+    block: Option<LoggedBlock>,
+    replayed: u64,
+}
+
+impl<'a> Fold<'a> {
+    fn new(executor: &'a dyn Executor, spec: &'a ChainSpec, head: SealedHeader) -> Self {
+        Self {
+            executor,
+            spec,
+            executed: head.number,
+            head,
+            waiting: B256Map::default(),
+            arrivals: 0,
+            block: None,
+            replayed: 0,
+        }
+    }
+
+    async fn take(&mut self, position: Position, record: Record) -> Result<(), OpenError> {
+        match record {
+            Record::Pooled { txs } => self.arrive(position, &txs),
+            Record::Dropped { txs } => {
+                for dropped in txs {
+                    self.waiting.remove(&dropped.tx.hash());
+                }
+            }
+            Record::BlockOpened(opened) => {
+                if let Some(block) = &self.block {
+                    let problem = format!(
+                        "block {} is opened while block {} is open",
+                        opened.number, block.opened.number
+                    );
+                    return Err(out_of_sequence(position, problem));
+                }
+                self.block = Some(LoggedBlock::new(opened));
+            }
+            Record::Frame { block: number, txs } => {
+                self.arrive(position, &txs);
+                let Some(block) = self.block.as_mut().filter(|open| open.opened.number == number)
+                else {
+                    let problem = format!("a frame of block {number}, which is not open");
+                    return Err(out_of_sequence(position, problem));
+                };
+                block.frames.push(txs);
+            }
+            Record::BlockSealed { number, hash, returned } => {
+                let Some(block) = self.block.take().filter(|open| open.opened.number == number)
+                else {
+                    let problem = format!("block {number} is sealed, but was not open");
+                    return Err(out_of_sequence(position, problem));
+                };
+                self.sealed(block, hash, returned.into_iter().collect()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, position: Position, txs: &[Arc<RecoveredTx>]) {
+        for tx in txs {
+            let arrival = self.arrivals;
+            self.arrivals += 1;
+            self.waiting
+                .entry(tx.hash())
+                .and_modify(|(_, at, _)| *at = position)
+                .or_insert_with(|| (arrival, position, tx.clone()));
+        }
+    }
+
+    /// A block that the log has as sealed: the executor must have the same one, or make it.
+    async fn sealed(
+        &mut self,
+        block: LoggedBlock,
+        hash: B256,
+        returned: B256Set,
+    ) -> Result<(), OpenError> {
+        let number = block.opened.number;
+        let header = if number > self.executed {
+            self.replay(&block).await?.0.header.clone()
+        } else {
+            let at = BlockSelector::Number(number);
+            let header = self.executor.header(at).await?;
+            header.ok_or(millrace_proto::ExecutorError::UnknownBlock(at))?
+        };
+        if header.seal() != hash {
+            return Err(OpenError::Diverged { number, log: hash, executor: header.seal() });
+        }
+        for tx in block.frames.iter().flatten() {
+            if !returned.contains(&tx.hash()) {
+                self.waiting.remove(&tx.hash());
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes a block that the executor does not have. Returns it, and what became of its framed transactions.
+    async fn replay(
+        &mut self,
+        block: &LoggedBlock,
+    ) -> Result<(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>), OpenError> {
+        if self.replayed.is_multiple_of(REPORT_EVERY) {
+            info!(target: "millrace::sequencer", block = block.opened.number, "replaying the order log");
+        }
+        if self.head.seal() != block.opened.parent_hash {
+            return Err(OpenError::Diverged {
+                number: self.head.number,
+                log: block.opened.parent_hash,
+                executor: self.head.seal(),
+            });
+        }
+        let built = block.build(self.executor, self.spec, &self.head).await?;
+        let verdicts = built.frames.into_iter().flat_map(|frame| frame.verdicts).collect();
+        let sealed = built.build.seal().await?;
+        self.head = sealed.header.clone();
+        self.replayed += 1;
+        Ok((sealed, verdicts))
+    }
+
+    /// Closes a block that was open when the log ended. Returns the records that this adds, and what was found.
+    async fn finish(mut self, wall: Duration) -> Result<(Vec<Record>, Recovered), OpenError> {
+        let mut records = Vec::new();
+        if let Some(block) = self.block.take() {
+            records = self.close(block, wall).await?;
+        }
+        if self.replayed > 0 {
+            info!(target: "millrace::sequencer", blocks = self.replayed, head = self.head.number, "replayed the order log");
+        }
+        let mut waiting: Vec<_> = self.waiting.into_values().collect();
+        waiting.sort_unstable_by_key(|(arrival, _, _)| *arrival);
+        let pool = waiting.into_iter().map(|(_, position, tx)| (position, tx)).collect();
+        Ok((records, Recovered { head: self.head, pool }))
+    }
+
+    /// The log's last block has no seal: it gets one as it is. It may have been sealed and told of before, so nothing is added.
+    async fn close(
+        &mut self,
+        block: LoggedBlock,
+        wall: Duration,
+    ) -> Result<Vec<Record>, OpenError> {
+        let number = block.opened.number;
+        let (sealed, verdicts) = if number > self.executed {
+            self.replay(&block).await?
+        } else {
+            (self.executed_last(&block).await?, Vec::new())
+        };
+        let mut returned = B256Set::default();
+        note_returned(&mut returned, &verdicts);
+        let included: B256Set = sealed.transactions.iter().map(|tx| tx.hash()).collect();
+        let reasons: B256Map<RejectReason> = verdicts
+            .into_iter()
+            .filter_map(|(hash, verdict)| match verdict {
+                Verdict::Dropped(reason) => Some((hash, reason)),
+                Verdict::Included | Verdict::Returned => None,
+            })
+            .collect();
+        let mut drops = Vec::new();
+        for tx in block.frames.iter().flatten() {
+            let hash = tx.hash();
+            if included.contains(&hash) {
+                self.waiting.remove(&hash);
+            } else if let Some(reason) = reasons.get(&hash).filter(|_| !returned.contains(&hash)) {
+                // Unless its drop is in the log already.
+                if self.waiting.remove(&hash).is_some() {
+                    drops.push(DroppedTx { tx: tx.clone(), reason: reason.clone(), at: wall });
+                }
+            } else if self.waiting.contains_key(&hash) {
+                returned.insert(hash);
+            }
+        }
+        let hash = sealed.hash();
+        info!(target: "millrace::sequencer", number, %hash, transactions = sealed.transactions.len(), "sealed the block that was open");
+        let mut records =
+            vec![Record::BlockSealed { number, hash, returned: returned.into_iter().collect() }];
+        if !drops.is_empty() {
+            records.push(Record::Dropped { txs: drops });
+        }
+        Ok(records)
+    }
+
+    /// The executor sealed the log's last block, and the log was not told: checks that it is that block.
+    async fn executed_last(&self, block: &LoggedBlock) -> Result<Arc<ExecutedBlock>, OpenError> {
+        let number = block.opened.number;
+        let at = BlockSelector::Number(number);
+        let sealed = self.executor.block(at).await?;
+        let sealed = sealed.ok_or(millrace_proto::ExecutorError::UnknownBlock(at))?;
+        let parent_at = BlockSelector::Hash(block.opened.parent_hash);
+        let parent = self.executor.header(parent_at).await?;
+        let framed: B256Set = block.frames.iter().flatten().map(|tx| tx.hash()).collect();
+        let is_ours = parent
+            .is_some_and(|parent| block.is_header(self.spec, &parent, &sealed.header))
+            && sealed
+                .transactions
+                .iter()
+                .all(|tx| tx.tx().is_deposit() || framed.contains(&tx.hash()));
+        if is_ours {
+            Ok(sealed)
+        } else {
+            Err(OpenError::Foreign { number, executor: sealed.hash() })
+        }
+    }
+}
+
+fn out_of_sequence(position: Position, problem: String) -> OpenError {
+    LogError::Corrupt { position, source: CodecError::Sequence(problem) }.into()
+}

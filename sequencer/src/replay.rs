@@ -1,0 +1,128 @@
+//! A block as the log has it, and its way through the executor: the same for a live block that has to be built again and for a
+//! start.
+
+use std::sync::Arc;
+
+use alloy::primitives::{TxHash, map::B256Set};
+use millrace_proto::{
+    BlockAttributes, BlockBuild, ChainSpec, Executor, ExecutorError, RecoveredTx, RejectReason,
+    SealedHeader, TxOutcome,
+};
+
+use crate::{log::BlockOpened, pool::Verdict};
+
+/// A block's inputs, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct LoggedBlock {
+    pub(crate) opened: BlockOpened,
+    pub(crate) frames: Vec<Vec<Arc<RecoveredTx>>>,
+}
+
+/// What became of one frame.
+#[derive(Debug, Default)]
+pub(crate) struct FrameResult {
+    /// One for each transaction.
+    pub(crate) verdicts: Vec<(TxHash, Verdict)>,
+    /// By those that are included.
+    pub(crate) gas_used: u64,
+}
+
+/// An executor's open block with everything of a [`LoggedBlock`] in it.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) build: Box<dyn BlockBuild>,
+    /// Gas that deposits and frames used.
+    pub(crate) gas_used: u64,
+    /// One for each frame.
+    pub(crate) frames: Vec<FrameResult>,
+}
+
+impl LoggedBlock {
+    pub(crate) const fn new(opened: BlockOpened) -> Self {
+        Self { opened, frames: Vec::new() }
+    }
+
+    /// What the executor is told to open the block.
+    pub(crate) fn attributes(&self, spec: &ChainSpec, parent: &SealedHeader) -> BlockAttributes {
+        let opened = &self.opened;
+        BlockAttributes::rollup(spec, parent, opened.timestamp, opened.deposits_end)
+    }
+
+    /// Opens the block on its parent and executes all of it.
+    pub(crate) async fn build(
+        &self,
+        executor: &dyn Executor,
+        spec: &ChainSpec,
+        parent: &SealedHeader,
+    ) -> Result<Built, ExecutorError> {
+        let mut build = executor.open_block(self.attributes(spec, parent)).await?;
+        let mut gas_used = 0;
+        if !self.opened.deposits.is_empty() {
+            let outcomes = build.execute(self.opened.deposits.clone()).await?;
+            gas_used += judge(&self.opened.deposits, outcomes)?.gas_used;
+        }
+        let mut frames = Vec::with_capacity(self.frames.len());
+        for txs in &self.frames {
+            let result = judge(txs, build.execute(txs.clone()).await?)?;
+            gas_used += result.gas_used;
+            frames.push(result);
+        }
+        Ok(Built { build, gas_used, frames })
+    }
+
+    /// Whether a header can be this block's: the fields that do not depend on execution.
+    pub(crate) fn is_header(
+        &self,
+        spec: &ChainSpec,
+        parent: &SealedHeader,
+        header: &SealedHeader,
+    ) -> bool {
+        let attributes = self.attributes(spec, parent);
+        header.number == attributes.number
+            && header.parent_hash == attributes.parent_hash
+            && header.timestamp == attributes.timestamp
+            && header.extra_data == attributes.extra_data
+    }
+}
+
+/// What the outcomes mean for the transactions of a frame.
+pub(crate) fn judge(
+    txs: &[Arc<RecoveredTx>],
+    outcomes: Vec<TxOutcome>,
+) -> Result<FrameResult, ExecutorError> {
+    if outcomes.len() != txs.len() {
+        return Err(ExecutorError::Stopped(format!(
+            "it gave {} outcomes for {} transactions",
+            outcomes.len(),
+            txs.len()
+        )));
+    }
+    let mut result =
+        FrameResult { verdicts: Vec::with_capacity(txs.len()), ..FrameResult::default() };
+    for (tx, outcome) in txs.iter().zip(outcomes) {
+        let verdict = match outcome {
+            TxOutcome::Included { gas_used, .. } => {
+                result.gas_used += gas_used;
+                Verdict::Included
+            }
+            // A predecessor was left out, or the base fee rose: neither is the transaction's fault.
+            TxOutcome::NoRoom
+            | TxOutcome::Invalid(
+                RejectReason::NonceTooFar { .. } | RejectReason::FeeBelowFloor { .. },
+            ) => Verdict::Returned,
+            TxOutcome::Invalid(reason) => Verdict::Dropped(reason),
+        };
+        result.verdicts.push((tx.hash(), verdict));
+    }
+    Ok(result)
+}
+
+/// Keeps `returned` the set of those whose last verdict was to go back.
+pub(crate) fn note_returned(returned: &mut B256Set, verdicts: &[(TxHash, Verdict)]) {
+    for (hash, verdict) in verdicts {
+        match verdict {
+            Verdict::Returned => returned.insert(*hash),
+            Verdict::Included | Verdict::Dropped(_) => returned.remove(hash),
+        };
+    }
+}

@@ -1,0 +1,87 @@
+//! How far the chain is settled, as the settlement service tells it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use millrace_proto::{
+    BlockNumHash, BlockSelector, ExecutorError, Settlement, SettlementStatus,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{lifecycle::SettledWhen, log::SettledBlocks, shared::Shared};
+
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Follows the settlement service until it is told to stop. While it does not answer, the heads stay where they are.
+pub(crate) async fn follow(
+    settlement: Arc<dyn Settlement>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let mut answers = true;
+    loop {
+        let followed = tokio::select! {
+            followed = follow_once(&*settlement, &shared, &mut answers) => followed,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = followed
+            && std::mem::take(&mut answers)
+        {
+            warn!(target: "millrace::sequencer", %error, "settlement does not answer; safe and finalized stay where they are");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn follow_once(
+    settlement: &dyn Settlement,
+    shared: &Shared,
+    answers: &mut bool,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut statuses = settlement.subscribe_status().await?;
+    while let Some(status) = statuses.next().await {
+        let claimed = settled_blocks(&status?);
+        if !std::mem::replace(answers, true) {
+            info!(target: "millrace::sequencer", "settlement answers again");
+        }
+        settle(shared, claimed, SettledWhen::At(shared.wall())).await?;
+    }
+    Ok(())
+}
+
+fn settled_blocks(status: &SettlementStatus) -> SettledBlocks {
+    let last = |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |point| point.last_block);
+    SettledBlocks {
+        posted: last(status.posted),
+        committed: last(status.committed),
+        finalized: last(status.finalized),
+    }
+}
+
+/// Moves the heads forward to what is claimed.
+pub(crate) async fn settle(
+    shared: &Shared,
+    claimed: SettledBlocks,
+    when: SettledWhen,
+) -> Result<(), ExecutorError> {
+    let settled = shared.heads.advance(claimed);
+    let now = shared.heads.now();
+    let name = async |number: u64, now: BlockNumHash| {
+        if number == now.number {
+            return Ok(now);
+        }
+        let header = shared.executor.header(BlockSelector::Number(number)).await?;
+        let header =
+            header.ok_or(ExecutorError::UnknownBlock(BlockSelector::Number(number)))?;
+        Ok::<_, ExecutorError>(BlockNumHash::new(number, header.seal()))
+    };
+    let safe = name(settled.posted, now.safe).await?;
+    let finalized = name(settled.finalized, now.finalized).await?;
+    shared.heads.settle(settled, safe, finalized, when);
+    shared.metrics.heads(now.latest.number, safe.number, finalized.number);
+    Ok(())
+}

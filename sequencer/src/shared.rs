@@ -1,0 +1,122 @@
+//! What the handle and the task share.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use alloy::primitives::TxHash;
+use millrace_proto::{
+    BatchRecord, BlockSelector, ChainSpec, Executor, SealedHeader, SequencerError, Settlement,
+};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{
+    SequencerConfig,
+    admission::{Known as KnownTxs, RecoveryPool},
+    clock::Clock,
+    lifecycle::{Heads, Known, RecentBlocks, Waiters},
+    log::OrderLog,
+    metrics::SequencerMetrics,
+    pool::{Closed, Now, Pool},
+};
+
+/// Pool and recent blocks: what makes a transaction known.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) pool: Mutex<Pool>,
+    pub(crate) recent: RwLock<RecentBlocks>,
+}
+
+impl KnownTxs for Ledger {
+    fn is_known(&self, hash: TxHash) -> bool {
+        self.pool.lock().is_acknowledged(hash) || self.recent.read().contains(hash)
+    }
+}
+
+/// What the handle and the task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: SequencerConfig,
+    pub(crate) spec: Arc<ChainSpec>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) settlement: Option<Arc<dyn Settlement>>,
+    pub(crate) log: Arc<dyn OrderLog>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) recovery: RecoveryPool,
+    pub(crate) waiters: Waiters,
+    pub(crate) heads: Heads,
+    pub(crate) metrics: SequencerMetrics,
+    /// Wakes the builder: there may be something for the open block or the log.
+    pub(crate) work: Notify,
+    /// Cancelled when the task has ended.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Shared {
+    /// The time, on both clocks.
+    pub(crate) fn now(&self) -> Now {
+        Now { instant: Instant::now(), wall: self.wall() }
+    }
+
+    /// Since the Unix epoch, in whole milliseconds.
+    pub(crate) fn wall(&self) -> Duration {
+        let now = self.clock.now();
+        Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Tells admission what the block after `head` is like.
+    pub(crate) fn set_next_block(&self, head: &SealedHeader) {
+        let timestamp = self.clock.now().as_secs().max(head.timestamp);
+        let base_fee = self.spec.next_base_fee(head).unwrap_or(0);
+        self.recovery.checker().set_next_block(head.number + 1, timestamp, base_fee);
+    }
+
+    /// Why nothing is taken, for callers that find the service gone.
+    pub(crate) fn closed_error(&self) -> SequencerError {
+        let closed = self.ledger.pool.lock().closed().unwrap_or(Closed::Stopping);
+        closed.into()
+    }
+
+    /// What is known of a transaction; `None` if it was never accepted, or is not acknowledged yet.
+    pub(crate) async fn find(&self, hash: TxHash) -> Result<Option<Known>, SequencerError> {
+        if let Some(pooled) = self.ledger.pool.lock().get(hash)
+            && pooled.durable
+        {
+            return Ok(Some(Known::Pooled { tx: pooled.tx, accepted_at: pooled.accepted_at }));
+        }
+        let recent = self.ledger.recent.read().find(hash);
+        if let Some((block, index)) = recent {
+            return Ok(Some(Known::Included { block, index }));
+        }
+        if let Some(place) = self.executor.locate(hash).await?
+            && let Some(block) =
+                self.executor.block(BlockSelector::Hash(place.block.hash)).await?
+            && let Ok(index) = usize::try_from(place.index)
+        {
+            return Ok(Some(Known::Included { block, index }));
+        }
+        let log = self.log.clone();
+        let dropped = tokio::task::spawn_blocking(move || log.dropped(hash)).await;
+        match dropped {
+            Ok(Ok(dropped)) => Ok(dropped.map(Known::Dropped)),
+            Ok(Err(error)) => Err(SequencerError::OrderLog(Box::new(error))),
+            Err(error) => Err(SequencerError::OrderLog(Box::new(error))),
+        }
+    }
+
+    /// The posted batch that holds a block, or `None` if there is none or settlement does not say.
+    pub(crate) async fn batch_of(&self, block: u64) -> Option<BatchRecord> {
+        match self.settlement.as_ref()?.batch_of_block(block).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                debug!(target: "millrace::sequencer", block, %error, "settlement did not name a batch");
+                None
+            }
+        }
+    }
+}

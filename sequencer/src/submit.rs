@@ -1,0 +1,148 @@
+//! The way of a submission: check, read the sender's account, into the pool, wait for the disk.
+
+use std::{sync::Arc, time::Instant};
+
+use alloy::primitives::{Bytes, TxHash};
+use millrace_proto::{
+    ExecutorError, RecoveredTx, RejectReason, SequencerError, SubmitError,
+};
+
+use crate::{
+    pool::{Acceptance, Loaded, Refusal, load_accounts},
+    shared::Shared,
+};
+
+/// Where one transaction of a submission stands.
+enum Progress {
+    /// Checked; not in the pool yet.
+    Checked(Arc<RecoveredTx>),
+    /// In the pool.
+    Placed(TxHash, Acceptance),
+    /// Its nonce is used, perhaps by itself.
+    NonceUsed(TxHash, RejectReason),
+    /// Not taken.
+    Refused(SubmitError),
+}
+
+impl Shared {
+    /// Takes submissions: a result for each, in order, once it is on disk or refused.
+    pub(crate) async fn submit(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
+        let started = Instant::now();
+        self.metrics.submitted.increment(raw.len() as u64);
+        let mut all = self.check(raw).await;
+        self.place(&mut all).await;
+        self.work.notify_one();
+        self.metrics.admission_seconds.record(started.elapsed());
+
+        let mut results = Vec::with_capacity(all.len());
+        for progress in all {
+            let result = self.finish(progress).await;
+            if let Err(SubmitError::Rejected(reason)) = &result {
+                self.metrics.rejected(reason);
+            }
+            results.push(result);
+        }
+        results
+    }
+
+    async fn check(&self, raw: Vec<Bytes>) -> Vec<Progress> {
+        let count = raw.len();
+        match self.recovery.check(raw).await {
+            Some(checked) => checked
+                .into_iter()
+                .map(|result| match result {
+                    Ok(tx) => Progress::Checked(tx),
+                    Err(reason) => Progress::Refused(reason.into()),
+                })
+                .collect(),
+            None => (0..count).map(|_| Progress::Refused(self.closed_error().into())).collect(),
+        }
+    }
+
+    /// Puts what was checked into the pool, in order.
+    async fn place(&self, all: &mut [Progress]) {
+        loop {
+            let (unknown, at) = {
+                let pool = self.ledger.pool.lock();
+                let senders = all.iter().filter_map(|progress| match progress {
+                    Progress::Checked(tx) => Some(tx.sender()),
+                    _ => None,
+                });
+                (pool.unknown(senders), pool.head())
+            };
+            let loaded = if unknown.is_empty() {
+                Loaded::default()
+            } else {
+                match load_accounts(&*self.executor, &unknown, at).await {
+                    Ok(loaded) => loaded,
+                    // Blocks went by, and that state is not kept any more: ask for a newer one.
+                    Err(ExecutorError::StatePruned { .. })
+                        if self.ledger.pool.lock().head() > at =>
+                    {
+                        continue;
+                    }
+                    Err(error) => return fail(all, error),
+                }
+            };
+            if self.insert(all, &loaded) {
+                return;
+            }
+        }
+    }
+
+    /// Puts what was checked into the pool, up to the first whose account must be read again. Returns whether all is done.
+    fn insert(&self, all: &mut [Progress], loaded: &Loaded) -> bool {
+        let now = self.now();
+        let mut pool = self.ledger.pool.lock();
+        for progress in all {
+            let Progress::Checked(tx) = progress else { continue };
+            let hash = tx.hash();
+            *progress = match pool.insert(tx.clone(), loaded, now) {
+                Ok(acceptance) => Progress::Placed(hash, acceptance),
+                Err(Refusal::AccountNeeded) => return false,
+                Err(Refusal::Closed(closed)) => {
+                    Progress::Refused(SequencerError::from(closed).into())
+                }
+                Err(Refusal::Rejected(reason @ RejectReason::NonceTooLow { .. })) => {
+                    Progress::NonceUsed(hash, reason)
+                }
+                Err(Refusal::Rejected(reason)) => Progress::Refused(reason.into()),
+            };
+        }
+        true
+    }
+
+    async fn finish(&self, progress: Progress) -> Result<TxHash, SubmitError> {
+        match progress {
+            Progress::Placed(hash, acceptance) => match acceptance.await {
+                Ok(result) => result.map(|()| hash),
+                // The pool is gone with all that waited.
+                Err(_) => Err(self.closed_error().into()),
+            },
+            Progress::NonceUsed(hash, reason) => {
+                let included = match self.executor.locate(hash).await {
+                    Ok(place) => place.is_some(),
+                    Err(error) => return Err(SequencerError::from(error).into()),
+                };
+                Err(if included { RejectReason::AlreadyKnown { hash } } else { reason }.into())
+            }
+            Progress::Refused(error) => Err(error),
+            Progress::Checked(_) => Err(self.closed_error().into()),
+        }
+    }
+}
+
+/// The executor did not answer: nothing that waits for an account can be taken.
+fn fail(all: &mut [Progress], error: ExecutorError) {
+    let others = format!("the executor does not answer: {error}");
+    let mut error = Some(error);
+    for progress in all {
+        if matches!(progress, Progress::Checked(_)) {
+            let error = error.take().map_or_else(
+                || SequencerError::Unavailable(others.clone()),
+                SequencerError::Executor,
+            );
+            *progress = Progress::Refused(error.into());
+        }
+    }
+}
