@@ -1,1 +1,34 @@
-//! executor
+//! The executor: builds Ethereum blocks on revm, keeps chain and state in RocksDB, and answers for both.
+//!
+//! ```text
+//!   open_block, execute, seal                       call, estimate, logs, proofs, accounts ...
+//!            │                                                  │
+//!   service: one worker thread ── evm: BlockExecutor            │ (readers: any thread)
+//!            │                         │ StateDiff              │
+//!            │                    store: root, commit ──────────┴── store: StateView of any kept block
+//!            └── head (watch) ── subscribe: blocks from a cursor, then as they are sealed
+//! ```
+//!
+//! One code base serves the rollup and the embedded dev L1: what differs is data in the
+//! [`ChainSpec`](millrace_proto::ChainSpec). [`Replayer`] runs derived blocks through the same sequential path over a store
+//! of its own.
+
+mod chain;
+mod evm;
+mod replay;
+mod service;
+mod state;
+mod store;
+mod trie;
+
+pub use self::{
+    evm::{
+        BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, MemoryState,
+        PlanError, StateReadError, StateReader,
+    },
+    replay::Replayer,
+    service::{ExecutorConfig, ExecutorHandle, ExecutorService},
+    state::genesis_header,
+    store::{StoreConfig, StoreError},
+    trie::TrieError,
+};

@@ -1,0 +1,137 @@
+//! A chain in its store, and how it grows by a block: what building and replaying have in common.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use millrace_proto::{
+    AccountInfo, BlockAttributes, BlockSelector, ChainSpec, ExecutedBlock, ExecutorError,
+    SealedHeader,
+};
+
+use crate::{
+    evm::{
+        BlockExecutor, BlockOutput, BlockPlan, CodeCache, PlanError, StateReadError, StateReader,
+    },
+    store::{StateView, Store, StoreConfig, StoreError},
+};
+
+/// A chain's rules and its store.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    spec: Arc<ChainSpec>,
+    store: Arc<Store>,
+    codes: Arc<CodeCache>,
+}
+
+/// A block that was committed, and how long that took.
+pub(crate) struct Committed {
+    pub(crate) block: Arc<ExecutedBlock>,
+    pub(crate) root_time: Duration,
+    pub(crate) commit_time: Duration,
+}
+
+impl Chain {
+    pub(crate) fn open(
+        data_dir: &Path,
+        config: &StoreConfig,
+        spec: Arc<ChainSpec>,
+    ) -> Result<Self, StoreError> {
+        let store = Arc::new(Store::open(data_dir, config, &spec)?);
+        Ok(Self { spec, store, codes: Arc::default() })
+    }
+
+    pub(crate) const fn spec(&self) -> &Arc<ChainSpec> {
+        &self.spec
+    }
+
+    pub(crate) const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(crate) const fn codes(&self) -> &Arc<CodeCache> {
+        &self.codes
+    }
+
+    pub(crate) fn head(&self) -> SealedHeader {
+        self.store.head()
+    }
+
+    /// The state after a block.
+    pub(crate) fn state(&self, at: BlockSelector) -> Result<SealedState, StoreError> {
+        Ok(SealedState { view: self.store.view(at)?, store: self.store.clone() })
+    }
+
+    /// Checks that a block with these attributes can follow the head.
+    pub(crate) fn plan(&self, attributes: BlockAttributes) -> Result<BlockPlan, PlanError> {
+        BlockPlan::new(self.spec.clone(), &self.head(), attributes)
+    }
+
+    /// Opens a block on top of the head.
+    pub(crate) fn begin(
+        &self,
+        plan: &BlockPlan,
+    ) -> Result<BlockExecutor<SealedState>, ExecutorError> {
+        let state = self.state(BlockSelector::Latest)?;
+        Ok(BlockExecutor::open(plan, state, self.codes.clone())?)
+    }
+
+    /// Computes the block's roots and makes it the head.
+    pub(crate) fn commit(
+        &self,
+        plan: &BlockPlan,
+        mut output: BlockOutput,
+    ) -> Result<Committed, StoreError> {
+        let started = Instant::now();
+        let diff = std::mem::take(&mut output.diff);
+        let root = self.store.root(&diff)?;
+        let root_time = started.elapsed();
+        let block = Arc::new(plan.seal(output, root.root));
+        let started = Instant::now();
+        self.store.commit(block.clone(), &diff, root)?;
+        Ok(Committed { block, root_time, commit_time: started.elapsed() })
+    }
+}
+
+/// The state after a sealed block, as the EVM reads it.
+#[derive(Debug)]
+pub(crate) struct SealedState {
+    store: Arc<Store>,
+    view: StateView,
+}
+
+impl SealedState {
+    pub(crate) fn header(&self) -> &SealedHeader {
+        self.view.header()
+    }
+}
+
+impl StateReader for SealedState {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        self.view.account(address).map_err(StateReadError::source)
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        self.view.storage(address, slot.into()).map_err(StateReadError::source)
+    }
+
+    /// Asked while a block is built on the head, which stays the head until that block is committed.
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        self.store
+            .storage_entries(address)
+            .map(|entry| entry.map(|(slot, value)| (slot.into(), value)))
+            .collect::<Result<_, _>>()
+            .map_err(StateReadError::source)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        self.view.code(hash).map_err(StateReadError::source)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.view.block_hash(number).map_err(StateReadError::source)
+    }
+}

@@ -1,0 +1,258 @@
+//! The state during a block: a flat overlay over the state before it.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{
+    Address, B256, KECCAK256_EMPTY, U256,
+    map::{AddressMap, B256Map, HashMap, hash_map::Entry},
+};
+use millrace_proto::{AccountDiff, AccountInfo, SlotDiff, StateDiff};
+use revm::{
+    Database,
+    bytecode::Bytecode,
+    state::{Account, AccountInfo as EvmAccount, EvmState},
+};
+
+use super::{CodeCache, StateReadError, StateReader};
+
+/// What the block has read and written so far. One map of accounts, each with its slots: reads fill it, a
+/// transaction's changes are written through, and the diff falls out at the end.
+pub(super) struct BlockState<R> {
+    reader: R,
+    codes: Arc<CodeCache>,
+    /// EIP-161: accounts that a transaction leaves empty are removed.
+    removes_empty: bool,
+    accounts: AddressMap<CachedAccount>,
+    new_code: B256Map<Bytecode>,
+}
+
+#[derive(Default)]
+struct CachedAccount {
+    before: Option<AccountInfo>,
+    now: Option<EvmAccount>,
+    /// Destroyed or created in this block: slots that are not in `slots` are zero.
+    wiped: bool,
+    slots: HashMap<U256, CachedSlot>,
+}
+
+#[derive(Clone, Copy)]
+struct CachedSlot {
+    /// `None` if it was written without being read, after the account was wiped.
+    before: Option<U256>,
+    now: U256,
+}
+
+impl<R: StateReader> BlockState<R> {
+    pub(super) fn new(reader: R, codes: Arc<CodeCache>, removes_empty: bool) -> Self {
+        Self {
+            reader,
+            codes,
+            removes_empty,
+            accounts: AddressMap::default(),
+            new_code: B256Map::default(),
+        }
+    }
+
+    fn load(&mut self, address: Address) -> Result<&mut CachedAccount, StateReadError> {
+        match self.accounts.entry(address) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let before = self.reader.account(address)?;
+                Ok(entry.insert(CachedAccount {
+                    before,
+                    now: before.map(to_evm),
+                    ..CachedAccount::default()
+                }))
+            }
+        }
+    }
+
+    /// Whether there is code at an address now.
+    pub(super) fn has_code(&mut self, address: Address) -> Result<bool, StateReadError> {
+        let account = self.load(address)?.now.as_ref();
+        Ok(account.is_some_and(|info| info.code_hash != KECCAK256_EMPTY))
+    }
+
+    /// Writes through what a transaction left in its journal.
+    pub(super) fn commit(&mut self, state: EvmState) -> Result<(), StateReadError> {
+        for (address, account) in state {
+            if account.is_touched() {
+                self.commit_account(address, account)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_account(&mut self, address: Address, account: Account) -> Result<(), StateReadError> {
+        let removes_empty = self.removes_empty;
+        let cached = self.load(address)?;
+        if account.is_selfdestructed() || (removes_empty && account.is_empty()) {
+            cached.wipe();
+            cached.now = None;
+            return Ok(());
+        }
+        if account.is_created() {
+            cached.wipe();
+        }
+        for (slot, value) in account.changed_storage_slots() {
+            match cached.slots.entry(*slot) {
+                Entry::Occupied(entry) => entry.into_mut().now = value.present_value,
+                Entry::Vacant(entry) => {
+                    entry.insert(CachedSlot { before: None, now: value.present_value });
+                }
+            }
+        }
+        let mut info = account.info;
+        let previous = cached.now.take();
+        let previous_hash = previous.as_ref().map_or(KECCAK256_EMPTY, |info| info.code_hash);
+        let mut new_code = None;
+        if info.code_hash == previous_hash {
+            info.code = info.code.or_else(|| previous.and_then(|previous| previous.code));
+        } else if info.code_hash != KECCAK256_EMPTY {
+            new_code = info.code.clone().map(|code| (info.code_hash, code));
+        }
+        cached.now = Some(info);
+        self.new_code.extend(new_code);
+        Ok(())
+    }
+
+    /// Adds to a balance and bumps the nonce, outside any transaction's execution.
+    pub(super) fn mint_and_bump(
+        &mut self,
+        address: Address,
+        amount: U256,
+    ) -> Result<(), StateReadError> {
+        let info = self.load(address)?.now.get_or_insert_default();
+        info.balance = info.balance.saturating_add(amount);
+        info.nonce = info.nonce.saturating_add(1);
+        Ok(())
+    }
+
+    /// What the block changed.
+    pub(super) fn into_diff(self) -> Result<StateDiff, StateReadError> {
+        let Self { reader, accounts, new_code, .. } = self;
+        let mut diff = StateDiff::default();
+        for (address, cached) in accounts {
+            let account = cached.into_diff(&reader, address)?;
+            if account.before == account.after && account.storage.is_empty() {
+                continue;
+            }
+            if let Some(after) = account.after
+                && account.before.map(|before| before.code_hash) != Some(after.code_hash)
+                && let Some(code) = new_code.get(&after.code_hash)
+                && !diff.code.contains_key(&after.code_hash)
+                && reader.code(after.code_hash)?.is_none()
+            {
+                diff.code.insert(after.code_hash, code.original_bytes());
+            }
+            diff.accounts.insert(address, account);
+        }
+        Ok(diff)
+    }
+}
+
+impl CachedAccount {
+    fn wipe(&mut self) {
+        self.wiped = true;
+        for slot in self.slots.values_mut() {
+            slot.now = U256::ZERO;
+        }
+    }
+
+    fn into_diff(
+        self,
+        reader: &impl StateReader,
+        address: Address,
+    ) -> Result<AccountDiff, StateReadError> {
+        let existed = self.before.is_some();
+        let mut diff = AccountDiff {
+            before: self.before,
+            after: self.now.as_ref().map(from_evm),
+            ..AccountDiff::default()
+        };
+        for (slot, value) in &self.slots {
+            let before = match value.before {
+                Some(before) => before,
+                None if existed => reader.storage(address, *slot)?,
+                None => U256::ZERO,
+            };
+            if before != value.now {
+                diff.storage.insert(B256::from(*slot), SlotDiff { before, after: value.now });
+            }
+        }
+        if self.wiped && existed {
+            for (slot, before) in reader.storage_of(address)? {
+                if !before.is_zero() && !self.slots.contains_key(&slot) {
+                    let gone = SlotDiff { before, after: U256::ZERO };
+                    diff.storage.insert(B256::from(slot), gone);
+                }
+            }
+        }
+        Ok(diff)
+    }
+}
+
+impl<R: StateReader> Database for BlockState<R> {
+    type Error = StateReadError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
+        Ok(self.load(address)?.now.clone())
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
+        if hash == KECCAK256_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        if let Some(code) = self.new_code.get(&hash) {
+            return Ok(code.clone());
+        }
+        if let Some(code) = self.codes.get(hash) {
+            return Ok(code);
+        }
+        let raw = self.reader.code(hash)?.ok_or(StateReadError::MissingCode(hash))?;
+        let code = Bytecode::new_raw_checked(raw)
+            .map_err(|source| StateReadError::MalformedCode { hash, source })?;
+        self.codes.insert(hash, code.clone());
+        Ok(code)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        self.load(address)?;
+        let Self { accounts, reader, .. } = self;
+        let Some(account) = accounts.get_mut(&address) else { return Ok(U256::ZERO) };
+        match account.slots.entry(slot) {
+            Entry::Occupied(entry) => Ok(entry.get().now),
+            Entry::Vacant(_) if account.wiped || account.before.is_none() => Ok(U256::ZERO),
+            Entry::Vacant(entry) => {
+                let value = reader.storage(address, slot)?;
+                entry.insert(CachedSlot { before: Some(value), now: value });
+                Ok(value)
+            }
+        }
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, StateReadError> {
+        Ok(self.reader.block_hash(number)?.unwrap_or_default())
+    }
+}
+
+impl<R> fmt::Debug for BlockState<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockState").field("accounts", &self.accounts.len()).finish_non_exhaustive()
+    }
+}
+
+fn to_evm(info: AccountInfo) -> EvmAccount {
+    let empty = info.code_hash == KECCAK256_EMPTY;
+    EvmAccount {
+        balance: info.balance,
+        nonce: info.nonce,
+        code_hash: info.code_hash,
+        account_id: None,
+        code: empty.then(Bytecode::default),
+    }
+}
+
+fn from_evm(info: &EvmAccount) -> AccountInfo {
+    AccountInfo { balance: info.balance, nonce: info.nonce, code_hash: info.code_hash }
+}

@@ -1,0 +1,116 @@
+//! How transactions are charged: revm's mainnet handler with this chain's differences.
+
+use std::marker::PhantomData;
+
+use alloy_primitives::U256;
+use revm::{
+    MainnetEvm,
+    context::{
+        Block, Context, JournalTr, Transaction,
+        result::{EVMError, HaltReason, InvalidTransaction},
+    },
+    context_interface::journaled_state::account::JournaledAccountTr,
+    handler::{EvmTr, FrameResult, Handler, MainnetContext, post_execution},
+    interpreter::InitialAndFloorGas,
+};
+
+use super::{StateReadError, StateReader, block_state::BlockState};
+
+/// The EVM of a block.
+pub(super) type BlockEvm<R> = MainnetEvm<MainnetContext<BlockState<R>>>;
+
+/// What running a transaction can fail with.
+pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
+
+/// Ordinary transactions. On a rollup, the fee recipient gets the base fee with the priority fee: the whole
+/// effective gas price for every unit of gas, in one payment after execution, where Ethereum pays the priority fee and burns
+/// the rest. The recipient is touched as by Ethereum's payment, also by one of zero.
+#[derive(Debug)]
+pub(super) struct TxHandler<R> {
+    keeps_base_fee: bool,
+    _reader: PhantomData<fn() -> R>,
+}
+
+impl<R> TxHandler<R> {
+    pub(super) const fn new(keeps_base_fee: bool) -> Self {
+        Self { keeps_base_fee, _reader: PhantomData }
+    }
+}
+
+impl<R: StateReader> Handler for TxHandler<R> {
+    type Evm = BlockEvm<R>;
+    type Error = BlockEvmError;
+    type HaltReason = HaltReason;
+
+    fn reward_beneficiary(
+        &self,
+        evm: &mut Self::Evm,
+        exec_result: &mut FrameResult,
+    ) -> Result<(), Self::Error> {
+        let gas = exec_result.gas();
+        if !self.keeps_base_fee {
+            return Ok(post_execution::reward_beneficiary(evm.ctx(), gas)?);
+        }
+        let Context { block, tx, journaled_state, .. } = evm.ctx();
+        let price = tx.effective_gas_price(u128::from(block.basefee()));
+        let used = gas.used().saturating_sub(gas.reservoir());
+        let reward = U256::from(price) * U256::from(used);
+        journaled_state.load_account_mut(block.beneficiary())?.incr_balance(reward);
+        Ok(())
+    }
+}
+
+/// Deposits (type `0x7E`): paid for on L1, so nothing is charged or refunded here. What L1 locked is minted before
+/// execution and stays minted if the call fails. The nonce is not checked, but counts up.
+#[derive(Debug)]
+pub(super) struct DepositHandler<R> {
+    mint: U256,
+    _reader: PhantomData<fn() -> R>,
+}
+
+impl<R> DepositHandler<R> {
+    pub(super) const fn new(mint: U256) -> Self {
+        Self { mint, _reader: PhantomData }
+    }
+}
+
+impl<R: StateReader> Handler for DepositHandler<R> {
+    type Evm = BlockEvm<R>;
+    type Error = BlockEvmError;
+    type HaltReason = HaltReason;
+
+    fn validate_env(&self, _evm: &mut Self::Evm) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn validate_against_state_and_deduct_caller(
+        &self,
+        evm: &mut Self::Evm,
+        _init_and_floor_gas: &mut InitialAndFloorGas,
+    ) -> Result<(), Self::Error> {
+        let Context { tx, journaled_state, .. } = evm.ctx();
+        let mut caller = journaled_state.load_account_with_code_mut(tx.caller())?.data;
+        let balance = caller.balance().saturating_add(self.mint);
+        caller.set_balance(balance);
+        if tx.kind().is_call() {
+            caller.bump_nonce();
+        }
+        Ok(())
+    }
+
+    fn reimburse_caller(
+        &self,
+        _evm: &mut Self::Evm,
+        _exec_result: &mut FrameResult,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn reward_beneficiary(
+        &self,
+        _evm: &mut Self::Evm,
+        _exec_result: &mut FrameResult,
+    ) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! Execution of one block, in order, on revm.
+//!
+//! ```text
+//!  BlockPlan (parent + attributes, checked) ──> EvmEnv
+//!                                                 │
+//!  StateReader ──> BlockState (overlay) ──> BlockExecutor: open, execute ..., finish
+//!  (the store, memory)                            │
+//!                                   BlockOutput (receipts, state diff, gas) ──> BlockPlan::seal (header)
+//! ```
+//!
+//! Nothing here knows of the store: state comes in through [`StateReader`] and leaves as a
+//! [`StateDiff`](millrace_proto::StateDiff).
+
+mod block_state;
+mod call;
+mod code_cache;
+mod env;
+mod error;
+mod executor;
+mod handler;
+mod memory;
+mod output;
+mod plan;
+mod reader;
+mod reject;
+mod requests;
+mod tx;
+
+pub(crate) use self::call::{CallExecutor, collect_access_list};
+pub use self::{
+    code_cache::CodeCache,
+    env::EvmEnv,
+    error::ExecutionError,
+    executor::BlockExecutor,
+    memory::MemoryState,
+    output::BlockOutput,
+    plan::{BlockPlan, PlanError},
+    reader::{StateReadError, StateReader},
+};

@@ -1,0 +1,122 @@
+//! Calls on top of a sealed block: `eth_call`, `eth_estimateGas`, `eth_createAccessList`.
+
+mod access_list;
+mod estimate;
+mod overrides;
+mod request;
+
+use std::sync::Arc;
+
+use alloy::rpc::types::TransactionRequest;
+use alloy_primitives::U256;
+use millrace_proto::{
+    BlockSelector, CallOutcome, CallRequest, CallStatus, ExecutorError, RejectReason,
+};
+use revm::context::{Cfg, result::ExecutionResult};
+
+use self::overrides::{OverriddenState, override_block};
+pub(super) use self::{access_list::create_access_list, estimate::estimate_gas};
+use crate::{
+    chain::{Chain, SealedState},
+    evm::{CallExecutor, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader},
+};
+/// A request on top of the state and environment that it asks for.
+#[derive(Debug)]
+pub(super) struct Simulation {
+    request: TransactionRequest,
+    env: EvmEnv,
+    state: OverriddenState<SealedState>,
+    codes: Arc<CodeCache>,
+    /// Most gas that a single run may use.
+    max_gas: u64,
+    /// Most gas that the chain takes in a transaction.
+    tx_gas_limit: u64,
+}
+
+impl Simulation {
+    /// Prepares a call. It is freed from the rules that only a signed transaction has to follow: no nonce, no limit
+    /// of the block, contracts may send; without a gas price there is no base fee either, so that it costs nothing. What it
+    /// transfers has to be there.
+    pub(super) fn new(
+        chain: &Chain,
+        request: CallRequest,
+        at: BlockSelector,
+        max_gas: u64,
+    ) -> Result<Self, ExecutorError> {
+        let CallRequest { transaction: request, state_overrides, block_overrides } = request;
+        let state = chain.state(at)?;
+        let mut env = EvmEnv::of(chain.spec(), state.header());
+        let mut block_hashes = Default::default();
+        if let Some(overrides) = block_overrides {
+            block_hashes = override_block(&mut env, overrides)?;
+        }
+        let tx_gas_limit = env.block.gas_limit.min(env.cfg.tx_gas_limit_cap());
+        env.cfg.disable_nonce_check = true;
+        env.cfg.disable_eip3607 = true;
+        env.cfg.disable_block_gas_limit = true;
+        env.cfg.tx_gas_limit_cap = Some(u64::MAX);
+        if request::price(&request) == 0 {
+            env.cfg.disable_base_fee = true;
+            env.block.basefee = 0;
+        }
+        let state = OverriddenState::new(state, state_overrides.unwrap_or_default(), block_hashes)?;
+        let codes = chain.codes().clone();
+        Ok(Self { request, env, state, codes, max_gas, tx_gas_limit })
+    }
+
+    /// The gas limit to run with: the request's, or as much as may be used and the sender can pay for.
+    fn gas_limit(&self) -> Result<u64, ExecutorError> {
+        match self.request.gas {
+            Some(gas) => Ok(gas.min(self.max_gas)),
+            None => Ok(self.max_gas.min(self.affordable_gas()?)),
+        }
+    }
+
+    /// Gas that the sender can pay for, if the request names a price.
+    fn affordable_gas(&self) -> Result<u64, ExecutorError> {
+        let price = request::price(&self.request);
+        if price == 0 {
+            return Ok(u64::MAX);
+        }
+        let sender = self.request.from.unwrap_or_default();
+        let balance = self.state.account(sender).map_err(read_error)?.unwrap_or_default().balance;
+        let left = balance.saturating_sub(self.request.value.unwrap_or_default());
+        Ok(u64::try_from(left / U256::from(price)).unwrap_or(u64::MAX))
+    }
+
+    fn executor(&self) -> CallExecutor<&OverriddenState<SealedState>> {
+        CallExecutor::new(self.env.clone(), &self.state, self.codes.clone())
+    }
+}
+
+/// Runs the call.
+pub(super) fn run(simulation: Simulation) -> Result<CallOutcome, ExecutorError> {
+    let tx = request::tx_env(&simulation.request, &simulation.env, simulation.gas_limit()?)?;
+    let result = simulation.executor().run(tx)?;
+    Ok(outcome(result.map_err(refused)?))
+}
+
+fn outcome(result: ExecutionResult) -> CallOutcome {
+    let gas_used = result.tx_gas_used();
+    match result {
+        ExecutionResult::Success { output, .. } => {
+            CallOutcome { status: CallStatus::Success, output: output.into_data(), gas_used }
+        }
+        ExecutionResult::Revert { output, .. } => {
+            CallOutcome { status: CallStatus::Reverted, output, gas_used }
+        }
+        ExecutionResult::Halt { reason, .. } => CallOutcome {
+            status: CallStatus::Halted(reason.to_string()),
+            output: Default::default(),
+            gas_used,
+        },
+    }
+}
+
+fn refused(reason: RejectReason) -> ExecutorError {
+    ExecutorError::InvalidRequest(reason.to_string())
+}
+
+fn read_error(error: StateReadError) -> ExecutorError {
+    ExecutionError::from(error).into()
+}

@@ -1,0 +1,35 @@
+//! The executor's settings.
+
+use std::{path::PathBuf, thread};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreConfig;
+
+/// The executor's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExecutorConfig {
+    /// Folder of the store; made if it is not there.
+    pub data_dir: PathBuf,
+    /// The store.
+    pub store: StoreConfig,
+    /// Most gas that a call, or one try of an estimate, may use.
+    pub max_call_gas: u64,
+    /// How many calls run at the same time; more wait.
+    pub max_concurrent_calls: usize,
+    /// How many blocks one search for logs may walk.
+    pub max_log_blocks: u64,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data/executor"),
+            store: StoreConfig::default(),
+            max_call_gas: 100_000_000,
+            max_concurrent_calls: thread::available_parallelism().map_or(1, Into::into),
+            max_log_blocks: 100_000,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The handle that callers hold.
+
+use std::{fmt, sync::Arc};
+
+use alloy::rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log};
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxHash, U256};
+use async_trait::async_trait;
+use millrace_proto::{
+    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
+    ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader, StateDiff,
+    TxLocation,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task,
+};
+
+use super::{
+    build::OpenBuild,
+    call::{self, Simulation},
+    config::ExecutorConfig,
+    feed::Follower,
+    logs,
+    worker::{Command, Worker},
+};
+use crate::chain::Chain;
+
+/// An executor in this process: cheap to clone.
+#[derive(Clone)]
+pub struct ExecutorHandle {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share.
+pub(super) struct Inner {
+    pub(super) config: ExecutorConfig,
+    pub(super) chain: Arc<Chain>,
+    pub(super) head: watch::Receiver<SealedHeader>,
+    pub(super) worker: Worker,
+    pub(super) calls: Arc<Semaphore>,
+}
+
+impl ExecutorHandle {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Stops building: what the worker was asked before is still done. Subscriptions end after the head; reads go on
+    /// working as long as handles exist.
+    pub async fn close(&self) {
+        let inner = self.inner.clone();
+        // The worker's own panics are logged where it is joined.
+        let _ = task::spawn_blocking(move || inner.worker.stop()).await;
+    }
+
+    /// Follows the head: each sealed header replaces the one before it.
+    pub fn watch_head(&self) -> watch::Receiver<SealedHeader> {
+        self.inner.head.clone()
+    }
+
+    /// Runs a call on a blocking thread, when one of the places for calls is free.
+    async fn simulate<T: Send + 'static>(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+        run: impl FnOnce(Simulation) -> Result<T, ExecutorError> + Send + 'static,
+    ) -> Result<T, ExecutorError> {
+        let place = self.inner.calls.clone().acquire_owned().await;
+        let place =
+            place.map_err(|_| ExecutorError::Stopped("the service is closed".to_owned()))?;
+        let chain = self.inner.chain.clone();
+        let max_gas = self.inner.config.max_call_gas;
+        blocking(move || {
+            let result = Simulation::new(&chain, request, at, max_gas).and_then(run);
+            drop(place);
+            result
+        })
+        .await
+    }
+}
+
+/// Runs what may take long on a thread where it may.
+pub(super) async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, ExecutorError> + Send + 'static,
+) -> Result<T, ExecutorError> {
+    task::spawn_blocking(run)
+        .await
+        .unwrap_or_else(|error| Err(ExecutorError::Stopped(format!("a read failed: {error}"))))
+}
+
+#[async_trait]
+impl Executor for ExecutorHandle {
+    async fn spec(&self) -> Result<Arc<ChainSpec>, ExecutorError> {
+        Ok(self.inner.chain.spec().clone())
+    }
+
+    async fn head(&self) -> Result<SealedHeader, ExecutorError> {
+        Ok(self.inner.chain.head())
+    }
+
+    async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
+        Ok(self.inner.chain.store().header(at)?)
+    }
+
+    async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        let store = self.inner.chain.store().clone();
+        blocking(move || Ok(store.block(at)?)).await
+    }
+
+    async fn subscribe(
+        &self,
+        from: u64,
+    ) -> Result<BoxStream<Arc<ExecutedBlock>, ExecutorError>, ExecutorError> {
+        let follower = Follower {
+            store: self.inner.chain.store().clone(),
+            head: self.inner.head.clone(),
+            next: from,
+        };
+        Ok(follower.into_stream())
+    }
+
+    async fn open_block(
+        &self,
+        attributes: BlockAttributes,
+    ) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+        let opened = self.inner.worker.ask(|reply| Command::Open { attributes, reply }).await?;
+        Ok(Box::new(OpenBuild::new(self.inner.clone(), opened)))
+    }
+
+    async fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, ExecutorError> {
+        Ok(self.inner.chain.store().locate(hash)?)
+    }
+
+    async fn accounts(
+        &self,
+        addresses: &[Address],
+        at: BlockSelector,
+    ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
+        let view = self.inner.chain.store().view(at)?;
+        let accounts = addresses.iter().map(|address| view.account(*address));
+        Ok(accounts.collect::<Result<_, _>>()?)
+    }
+
+    async fn storage(
+        &self,
+        address: Address,
+        slot: B256,
+        at: BlockSelector,
+    ) -> Result<U256, ExecutorError> {
+        Ok(self.inner.chain.store().view(at)?.storage(address, slot)?)
+    }
+
+    async fn code(&self, address: Address, at: BlockSelector) -> Result<Bytes, ExecutorError> {
+        let view = self.inner.chain.store().view(at)?;
+        match view.account(address)? {
+            Some(account) if account.code_hash != KECCAK256_EMPTY => {
+                Ok(view.code(account.code_hash)?.unwrap_or_default())
+            }
+            _ => Ok(Bytes::new()),
+        }
+    }
+
+    async fn proof(
+        &self,
+        address: Address,
+        slots: Vec<B256>,
+        at: BlockSelector,
+    ) -> Result<EIP1186AccountProofResponse, ExecutorError> {
+        let store = self.inner.chain.store().clone();
+        blocking(move || Ok(store.proof(address, &slots, at)?)).await
+    }
+
+    async fn call(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+    ) -> Result<CallOutcome, ExecutorError> {
+        self.simulate(request, at, call::run).await
+    }
+
+    async fn estimate_gas(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+    ) -> Result<GasEstimate, ExecutorError> {
+        self.simulate(request, at, call::estimate_gas).await
+    }
+
+    async fn create_access_list(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+    ) -> Result<AccessListResult, ExecutorError> {
+        self.simulate(request, at, call::create_access_list).await
+    }
+
+    async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {
+        let store = self.inner.chain.store().clone();
+        let filter = filter.clone();
+        let max_blocks = self.inner.config.max_log_blocks;
+        blocking(move || logs::search(&store, &filter, max_results, max_blocks)).await
+    }
+
+    async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        let store = self.inner.chain.store().clone();
+        blocking(move || Ok(store.state_diff(number)?.map(Arc::new))).await
+    }
+}
+
+impl fmt::Debug for ExecutorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutorHandle")
+            .field("chain_id", &self.inner.chain.spec().chain_id())
+            .field("head", &self.inner.chain.head().number)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! The executor's metrics.
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+/// Metrics of building blocks.
+#[derive(Clone)]
+pub(super) struct ExecutorMetrics {
+    /// Blocks sealed.
+    pub(super) blocks: Counter,
+    /// Transactions included in sealed blocks.
+    pub(super) transactions: Counter,
+    /// Transactions refused as invalid while a block was built.
+    pub(super) invalid: Counter,
+    /// Gas used by sealed blocks.
+    pub(super) gas: Counter,
+    /// Number of the sealed head.
+    pub(super) head: Gauge,
+    /// Gas used of the gas limit in the last block, 0 to 1.
+    pub(super) fill: Gauge,
+    /// Seconds to execute one batch of transactions.
+    pub(super) execute: Histogram,
+    /// Seconds to close a block: roots, header and commit.
+    pub(super) seal: Histogram,
+    /// Seconds to compute a state root.
+    pub(super) root: Histogram,
+    /// Seconds to commit a block to the store.
+    pub(super) commit: Histogram,
+}
+
+impl ExecutorMetrics {
+    /// `chain` is the label that tells this chain from others in the same process.
+    pub(super) fn new(chain: &'static str) -> Self {
+        let counter = |name, unit, text| {
+            metrics::describe_counter!(name, unit, text);
+            metrics::counter!(name, "chain" => chain)
+        };
+        let gauge = |name, text| {
+            metrics::describe_gauge!(name, text);
+            metrics::gauge!(name, "chain" => chain)
+        };
+        let seconds = |name, text| {
+            metrics::describe_histogram!(name, Unit::Seconds, text);
+            metrics::histogram!(name, "chain" => chain)
+        };
+        Self {
+            blocks: counter("millrace_executor_blocks_sealed_total", Unit::Count, "Blocks sealed"),
+            transactions: counter(
+                "millrace_executor_transactions_total",
+                Unit::Count,
+                "Transactions included in sealed blocks",
+            ),
+            invalid: counter(
+                "millrace_executor_transactions_invalid_total",
+                Unit::Count,
+                "Transactions refused as invalid while a block was built",
+            ),
+            gas: counter(
+                "millrace_executor_gas_used_total",
+                Unit::Count,
+                "Gas used by sealed blocks",
+            ),
+            head: gauge("millrace_executor_head_number", "Number of the sealed head"),
+            fill: gauge(
+                "millrace_executor_block_fill_ratio",
+                "Gas used of the gas limit in the last block, 0 to 1",
+            ),
+            execute: seconds(
+                "millrace_executor_execute_duration_seconds",
+                "Time to execute one batch of transactions",
+            ),
+            seal: seconds(
+                "millrace_executor_seal_duration_seconds",
+                "Time to close a block: roots, header and commit",
+            ),
+            root: seconds(
+                "millrace_executor_state_root_duration_seconds",
+                "Time to compute a state root",
+            ),
+            commit: seconds(
+                "millrace_executor_commit_duration_seconds",
+                "Time to commit a block to the store",
+            ),
+        }
+    }
+}

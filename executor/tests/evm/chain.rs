@@ -1,0 +1,108 @@
+//! A chain whose state is in memory.
+
+use std::sync::Arc;
+
+use alloy::{
+    consensus::Sealable,
+    primitives::{Address, B256, U256},
+};
+use millrace_executor::{
+    BlockExecutor, BlockOutput, BlockPlan, CodeCache, MemoryState, StateReader,
+};
+use millrace_proto::{
+    AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, HeaderExtra, RecoveredTx, SealedHeader,
+    TxOutcome,
+};
+
+use crate::support::FEE_RECIPIENT;
+
+pub(crate) struct Chain {
+    pub(crate) spec: Arc<ChainSpec>,
+    pub(crate) head: SealedHeader,
+    pub(crate) state: MemoryState,
+    pub(crate) codes: Arc<CodeCache>,
+}
+
+pub(crate) struct Block {
+    pub(crate) outcomes: Vec<TxOutcome>,
+    pub(crate) output: BlockOutput,
+    pub(crate) block: ExecutedBlock,
+}
+
+impl Chain {
+    pub(crate) fn new(spec: Arc<ChainSpec>) -> Self {
+        let head = spec.genesis_header(B256::ZERO).seal_slow();
+        let mut state = MemoryState::from_alloc(&spec.genesis().alloc);
+        state.set_block_hash(0, head.seal());
+        Self { spec, head, state, codes: Arc::default() }
+    }
+
+    pub(crate) fn attributes(&self, deposits: u64) -> BlockAttributes {
+        let timestamp = self.head.timestamp + 1;
+        if self.spec.is_rollup() {
+            let end = HeaderExtra::of(&self.head).expect("a rollup's header").deposits_end;
+            return BlockAttributes::rollup(&self.spec, &self.head, timestamp, end + deposits);
+        }
+        BlockAttributes {
+            number: self.head.number + 1,
+            parent_hash: self.head.seal(),
+            timestamp,
+            fee_recipient: FEE_RECIPIENT,
+            gas_limit: self.head.gas_limit,
+            prev_randao: B256::repeat_byte(7),
+            parent_beacon_block_root: B256::repeat_byte(8),
+            extra_data: Default::default(),
+        }
+    }
+
+    pub(crate) fn plan(&self, deposits: u64) -> BlockPlan {
+        BlockPlan::new(self.spec.clone(), &self.head, self.attributes(deposits))
+            .expect("it follows")
+    }
+
+    /// Executes a block and applies it.
+    pub(crate) fn block(&mut self, transactions: &[Arc<RecoveredTx>]) -> Block {
+        let deposits = transactions.iter().filter(|tx| tx.tx().is_deposit()).count();
+        let plan = self.plan(deposits as u64);
+        let mut executor =
+            BlockExecutor::open(&plan, &self.state, self.codes.clone()).expect("it opens");
+        let outcomes =
+            transactions.iter().map(|tx| executor.execute(tx).expect("the state reads")).collect();
+        let output = executor.finish().expect("the state reads");
+        plan.check(&output).expect("the deposits are there");
+        let block = plan.seal(output.clone(), B256::ZERO);
+        self.state.apply(&output.diff);
+        self.state.set_block_hash(block.number(), block.hash());
+        self.head = block.header.clone();
+        Block { outcomes, output, block }
+    }
+
+    pub(crate) fn account(&self, address: Address) -> Option<AccountInfo> {
+        self.state.account(address).expect("memory reads")
+    }
+
+    pub(crate) fn balance(&self, address: Address) -> U256 {
+        self.account(address).unwrap_or_default().balance
+    }
+
+    pub(crate) fn slot(&self, address: Address, slot: u64) -> U256 {
+        self.state.storage(address, U256::from(slot)).expect("memory reads")
+    }
+}
+
+impl Block {
+    /// Gas and success of the transaction at `index`, which must be in the block.
+    pub(crate) fn included(&self, index: usize) -> (u64, bool) {
+        match &self.outcomes[index] {
+            TxOutcome::Included { gas_used, receipt, .. } => (*gas_used, receipt.success),
+            other => panic!("transaction {index} was not included: {other:?}"),
+        }
+    }
+
+    pub(crate) fn rejected(&self, index: usize) -> &str {
+        match &self.outcomes[index] {
+            TxOutcome::Invalid(reason) => reason.code(),
+            other => panic!("transaction {index} was not refused: {other:?}"),
+        }
+    }
+}
