@@ -223,3 +223,14 @@ impl SequencerTask {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_can_be_spawned() {
+        fn spawnable<T: Future + Send + 'static>(_: fn(SequencerTask, CancellationToken) -> T) {}
+        spawnable(SequencerTask::run);
+    }
+}

@@ -15,13 +15,13 @@ use crate::{
 impl Builder {
     /// Gives the open block the next transactions, and writes whatever else is not written yet.
     pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
-        let Some(open) = &self.open else { return self.flush().await };
-        let number = open.block.opened.number;
-        let limits = FrameLimits {
-            count: self.shared.config.max_frame_transactions,
-            gas_left: open.gas_left,
-            base_fee: open.base_fee,
-        };
+        let count = self.shared.config.max_frame_transactions;
+        let open = self.open.as_ref().map(|open| {
+            let limits =
+                FrameLimits { count, gas_left: open.gas_left, base_fee: open.base_fee };
+            (open.block.opened.number, limits)
+        });
+        let Some((number, limits)) = open else { return self.flush().await };
         let (batch, more) = {
             let mut pool = self.shared.ledger.pool.lock();
             let txs = pool.take_frame(limits);

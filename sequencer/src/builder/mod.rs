@@ -114,8 +114,9 @@ impl Builder {
         while !stop.is_cancelled() {
             self.check_log()?;
             self.expire();
-            match &self.open {
-                Some(open) if Instant::now() >= open.deadline => {
+            let deadline = self.open.as_ref().map(|open| open.deadline);
+            match deadline {
+                Some(deadline) if Instant::now() >= deadline => {
                     self.seal().await?;
                     continue;
                 }
