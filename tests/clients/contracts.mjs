@@ -5,7 +5,7 @@ const {
   AbiCoder, Contract, ContractFactory, JsonRpcProvider, Wallet, concat, getCreate2Address, keccak256, parseEther, zeroPadValue,
 } = require("ethers");
 
-const provider = new JsonRpcProvider(rpcUrl, undefined, { pollingInterval: 100 });
+const provider = new JsonRpcProvider(rpcUrl, undefined, { pollingInterval: 100, cacheTimeout: -1 });
 const wallet = new Wallet(privateKey, provider);
 const me = wallet.address;
 

@@ -3,7 +3,7 @@ import { artifact, contracts, holds, privateKey, require, rpcUrl, same } from ".
 
 const { Contract, ContractFactory, JsonRpcProvider, Wallet, parseEther } = require("ethers");
 
-const provider = new JsonRpcProvider(rpcUrl, undefined, { pollingInterval: 100 });
+const provider = new JsonRpcProvider(rpcUrl, undefined, { pollingInterval: 100, cacheTimeout: -1 });
 const wallet = new Wallet(privateKey, provider);
 const other = Wallet.createRandom().address;
 

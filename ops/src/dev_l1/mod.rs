@@ -24,6 +24,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::service::serve_rpc;
+
 use self::{beacon::BeaconServer, blobs::BlobStore, miner::Miner, pool::Pool};
 
 /// How the dev L1 runs.
@@ -90,11 +92,7 @@ impl DevL1 {
         let miner = Miner::new(executor, spec, pool, blobs, config.block_time);
         tasks.spawn(miner.run(cancel.clone()));
         tasks.spawn(beacon.run(cancel.clone()));
-        tasks.spawn(async move {
-            cancel.cancelled_owned().await;
-            rpc.stop().await.wrap_err("the dev L1's JSON-RPC did not stop cleanly")?;
-            Ok(())
-        });
+        tasks.spawn(serve_rpc(rpc, cancel));
         Ok(Self { rpc: rpc_addr, beacon: beacon_addr, tasks })
     }
 

@@ -19,7 +19,7 @@ use millrace_proto::{
 
 pub(crate) use self::{
     grpc::GrpcServer,
-    parts::{DaAdapterPart, ExecutorPart, L1Link, SequencerPart, SettlementPart},
+    parts::{DaAdapterPart, ExecutorPart, L1Link, SequencerPart, SettlementPart, serve_rpc},
 };
 use crate::{
     cli::{Global, ServiceArgs},

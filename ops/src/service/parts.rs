@@ -12,6 +12,7 @@ use millrace_proto::{
 use millrace_rpc::{RpcHandle, RpcServer};
 use millrace_sequencer::{SequencerDeps, SequencerService};
 use millrace_settlement::{SettlementDeps, SettlementService};
+use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, keys::KeySource, supervisor::Supervisor};
 
@@ -122,10 +123,13 @@ impl SequencerPart {
     }
 }
 
-async fn serve_rpc(rpc: RpcHandle, token: tokio_util::sync::CancellationToken) -> Result<()> {
-    token.cancelled_owned().await;
-    rpc.stop().await.wrap_err("JSON-RPC did not stop cleanly")?;
-    Ok(())
+/// Serves until cancelled, or until a part of the server fails.
+pub(crate) async fn serve_rpc(mut rpc: RpcHandle, token: CancellationToken) -> Result<()> {
+    tokio::select! {
+        () = token.cancelled() => {}
+        failed = rpc.failed() => failed.wrap_err("JSON-RPC failed")?,
+    }
+    rpc.stop().await.wrap_err("JSON-RPC did not stop cleanly")
 }
 
 /// The DA adapter.
