@@ -1,0 +1,11 @@
+//! The executor service over a real store.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod build;
+mod calls;
+mod chain;
+mod feed;
+mod logs;
+mod replay;

@@ -1,0 +1,166 @@
+//! What was built is what is replayed.
+
+use std::sync::Arc;
+
+use alloy::primitives::Address;
+use millrace_executor::Replayer;
+use millrace_proto::{
+    DerivedBlock, ExecutedBlock, Executor, HeaderExtra, RecoveredTx, RejectReason, Replay,
+    ReplayError,
+};
+use proptest::{prelude::*, test_runner::TestRunner};
+
+use crate::{
+    chain::{Chain, store_config},
+    support::{
+        contracts::{self, FACTORY, LOG, LOOP, REVERT, STORE, created_by_factory, mortal},
+        deposit, spec,
+        wallet::Wallet,
+        word,
+    },
+};
+
+fn derived(block: &ExecutedBlock) -> DerivedBlock {
+    DerivedBlock {
+        number: block.number(),
+        timestamp: block.header.timestamp,
+        deposits_end: HeaderExtra::of(&block.header).expect("a rollup's header").deposits_end,
+        transactions: block.transactions.clone(),
+    }
+}
+
+fn replayer(folder: &tempfile::TempDir, chain: &Chain) -> Replayer {
+    Replayer::open(folder.path(), &store_config(), chain.spec.clone()).expect("the store opens")
+}
+
+/// Builds blocks of transactions that `picks` chooses, invalid ones among them.
+async fn build(chain: &Chain, picks: &[Vec<(u8, u8)>]) -> Vec<Arc<ExecutedBlock>> {
+    let mut blocks = Vec::new();
+    let mut deposits = 0;
+    for picks in picks {
+        let mut nonces = Vec::new();
+        for who in 0..4 {
+            let address = Wallet::new(who).address();
+            let account = chain.account(address, millrace_proto::BlockSelector::Latest).await;
+            nonces.push(account.unwrap_or_default().nonce);
+        }
+        let mut first = Vec::new();
+        let mut rest = Vec::new();
+        for (kind, who) in picks {
+            let who = usize::from(who % 4);
+            if kind % 10 == 0 {
+                let value = u128::from(*kind) * 1000;
+                let (from, to) = (Address::repeat_byte(0xd0), [STORE, REVERT][who % 2]);
+                first.push(deposit(deposits, from, to, value, 60_000, &word(deposits)));
+                deposits += 1;
+                continue;
+            }
+            rest.push(pick(*kind, who, &mut nonces));
+        }
+        first.append(&mut rest);
+        blocks.push(chain.block(&first).await);
+    }
+    blocks
+}
+
+fn pick(kind: u8, who: usize, nonces: &mut [u64]) -> Arc<RecoveredTx> {
+    let wallet = Wallet::new(who as u64);
+    let nonce = nonces[who];
+    // Kind 9 has a gap, so its nonce is not used.
+    nonces[who] += u64::from(kind % 10 != 9);
+    match kind % 10 {
+        1 => wallet.transfer(nonce, Address::repeat_byte(kind), kind.into()),
+        2 => wallet.send(nonce, STORE, 0, 100_000, &word((kind % 30 / 10).into())),
+        3 => wallet.send(nonce, LOG, 0, 100_000, &word(kind.into())),
+        4 => wallet.send(nonce, REVERT, 1, 100_000, b"reason"),
+        5 => wallet.send(nonce, LOOP, 0, 50_000, &[]),
+        6 => wallet.send(nonce, FACTORY, 3, 500_000, &mortal()),
+        7 => wallet.send(nonce, created_by_factory(&mortal()), 1, 100_000, &[]),
+        8 => {
+            let authority = Wallet::new(5);
+            let list = vec![authority.authorize(0, STORE)];
+            wallet.set_code(nonce, authority.address(), &word(2), list)
+        }
+        _ => wallet.transfer(nonce + 7, STORE, 1),
+    }
+}
+
+#[test]
+fn a_random_chain_replays_to_the_same_hashes() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let picks = prop::collection::vec(prop::collection::vec((any::<u8>(), any::<u8>()), 0..25), 8);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) };
+    TestRunner::new(config)
+        .run(&picks, |picks| {
+            for fork in ["shanghai", "prague"] {
+                let chain = Chain::with_spec(spec(fork, true, &contracts::all()));
+                let blocks = runtime.block_on(build(&chain, &picks));
+                let folder = tempfile::tempdir().expect("a folder");
+                let mut replay = replayer(&folder, &chain);
+                for (index, block) in blocks.iter().enumerate() {
+                    let again = replay.replay(derived(block)).expect("it is valid");
+                    prop_assert_eq!(again.as_ref(), block.as_ref());
+                    if index == blocks.len() / 2 {
+                        drop(replay);
+                        replay = replayer(&folder, &chain);
+                    }
+                }
+                prop_assert_eq!(replay.head(), blocks[blocks.len() - 1].header.clone());
+                let read = replay.block(1).expect("it reads").expect("it is there");
+                prop_assert_eq!(read.as_ref(), blocks[0].as_ref());
+            }
+            Ok(())
+        })
+        .expect("every block is the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_block_is_named_and_changes_nothing() {
+    let chain = Chain::new();
+    let (a, b) = (Wallet::new(0), Wallet::new(1));
+    let from = Address::repeat_byte(0xd0);
+    let block = chain
+        .block(&[
+            deposit(0, from, STORE, 1, 100_000, &word(1)),
+            a.transfer(0, from, 1),
+            b.transfer(0, from, 1),
+        ])
+        .await;
+    let good = derived(&block);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut replay = replayer(&folder, &chain);
+    let genesis = replay.head();
+
+    let mut refused = |change: &dyn Fn(&mut DerivedBlock)| {
+        let mut block = good.clone();
+        change(&mut block);
+        let error = replay.replay(block).expect_err("it is broken");
+        assert_eq!(replay.head(), genesis);
+        error
+    };
+    let invalid = [
+        refused(&|block| block.number = 2),
+        refused(&|block| block.timestamp = 0),
+        refused(&|block| block.deposits_end = 2),
+        refused(&|block| block.deposits_end = 0),
+        refused(&|block| drop(block.transactions.remove(0))),
+    ];
+    for error in invalid {
+        assert!(matches!(error, ReplayError::Invalid { .. }), "{error:?}");
+    }
+    let error = refused(&|block| block.transactions.push(a.transfer(0, from, 1)));
+    let ReplayError::InvalidTransaction { number: 1, reason, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(reason, RejectReason::NonceTooLow { got: 0, expected: 1 });
+    let error = refused(&|block| block.transactions.swap(0, 1));
+    assert!(matches!(error, ReplayError::InvalidTransaction { .. }), "{error:?}");
+    let error = refused(&|block| {
+        block.transactions.push(a.send(1, LOOP, 0, 29_950_000, &[]));
+    });
+    let ReplayError::InvalidTransaction { reason, .. } = error else { panic!("{error:?}") };
+    assert_eq!(reason.code(), "GAS_OVER_LIMIT");
+
+    assert_eq!(replay.replay(good).expect("it is valid"), block);
+    assert_eq!(chain.executor.head().await.expect("there is a head"), replay.head());
+}
