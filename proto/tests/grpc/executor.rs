@@ -114,7 +114,7 @@ async fn errors_keep_their_type() {
     ));
     assert!(matches!(
         remote.logs(&Filter::new(), 1).await,
-        Err(ExecutorError::LimitExceeded { what: "logs", limit: 1 })
+        Err(ExecutorError::LimitExceeded { what: "number of logs", limit: 1 })
     ));
     let mut request = CallRequest::default();
     request.transaction.gas_price = Some(1);

@@ -95,8 +95,8 @@ fn parse_selector(text: &str) -> Option<BlockSelector> {
     })
 }
 
-/// What there can be too much of.
+/// What an executor says there is too much of.
 fn known_quantity(what: &str) -> &'static str {
-    const KNOWN: [&str; 6] = ["logs", "blocks", "gas", "addresses", "slots", "transactions"];
+    const KNOWN: [&str; 2] = ["block range", "number of logs"];
     KNOWN.into_iter().find(|known| *known == what).unwrap_or("the result")
 }

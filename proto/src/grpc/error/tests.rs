@@ -87,7 +87,7 @@ fn executor() -> impl Strategy<Value = ExecutorError> {
         }),
         text().prop_map(E::InvalidRequest),
         (hash(), reject()).prop_map(|(hash, reason)| E::NotIncludable { hash, reason }),
-        any::<u64>().prop_map(|limit| E::LimitExceeded { what: "logs", limit }),
+        any::<u64>().prop_map(|limit| E::LimitExceeded { what: "number of logs", limit }),
         Just(()).prop_map(|()| E::BuildDiscarded),
         text().prop_map(|text| E::Store(Box::new(RemoteError(text)))),
         text().prop_map(E::Stopped),
