@@ -1,6 +1,6 @@
 //! Serves services over gRPC, each with health and reflection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use eyre::{Result, WrapErr};
 use millrace_proto::{
@@ -18,6 +18,10 @@ use tonic::{
     service::{Routes, RoutesBuilder},
 };
 use tonic_health::server::HealthReporter;
+
+/// How long calls in progress may take once the server is told to stop. Streams that follow the chain, of which every
+/// service holds some, never end by themselves.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// A gRPC endpoint.
 #[derive(Debug)]
@@ -59,16 +63,23 @@ impl GrpcServer {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves until cancelled, then lets calls in progress finish.
+    /// Serves until cancelled, then gives calls in progress [`GRACE`] to finish.
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
-        server_builder()
-            .add_routes(self.routes)
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(self.listener),
-                cancel.cancelled_owned(),
-            )
-            .await
-            .wrap_err("gRPC server failed")
+        let overdue = {
+            let cancel = cancel.clone();
+            async move {
+                cancel.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            }
+        };
+        let served = server_builder().add_routes(self.routes).serve_with_incoming_shutdown(
+            TcpListenerStream::new(self.listener),
+            cancel.cancelled_owned(),
+        );
+        tokio::select! {
+            served = served => served.wrap_err("gRPC server failed"),
+            () = overdue => Ok(()),
+        }
     }
 }
 
@@ -119,4 +130,38 @@ impl Bound {
 
 async fn healthy<S: NamedService>(health: &HealthReporter, _service: &S) {
     health.set_serving::<S>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use futures::StreamExt;
+    use millrace_executor::{ExecutorConfig, ExecutorService};
+    use millrace_proto::{ChainSpec, grpc::ExecutorClient};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn stops_under_a_stream_that_follows_the_chain() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let config =
+            ExecutorConfig { data_dir: dir.path().to_owned(), ..ExecutorConfig::default() };
+        let spec = ChainSpec::from_json(
+            br#"{"config": {"chainId": 1}, "difficulty": "0x0", "gasLimit": "0x1c9c380", "alloc": {}}"#,
+        )?;
+        let executor = ExecutorService::open(config, Arc::new(spec))?;
+        let server =
+            GrpcServer::bind("127.0.0.1:0".parse()?).await?.executor(Arc::new(executor)).await?;
+        let client = ExecutorClient::connect(&format!("http://{}", server.local_addr()?))?;
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(server.run(cancel.clone()));
+        let mut blocks = client.subscribe(0).await?;
+        assert!(matches!(blocks.next().await, Some(Ok(genesis)) if genesis.number() == 0));
+        let stopping = Instant::now();
+        cancel.cancel();
+        running.await??;
+        assert!(stopping.elapsed() < 2 * GRACE);
+        Ok(())
+    }
 }
