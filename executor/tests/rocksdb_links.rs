@@ -5,10 +5,8 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
-const FAMILIES: [(&str, DBCompressionType); 2] = [
-    ("lz4", DBCompressionType::Lz4),
-    ("zstd", DBCompressionType::Zstd),
-];
+const FAMILIES: [(&str, DBCompressionType); 2] =
+    [("lz4", DBCompressionType::Lz4), ("zstd", DBCompressionType::Zstd)];
 const ENTRIES: u32 = 20_000;
 
 fn open(path: &std::path::Path) -> DB {
@@ -50,8 +48,7 @@ fn compressed_families_survive_flush_compaction_and_reopening() {
         for (name, _) in FAMILIES {
             let family = db.cf_handle(name).expect("the family exists");
             db.flush_cf(&family).expect("the family is flushed");
-            db.delete_cf(&family, 7u32.to_be_bytes())
-                .expect("the key is deleted");
+            db.delete_cf(&family, 7u32.to_be_bytes()).expect("the key is deleted");
             db.flush_cf(&family).expect("the deletion is flushed");
             db.compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
         }
@@ -65,30 +62,15 @@ fn compressed_families_survive_flush_compaction_and_reopening() {
             .expect("every block decompresses");
         let expected: Vec<_> = (0..ENTRIES)
             .filter(|index| *index != 7)
-            .map(|index| {
-                (
-                    index.to_be_bytes().into(),
-                    value(name, index).into_boxed_slice(),
-                )
-            })
+            .map(|index| (index.to_be_bytes().into(), value(name, index).into_boxed_slice()))
             .collect();
         assert!(entries == expected, "{name} reads back what was written");
-        assert_eq!(
-            db.get_cf(&family, 7u32.to_be_bytes())
-                .expect("the read succeeds"),
-            None
-        );
+        assert_eq!(db.get_cf(&family, 7u32.to_be_bytes()).expect("the read succeeds"), None);
         let size = db
             .property_int_value_cf(&family, rocksdb::properties::TOTAL_SST_FILES_SIZE)
             .expect("the property is known")
             .expect("the property has a value");
-        let raw: usize = entries
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
-        assert!(
-            size > 0 && size < raw as u64 / 2,
-            "{name} is compressed: {size} of {raw} bytes"
-        );
+        let raw: usize = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(size > 0 && size < raw as u64 / 2, "{name} is compressed: {size} of {raw} bytes");
     }
 }

@@ -11,7 +11,7 @@ use revm::{
     },
     context_interface::journaled_state::account::JournaledAccountTr,
     handler::{EvmTr, FrameResult, Handler, MainnetContext, post_execution},
-    interpreter::InitialAndFloorGas,
+    interpreter::{GasTracker, InitialAndFloorGas},
 };
 
 use super::{StateReadError, StateReader, block_state::BlockState};
@@ -81,6 +81,13 @@ impl<R: StateReader> Handler for DepositHandler<R> {
 
     fn validate_env(&self, _evm: &mut Self::Evm) -> Result<(), Self::Error> {
         Ok(())
+    }
+
+    /// All of the gas limit is there to be used: the cap on a transaction's gas (EIP-7825) is not for deposits.
+    fn tx_gas(&self, evm: &mut Self::Evm, init_and_floor_gas: &InitialAndFloorGas) -> GasTracker {
+        let limit = evm.ctx().tx.gas_limit;
+        let left = limit.saturating_sub(init_and_floor_gas.initial_total_gas());
+        GasTracker::new(limit, left, 0)
     }
 
     fn validate_against_state_and_deduct_caller(

@@ -12,10 +12,18 @@ pub struct StoreConfig {
     pub write_buffer_bytes: usize,
     /// How many blocks back from the head state, proofs and diffs can be read; `None` keeps everything.
     pub history_blocks: Option<u64>,
+    /// The `chain` label of this chain's metrics: a process may hold several chains.
+    #[serde(skip)]
+    pub name: &'static str,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { cache_bytes: 512 << 20, write_buffer_bytes: 128 << 20, history_blocks: Some(10_000) }
+        Self {
+            cache_bytes: 512 << 20,
+            write_buffer_bytes: 128 << 20,
+            history_blocks: Some(10_000),
+            name: "rollup",
+        }
     }
 }

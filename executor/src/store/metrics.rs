@@ -20,14 +20,18 @@ impl fmt::Debug for StoreMetrics {
 }
 
 impl StoreMetrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(chain: &'static str) -> Self {
         const BYTES: &str = "millrace_executor_commit_bytes_total";
         const NODES: &str = "millrace_executor_trie_nodes_changed_total";
         const OLDEST: &str = "millrace_executor_oldest_state_number";
         describe_counter!(BYTES, Unit::Bytes, "Bytes that blocks wrote to the write-ahead log");
         describe_counter!(NODES, "Trie nodes written or removed");
         describe_gauge!(OLDEST, "Number of the oldest block whose state can be read");
-        Self { commit_bytes: counter!(BYTES), nodes: counter!(NODES), oldest_state: gauge!(OLDEST) }
+        Self {
+            commit_bytes: counter!(BYTES, "chain" => chain),
+            nodes: counter!(NODES, "chain" => chain),
+            oldest_state: gauge!(OLDEST, "chain" => chain),
+        }
     }
 
     pub(super) fn committed(&self, bytes: usize, update: &RootUpdate) {

@@ -17,20 +17,20 @@ pub(crate) mod codec;
 mod config;
 pub(crate) mod db;
 mod diff_codec;
+mod disk;
 mod error;
 mod genesis;
 pub(crate) mod keys;
 mod metrics;
 mod prune;
 mod recent;
-mod store;
 pub(crate) mod table;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::store::Store;
+pub(crate) use self::disk::Store;
 pub use self::{config::StoreConfig, error::StoreError};
 pub(crate) use crate::state::StateView;
 

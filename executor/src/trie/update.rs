@@ -69,6 +69,9 @@ struct Walk<'a, S> {
     changes: Vec<NodeChange>,
 }
 
+/// A node, if there is one, and what is stored for it; `None` if it is part of its parent.
+type LoadedNode = (Option<Node>, Option<Vec<u8>>);
+
 /// A branch's child that updates reach.
 struct Touched<'a> {
     path: Nibbles,
@@ -329,7 +332,7 @@ impl<S: NodeSource> Walk<'_, S> {
         &self,
         path: Nibbles,
         child: &RlpNode,
-    ) -> Result<(Option<Node>, Option<Vec<u8>>), S::Error> {
+    ) -> Result<LoadedNode, S::Error> {
         if !child.is_hash() {
             return Ok((Node::decode(&path, child)?, None));
         }

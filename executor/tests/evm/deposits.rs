@@ -84,6 +84,13 @@ fn deposits_count_against_the_gas_limit_but_are_never_left_out() {
 }
 
 #[test]
+fn the_cap_on_a_transactions_gas_is_not_for_deposits() {
+    let mut chain = Chain::new(spec("osaka", true, &contracts::all()));
+    let block = chain.block(&[deposit(0, Address::repeat_byte(0xd0), LOOP, 0, 20_000_000, &[])]);
+    assert_eq!(block.included(0), (20_000_000, false));
+}
+
+#[test]
 fn deposits_come_first() {
     let chain = chain();
     let a = Wallet::new(0);

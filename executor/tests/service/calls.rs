@@ -131,8 +131,7 @@ async fn estimates_are_enough_and_no_less_would_be() {
         // Bound by EIP-7623's floor, not by execution.
         (request(Address::repeat_byte(1), vec![1; 500]), "data"),
     ];
-    let mut nonce = 0;
-    for (transaction, name) in cases {
+    for (nonce, (transaction, name)) in (0..).zip(cases) {
         let gas = estimate(&chain, transaction.clone()).await;
         let mut less = call(&chain, transaction.clone().gas_limit(gas)).await;
         assert_eq!(less.status, CallStatus::Success, "{name}");
@@ -147,7 +146,6 @@ async fn estimates_are_enough_and_no_less_would_be() {
         let to = transaction.to.expect("it has a recipient");
         let block = chain.valid_block(&[a.send(nonce, to, value, gas, &input)]).await;
         assert!(block.receipts[0].success, "{name}");
-        nonce += 1;
     }
     assert_eq!(estimate(&chain, request(Address::repeat_byte(2), Bytes::new())).await, 21_000);
 }

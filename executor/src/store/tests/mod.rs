@@ -271,5 +271,10 @@ fn entries(db: &db::Db, table: table::Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
 
 /// Small memory budgets, so that tests are light.
 fn small() -> StoreConfig {
-    StoreConfig { cache_bytes: 8 << 20, write_buffer_bytes: 4 << 20, history_blocks: None }
+    StoreConfig {
+        cache_bytes: 8 << 20,
+        write_buffer_bytes: 4 << 20,
+        history_blocks: None,
+        ..StoreConfig::default()
+    }
 }

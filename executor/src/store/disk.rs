@@ -84,7 +84,7 @@ impl Store {
             target: "millrace::executor",
             path = %path.display(), number = head.number, hash = %head.seal(), "store open"
         );
-        let metrics = StoreMetrics::new();
+        let metrics = StoreMetrics::new(config.name);
         metrics.oldest(chain.oldest()?);
         Ok(Self {
             db: Arc::new(db),
