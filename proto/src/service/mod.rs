@@ -22,7 +22,8 @@ pub use self::{
     l1::{L1Inbox, L1InboxError},
     replay::{Replay, ReplayError},
     sequencer::{
-        ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError, TxPool,
+        ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError,
+        TxPool,
     },
     settlement::{BatchPoint, BatchRecord, Settlement, SettlementError, SettlementStatus},
 };

@@ -83,8 +83,10 @@ pub trait Sequencer: TxPool {
     ///
     /// # Errors
     /// [`SequencerError::UnknownTransaction`] if it was never accepted.
-    async fn watch(&self, hash: TxHash)
-    -> Result<BoxStream<TxStatus, SequencerError>, SequencerError>;
+    async fn watch(
+        &self,
+        hash: TxHash,
+    ) -> Result<BoxStream<TxStatus, SequencerError>, SequencerError>;
 
     /// A transaction and its stage, or `None` if it was never accepted.
     async fn transaction(&self, hash: TxHash) -> Result<Option<PooledTx>, SequencerError>;

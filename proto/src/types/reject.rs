@@ -27,7 +27,9 @@ pub enum RejectReason {
         ty: u8,
     },
     /// Signed for another chain.
-    #[error("chain id {got} is not this chain's {expected}; sign the transaction for chain id {expected}")]
+    #[error(
+        "chain id {got} is not this chain's {expected}; sign the transaction for chain id {expected}"
+    )]
     WrongChainId {
         /// The transaction's chain id.
         got: u64,
@@ -52,7 +54,9 @@ pub enum RejectReason {
         expected: u64,
     },
     /// Too far above the sender's next nonce to be kept.
-    #[error("nonce too far ahead: transaction has {got}, next is {expected}, at most {limit} ahead are kept")]
+    #[error(
+        "nonce too far ahead: transaction has {got}, next is {expected}, at most {limit} ahead are kept"
+    )]
     NonceTooFar {
         /// The transaction's nonce.
         got: u64,
@@ -62,7 +66,9 @@ pub enum RejectReason {
         limit: u64,
     },
     /// A transaction with this sender and nonce is waiting, and this one does not pay enough more to replace it.
-    #[error("replacement transaction underpriced: must offer at least {required} wei max fee per gas")]
+    #[error(
+        "replacement transaction underpriced: must offer at least {required} wei max fee per gas"
+    )]
     Underpriced {
         /// Wei per gas that a replacement has to offer.
         required: u128,

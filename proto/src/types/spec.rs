@@ -148,7 +148,8 @@ impl ChainSpec {
 
     /// The genesis as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.genesis).expect("a genesis has only string keys and finite numbers")
+        serde_json::to_vec(&self.genesis)
+            .expect("a genesis has only string keys and finite numbers")
     }
 
     /// The rules at a block.
