@@ -328,11 +328,7 @@ impl<S: NodeSource> Walk<'_, S> {
     }
 
     /// The node that `child` stands for, and what is stored under `path`.
-    fn load(
-        &self,
-        path: Nibbles,
-        child: &RlpNode,
-    ) -> Result<LoadedNode, S::Error> {
+    fn load(&self, path: Nibbles, child: &RlpNode) -> Result<LoadedNode, S::Error> {
         if !child.is_hash() {
             return Ok((Node::decode(&path, child)?, None));
         }
