@@ -20,9 +20,10 @@ mod inbox;
 mod metrics;
 mod revert;
 mod rollup;
+mod tx;
+
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tx;
 
 pub(crate) use self::blocking::blocking;
 pub use self::{
