@@ -83,7 +83,7 @@ fn unexpected_end(ended: Result<(String, Result<()>), tokio::task::JoinError>) -
 }
 
 /// Completes on Ctrl-C or SIGTERM.
-async fn stop_signal() -> Result<()> {
+pub(crate) async fn stop_signal() -> Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .wrap_err("cannot listen for SIGTERM")?;
     tokio::select! {

@@ -54,11 +54,14 @@ async fn cast_session(rpc: &str, key: &str) -> Result<()> {
     ensure!(cast(&["balance", on[0], on[1], to]).await? == "1000000000");
     ensure!(cast(&["gas-price", on[0], on[1]]).await?.parse::<u128>()? > 0);
 
-    // Logs its caller and reverts with a reason when it is called with data: hand-written, so that it needs no compiler.
-    // CALLDATASIZE JUMPI revert; CALLER LOG1-topic 0x2a; STOP. The revert data is Error("no").
-    let runtime = "36601057602a60006000a13360005500005b\
-        7f08c379a00000000000000000000000000000000000000000000000000000000060005260206004526002602452\
-        7f6e6f00000000000000000000000000000000000000000000000000000000000060445260646000fd";
+    // Logs, or reverts with a reason when it is called with data: hand-written, so that it needs no compiler.
+    // Without data: LOG1 with topic 0x2a, STOP. With data: REVERT with Error("no").
+    let error = format!("08c379a0{}", "00".repeat(28));
+    let no = format!("6e6f{}", "00".repeat(30));
+    let runtime = format!(
+        "36600c57602a60006000a1005b7f{error}60005260206004526002602452 7f{no}60445260646000fd"
+    )
+    .replace(' ', "");
     let size = runtime.len() / 2;
     let init = format!("0x60{size:02x}600c60003960{size:02x}6000f3{runtime}");
     let deployed =

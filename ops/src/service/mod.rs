@@ -8,12 +8,13 @@ mod grpc;
 mod parts;
 pub(crate) mod ready;
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use eyre::{Result, WrapErr};
 use metrics_exporter_prometheus::PrometheusHandle;
+use millrace_l1::L1Error;
 use millrace_proto::{
-    ChainSpec, Executor, Settlement,
+    ChainSpec, ErrorClass, Executor, Settlement,
     grpc::{ExecutorClient, SettlementClient},
 };
 
@@ -24,9 +25,13 @@ pub(crate) use self::{
 use crate::{
     cli::{Global, ServiceArgs},
     config::Config,
-    supervisor::Supervisor,
+    supervisor::{Supervisor, stop_signal},
     telemetry::{MetricsScope, init_logs, install_recorder},
 };
+
+/// Pauses between two questions to a service that does not answer yet.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What every daemon starts with.
 struct Daemon {
@@ -71,6 +76,44 @@ impl Daemon {
         Ok(Arc::new(client))
     }
 
+    /// Asks until there is an answer, so that services start in any order. False if the process is to stop before.
+    async fn patiently<T, E, Fut>(
+        &self,
+        what: &str,
+        ask: impl Fn() -> Fut,
+        class: impl Fn(&E) -> ErrorClass,
+    ) -> Result<bool>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let asking = async {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match ask().await {
+                    Ok(_) => return Ok(true),
+                    Err(error) if class(&error) == ErrorClass::Retryable => {
+                        tracing::warn!(target: "millrace", %error, "waiting for {what}");
+                    }
+                    Err(error) => return Err(error).wrap_err_with(|| what.to_owned()),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        };
+        tokio::select! {
+            result = asking => result,
+            stop = stop_signal() => stop.map(|()| false),
+        }
+    }
+
+    async fn l1_answers(&self, link: &L1Link) -> Result<bool> {
+        let class = |error: &L1Error| {
+            if error.is_retryable() { ErrorClass::Retryable } else { ErrorClass::Fatal }
+        };
+        self.patiently("the L1", || link.chain_id(), class).await
+    }
+
     async fn telemetry(
         &mut self,
         scope: MetricsScope,
@@ -110,6 +153,9 @@ pub(crate) async fn executor(args: ServiceArgs, global: &Global) -> Result<()> {
 pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> {
     let mut daemon = Daemon::start(args, global)?;
     let (executor, settlement) = (daemon.executor()?, daemon.settlement()?);
+    if !daemon.patiently("the executor", || executor.head(), |error| error.class()).await? {
+        return Ok(());
+    }
     let link = L1Link::new(&daemon.config)?;
     let part = SequencerPart::open(
         &daemon.config,
@@ -139,6 +185,9 @@ pub(crate) async fn da_adapter(args: ServiceArgs, global: &Global) -> Result<()>
     let mut daemon = Daemon::start(args, global)?;
     let executor = daemon.executor()?;
     let link = L1Link::new(&daemon.config)?;
+    if !daemon.l1_answers(&link).await? {
+        return Ok(());
+    }
     let part = DaAdapterPart::open(
         &daemon.config,
         Arc::clone(&daemon.spec),
@@ -159,6 +208,9 @@ pub(crate) async fn settlement(args: ServiceArgs, global: &Global) -> Result<()>
     let mut daemon = Daemon::start(args, global)?;
     let executor = daemon.executor()?;
     let link = L1Link::new(&daemon.config)?;
+    if !daemon.l1_answers(&link).await? {
+        return Ok(());
+    }
     let part = SettlementPart::open(
         &daemon.config,
         Arc::clone(&daemon.spec),

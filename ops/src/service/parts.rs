@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use eyre::{Result, WrapErr, eyre};
 use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, MultiReader, ObjectStoreBackend};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
-use millrace_l1::{DepositInbox, L1Client, L1Config, RollupContract, TxManager};
+use millrace_l1::{DepositInbox, L1Client, L1Config, L1Error, RollupContract, TxManager};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
 };
@@ -29,6 +29,11 @@ impl L1Link {
         let client = config.l1.client().wrap_err("[l1]")?;
         let rollup = RollupContract::new(client.clone(), config.l1.rollup);
         Ok(Self { config: config.l1.clone(), client, rollup })
+    }
+
+    /// The L1's chain id.
+    pub(crate) async fn chain_id(&self) -> Result<u64, L1Error> {
+        self.client.chain_id().await
     }
 
     /// The deposit queue.
