@@ -1,6 +1,6 @@
 //! Follows the rollup contract's events into the store.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millrace_l1::{L1Follower, L1Update, RollupContract};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,9 @@ use crate::{
     shared::Shared,
     store::{ApplyError, Outcome, StoreError},
 };
+
+/// How often the lag behind L1 is measured when L1 brings nothing new.
+const LAG_SHOWN_EVERY: Duration = Duration::from_secs(5);
 
 /// The task that follows L1.
 #[derive(Debug)]
@@ -52,10 +55,32 @@ impl Watcher {
     async fn follow(&self, backoff: &mut Backoff) -> Result<std::convert::Infallible, FollowError> {
         let points = self.shared.store.l1_points().map_err(ApplyError::from)?;
         let mut follower = L1Follower::resume(self.rollup.clone(), points).await?;
+        let mut clock = tokio::time::interval(LAG_SHOWN_EVERY);
+        let mut l1_timestamp = None;
         loop {
-            let update = follower.next().await?;
+            let update = {
+                let next = follower.next();
+                tokio::pin!(next);
+                loop {
+                    tokio::select! {
+                        update = &mut next => break update?,
+                        // The lag grows while L1 stands still or does not answer.
+                        _ = clock.tick() => self.show_lag(l1_timestamp),
+                    }
+                }
+            };
             self.apply(&update)?;
+            l1_timestamp = Some(update.latest.timestamp);
+            self.show_lag(l1_timestamp);
             backoff.reset();
+        }
+    }
+
+    /// Shows how far L1's latest block, by its timestamp, lies behind the clock.
+    fn show_lag(&self, l1_timestamp: Option<u64>) {
+        if let Some(timestamp) = l1_timestamp {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.shared.metrics.l1_lag_seconds.set(now.as_secs_f64() - timestamp as f64);
         }
     }
 
@@ -73,8 +98,6 @@ impl Watcher {
                 "an L1 reorg took records back"
             );
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        shared.metrics.l1_lag_seconds.set(now.as_secs_f64() - update.latest.timestamp as f64);
         debug!(target: "millrace::settlement", head = update.head.number, events = update.events.len(), "followed L1");
         for commitment in &applied.committed {
             info!(target: "millrace::settlement", batch = commitment.batch, last_block = commitment.last_block, "commitment on L1");

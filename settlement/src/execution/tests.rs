@@ -131,6 +131,6 @@ async fn the_worker_runs_on_its_own_thread_and_ends() {
 #[tokio::test]
 async fn a_panic_on_the_thread_is_an_error() {
     let worker = ReplayWorker::spawn(Box::new(TestReplay::new())).expect("a thread");
-    worker.run(|_| panic!("on purpose")).await.map(|()| ()).expect_err("the thread is gone");
+    worker.run(|_| panic!("on purpose")).await.expect_err("the thread is gone");
     worker.run(|_| ()).await.expect_err("the thread is still gone");
 }

@@ -211,16 +211,22 @@ impl Store {
 
     /// Notes what a commitment's transaction cost, wei. Noting the same transaction again changes nothing.
     pub(crate) fn add_fee(&self, transaction: TxHash, fee: U256) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        let known = self.tables.get_raw::<FeeRecord>(Table::Fees, transaction.as_slice())?;
+        if known.is_some() {
+            return Ok(());
+        }
         let mut change = self.tables.change();
         change.put_raw(Table::Fees, transaction.as_slice(), &FeeRecord { wei_: fee });
+        let total = self.fees()?.saturating_add(fee);
+        change.put_meta(MetaKey::Fees, &FeeRecord { wei_: total });
         change.commit()
     }
 
     /// What all commitments cost, wei.
     pub(crate) fn fees(&self) -> Result<U256, StoreError> {
-        self.tables
-            .values::<FeeRecord>(Table::Fees)
-            .try_fold(U256::ZERO, |sum, fee| Ok(sum.saturating_add(fee?.wei_)))
+        let total = self.tables.meta::<FeeRecord>(MetaKey::Fees)?;
+        Ok(total.map_or(U256::ZERO, |record| record.wei_))
     }
 }
 

@@ -282,3 +282,91 @@ impl OutcomeRecord {
 fn l1_ref(tx_hash: B256, number: u64, hash: B256) -> L1Ref {
     L1Ref { tx_hash, block: BlockNumHash::new(number, hash) }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{U256, keccak256};
+
+    use super::*;
+    use crate::testing::{deposit, l1_ref, post};
+
+    /// Every kind of value, each field set.
+    fn values() -> Vec<Vec<u8>> {
+        let mut batch = post(3, (7, 9), 2, b"bytes", 11);
+        batch.batch_hash = B256::repeat_byte(4);
+        batch.blob_hashes = vec![B256::repeat_byte(5), B256::repeat_byte(6)];
+        let commitment = Commitment {
+            batch: 3,
+            batch_hash: B256::repeat_byte(4),
+            first_block: 7,
+            last_block: 9,
+            last_block_hash: B256::repeat_byte(7),
+            state_root: B256::repeat_byte(8),
+            message_root: B256::repeat_byte(9),
+            committed_at: 12,
+            l1: l1_ref(13),
+        };
+        let record = CommitmentRecord::from(&commitment);
+        let verified = VerifiedBatch {
+            batch: 3,
+            batch_hash: B256::repeat_byte(4),
+            first_block: 7,
+            last_block: 9,
+            last_block_hash: B256::repeat_byte(7),
+            last_timestamp: 14,
+            deposits_end: 2,
+            state_root: B256::repeat_byte(8),
+            message_root: B256::repeat_byte(9),
+            transactions: 15,
+        };
+        let number = 16;
+        vec![
+            encode(&number),
+            encode(&BlockRecord { number, hash: B256::repeat_byte(1), timestamp: 17 }),
+            encode(&PostedRecord::from(&batch)),
+            encode(&DepositRecord::new(&deposit(1), B256::repeat_byte(2), 18)),
+            encode(&record),
+            encode(&JournalRecord {
+                l1Block: 19,
+                added: vec![record.clone()],
+                removed: vec![record],
+            }),
+            encode(&OutcomeRecord::new(B256::repeat_byte(4), &Outcome::Verified(verified))),
+            encode(&OutcomeRecord::new(B256::ZERO, &Outcome::Skipped("why".to_owned()))),
+            encode(&FinalizedRecord {
+                batch: 3,
+                lastBlock: 9,
+                lastBlockHash: B256::repeat_byte(7),
+            }),
+            encode(&IdentityRecord {
+                chainId: 20,
+                rollup: deposit(0).to,
+                genesisHash: B256::repeat_byte(3),
+            }),
+            encode(&FeeRecord { wei_: U256::from(21) }),
+        ]
+    }
+
+    /// If this fails, the encoding has changed, and folders written before cannot be read: give it a new version.
+    #[test]
+    fn the_encoding_is_frozen() {
+        let hash = keccak256(values().concat());
+        assert_eq!(
+            hash,
+            alloy::primitives::b256!(
+                "d65af6a6d6fd492ae12015c4f4c1f08d4b004273e3e63696458190b16329e5de"
+            )
+        );
+    }
+
+    #[test]
+    fn other_versions_and_cut_values_are_refused() {
+        let bytes = encode(&FeeRecord { wei_: U256::from(21) });
+        assert!(decode::<FeeRecord>(&bytes).is_ok());
+        assert!(decode::<FeeRecord>(&bytes[..20]).is_err());
+        assert!(decode::<FeeRecord>(&[]).is_err());
+        let mut newer = bytes;
+        newer[0] = 2;
+        assert!(decode::<FeeRecord>(&newer).is_err());
+    }
+}

@@ -1,28 +1,15 @@
-//! The RocksDB tables, and typed access to them.
-//!
-//! | table         | key                      | value              | what                                              |
-//! |---------------|--------------------------|--------------------|---------------------------------------------------|
-//! | `meta`        | a name                   | see [`MetaKey`]    | identity, finalized markers                       |
-//! | `l1_blocks`   | L1 block number          | `BlockRecord`      | L1 blocks up to which events were applied         |
-//! | `posted`      | batch number             | `PostedRecord`     | batches as L1 shows them now                      |
-//! | `joined`      | last L2 block            | batch number       | posted batches whose headers join into a chain    |
-//! | `deposits`    | index                    | `DepositRecord`    | the deposit queue, with its accumulator           |
-//! | `commitments` | batch number             | `CommitmentRecord` | commitments that stand                            |
-//! | `journal`     | sequence number          | `JournalRecord`    | how `commitments` changed, so that it can be undone |
-//! | `outcomes`    | batch number             | `OutcomeRecord`    | what derivation and execution made of a batch     |
-//! | `fees`        | L1 transaction hash      | `FeeRecord`        | what each commitment cost                         |
+//! The RocksDB tables, and typed access to them. `docs/db.md` describes them.
 //!
 //! Numbers in keys are big-endian `u64`s, so that a table's order is theirs. Writes are atomic and go through the write-ahead log,
 //! but are not synced one by one: all of it can be read from L1 again.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use alloy::sol_types::{SolType, SolValue};
 use rocksdb::{
     BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, Direction, IteratorMode,
     MultiThreaded, Options, WriteBatch,
 };
-use std::sync::Arc;
 
 use super::{StoreError, records};
 
@@ -77,6 +64,8 @@ pub(super) enum MetaKey {
     L1Finalized,
     /// `FinalizedRecord`: the last finalized batch.
     Finalized,
+    /// `FeeRecord`: the sum over the table `fees`.
+    Fees,
 }
 
 impl MetaKey {
@@ -85,6 +74,7 @@ impl MetaKey {
             Self::Identity => "identity",
             Self::L1Finalized => "l1_finalized",
             Self::Finalized => "finalized",
+            Self::Fees => "fees",
         }
     }
 }
@@ -168,17 +158,6 @@ impl Tables {
                 }
             })?;
             Ok((number, decode(table, &key, &value)?))
-        })
-    }
-
-    /// Every entry of a table whose keys are not numbers.
-    pub(super) fn values<T>(&self, table: Table) -> impl Iterator<Item = Result<T, StoreError>>
-    where
-        T: SolValue + From<<T::SolType as SolType>::RustType>,
-    {
-        self.db.iterator_cf(&self.cf(table), IteratorMode::Start).map(move |entry| {
-            let (key, value) = entry?;
-            decode(table, &key, &value)
         })
     }
 

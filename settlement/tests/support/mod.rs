@@ -1,6 +1,6 @@
 //! A small rollup to test with: blocks are real (headers, transactions, hashes), execution is a hash over the transactions.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod chain;
 mod executor;

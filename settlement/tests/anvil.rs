@@ -1,0 +1,458 @@
+//! The settlement service and `verify_chain` on a real L1 (anvil) with the real contract.
+
+mod support;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    sol_types::SolCall,
+};
+use millrace_l1::{
+    DeployParams, Rollup, RollupContract, RollupEvent, TxManager, TxManagerConfig, TxRequest,
+    deploy_rollup,
+    testing::{Anvil, AnvilOptions, dev_signer},
+};
+use millrace_proto::{
+    BatchHeader, DaKind, HeaderExtra, RecoveredTx, Settlement, SettlementStatus, TxEnvelope,
+    batch_digest, message_root,
+};
+use millrace_settlement::{
+    HaltReason, SettlementConfig, SettlementDeps, SettlementHandle, SettlementRunError,
+    SettlementService, VerifyError, VerifyInput, VerifyReport, VerifyTarget, verify_chain,
+};
+use serde_json::json;
+use support::{CHAIN_ID, MESSENGER, TestChain, TestExecutor, TestReader, TestReplay, transfer};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const OWNER: u32 = 0;
+const BATCHER: u32 = 1;
+const COMMITTER: u32 = 2;
+/// Seconds.
+const CHALLENGE_WINDOW: u64 = 3_600;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A rollup on anvil. The sequencer's chain is `chain`; the test posts its batches itself.
+struct World {
+    anvil: Anvil,
+    rollup: RollupContract,
+    chain: TestChain,
+    reader: TestReader,
+    batcher: TxManager,
+    dir: TempDir,
+}
+
+/// A running service.
+struct Running {
+    handle: SettlementHandle,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), SettlementRunError>>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let options = AnvilOptions { slots_in_an_epoch: Some(1), ..AnvilOptions::default() };
+        let anvil = Anvil::start(options).expect("anvil");
+        let chain = TestChain::new();
+        let genesis = chain.block(0).expect("genesis");
+        let params = DeployParams {
+            owner: dev_signer(OWNER).address(),
+            batcher: dev_signer(BATCHER).address(),
+            committer: dev_signer(COMMITTER).address(),
+            l2_chain_id: CHAIN_ID,
+            challenge_window: CHALLENGE_WINDOW,
+            genesis_hash: genesis.hash(),
+            genesis_state_root: genesis.header.state_root,
+            genesis_json: chain.spec().to_json().into(),
+        };
+        let address = deploy_rollup(anvil.client(), &dev_signer(OWNER), params).await;
+        let address = address.expect("deploys");
+        let rollup = RollupContract::new(anvil.client().clone(), address);
+        let dir = tempfile::tempdir().expect("a folder");
+        let batcher = manager(&anvil, BATCHER, &dir.path().join("batcher")).await;
+        Self { anvil, rollup, chain, reader: TestReader::new(), batcher, dir }
+    }
+
+    /// Lets the sequencer build blocks with a transfer each, from the head on.
+    fn sequence(&self, blocks: u64) {
+        for _ in 0..blocks {
+            let head = self.chain.head();
+            let deposits = HeaderExtra::of(&head.header).expect("a rollup's").deposits_end;
+            let to =
+                if head.number().is_multiple_of(2) { MESSENGER } else { Address::repeat_byte(5) };
+            let transactions = vec![transfer(head.number(), to)];
+            self.chain.extend(head.header.timestamp + 1, deposits, transactions);
+        }
+    }
+
+    /// Posts blocks of the sequencer's chain as the next batch.
+    async fn post(&self, first: u64, last: u64) {
+        let bytes = self.chain.batch(first, last).encode(3).expect("encodes");
+        self.reader.publish(bytes.clone());
+        self.post_bytes(first, last, &bytes).await;
+    }
+
+    async fn post_bytes(&self, first_block: u64, last_block: u64, bytes: &[u8]) {
+        let block = self.chain.block(last_block).expect("a block");
+        let deposits_end = HeaderExtra::of(&block.header).expect("a rollup's").deposits_end;
+        let number = self.rollup.batch_count().await.expect("answers") + 1;
+        let header = BatchHeader {
+            number,
+            first_block,
+            last_block,
+            deposits_end,
+            deposits_hash: self.rollup.deposit_accumulator(deposits_end).await.expect("answers"),
+            digest: batch_digest(bytes),
+            da_kind: DaKind::ObjectStore,
+        };
+        let call = Rollup::postBatchCall {
+            header: (&header).into(),
+            daPointer: Bytes::from(format!("batch-{number}").into_bytes()),
+        };
+        let id = format!("post-{number}-{}", header.digest);
+        let request = TxRequest::call(id, self.rollup.address(), call.abi_encode());
+        self.batcher.send(request).await.expect("posts");
+    }
+
+    /// Deposits on L1, and builds a block that takes the deposit.
+    async fn deposit(&self) {
+        let call = Rollup::depositETHCall { to: Address::repeat_byte(7) };
+        let request = json!([{
+            "from": dev_signer(3).address(),
+            "to": self.rollup.address(),
+            "value": "0xde0b6b3a7640000",
+            "input": Bytes::from(call.abi_encode()),
+        }]);
+        self.anvil.rpc("eth_sendTransaction", request).await.expect("deposits");
+        let start = self.rollup.deployed_at().await.expect("answers");
+        let head = self.anvil.client().head().await.expect("answers").number;
+        let events = self.rollup.events(start, head).await.expect("answers");
+        let deposit = events
+            .into_iter()
+            .filter_map(|event| match event {
+                RollupEvent::Deposit { deposit, .. } => Some(deposit),
+                _ => None,
+            })
+            .next_back()
+            .expect("it is in a block");
+        let tx = TxEnvelope::from(deposit.to_tx(self.rollup.address()));
+        let minted = Arc::new(RecoveredTx::new_unchecked(tx, deposit.from));
+        let timestamp = self.chain.head().header.timestamp + 1;
+        self.chain.extend(timestamp, deposit.index + 1, vec![minted, transfer(99, MESSENGER)]);
+    }
+
+    /// Lets the challenge window pass, and L1 finalize everything up to now.
+    async fn pass_window(&self) {
+        let wait = json!([CHALLENGE_WINDOW + 1]);
+        self.anvil.rpc("evm_increaseTime", wait).await.expect("answers");
+        self.anvil.mine(4).await.expect("mines");
+    }
+
+    /// Opens and runs the service on this world's folder.
+    async fn settle(&self, replay: TestReplay) -> Running {
+        let deps = SettlementDeps {
+            rollup: self.rollup.clone(),
+            tx_manager: manager(&self.anvil, COMMITTER, &self.dir.path().join("committer")).await,
+            reader: Arc::new(self.reader.clone()),
+            executor: Arc::new(TestExecutor(self.chain.clone())),
+            replay: Box::new(replay),
+            data_dir: self.dir.path().join("settlement"),
+            spec: self.chain.spec(),
+        };
+        let config = SettlementConfig {
+            retry_min: Duration::from_millis(10),
+            retry_max: Duration::from_millis(100),
+            executor_poll: Duration::from_millis(5),
+            ..SettlementConfig::default()
+        };
+        let (handle, task) = SettlementService::open(config, deps).await.expect("opens");
+        let stop = CancellationToken::new();
+        Running { handle, stop: stop.clone(), task: tokio::spawn(task.run(stop)) }
+    }
+
+    async fn verify(&self, until: VerifyTarget) -> Result<VerifyReport, VerifyError> {
+        let input = VerifyInput {
+            rollup: self.rollup.clone(),
+            reader: Arc::new(self.reader.clone()),
+            replay: Box::new(TestReplay::new()),
+            until,
+        };
+        verify_chain(input, |_| {}).await
+    }
+
+    /// The batches of the commitments that L1 shows, in order.
+    async fn commitments(&self) -> Vec<u64> {
+        let start = self.rollup.deployed_at().await.expect("answers");
+        let head = self.anvil.client().head().await.expect("answers").number;
+        let events = self.rollup.events(start, head).await.expect("answers");
+        events
+            .into_iter()
+            .filter_map(|event| match event {
+                RollupEvent::Committed(commitment) => Some(commitment.batch),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+async fn manager(anvil: &Anvil, account: u32, dir: &Path) -> TxManager {
+    let config = TxManagerConfig {
+        poll_interval: Duration::from_millis(20),
+        resubmit_after: Duration::from_millis(300),
+        ..TxManagerConfig::default()
+    };
+    TxManager::open(config, anvil.client().clone(), dev_signer(account), dir, "test")
+        .await
+        .expect("a transaction manager")
+}
+
+impl Running {
+    async fn wait(&self, mut what: impl FnMut(&SettlementStatus) -> bool) -> SettlementStatus {
+        use futures::StreamExt;
+        let mut statuses = self.handle.subscribe_status().await.expect("answers");
+        let reached = async {
+            while let Some(status) = statuses.next().await {
+                let status = status.expect("answers");
+                if what(&status) {
+                    return status;
+                }
+            }
+            panic!("the service ended");
+        };
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(status) => status,
+            Err(_) => panic!("not reached; the status is {:?}", self.handle.status()),
+        }
+    }
+
+    async fn committed(&self, batch: u64) -> SettlementStatus {
+        self.wait(|status| status.committed.is_some_and(|at| at.batch >= batch)).await
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("no panic").expect("no failure");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_are_verified_committed_finalized_and_rebuilt_from_l1() {
+    let world = World::start().await;
+    world.sequence(3);
+    world.deposit().await;
+    world.sequence(2);
+    world.post(1, 3).await;
+    world.post(4, 5).await;
+    let running = world.settle(TestReplay::new()).await;
+    running.committed(2).await;
+    world.post(6, 6).await;
+    let status = running.committed(3).await;
+    assert_eq!(status.finalized, None);
+    assert!(!status.l1_fees.is_zero());
+
+    world.pass_window().await;
+    let status = running.wait(|status| status.finalized.is_some_and(|at| at.batch == 3)).await;
+    assert_eq!(status.finalized.and_then(|at| at.last_block_hash), Some(world.chain.head().hash()));
+    let record = running.handle.batch_of_block(4).await.expect("answers").expect("it is posted");
+    assert_eq!((record.number, record.first_block, record.last_block), (2, 4, 5));
+    assert!(record.finalized && record.committed.is_some());
+    assert_eq!(running.handle.batch_of_block(7).await.expect("answers"), None);
+    running.stop().await;
+
+    for until in [VerifyTarget::Latest, VerifyTarget::Finalized] {
+        let report = world.verify(until).await.expect("a right chain");
+        assert_eq!((report.blocks, report.transactions), (6, 7));
+        assert_eq!((report.batches, report.commitments, report.deposits), (3, 3, 1));
+        assert_eq!(report.head.hash, world.chain.head().hash());
+        assert_eq!(report.finalized.map(|at| at.batch), Some(3));
+        assert!(report.skipped.is_empty());
+    }
+
+    // The message root is over the batch's messages alone.
+    let start = world.rollup.deployed_at().await.expect("answers");
+    let head = world.anvil.client().head().await.expect("answers").number;
+    let roots: Vec<B256> = world
+        .rollup
+        .events(start, head)
+        .await
+        .expect("answers")
+        .into_iter()
+        .filter_map(|event| match event {
+            RollupEvent::Committed(commitment) => Some(commitment.message_root),
+            _ => None,
+        })
+        .collect();
+    let root_over = |nonces: &[u64]| {
+        let ids: Vec<_> = nonces.iter().map(|&nonce| transfer(nonce, MESSENGER).hash()).collect();
+        message_root(&ids)
+    };
+    assert_eq!(roots, [root_over(&[0, 2]), root_over(&[99, 4]), B256::ZERO]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_commits_nothing_twice() {
+    let world = World::start().await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    let replay = TestReplay::new();
+    let replayed = replay.chain.clone();
+    let running = world.settle(replay).await;
+    running.committed(1).await;
+    running.stop().await;
+
+    world.post(3, 4).await;
+    let replay = TestReplay::over(replayed.clone());
+    let executed = Arc::clone(&replay.executed);
+    let running = world.settle(replay).await;
+    assert_eq!(running.handle.status().committed.map(|at| at.batch), Some(1), "remembered");
+    running.committed(2).await;
+    running.stop().await;
+    assert_eq!(*executed.lock().expect("not poisoned"), 2, "only what is new");
+
+    // Without its database the service reads L1 again, and finds everything done.
+    std::fs::remove_dir_all(world.dir.path().join("settlement")).expect("removes");
+    let running = world.settle(TestReplay::over(replayed)).await;
+    running.committed(2).await;
+    running.stop().await;
+    assert_eq!(world.commitments().await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_l1_reorg_takes_is_committed_again() {
+    let world = World::start().await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    let running = world.settle(TestReplay::new()).await;
+    running.committed(1).await;
+    let before = world.anvil.client().head().await.expect("answers").number;
+    world.post(3, 4).await;
+    running.committed(2).await;
+    let head = world.anvil.client().head().await.expect("answers").number;
+
+    // Takes the second post and its commitment; then the post comes back.
+    world.anvil.reorg(head - before).await.expect("reorgs");
+    world.anvil.mine(1).await.expect("mines");
+    running.wait(|status| status.posted.is_some_and(|at| at.batch == 1)).await;
+    world.post(3, 4).await;
+    let status = running.committed(2).await;
+    assert_eq!(status.halted, None);
+    running.stop().await;
+    assert_eq!(world.commitments().await, [1, 2]);
+    let report = world.verify(VerifyTarget::Latest).await.expect("a right chain");
+    assert_eq!((report.batches, report.commitments, report.blocks), (2, 2, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_batch_is_skipped_by_everyone() {
+    let world = World::start().await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    let nonsense = Bytes::from_static(b"this is no batch");
+    world.reader.publish(nonsense.clone());
+    world.post_bytes(3, 4, &nonsense).await;
+    world.post(3, 4).await;
+    let running = world.settle(TestReplay::new()).await;
+    let status = running.committed(3).await;
+    assert_eq!(status.posted.map(|at| at.batch), Some(3));
+    let record = running.handle.batch_of_block(3).await.expect("answers").expect("it is posted");
+    assert_eq!(record.number, 3);
+    running.stop().await;
+    assert_eq!(world.commitments().await, [1, 3]);
+    let report = world.verify(VerifyTarget::Latest).await.expect("a right chain");
+    assert_eq!(report.skipped.iter().map(|batch| batch.number).collect::<Vec<_>>(), [2]);
+    assert_eq!((report.batches, report.commitments, report.blocks), (3, 2, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_commitment_halts_the_service_and_fails_verification() {
+    let world = World::start().await;
+    world.sequence(2);
+    world.post(1, 2).await;
+    let committer = manager(&world.anvil, COMMITTER, &world.dir.path().join("rogue")).await;
+    let call = Rollup::commitBatchCall {
+        number: 1,
+        batchHash: world.rollup.batch_hash(1).await.expect("answers"),
+        firstBlock: 1,
+        lastBlock: 2,
+        lastBlockHash: world.chain.head().hash(),
+        stateRoot: B256::repeat_byte(0xee),
+        messageRoot: B256::ZERO,
+    };
+    let request = TxRequest::call("rogue", world.rollup.address(), call.abi_encode());
+    committer.send(request).await.expect("commits");
+
+    let running = world.settle(TestReplay::new()).await;
+    running.wait(|status| status.halted.is_some()).await;
+    let reason = running.handle.halted().expect("it says why");
+    assert!(
+        matches!(&*reason, HaltReason::WrongCommitment { batch: 1, field: "state root", .. }),
+        "{reason}"
+    );
+    running.stop().await;
+    match world.verify(VerifyTarget::Latest).await {
+        Err(VerifyError::Differs(difference)) => {
+            assert_eq!(difference.what, "state root");
+            assert_eq!(difference.at, "the commitment of batch 1");
+            assert_eq!(difference.got, B256::repeat_byte(0xee).to_string());
+        }
+        other => panic!("a difference expected, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commitment_that_the_guardian_reverts_is_not_made_again() {
+    let world = World::start().await;
+    world.sequence(2);
+    world.post(1, 2).await;
+    let running = world.settle(TestReplay::new()).await;
+    running.committed(1).await;
+    let start = world.rollup.deployed_at().await.expect("answers");
+    let head = world.anvil.client().head().await.expect("answers").number;
+    let commitment = world
+        .rollup
+        .events(start, head)
+        .await
+        .expect("answers")
+        .into_iter()
+        .find_map(|event| match event {
+            RollupEvent::Committed(commitment) => Some(commitment),
+            _ => None,
+        })
+        .expect("it is committed");
+    let none = Rollup::Commitment {
+        number: 0,
+        previous: 0,
+        batchHash: B256::ZERO,
+        firstBlock: 0,
+        lastBlock: 0,
+        lastBlockHash: B256::ZERO,
+        stateRoot: B256::ZERO,
+        messageRoot: B256::ZERO,
+        committedAt: 0,
+    };
+    let call = Rollup::revertCommitmentsCall {
+        firstReverted: Rollup::Commitment {
+            number: 1,
+            previous: 0,
+            batchHash: commitment.batch_hash,
+            firstBlock: commitment.first_block,
+            lastBlock: commitment.last_block,
+            lastBlockHash: commitment.last_block_hash,
+            stateRoot: commitment.state_root,
+            messageRoot: commitment.message_root,
+            committedAt: commitment.committed_at,
+        },
+        newLast: none,
+    };
+    let guardian = manager(&world.anvil, OWNER, &world.dir.path().join("guardian")).await;
+    let request = TxRequest::call("revert-1", world.rollup.address(), call.abi_encode());
+    guardian.send(request).await.expect("reverts");
+    let status = running.wait(|status| status.halted.is_some()).await;
+    assert_eq!(status.committed, None);
+    let reason = running.handle.halted().expect("it says why");
+    assert!(matches!(&*reason, HaltReason::CommitmentReverted { batch: 1 }), "{reason}");
+    running.stop().await;
+    assert_eq!(world.commitments().await, [1], "once");
+}
