@@ -121,11 +121,7 @@ impl SequencerConfig {
             "be between 1 and 16777216",
         )?;
         check(self.max_deposits_per_block > 0, "max_deposits_per_block", "be above zero")?;
-        check(
-            !self.deposit_poll_interval.is_zero(),
-            "deposit_poll_interval",
-            "be above zero",
-        )?;
+        check(!self.deposit_poll_interval.is_zero(), "deposit_poll_interval", "be above zero")?;
         check(self.recovery_threads <= 1024, "recovery_threads", "be at most 1024")?;
         check(
             (1..=1 << 20).contains(&self.recovery_queue),

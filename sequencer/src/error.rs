@@ -24,7 +24,9 @@ pub enum OpenError {
     #[error("executor: {0}")]
     Executor(#[from] ExecutorError),
     /// The executor has blocks that the log does not know.
-    #[error("the executor is at block {executor}, but the order log ends at block {log}: the log was lost or replaced; bring back the log that belongs to this executor, or rebuild both from L1")]
+    #[error(
+        "the executor is at block {executor}, but the order log ends at block {log}: the log was lost or replaced; bring back the log that belongs to this executor, or rebuild both from L1"
+    )]
     ExecutorAhead {
         /// The executor's head.
         executor: u64,
@@ -32,7 +34,9 @@ pub enum OpenError {
         log: u64,
     },
     /// Log and executor hold different blocks.
-    #[error("block {number} is {log} in the order log, but {executor} in the executor: one of them belongs to another chain or is damaged; rebuild the executor's data from the log, or both from L1")]
+    #[error(
+        "block {number} is {log} in the order log, but {executor} in the executor: one of them belongs to another chain or is damaged; rebuild the executor's data from the log, or both from L1"
+    )]
     Diverged {
         /// The block.
         number: u64,
@@ -42,7 +46,9 @@ pub enum OpenError {
         executor: B256,
     },
     /// The executor's head was not made from the block that the log opened.
-    #[error("the executor's block {number} ({executor}) was not made from the block that the order log opened; rebuild the executor's data from the log, or both from L1")]
+    #[error(
+        "the executor's block {number} ({executor}) was not made from the block that the order log opened; rebuild the executor's data from the log, or both from L1"
+    )]
     Foreign {
         /// The block.
         number: u64,
@@ -73,7 +79,9 @@ pub enum SequencerRunError {
         source: ExecutorError,
     },
     /// Somebody else gives the executor blocks.
-    #[error("the executor's head is block {executor} ({hash}) while block {block} is being built here: only one sequencer may use an executor")]
+    #[error(
+        "the executor's head is block {executor} ({hash}) while block {block} is being built here: only one sequencer may use an executor"
+    )]
     NotAlone {
         /// The block being built.
         block: u64,

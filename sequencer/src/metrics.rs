@@ -93,7 +93,10 @@ impl SequencerMetrics {
     pub(crate) fn new() -> Self {
         describe_counter!(REJECTED, "Transactions refused at admission, by reason");
         describe_counter!(DROPPED, "Accepted transactions that were dropped, by reason");
-        describe_gauge!("millrace_sequencer_pool_transactions", "Transactions in the pool, by state");
+        describe_gauge!(
+            "millrace_sequencer_pool_transactions",
+            "Transactions in the pool, by state"
+        );
         describe_gauge!("millrace_sequencer_head_block", "Block number of each head");
         describe_histogram!(
             "millrace_sequencer_stage_seconds",
@@ -107,8 +110,14 @@ impl SequencerMetrics {
         let pool = |state| gauge!("millrace_sequencer_pool_transactions", "state" => state);
         let head = |head| gauge!("millrace_sequencer_head_block", "head" => head);
         Self {
-            submitted: total!("submitted_transactions_total", "Transactions submitted, taken or not"),
-            accepted: total!("accepted_transactions_total", "Transactions acknowledged as accepted"),
+            submitted: total!(
+                "submitted_transactions_total",
+                "Transactions submitted, taken or not"
+            ),
+            accepted: total!(
+                "accepted_transactions_total",
+                "Transactions acknowledged as accepted"
+            ),
             admission_seconds: seconds!(
                 "admission_seconds",
                 "From the arrival of a submission to its place in the pool, or its rejection"
@@ -126,7 +135,10 @@ impl SequencerMetrics {
                 "block_transactions",
                 "Transactions in a block, deposits included"
             ),
-            block_gas_fill: distribution!("block_gas_fill_ratio", "Gas used of the gas limit, 0 to 1"),
+            block_gas_fill: distribution!(
+                "block_gas_fill_ratio",
+                "Gas used of the gas limit, 0 to 1"
+            ),
             blocks: total!("blocks_total", "Blocks sealed"),
             transactions: total!(
                 "transactions_total",

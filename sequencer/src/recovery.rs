@@ -7,20 +7,25 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockSelector, ChainSpec, Executor, ExecutedBlock, RecoveredTx, RejectReason, SealedHeader,
+    BlockSelector, ChainSpec, ErrorClass, ExecutedBlock, Executor, RecoveredTx, RejectReason,
+    SealedHeader,
 };
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     OpenError,
     log::{CodecError, DroppedTx, LogError, OrderLog, Position, Record},
     pool::Verdict,
-    replay::{LoggedBlock, note_returned},
+    replay::{Brought, LoggedBlock, note_returned},
 };
 
 /// Records that are read ahead of the fold.
 const READ_AHEAD: usize = 64;
+/// How often a block is tried again when the executor says that it may help.
+const RETRIES: u32 = 5;
+/// Before the first of these; longer before each further one.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// Between two lines about a long replay, in blocks.
 const REPORT_EVERY: u64 = 1000;
 
@@ -212,9 +217,22 @@ impl<'a> Fold<'a> {
                 executor: self.head.seal(),
             });
         }
-        let built = block.build(self.executor, self.spec, &self.head).await?;
-        let verdicts = built.frames.into_iter().flat_map(|frame| frame.verdicts).collect();
-        let sealed = built.build.seal().await?;
+        let mut retries = 0;
+        let (sealed, verdicts) = loop {
+            match block.bring(self.executor, self.spec, &self.head).await {
+                Ok(Brought::Sealed(sealed, verdicts)) => break (sealed, verdicts),
+                Ok(Brought::OtherHead(head)) => {
+                    let (number, executor) = (head.number, head.seal());
+                    return Err(OpenError::Foreign { number, executor });
+                }
+                Err(error) if error.class() == ErrorClass::Retryable && retries < RETRIES => {
+                    warn!(target: "millrace::sequencer", block = block.opened.number, %error, "the executor failed; trying again");
+                    retries += 1;
+                    tokio::time::sleep(RETRY_DELAY * retries).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         self.head = sealed.header.clone();
         self.replayed += 1;
         Ok((sealed, verdicts))

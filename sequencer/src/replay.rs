@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use alloy::primitives::{TxHash, map::B256Set};
 use millrace_proto::{
-    BlockAttributes, BlockBuild, ChainSpec, Executor, ExecutorError, RecoveredTx, RejectReason,
-    SealedHeader, TxOutcome,
+    BlockAttributes, BlockBuild, BlockSelector, ChainSpec, ExecutedBlock, Executor, ExecutorError,
+    RecoveredTx, RejectReason, SealedHeader, TxOutcome,
 };
 
 use crate::{log::BlockOpened, pool::Verdict};
@@ -35,6 +35,15 @@ pub(crate) struct Built {
     pub(crate) gas_used: u64,
     /// One for each frame.
     pub(crate) frames: Vec<FrameResult>,
+}
+
+/// What came of bringing a block into the executor.
+#[derive(Debug)]
+pub(crate) enum Brought {
+    /// The executor's head is the block. The verdicts are missing if it was sealed before.
+    Sealed(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>),
+    /// The executor's head is neither the block nor its parent.
+    OtherHead(SealedHeader),
 }
 
 impl LoggedBlock {
@@ -68,6 +77,27 @@ impl LoggedBlock {
             frames.push(result);
         }
         Ok(Built { build, gas_used, frames })
+    }
+
+    /// Makes the block the executor's head, unless it is that already.
+    pub(crate) async fn bring(
+        &self,
+        executor: &dyn Executor,
+        spec: &ChainSpec,
+        parent: &SealedHeader,
+    ) -> Result<Brought, ExecutorError> {
+        let head = executor.head().await?;
+        if head.seal() == parent.seal() {
+            let built = self.build(executor, spec, parent).await?;
+            let verdicts = built.frames.into_iter().flat_map(|frame| frame.verdicts).collect();
+            return Ok(Brought::Sealed(built.build.seal().await?, verdicts));
+        }
+        if !self.is_header(spec, parent, &head) {
+            return Ok(Brought::OtherHead(head));
+        }
+        let at = BlockSelector::Hash(head.seal());
+        let sealed = executor.block(at).await?.ok_or(ExecutorError::UnknownBlock(at))?;
+        Ok(Brought::Sealed(sealed, Vec::new()))
     }
 
     /// Whether a header can be this block's: the fields that do not depend on execution.

@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use millrace_proto::{
-    BlockNumHash, BlockSelector, ExecutorError, Settlement, SettlementStatus,
-};
+use millrace_proto::{BlockNumHash, BlockSelector, ExecutorError, Settlement, SettlementStatus};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -54,7 +52,8 @@ async fn follow_once(
 }
 
 fn settled_blocks(status: &SettlementStatus) -> SettledBlocks {
-    let last = |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |point| point.last_block);
+    let last =
+        |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |point| point.last_block);
     SettledBlocks {
         posted: last(status.posted),
         committed: last(status.committed),
@@ -75,8 +74,7 @@ pub(crate) async fn settle(
             return Ok(now);
         }
         let header = shared.executor.header(BlockSelector::Number(number)).await?;
-        let header =
-            header.ok_or(ExecutorError::UnknownBlock(BlockSelector::Number(number)))?;
+        let header = header.ok_or(ExecutorError::UnknownBlock(BlockSelector::Number(number)))?;
         Ok::<_, ExecutorError>(BlockNumHash::new(number, header.seal()))
     };
     let safe = name(settled.posted, now.safe).await?;

@@ -94,8 +94,7 @@ impl Shared {
             return Ok(Some(Known::Included { block, index }));
         }
         if let Some(place) = self.executor.locate(hash).await?
-            && let Some(block) =
-                self.executor.block(BlockSelector::Hash(place.block.hash)).await?
+            && let Some(block) = self.executor.block(BlockSelector::Hash(place.block.hash)).await?
             && let Ok(index) = usize::try_from(place.index)
         {
             return Ok(Some(Known::Included { block, index }));

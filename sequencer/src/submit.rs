@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use alloy::primitives::{Bytes, TxHash};
-use millrace_proto::{
-    ExecutorError, RecoveredTx, RejectReason, SequencerError, SubmitError,
-};
+use millrace_proto::{ExecutorError, RecoveredTx, RejectReason, SequencerError, SubmitError};
 
 use crate::{
     pool::{Acceptance, Loaded, Refusal, load_accounts},

@@ -54,12 +54,12 @@ impl fmt::Debug for RecoveryPool {
 
 impl RecoveryPool {
     /// Starts the threads. At most `capacity` transactions are in work; callers beyond wait.
-    pub(crate) fn start(checker: Arc<Checker>, threads: usize, capacity: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            arrived: Condvar::new(),
-            checker,
-        });
+    pub(crate) fn start(
+        checker: Arc<Checker>,
+        threads: usize,
+        capacity: usize,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared { queue: Mutex::default(), arrived: Condvar::new(), checker });
         let mut pool =
             Self { shared, threads: Vec::new(), slots: Semaphore::new(capacity), capacity };
         for index in 0..threads {

@@ -17,8 +17,7 @@ impl Builder {
     pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
         let count = self.shared.config.max_frame_transactions;
         let open = self.open.as_ref().map(|open| {
-            let limits =
-                FrameLimits { count, gas_left: open.gas_left, base_fee: open.base_fee };
+            let limits = FrameLimits { count, gas_left: open.gas_left, base_fee: open.base_fee };
             (open.block.opened.number, limits)
         });
         let Some((number, limits)) = open else { return self.flush().await };

@@ -11,11 +11,7 @@ mod open;
 mod persist;
 mod seal;
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use alloy::primitives::map::B256Set;
 use millrace_proto::{BlockBuild, ErrorClass, ExecutorError, SealedHeader};
@@ -114,6 +110,7 @@ impl Builder {
         while !stop.is_cancelled() {
             self.check_log()?;
             self.expire();
+            self.note_settled().await;
             let deadline = self.open.as_ref().map(|open| open.deadline);
             match deadline {
                 Some(deadline) if Instant::now() >= deadline => {
@@ -139,6 +136,7 @@ impl Builder {
         if self.open.is_some() {
             self.seal().await?;
         }
+        self.note_settled().await;
         self.writer.durable().await.map_err(SequencerRunError::Log)?;
         debug!(target: "millrace::sequencer", head = self.head.number, "drained");
         Ok(())

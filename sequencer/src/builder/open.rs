@@ -46,13 +46,7 @@ impl Builder {
         if on_grid > now { on_grid } else { now + block_time }
     }
 
-    fn set_open(
-        &mut self,
-        block: LoggedBlock,
-        built: Built,
-        deadline: Instant,
-        returned: B256Set,
-    ) {
+    fn set_open(&mut self, block: LoggedBlock, built: Built, deadline: Instant, returned: B256Set) {
         let gas_limit = self.shared.spec.rollup().gas_limit;
         self.open = Some(OpenBlock {
             block,

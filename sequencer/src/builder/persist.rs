@@ -108,14 +108,18 @@ impl Builder {
         self.writer.append(records, Box::new(done)).await;
     }
 
-    /// Moves the log's cursor forward now and then, so that a start reads only the last blocks. What still waits from before
-    /// is written again first.
-    pub(super) async fn checkpoint(&mut self, sealed: u64) -> Result<(), SequencerRunError> {
+    /// Lets the log know how far the chain is settled, if that has changed.
+    pub(super) async fn note_settled(&mut self) {
         let settled = self.shared.heads.now().settled;
         if settled != self.noted {
             self.noted = settled;
             self.writer.set_settled(settled).await;
         }
+    }
+
+    /// Moves the log's cursor forward now and then, so that a start reads only the last blocks. What still waits from before
+    /// is written again first.
+    pub(super) async fn checkpoint(&mut self, sealed: u64) -> Result<(), SequencerRunError> {
         if !sealed.is_multiple_of(CHECKPOINT_EVERY) || sealed <= KEPT_BLOCKS {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_proto::{BlockSelector, ExecutedBlock, ExecutorError, StateDiff};
+use millrace_proto::{ExecutedBlock, ExecutorError, StateDiff};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -11,7 +11,7 @@ use crate::{
     SequencerRunError,
     log::Record,
     pool::{Loaded, load_accounts},
-    replay::LoggedBlock,
+    replay::{Brought, LoggedBlock},
 };
 
 impl Builder {
@@ -56,39 +56,19 @@ impl Builder {
         let mut error = error;
         loop {
             self.before_retry(number, error, &mut delay).await?;
-            error = match self.find_or_seal(block).await? {
-                Ok(sealed) => return Ok(sealed),
+            let (shared, parent) = (self.shared.clone(), self.head.clone());
+            let brought = block.bring(&*shared.executor, &shared.spec, &parent);
+            error = match self.busy(brought).await? {
+                Ok(Brought::Sealed(sealed, _)) => return Ok(sealed),
+                Ok(Brought::OtherHead(head)) => {
+                    return Err(SequencerRunError::NotAlone {
+                        block: number,
+                        executor: head.number,
+                        hash: head.seal(),
+                    });
+                }
                 Err(error) => error,
             };
-        }
-    }
-
-    async fn find_or_seal(
-        &mut self,
-        block: &LoggedBlock,
-    ) -> Result<Result<Arc<ExecutedBlock>, ExecutorError>, SequencerRunError> {
-        let (shared, parent) = (self.shared.clone(), self.head.clone());
-        let attempt = async {
-            let head = shared.executor.head().await?;
-            if head.seal() == parent.seal() {
-                let built = block.build(&*shared.executor, &shared.spec, &parent).await?;
-                return Ok(Ok(built.build.seal().await?));
-            }
-            if block.is_header(&shared.spec, &parent, &head) {
-                let at = BlockSelector::Hash(head.seal());
-                let found = shared.executor.block(at).await?;
-                return found.map(Ok).ok_or(ExecutorError::UnknownBlock(at));
-            }
-            Ok(Err(SequencerRunError::NotAlone {
-                block: block.opened.number,
-                executor: head.number,
-                hash: head.seal(),
-            }))
-        };
-        match self.busy(attempt).await? {
-            Ok(Ok(sealed)) => Ok(Ok(sealed)),
-            Ok(Err(fatal)) => Err(fatal),
-            Err(error) => Ok(Err(error)),
         }
     }
 

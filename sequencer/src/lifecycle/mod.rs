@@ -7,10 +7,10 @@ mod status;
 mod timeline;
 mod waiters;
 
+use self::timeline::Timeline;
 pub(crate) use self::{
     heads::{Heads, SettledWhen, stage_of},
     recent::RecentBlocks,
     status::{Known, reached, status_at},
     waiters::Waiters,
 };
-use self::timeline::Timeline;

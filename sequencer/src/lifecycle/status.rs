@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use alloy::{consensus::Transaction, primitives::TxHash};
-use millrace_proto::{
-    BatchRecord, ExecutedBlock, Inclusion, RecoveredTx, Stage, TxStatus,
-};
+use millrace_proto::{BatchRecord, ExecutedBlock, Inclusion, RecoveredTx, Stage, TxStatus};
 
 use super::Heads;
 use crate::log::DroppedTx;

@@ -143,7 +143,8 @@ pub(crate) fn decode_dropped(bytes: Vec<u8>) -> Result<DroppedTx, CodecError> {
 }
 
 fn size_hint(record: &Record) -> usize {
-    let txs = |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 24 + tx.encoded().len()).sum::<usize>();
+    let txs =
+        |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 24 + tx.encoded().len()).sum::<usize>();
     64 + match record {
         Record::Pooled { txs: list } | Record::Frame { txs: list, .. } => txs(list),
         Record::BlockOpened(block) => txs(&block.deposits),
@@ -299,3 +300,6 @@ impl Reader {
         if self.0.is_empty() { Ok(()) } else { Err(CodecError::TrailingBytes(self.0.len())) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,9 @@ pub trait OrderLog: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// It cannot be opened: locked by another process, no permission, or broken in the middle (a torn tail is no error).
-    #[error("cannot open the order log at {path}: {source}; if another process holds it, stop that one; if it is corrupt, restore it from a copy or rebuild the chain from L1")]
+    #[error(
+        "cannot open the order log at {path}: {source}; if another process holds it, stop that one; if it is corrupt, restore it from a copy or rebuild the chain from L1"
+    )]
     Open {
         /// Its folder.
         path: PathBuf,
@@ -127,7 +129,9 @@ pub enum LogError {
     #[error("order log storage: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A record that cannot be read.
-    #[error("the order log is corrupt at record {position}: {source}; restore it from a copy or rebuild the chain from L1")]
+    #[error(
+        "the order log is corrupt at record {position}: {source}; restore it from a copy or rebuild the chain from L1"
+    )]
     Corrupt {
         /// The record.
         position: Position,
@@ -136,7 +140,9 @@ pub enum LogError {
         source: CodecError,
     },
     /// The log of another chain.
-    #[error("the order log belongs to the chain with genesis {found}, not {expected}; use another data folder")]
+    #[error(
+        "the order log belongs to the chain with genesis {found}, not {expected}; use another data folder"
+    )]
     OtherChain {
         /// The genesis hash that the log names.
         found: B256,

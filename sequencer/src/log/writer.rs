@@ -92,7 +92,8 @@ impl LogWriter {
     pub(crate) fn durable(&self) -> impl Future<Output = Result<(), Arc<LogError>>> + use<> {
         let (mut progress, sent) = (self.progress.clone(), self.sent);
         async move {
-            let reached = progress.wait_for(|now| now.failed.is_some() || now.durable >= sent).await;
+            let reached =
+                progress.wait_for(|now| now.failed.is_some() || now.durable >= sent).await;
             match reached.as_deref() {
                 Ok(Progress { failed: Some(error), .. }) => Err(error.clone()),
                 Ok(_) => Ok(()),

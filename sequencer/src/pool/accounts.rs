@@ -67,8 +67,7 @@ pub(crate) async fn load_accounts(
     let mut accounts = AddressMap::default();
     for (address, info) in addresses.iter().zip(infos) {
         let has_code = info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
-        let is_contract =
-            has_code && !is_delegation(&executor.code(*address, selector).await?);
+        let is_contract = has_code && !is_delegation(&executor.code(*address, selector).await?);
         accounts.insert(*address, Account::new(info, is_contract));
     }
     Ok(Loaded { at, accounts })

@@ -21,11 +21,8 @@ impl Acks {
     /// Sends them.
     pub(crate) fn send(self) {
         for (hash, ack) in self.waiting {
-            let answer = if ack.repeated {
-                Err(RejectReason::AlreadyKnown { hash }.into())
-            } else {
-                Ok(())
-            };
+            let answer =
+                if ack.repeated { Err(RejectReason::AlreadyKnown { hash }.into()) } else { Ok(()) };
             // A caller that went away does not want the answer any more.
             let _ = ack.reply.send(answer);
         }

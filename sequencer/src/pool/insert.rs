@@ -71,7 +71,8 @@ impl Pool {
                     let (expected, limit) = (sender.next, gap);
                     return Err(RejectReason::NonceTooFar { got: nonce, expected, limit }.into());
                 }
-                let full = |limit: usize| Refusal::from(RejectReason::PoolFull { limit: limit as u64 });
+                let full =
+                    |limit: usize| Refusal::from(RejectReason::PoolFull { limit: limit as u64 });
                 if sender.entries.len() >= per_sender {
                     return Err(full(per_sender));
                 }
@@ -91,7 +92,13 @@ impl Pool {
 
     /// Takes back a transaction that was accepted before a restart. What was promised is not checked again: the executor has
     /// the last word. `loaded` must hold its sender.
-    pub(crate) fn restore(&mut self, tx: Arc<RecoveredTx>, loaded: &Loaded, position: Position, now: Now) {
+    pub(crate) fn restore(
+        &mut self,
+        tx: Arc<RecoveredTx>,
+        loaded: &Loaded,
+        position: Position,
+        now: Now,
+    ) {
         let (address, nonce) = (tx.sender(), tx.tx().nonce());
         if self.by_hash.contains_key(&tx.hash()) {
             return;

@@ -1,0 +1,191 @@
+use alloy::{
+    consensus::{SignableTransaction, TxEip1559},
+    primitives::{Signature, TxHash, TxKind, hex},
+};
+use millrace_proto::{Deposit, RejectReason, TxEnvelope};
+use proptest::prelude::*;
+
+use super::*;
+
+fn tx(nonce: u64, input: Vec<u8>, sender: Address) -> Arc<RecoveredTx> {
+    let tx = TxEip1559 {
+        chain_id: 7,
+        nonce,
+        gas_limit: 21_000,
+        max_fee_per_gas: 9,
+        to: TxKind::Call(Address::repeat_byte(0x11)),
+        input: input.into(),
+        ..TxEip1559::default()
+    };
+    let tx = TxEnvelope::Eip1559(tx.into_signed(Signature::test_signature()));
+    Arc::new(RecoveredTx::new_unchecked(tx, sender))
+}
+
+fn deposit() -> Arc<RecoveredTx> {
+    let deposit = Deposit {
+        index: 3,
+        from: Address::repeat_byte(0x22),
+        to: Address::repeat_byte(0x33),
+        value: U256::from(5),
+        gas_limit: 100_000,
+        data: Bytes::new(),
+    };
+    let tx = TxEnvelope::from(deposit.to_tx(Address::repeat_byte(0x44)));
+    Arc::new(RecoveredTx::new_unchecked(tx, deposit.from))
+}
+
+/// One record of each kind, as version 1 wrote it.
+fn fixtures() -> [(Record, &'static str); 5] {
+    let plain = tx(1, vec![], Address::repeat_byte(0xaa));
+    let hash = B256::repeat_byte(0xbb);
+    let reason = RejectReason::NonceTooLow { got: 1, expected: 2 };
+    let dropped = DroppedTx { tx: plain.clone(), reason, at: Duration::from_millis(1_234) };
+    [
+        (Record::Pooled { txs: vec![plain.clone()] }, include_str!("../fixtures/pooled.hex")),
+        (
+            Record::BlockOpened(BlockOpened {
+                number: 8,
+                parent_hash: hash,
+                timestamp: 1_700_000_000,
+                deposits_end: 4,
+                deposits: vec![deposit()],
+            }),
+            include_str!("../fixtures/block_opened.hex"),
+        ),
+        (Record::Frame { block: 8, txs: vec![plain] }, include_str!("../fixtures/frame.hex")),
+        (
+            Record::BlockSealed { number: 8, hash, returned: vec![TxHash::repeat_byte(1)] },
+            include_str!("../fixtures/block_sealed.hex"),
+        ),
+        (Record::Dropped { txs: vec![dropped] }, include_str!("../fixtures/dropped.hex")),
+    ]
+}
+
+#[test]
+fn records_are_frozen() {
+    for (record, frozen) in fixtures() {
+        assert_eq!(hex::encode(encode(&record)), frozen.trim(), "{}", record.kind());
+        let bytes = hex::decode(frozen.trim()).expect("a fixture is hex");
+        assert_eq!(decode(bytes).expect("a fixture decodes"), record);
+    }
+}
+
+#[test]
+fn every_cut_and_every_extra_byte_is_an_error() {
+    for (record, _) in fixtures() {
+        let whole = encode(&record);
+        for len in 0..whole.len() {
+            assert!(decode(whole[..len].to_vec()).is_err(), "{} of {len} bytes", record.kind());
+        }
+        let longer = [&whole[..], &[0]].concat();
+        assert!(matches!(decode(longer), Err(CodecError::TrailingBytes(1))));
+    }
+}
+
+#[test]
+fn what_is_not_known_is_named() {
+    assert!(matches!(decode(vec![9, 1]), Err(CodecError::UnknownVersion(9))));
+    assert!(matches!(decode(vec![1, 9]), Err(CodecError::UnknownKind(9))));
+    // A list of 2^32 - 1 transactions in no bytes.
+    assert!(matches!(
+        decode(vec![1, 1, 0xff, 0xff, 0xff, 0xff]),
+        Err(CodecError::Truncated { .. })
+    ));
+}
+
+fn reasons() -> impl Strategy<Value = RejectReason> {
+    use RejectReason as R;
+    let hash = || any::<[u8; 32]>().prop_map(B256::from);
+    let address = || any::<[u8; 20]>().prop_map(Address::from);
+    let amount = || any::<[u8; 32]>().prop_map(U256::from_be_bytes::<32>);
+    let fees = any::<(u128, u128)>();
+    let pair = any::<(u64, u64)>();
+    prop_oneof![
+        any::<String>().prop_map(|detail| R::BadEncoding { detail }),
+        pair.prop_map(|(size, limit)| R::Oversize { size, limit }),
+        any::<u8>().prop_map(|ty| R::UnsupportedType { ty }),
+        pair.prop_map(|(got, expected)| R::WrongChainId { got, expected }),
+        Just(R::Unprotected),
+        any::<String>().prop_map(|detail| R::BadSignature { detail }),
+        pair.prop_map(|(got, expected)| R::NonceTooLow { got, expected }),
+        any::<(u64, u64, u64)>().prop_map(|(got, expected, limit)| R::NonceTooFar {
+            got,
+            expected,
+            limit
+        }),
+        any::<u128>().prop_map(|required| R::Underpriced { required }),
+        (address(), amount(), amount())
+            .prop_map(|(sender, balance, cost)| { R::InsufficientFunds { sender, balance, cost } }),
+        fees.prop_map(|(got, floor)| R::FeeBelowFloor { got, floor }),
+        fees.prop_map(|(tip, max_fee)| R::TipAboveMaxFee { tip, max_fee }),
+        pair.prop_map(|(got, limit)| R::GasOverLimit { got, limit }),
+        pair.prop_map(|(got, required)| R::IntrinsicGas { got, required }),
+        pair.prop_map(|(size, limit)| R::InitCodeTooLarge { size, limit }),
+        address().prop_map(|sender| R::SenderIsContract { sender }),
+        any::<String>().prop_map(|detail| R::Invalid { detail }),
+        hash().prop_map(|hash| R::AlreadyKnown { hash }),
+        any::<u64>().prop_map(|limit| R::PoolFull { limit }),
+        hash().prop_map(|by| R::Replaced { by }),
+        Just(R::Expired),
+    ]
+}
+
+fn txs() -> impl Strategy<Value = Vec<Arc<RecoveredTx>>> {
+    let one = (any::<u64>(), any::<Vec<u8>>(), any::<[u8; 20]>())
+        .prop_map(|(nonce, input, sender)| tx(nonce, input, sender.into()));
+    prop::collection::vec(one, 0..4)
+}
+
+fn records() -> impl Strategy<Value = Record> {
+    let dropped = (txs(), reasons(), any::<u32>()).prop_map(|(txs, reason, at)| {
+        let at = Duration::from_millis(at.into());
+        let drop = |tx| DroppedTx { tx, reason: reason.clone(), at };
+        Record::Dropped { txs: txs.into_iter().map(drop).collect() }
+    });
+    let hashes = prop::collection::vec(any::<[u8; 32]>().prop_map(B256::from), 0..4);
+    prop_oneof![
+        txs().prop_map(|txs| Record::Pooled { txs }),
+        (any::<u64>(), txs()).prop_map(|(block, txs)| Record::Frame { block, txs }),
+        (any::<[u64; 3]>(), any::<[u8; 32]>(), txs()).prop_map(|(numbers, hash, deposits)| {
+            let [number, timestamp, deposits_end] = numbers;
+            let parent_hash = hash.into();
+            Record::BlockOpened(BlockOpened {
+                number,
+                parent_hash,
+                timestamp,
+                deposits_end,
+                deposits,
+            })
+        }),
+        (any::<u64>(), any::<[u8; 32]>(), hashes).prop_map(|(number, hash, returned)| {
+            Record::BlockSealed { number, hash: hash.into(), returned }
+        }),
+        dropped,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_was_encoded_decodes(record in records()) {
+        prop_assert_eq!(decode(encode(&record)).expect("it was encoded"), record);
+    }
+
+    #[test]
+    fn anything_else_is_an_error_and_no_panic(mut bytes in any::<Vec<u8>>()) {
+        if let Some(version) = bytes.first_mut() {
+            *version = VERSION;
+        }
+        if let Ok(record) = decode(bytes.clone()) {
+            prop_assert_eq!(encode(&record), bytes);
+        }
+    }
+
+    #[test]
+    fn damage_is_never_a_panic(record in records(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        let mut bytes = encode(&record);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1_u8 << bit;
+        // Most damage is an error; some gives another record.
+        let _ = decode(bytes);
+    }
+}

@@ -1,0 +1,237 @@
+//! Every reason for which a transaction is refused.
+
+use std::time::Duration;
+
+use alloy::{
+    consensus::{TxEip1559, TxEip7702, TxLegacy},
+    eips::eip7702::Authorization,
+    primitives::{Address, Bytes, TxKind, U256},
+    signers::SignerSync,
+};
+use millrace_proto::{PoolStatus, RejectReason as R, Sequencer, SubmitError, TxPool};
+
+use crate::support::{CHAIN_ID, CONTRACT, GWEI, POOR, Setup, hash_of, sign, signer, transfer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_state() {
+    let mut setup = Setup::new();
+    setup.config.max_transaction_bytes = 60_000;
+    let node = setup.start().await;
+    let key = signer(0);
+    let good = sign(&key, transfer(0));
+
+    for bytes in [vec![], vec![0x02], vec![0xc0], vec![0x80], [&good[..], &[0]].concat()] {
+        let reason = node.refusal(bytes.into()).await;
+        assert!(matches!(reason, R::BadEncoding { .. }), "{reason:?}");
+    }
+    let oversize = TxEip1559 { input: vec![0; 60_000].into(), ..transfer(0) };
+    let raw = sign(&key, oversize);
+    let size = raw.len() as u64;
+    assert_eq!(node.refusal(raw).await, R::Oversize { size, limit: 60_000 });
+    for ty in [0x00, 0x03, 0x05, 0x7e] {
+        let reason = node.refusal(vec![ty, 0xc0].into()).await;
+        assert_eq!(reason, R::UnsupportedType { ty });
+    }
+    let other_chain = sign(&key, TxEip1559 { chain_id: 1, ..transfer(0) });
+    let expected = CHAIN_ID;
+    assert_eq!(node.refusal(other_chain).await, R::WrongChainId { got: 1, expected });
+    let unprotected = TxLegacy { gas_price: 100 * GWEI, gas_limit: 21_000, ..TxLegacy::default() };
+    assert_eq!(node.refusal(sign(&key, unprotected)).await, R::Unprotected);
+    let tip = TxEip1559 { max_priority_fee_per_gas: 200 * GWEI, ..transfer(0) };
+    let reason = node.refusal(sign(&key, tip)).await;
+    assert_eq!(reason, R::TipAboveMaxFee { tip: 200 * GWEI, max_fee: 100 * GWEI });
+    let cheap = TxEip1559 { max_fee_per_gas: 1_000, max_priority_fee_per_gas: 0, ..transfer(0) };
+    let reason = node.refusal(sign(&key, cheap)).await;
+    assert!(
+        matches!(reason, R::FeeBelowFloor { got: 1_000, floor } if floor > 900_000_000),
+        "{reason:?}"
+    );
+    let gas = TxEip1559 { gas_limit: 30_000_001, ..transfer(0) };
+    let reason = node.refusal(sign(&key, gas)).await;
+    assert_eq!(reason, R::GasOverLimit { got: 30_000_001, limit: 30_000_000 });
+    let gas = TxEip1559 { gas_limit: 20_999, ..transfer(0) };
+    let reason = node.refusal(sign(&key, gas)).await;
+    assert_eq!(reason, R::IntrinsicGas { got: 20_999, required: 21_000 });
+    let init = TxEip1559 {
+        to: TxKind::Create,
+        input: vec![0; 49_153].into(),
+        gas_limit: 10_000_000,
+        ..transfer(0)
+    };
+    let reason = node.refusal(sign(&key, init)).await;
+    assert_eq!(reason, R::InitCodeTooLarge { size: 49_153, limit: 49_152 });
+    let nonce = sign(&key, transfer(u64::MAX));
+    assert!(matches!(node.refusal(nonce).await, R::Invalid { .. }));
+    let delegation = TxEip7702 {
+        chain_id: CHAIN_ID,
+        gas_limit: 100_000,
+        max_fee_per_gas: GWEI * 100,
+        ..TxEip7702::default()
+    };
+    assert!(matches!(node.refusal(sign(&key, delegation)).await, R::Invalid { .. }));
+
+    // The last byte belongs to the signature's s: zero makes it invalid, a large s breaks EIP-2.
+    let mut broken = good.to_vec();
+    let at = broken.len() - 32;
+    broken[at..].fill(0xfe);
+    let reason = node.refusal(broken.into()).await;
+    assert!(matches!(reason, R::BadSignature { .. }), "{reason:?}");
+
+    let pool = node.handle.pool_status().await.expect("status");
+    assert_eq!(pool, PoolStatus::default(), "a refusal has no effect");
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_the_senders_state() {
+    let mut setup = Setup::new();
+    setup.config.pool.max_nonce_gap = 4;
+    let node = setup.start().await;
+    let key = signer(0);
+
+    let sender = signer(CONTRACT).address();
+    let reason = node.refusal(sign(&signer(CONTRACT), transfer(0))).await;
+    assert_eq!(reason, R::SenderIsContract { sender });
+    let sender = signer(POOR).address();
+    let reason = node.refusal(sign(&signer(POOR), transfer(0))).await;
+    let cost = U256::from(21_000 * 100 * GWEI + 1);
+    assert_eq!(reason, R::InsufficientFunds { sender, balance: U256::from(1), cost });
+    let reason = node.refusal(sign(&key, transfer(5))).await;
+    assert_eq!(reason, R::NonceTooFar { got: 5, expected: 0, limit: 4 });
+
+    let first = sign(&key, transfer(0));
+    let hash = node.submit(first.clone()).await.expect("accepted");
+    assert_eq!(hash, hash_of(&first));
+    node.sequenced(hash).await;
+    assert_eq!(node.refusal(first).await, R::AlreadyKnown { hash });
+    let other = sign(&key, TxEip1559 { value: U256::from(7), ..transfer(0) });
+    assert_eq!(node.refusal(other).await, R::NonceTooLow { got: 0, expected: 1 });
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn funds_cover_everything_that_waits() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    let key = signer(0);
+    let most = |nonce| TxEip1559 { value: U256::from(6 * 10_u128.pow(20)), ..transfer(nonce) };
+    // The first waits for nonce 0, so both are in the pool together.
+    node.submit(sign(&key, most(1))).await.expect("accepted");
+    let reason = node.refusal(sign(&key, most(2))).await;
+    assert!(matches!(reason, R::InsufficientFunds { .. }), "{reason:?}");
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_takes_nothing() {
+    let mut setup = Setup::new();
+    setup.config.pool.max_transactions = 3;
+    setup.config.pool.max_per_sender = 2;
+    let node = setup.start().await;
+    for nonce in [1, 2] {
+        node.submit(sign(&signer(0), transfer(nonce))).await.expect("accepted");
+    }
+    let reason = node.refusal(sign(&signer(0), transfer(3))).await;
+    assert_eq!(reason, R::PoolFull { limit: 2 });
+    node.submit(sign(&signer(1), transfer(1))).await.expect("accepted");
+    let reason = node.refusal(sign(&signer(2), transfer(1))).await;
+    assert_eq!(reason, R::PoolFull { limit: 3 });
+    let status = node.handle.pool_status().await.expect("status");
+    assert_eq!(status, PoolStatus { pending: 0, queued: 3 });
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_offers_a_tenth_more() {
+    let mut setup = Setup::new();
+    setup.config.pool.queued_lifetime = Duration::from_secs(600);
+    let node = setup.start().await;
+    let key = signer(0);
+    let old = node.submit(sign(&key, transfer(1))).await.expect("accepted");
+    let little = TxEip1559 { max_fee_per_gas: 109 * GWEI, ..transfer(1) };
+    let reason = node.refusal(sign(&key, little)).await;
+    assert_eq!(reason, R::Underpriced { required: 110 * GWEI });
+    let enough = TxEip1559 {
+        max_fee_per_gas: 110 * GWEI,
+        max_priority_fee_per_gas: 2 * GWEI,
+        ..transfer(1)
+    };
+    let new = node.submit(sign(&key, enough)).await.expect("accepted");
+    let status =
+        node.handle.wait_for(old, millrace_proto::Stage::Finalized).await.expect("dropped");
+    assert_eq!(status.reason, Some(R::Replaced { by: new }));
+
+    node.submit(sign(&key, transfer(0))).await.expect("accepted");
+    node.sequenced(new).await;
+    assert!(!node.included().await.contains(&old));
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_types_of_a_rollup_are_taken() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    let key = signer(0);
+    let legacy = TxLegacy {
+        chain_id: Some(CHAIN_ID),
+        nonce: 0,
+        gas_price: 100 * GWEI,
+        gas_limit: 21_000,
+        to: TxKind::Call(Address::repeat_byte(1)),
+        ..TxLegacy::default()
+    };
+    let authorization = Authorization {
+        chain_id: U256::from(CHAIN_ID),
+        address: Address::repeat_byte(2),
+        nonce: 0,
+    };
+    let authority = signer(1);
+    let signature = authority.sign_hash_sync(&authorization.signature_hash()).expect("signed");
+    let delegation = TxEip7702 {
+        chain_id: CHAIN_ID,
+        nonce: 1,
+        gas_limit: 100_000,
+        max_fee_per_gas: 100 * GWEI,
+        to: Address::repeat_byte(3),
+        authorization_list: vec![authorization.into_signed(signature)],
+        ..TxEip7702::default()
+    };
+    let raw = vec![sign(&key, legacy), sign(&key, delegation), sign(&key, transfer(2))];
+    let hashes: Vec<_> =
+        node.handle.submit_many(raw).await.into_iter().map(|r| r.expect("accepted")).collect();
+    for hash in &hashes {
+        let status = node.sequenced(*hash).await;
+        assert!(status.inclusion.expect("included").receipt.success);
+    }
+    assert_eq!(node.included().await, hashes);
+    // A delegated account may send (EIP-3607, EIP-7702); its nonce was used by the authorization.
+    node.sequenced(node.submit(sign(&authority, transfer(1))).await.expect("accepted")).await;
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_each_with_its_result() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    let key = signer(0);
+    let mut raw: Vec<Bytes> = (0..200).map(|nonce| sign(&key, transfer(nonce))).collect();
+    raw.insert(50, Bytes::from_static(b"nonsense"));
+    raw.insert(60, raw[10].clone());
+    let results = node.handle.submit_many(raw.clone()).await;
+    assert_eq!(results.len(), raw.len());
+    for (index, (result, raw)) in results.iter().zip(&raw).enumerate() {
+        match (index, result) {
+            (50, Err(SubmitError::Rejected(R::UnsupportedType { .. }))) => {}
+            (60, Err(SubmitError::Rejected(R::AlreadyKnown { hash }))) => {
+                assert_eq!(*hash, hash_of(raw));
+            }
+            (_, Ok(hash)) => assert_eq!(*hash, hash_of(raw)),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    let last = hash_of(raw.last().expect("some"));
+    node.sequenced(last).await;
+    let sender = key.address();
+    assert_eq!(node.handle.pending_nonce(sender).await.expect("nonce"), 200);
+    node.stop().await.expect("a clean end");
+}

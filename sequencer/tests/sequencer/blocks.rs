@@ -1,0 +1,286 @@
+//! How blocks come to be: order, room, deposits, time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use alloy::{
+    consensus::TxEip1559,
+    primitives::{Address, Bytes, TxKind, U256},
+};
+use async_trait::async_trait;
+use millrace_proto::{
+    BlockSelector, Deposit, Executor, HeaderExtra, L1Inbox, L1InboxError, PoolStatus, Sequencer,
+    Stage, TxPool,
+};
+use millrace_sequencer::{OrderLog, Position, Record};
+use parking_lot::Mutex;
+
+use crate::support::{GENESIS_TIME, GWEI, Setup, sign, signer, soon, transfer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_come_in_the_order_of_arrival() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    let mut raw = Vec::new();
+    for nonce in 0..20 {
+        for index in [3, 1, 2] {
+            raw.push(sign(&signer(index), transfer(nonce)));
+        }
+    }
+    let results = node.handle.submit_many(raw).await;
+    let hashes: Vec<_> = results.into_iter().map(|result| result.expect("accepted")).collect();
+    node.sequenced(hashes[59]).await;
+    assert_eq!(node.included().await, hashes);
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_predecessor_revives_what_waits_for_it() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    let key = signer(0);
+    let third = node.submit(sign(&key, transfer(2))).await.expect("accepted");
+    let second = node.submit(sign(&key, transfer(1))).await.expect("accepted");
+    let status = node.handle.pool_status().await.expect("status");
+    assert_eq!(status, PoolStatus { pending: 0, queued: 2 });
+    assert_eq!(node.handle.pending_nonce(key.address()).await.expect("nonce"), 0);
+    let first = node.submit(sign(&key, transfer(0))).await.expect("accepted");
+    node.sequenced(third).await;
+    assert_eq!(node.included().await, [first, second, third]);
+    assert_eq!(node.handle.pending_nonce(key.address()).await.expect("nonce"), 3);
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_first_in_the_next_block() {
+    let mut setup = Setup::new();
+    setup.gas_limit = 1_000_000;
+    let node = setup.start().await;
+    // Transactions of one sender and of many that use 200,000 gas each, by EIP-7623's floor: five fit, and the sixth crosses
+    // the limit.
+    let large =
+        |nonce| TxEip1559 { gas_limit: 200_000, input: vec![1; 4_475].into(), ..transfer(nonce) };
+    let mut raw: Vec<_> = (0..12).map(|nonce| sign(&signer(0), large(nonce))).collect();
+    raw.extend((1..9).map(|index| sign(&signer(index), large(0))));
+    let results = node.handle.submit_many(raw).await;
+    let hashes: Vec<_> = results.into_iter().map(|result| result.expect("accepted")).collect();
+    node.sequenced(hashes[19]).await;
+    assert_eq!(node.included().await, hashes, "nobody overtakes");
+    let blocks = node.blocks().await;
+    assert!(blocks.iter().all(|block| block.transactions.len() <= 5));
+
+    let genesis = node.genesis().await;
+    node.stop().await.expect("a clean end");
+    let log = setup.open_log(genesis);
+    let returned = log.read(Position(0)).expect("readable").any(|record| {
+        matches!(record.expect("sound").1, Record::BlockSealed { returned, .. } if !returned.is_empty())
+    });
+    assert!(returned, "at least one transaction was sent back by the executor");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_pay_in_its_turn_is_dropped_and_its_successor_waits() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    // Admission counts the most that everything of a sender can cost, so its balance must go another way: through a
+    // delegation that lets somebody else take it.
+    let (victim, thief) = (signer(1), signer(2));
+    // CALL(gas, caller, selfbalance, 0, 0, 0, 0)
+    let drain = Bytes::from_static(&[0x5f, 0x5f, 0x5f, 0x5f, 0x47, 0x33, 0x5a, 0xf1, 0x00]);
+    // Constructor: returns the nine bytes after it.
+    let mut init = vec![0x60, 9, 0x60, 11, 0x5f, 0x39, 0x60, 9, 0x5f, 0xf3, 0x00];
+    init.extend_from_slice(&drain);
+    let create =
+        TxEip1559 { to: TxKind::Create, input: init.into(), gas_limit: 200_000, ..transfer(0) };
+    let created = node.submit(sign(&thief, create)).await.expect("accepted");
+    let status = node.sequenced(created).await;
+    let contract = status.inclusion.expect("included").contract_address.expect("a contract");
+
+    let authorization = alloy::eips::eip7702::Authorization {
+        chain_id: U256::from(crate::support::CHAIN_ID),
+        address: contract,
+        nonce: 0,
+    };
+    let signature =
+        alloy::signers::SignerSync::sign_hash_sync(&victim, &authorization.signature_hash())
+            .expect("signed");
+    let delegate_and_drain = alloy::consensus::TxEip7702 {
+        chain_id: crate::support::CHAIN_ID,
+        nonce: 1,
+        gas_limit: 200_000,
+        max_fee_per_gas: 100 * GWEI,
+        to: victim.address(),
+        authorization_list: vec![authorization.into_signed(signature)],
+        ..alloy::consensus::TxEip7702::default()
+    };
+    // The victim's wait for its nonce 0, which the authorization uses up.
+    let raw = vec![
+        sign(&victim, transfer(1)),
+        sign(&victim, transfer(2)),
+        sign(&thief, delegate_and_drain),
+    ];
+    let results = node.handle.submit_many(raw).await;
+    let hashes: Vec<_> = results.into_iter().map(|result| result.expect("accepted")).collect();
+    node.sequenced(hashes[2]).await;
+    let dropped = soon(node.handle.wait_for(hashes[0], Stage::Sequenced)).await.expect("a status");
+    assert_eq!(dropped.stage, Stage::Dropped, "{dropped:?}");
+    assert_eq!(dropped.reason.expect("a reason").code(), "INSUFFICIENT_FUNDS");
+    let successor = node.handle.transaction(hashes[1]).await.expect("known").expect("kept");
+    assert_eq!(successor.status.stage, Stage::Accepted);
+    let status = node.handle.pool_status().await.expect("status");
+    assert_eq!(status, PoolStatus { pending: 0, queued: 1 });
+
+    // The drop survives a restart, and so does the successor.
+    node.stop().await.expect("a clean end");
+    let node = setup.start().await;
+    let again = node.handle.transaction(hashes[0]).await.expect("known").expect("kept");
+    assert_eq!(again.status.stage, Stage::Dropped);
+    let successor = node.handle.transaction(hashes[1]).await.expect("known").expect("kept");
+    assert_eq!(successor.status.stage, Stage::Accepted);
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_blocks_come_with_the_heartbeat_only() {
+    let mut setup = Setup::new();
+    setup.config.heartbeat = Duration::from_millis(100);
+    let node = setup.start().await;
+    let mut blocks = node.executor.subscribe(1).await.expect("blocks");
+    let started = std::time::Instant::now();
+    for number in 1..=3 {
+        let block = soon(futures::StreamExt::next(&mut blocks)).await.expect("a block");
+        let block = block.expect("no error");
+        assert_eq!((block.number(), block.transactions.len()), (number, 0));
+    }
+    assert!(started.elapsed() >= Duration::from_millis(300), "not faster than the heartbeat");
+    drop(blocks);
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_never_goes_back() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    for (nonce, clock) in [(0, 500), (1, 20), (2, 501)] {
+        setup.clock.0.store(GENESIS_TIME + clock, Ordering::Relaxed);
+        node.sequenced(node.submit(sign(&signer(0), transfer(nonce))).await.expect("accepted"))
+            .await;
+    }
+    let times: Vec<u64> =
+        node.blocks().await.iter().map(|block| block.header.timestamp - GENESIS_TIME).collect();
+    assert_eq!(times, [500, 500, 501]);
+    node.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_expires() {
+    let mut setup = Setup::new();
+    setup.config.pool.queued_lifetime = Duration::from_millis(80);
+    let node = setup.start().await;
+    let hash = node.submit(sign(&signer(0), transfer(1))).await.expect("accepted");
+    let status = soon(node.handle.wait_for(hash, Stage::Sequenced)).await.expect("a status");
+    assert_eq!(status.reason.expect("dropped").code(), "EXPIRED");
+    // It may come again.
+    node.submit(sign(&signer(0), transfer(1))).await.expect("accepted");
+    node.stop().await.expect("a clean end");
+}
+
+/// A queue that a test fills, and an L1 that can go away.
+#[derive(Debug, Default)]
+struct TestInbox {
+    deposits: Mutex<Vec<Deposit>>,
+    down: AtomicBool,
+}
+
+#[async_trait]
+impl L1Inbox for TestInbox {
+    fn rollup(&self) -> Address {
+        Address::repeat_byte(0xaa)
+    }
+
+    async fn deposits(&self, from: u64, max: usize) -> Result<Vec<Deposit>, L1InboxError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(L1InboxError("L1 is down".into()));
+        }
+        let deposits = self.deposits.lock();
+        Ok(deposits.iter().filter(|deposit| deposit.index >= from).take(max).cloned().collect())
+    }
+}
+
+impl TestInbox {
+    fn deposit(&self, count: u64) {
+        let mut deposits = self.deposits.lock();
+        for _ in 0..count {
+            let index = deposits.len() as u64;
+            deposits.push(Deposit {
+                index,
+                from: Address::repeat_byte(0xde),
+                to: Address::repeat_byte(0xdd),
+                value: U256::from(10 + index),
+                gas_limit: 100_000,
+                data: Bytes::new(),
+            });
+        }
+    }
+}
+
+async fn minted(executor: &impl Executor) -> U256 {
+    let to = [Address::repeat_byte(0xdd)];
+    let accounts = executor.accounts(&to, BlockSelector::Latest).await.expect("accounts");
+    accounts[0].unwrap_or_default().balance
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deposits_come_once_each_and_in_order() {
+    let inbox = Arc::new(TestInbox::default());
+    inbox.deposit(5);
+    let mut setup = Setup::new();
+    setup.config.max_deposits_per_block = 2;
+    setup.inbox = Some(inbox.clone());
+    let node = setup.start().await;
+    node.sequenced(node.submit(sign(&signer(0), transfer(0))).await.expect("accepted")).await;
+    let consumed = async |node: &crate::support::Node, count: u64| {
+        let mut blocks = node.executor.subscribe(1).await.expect("blocks");
+        while let Some(block) = futures::StreamExt::next(&mut blocks).await {
+            let header = &block.expect("no error").header;
+            if HeaderExtra::of(header).expect("a rollup header").deposits_end >= count {
+                return;
+            }
+        }
+    };
+    soon(consumed(&node, 5)).await;
+
+    // L1 goes away: sequencing goes on. It comes back: so do deposits.
+    inbox.down.store(true, Ordering::Relaxed);
+    inbox.deposit(1);
+    node.sequenced(node.submit(sign(&signer(0), transfer(1))).await.expect("accepted")).await;
+    inbox.down.store(false, Ordering::Relaxed);
+    soon(consumed(&node, 6)).await;
+    node.stop().await.expect("a clean end");
+
+    // A start goes on after the last one consumed.
+    inbox.deposit(1);
+    let node = setup.start().await;
+    soon(consumed(&node, 7)).await;
+    let mut index = 0;
+    for block in node.blocks().await {
+        let count = block.deposit_count();
+        assert!(count <= 2);
+        let later = &block.transactions[count..];
+        assert!(later.iter().all(|tx| !tx.tx().is_deposit()), "deposits come first");
+        for tx in &block.transactions[..count] {
+            let deposit = inbox.deposits.lock()[index].to_tx(inbox.rollup());
+            assert_eq!(tx.tx().as_deposit(), Some(&deposit));
+            index += 1;
+        }
+        let extra = HeaderExtra::of(&block.header).expect("a rollup header");
+        assert_eq!(extra.deposits_end, index as u64);
+    }
+    assert_eq!(minted(&node.executor).await, U256::from((10..17).sum::<u64>()));
+    node.stop().await.expect("a clean end");
+}

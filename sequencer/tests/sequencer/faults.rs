@@ -1,0 +1,281 @@
+//! An order log and an executor that fail where a test wants them to.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use alloy::{
+    primitives::{Address, B256, Bytes, TxHash, U256},
+    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+};
+use async_trait::async_trait;
+use millrace_proto::{
+    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
+    ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, RecoveredTx, SealedHeader,
+    StateDiff, TxLocation, TxOutcome,
+};
+use millrace_sequencer::{
+    DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
+};
+use tokio::sync::Notify;
+
+/// Where something breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Append,
+    Execute,
+    Seal,
+}
+
+/// How it breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Fails, without effect.
+    Before,
+    /// Fails, and has had its effect.
+    After,
+    /// Has its effect and never returns.
+    Hang,
+}
+
+/// One fault, at the `countdown`th call of its kind.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) place: Place,
+    pub(crate) how: How,
+    countdown: AtomicI64,
+    /// It struck.
+    pub(crate) fired: Notify,
+    /// It struck, and a call hangs for good.
+    pub(crate) hung: Notify,
+}
+
+impl Fault {
+    pub(crate) fn new(place: Place, how: How, countdown: i64) -> Arc<Self> {
+        Arc::new(Self {
+            place,
+            how,
+            countdown: AtomicI64::new(countdown),
+            fired: Notify::new(),
+            hung: Notify::new(),
+        })
+    }
+
+    async fn hang(&self) {
+        self.hung.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    fn strikes(&self, place: Place) -> Option<How> {
+        let strikes = self.place == place && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
+        if strikes {
+            self.fired.notify_one();
+        }
+        strikes.then_some(self.how)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FaultyLog {
+    pub(crate) inner: Arc<dyn OrderLog>,
+    pub(crate) fault: Arc<Fault>,
+}
+
+impl OrderLog for FaultyLog {
+    fn append(&self, records: &[Record]) -> Result<Position, LogError> {
+        let Some(how) = self.fault.strikes(Place::Append) else {
+            return self.inner.append(records);
+        };
+        if how != How::Before {
+            self.inner.append(records)?;
+        }
+        Err(LogError::Storage("no space left on device".into()))
+    }
+
+    fn end(&self) -> Position {
+        self.inner.end()
+    }
+
+    fn read(&self, from: Position) -> Result<RecordIter<'_>, LogError> {
+        self.inner.read(from)
+    }
+
+    fn block_position(&self, number: u64) -> Result<Option<Position>, LogError> {
+        self.inner.block_position(number)
+    }
+
+    fn last_block(&self) -> Result<Option<u64>, LogError> {
+        self.inner.last_block()
+    }
+
+    fn dropped(&self, hash: TxHash) -> Result<Option<DroppedTx>, LogError> {
+        self.inner.dropped(hash)
+    }
+
+    fn cursor(&self) -> Result<Position, LogError> {
+        self.inner.cursor()
+    }
+
+    fn set_cursor(&self, to: Position) -> Result<(), LogError> {
+        self.inner.set_cursor(to)
+    }
+
+    fn settled(&self) -> Result<SettledBlocks, LogError> {
+        self.inner.settled()
+    }
+
+    fn set_settled(&self, settled: SettledBlocks) -> Result<(), LogError> {
+        self.inner.set_settled(settled)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FaultyExecutor {
+    pub(crate) inner: Arc<dyn Executor>,
+    pub(crate) fault: Arc<Fault>,
+}
+
+#[derive(Debug)]
+struct FaultyBuild {
+    inner: Box<dyn BlockBuild>,
+    fault: Arc<Fault>,
+}
+
+#[async_trait]
+impl BlockBuild for FaultyBuild {
+    fn base_fee(&self) -> Option<u64> {
+        self.inner.base_fee()
+    }
+
+    async fn execute(
+        &mut self,
+        transactions: Vec<Arc<RecoveredTx>>,
+    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        match self.fault.strikes(Place::Execute) {
+            None => self.inner.execute(transactions).await,
+            Some(How::Before) => Err(ExecutorError::BuildDiscarded),
+            Some(how) => {
+                self.inner.execute(transactions).await?;
+                if how == How::Hang {
+                    self.fault.hang().await;
+                }
+                Err(ExecutorError::BuildDiscarded)
+            }
+        }
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        match self.fault.strikes(Place::Seal) {
+            None => self.inner.seal().await,
+            Some(How::Before) => Err(ExecutorError::BuildDiscarded),
+            Some(how) => {
+                self.inner.seal().await?;
+                if how == How::Hang {
+                    self.fault.hang().await;
+                }
+                Err(ExecutorError::BuildDiscarded)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Executor for FaultyExecutor {
+    async fn spec(&self) -> Result<Arc<ChainSpec>, ExecutorError> {
+        self.inner.spec().await
+    }
+
+    async fn head(&self) -> Result<SealedHeader, ExecutorError> {
+        self.inner.head().await
+    }
+
+    async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
+        self.inner.header(at).await
+    }
+
+    async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        self.inner.block(at).await
+    }
+
+    async fn subscribe(
+        &self,
+        from: u64,
+    ) -> Result<BoxStream<Arc<ExecutedBlock>, ExecutorError>, ExecutorError> {
+        self.inner.subscribe(from).await
+    }
+
+    async fn open_block(
+        &self,
+        attributes: BlockAttributes,
+    ) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+        let inner = self.inner.open_block(attributes).await?;
+        Ok(Box::new(FaultyBuild { inner, fault: self.fault.clone() }))
+    }
+
+    async fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, ExecutorError> {
+        self.inner.locate(hash).await
+    }
+
+    async fn accounts(
+        &self,
+        addresses: &[Address],
+        at: BlockSelector,
+    ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
+        self.inner.accounts(addresses, at).await
+    }
+
+    async fn storage(
+        &self,
+        address: Address,
+        slot: B256,
+        at: BlockSelector,
+    ) -> Result<U256, ExecutorError> {
+        self.inner.storage(address, slot, at).await
+    }
+
+    async fn code(&self, address: Address, at: BlockSelector) -> Result<Bytes, ExecutorError> {
+        self.inner.code(address, at).await
+    }
+
+    async fn proof(
+        &self,
+        address: Address,
+        slots: Vec<B256>,
+        at: BlockSelector,
+    ) -> Result<EIP1186AccountProofResponse, ExecutorError> {
+        self.inner.proof(address, slots, at).await
+    }
+
+    async fn call(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+    ) -> Result<CallOutcome, ExecutorError> {
+        self.inner.call(request, at).await
+    }
+
+    async fn estimate_gas(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+    ) -> Result<GasEstimate, ExecutorError> {
+        self.inner.estimate_gas(request, at).await
+    }
+
+    async fn create_access_list(
+        &self,
+        request: CallRequest,
+        at: BlockSelector,
+    ) -> Result<AccessListResult, ExecutorError> {
+        self.inner.create_access_list(request, at).await
+    }
+
+    async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {
+        self.inner.logs(filter, max_results).await
+    }
+
+    async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        self.inner.state_diff(number).await
+    }
+}

@@ -1,0 +1,9 @@
+//! The sequencer on the real executor and the real order log.
+
+mod admission;
+mod blocks;
+mod crashes;
+mod faults;
+mod lifecycle;
+mod recovery;
+mod support;
