@@ -1,6 +1,9 @@
 //! Driving one journaled transaction to confirmation.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use alloy::{eips::BlockNumHash, primitives::U256, rpc::types::TransactionReceipt};
 use millrace_proto::L1Ref;
@@ -38,8 +41,10 @@ enum Answer {
 /// Where a transaction is.
 enum Look {
     Included(Inclusion),
-    /// In no block; the nonce is free.
-    Pending,
+    /// In no block; the nonce is free. `next` is the account's next nonce in L1.
+    Pending {
+        next: u64,
+    },
     /// In no block; the nonce is used.
     Displaced,
 }
@@ -64,6 +69,14 @@ impl Inner {
             let pause = self.config.poll_interval.saturating_mul(1 + failures.min(8));
             tokio::time::sleep(pause.min(Duration::from_secs(30))).await;
         }
+    }
+
+    /// [`Self::settle_before`], boxed, since it drives transactions itself. Ends, as each call has lower nonces to settle.
+    fn close_gap(
+        &self,
+        nonce: u64,
+    ) -> Pin<Box<dyn Future<Output = Result<(), TxManagerError>> + Send + '_>> {
+        Box::pin(self.settle_before(nonce))
     }
 
     /// One look at L1 and what follows from it.
@@ -91,13 +104,17 @@ impl Inner {
                 }
                 self.finish(record, inclusion, started).await.map(Some)
             }
-            Look::Pending => {
+            Look::Pending { next } => {
                 *displaced = 0;
                 if let Some(was) = record.inclusion.take() {
                     warn!(target: "millrace::l1", id = record.id, block = was.block_number, "a reorg took the transaction; sending it again");
                     self.metrics.reorged();
                     self.save(record).await?;
                     *last_sent = None;
+                }
+                if next < record.nonce {
+                    // A reorg took earlier ones as well, whose callers have gone: nothing gets in before they do.
+                    self.close_gap(record.nonce).await?;
                 }
                 self.push(record, last_sent).await?;
                 Ok(None)
@@ -118,7 +135,7 @@ impl Inner {
         // In this order: a nonce that is used now has its receipt by the time that this is asked for.
         let next = self.client.nonce(self.signer.address()).await?;
         if next <= record.nonce {
-            return Ok(Look::Pending);
+            return Ok(Look::Pending { next });
         }
         for attempt in record.attempts.iter().rev() {
             if let Some(receipt) = self.client.receipt(attempt.hash).await? {

@@ -114,7 +114,7 @@ impl TxManager {
     /// reorg takes it. Waits its turn first.
     ///
     /// Idempotent by [`TxRequest::id`], also across restarts and dropped futures: from the moment at which a version is
-    /// journaled, the same id leads to that transaction and to no other. Once L1 is back, an unreachable L1 does no harm.
+    /// journaled, the same id leads to that transaction and to no other, and an L1 that does not answer is waited for.
     ///
     /// # Errors
     /// See [`TxManagerError`] for what each one leaves behind.
@@ -157,7 +157,7 @@ impl Inner {
     }
 
     /// Drives to their end the journaled transactions below a nonce that are in no block (any more).
-    async fn settle_before(&self, nonce: u64) -> Result<(), TxManagerError> {
+    pub(super) async fn settle_before(&self, nonce: u64) -> Result<(), TxManagerError> {
         let next = self.client.nonce(self.signer.address()).await?;
         let records = self.journal(Journal::records).await?;
         for record in records {
