@@ -7,8 +7,7 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockSelector, ChainSpec, ErrorClass, ExecutedBlock, Executor, RecoveredTx, RejectReason,
-    SealedHeader,
+    BlockSelector, ChainSpec, ErrorClass, ExecutedBlock, Executor, RecoveredTx, SealedHeader,
 };
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -17,7 +16,7 @@ use crate::{
     OpenError,
     log::{CodecError, DroppedTx, LogError, OrderLog, Position, Record},
     pool::Verdict,
-    replay::{Brought, LoggedBlock, note_returned},
+    replay::{Brought, LeftOut, LoggedBlock},
 };
 
 /// Records that are read ahead of the fold.
@@ -107,6 +106,8 @@ struct Fold<'a> {
     /// Accepted and in no block so far, by hash, with the order in which they came.
     waiting: B256Map<(u64, Position, Arc<RecoveredTx>)>,
     arrivals: u64,
+    /// Dropped since the last block was opened.
+    dropped: B256Set,
     /// Opened and not sealed.
     block: Option<LoggedBlock>,
     replayed: u64,
@@ -121,6 +122,7 @@ impl<'a> Fold<'a> {
             head,
             waiting: B256Map::default(),
             arrivals: 0,
+            dropped: B256Set::default(),
             block: None,
             replayed: 0,
         }
@@ -132,6 +134,7 @@ impl<'a> Fold<'a> {
             Record::Dropped { txs } => {
                 for dropped in txs {
                     self.waiting.remove(&dropped.tx.hash());
+                    self.dropped.insert(dropped.tx.hash());
                 }
             }
             Record::BlockOpened(opened) => {
@@ -142,6 +145,7 @@ impl<'a> Fold<'a> {
                     );
                     return Err(out_of_sequence(position, problem));
                 }
+                self.dropped.clear();
                 self.block = Some(LoggedBlock::new(opened));
             }
             Record::Frame { block: number, txs } => {
@@ -265,27 +269,23 @@ impl<'a> Fold<'a> {
         } else {
             (self.executed_last(&block).await?, Vec::new())
         };
-        let mut returned = B256Set::default();
-        note_returned(&mut returned, &verdicts);
+        let mut left_out = LeftOut::default();
+        left_out.note(&verdicts);
         let included: B256Set = sealed.transactions.iter().map(|tx| tx.hash()).collect();
-        let reasons: B256Map<RejectReason> = verdicts
-            .into_iter()
-            .filter_map(|(hash, verdict)| match verdict {
-                Verdict::Dropped(reason) => Some((hash, reason)),
-                Verdict::Included | Verdict::Returned => None,
-            })
-            .collect();
+        let mut returned = B256Set::default();
         let mut drops = Vec::new();
         for tx in block.frames.iter().flatten() {
             let hash = tx.hash();
             if included.contains(&hash) {
                 self.waiting.remove(&hash);
-            } else if let Some(reason) = reasons.get(&hash).filter(|_| !returned.contains(&hash)) {
-                // Unless its drop is in the log already.
+            } else if let Some(reason) =
+                left_out.dropped.get(&hash).filter(|_| !self.dropped.contains(&hash))
+            {
                 if self.waiting.remove(&hash).is_some() {
                     drops.push(DroppedTx { tx: tx.clone(), reason: reason.clone(), at: wall });
                 }
             } else if self.waiting.contains_key(&hash) {
+                // Sent back; or dropped as the log says, and submitted again after that.
                 returned.insert(hash);
             }
         }

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{TxHash, map::B256Set};
+use alloy::primitives::{
+    TxHash,
+    map::{B256Map, B256Set},
+};
 use millrace_proto::{
     BlockAttributes, BlockBuild, BlockSelector, ChainSpec, ExecutedBlock, Executor, ExecutorError,
     RecoveredTx, RejectReason, SealedHeader, TxOutcome,
@@ -39,6 +42,7 @@ pub(crate) struct Built {
 
 /// What came of bringing a block into the executor.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a block, and gone at once")]
 pub(crate) enum Brought {
     /// The executor's head is the block. The verdicts are missing if it was sealed before.
     Sealed(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>),
@@ -49,6 +53,11 @@ pub(crate) enum Brought {
 impl LoggedBlock {
     pub(crate) const fn new(opened: BlockOpened) -> Self {
         Self { opened, frames: Vec::new() }
+    }
+
+    /// Bytes of the transactions in its frames.
+    pub(crate) fn framed_bytes(&self) -> usize {
+        self.frames.iter().flatten().map(|tx| tx.encoded().len()).sum()
     }
 
     /// What the executor is told to open the block.
@@ -147,12 +156,30 @@ pub(crate) fn judge(
     Ok(result)
 }
 
-/// Keeps `returned` the set of those whose last verdict was to go back.
-pub(crate) fn note_returned(returned: &mut B256Set, verdicts: &[(TxHash, Verdict)]) {
-    for (hash, verdict) in verdicts {
-        match verdict {
-            Verdict::Returned => returned.insert(*hash),
-            Verdict::Included | Verdict::Dropped(_) => returned.remove(hash),
-        };
+/// The framed transactions of a block that it does not include.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut {
+    /// Their last verdict was to go back.
+    pub(crate) returned: B256Set,
+    /// Their last verdict was to be dropped.
+    pub(crate) dropped: B256Map<RejectReason>,
+}
+
+impl LeftOut {
+    /// Takes over what became of a frame.
+    pub(crate) fn note(&mut self, verdicts: &[(TxHash, Verdict)]) {
+        for (hash, verdict) in verdicts {
+            self.returned.remove(hash);
+            self.dropped.remove(hash);
+            match verdict {
+                Verdict::Included => {}
+                Verdict::Returned => {
+                    self.returned.insert(*hash);
+                }
+                Verdict::Dropped(reason) => {
+                    self.dropped.insert(*hash, reason.clone());
+                }
+            }
+        }
     }
 }

@@ -6,18 +6,19 @@ use millrace_proto::RecoveredTx;
 use tokio::time::Instant;
 
 use super::{Builder, persist::Batch};
-use crate::{
-    SequencerRunError,
-    pool::FrameLimits,
-    replay::{judge, note_returned},
-};
+use crate::{SequencerRunError, pool::FrameLimits, replay::judge};
 
 impl Builder {
     /// Gives the open block the next transactions, and writes whatever else is not written yet.
     pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
         let count = self.shared.config.max_frame_transactions;
         let open = self.open.as_ref().map(|open| {
-            let limits = FrameLimits { count, gas_left: open.gas_left, base_fee: open.base_fee };
+            let limits = FrameLimits {
+                count,
+                gas_left: open.gas_left,
+                bytes_left: open.bytes_left,
+                base_fee: open.base_fee,
+            };
             (open.block.opened.number, limits)
         });
         let Some((number, limits)) = open else { return self.flush().await };
@@ -53,7 +54,9 @@ impl Builder {
         self.shared.metrics.frame_seconds.record(started.elapsed());
         if let Some(open) = &mut self.open {
             open.gas_left = open.gas_left.saturating_sub(result.gas_used);
-            note_returned(&mut open.returned, &result.verdicts);
+            let framed: usize = txs.iter().map(|tx| tx.encoded().len()).sum();
+            open.bytes_left = open.bytes_left.saturating_sub(framed);
+            open.left_out.note(&result.verdicts);
         }
         let now = self.shared.now();
         self.shared.ledger.pool.lock().settle_frame(result.verdicts, now);

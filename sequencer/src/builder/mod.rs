@@ -13,7 +13,6 @@ mod seal;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use alloy::primitives::map::B256Set;
 use millrace_proto::{BlockBuild, ErrorClass, ExecutorError, SealedHeader};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,7 @@ use crate::{
     deposits::DepositFeed,
     log::{LogWriter, SettledBlocks},
     pool::Closed,
-    replay::LoggedBlock,
+    replay::{LeftOut, LoggedBlock},
     shared::Shared,
 };
 
@@ -40,9 +39,10 @@ struct OpenBlock {
     /// Wei per gas.
     base_fee: u64,
     gas_left: u64,
+    /// Of what one block may bring into a batch; what was framed counts, included or not.
+    bytes_left: usize,
     deadline: Instant,
-    /// Framed transactions that went back to the pool.
-    returned: B256Set,
+    left_out: LeftOut,
 }
 
 /// The loop that makes blocks.

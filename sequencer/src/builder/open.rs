@@ -1,6 +1,5 @@
 //! Opening a block, and building it again when the executor lost it.
 
-use alloy::primitives::map::B256Set;
 use millrace_proto::ExecutorError;
 use tokio::time::Instant;
 use tracing::{debug, trace};
@@ -9,7 +8,7 @@ use super::{Builder, FIRST_RETRY, OpenBlock};
 use crate::{
     SequencerRunError,
     log::{BlockOpened, Record},
-    replay::{Built, FrameResult, LoggedBlock},
+    replay::{Built, FrameResult, LeftOut, LoggedBlock},
 };
 
 impl Builder {
@@ -35,7 +34,7 @@ impl Builder {
         let deadline = self.next_deadline();
         let block = LoggedBlock::new(opened);
         let built = self.build(&block).await?;
-        self.set_open(block, built, deadline, B256Set::default());
+        self.set_open(block, built, deadline, LeftOut::default());
         Ok(())
     }
 
@@ -46,15 +45,16 @@ impl Builder {
         if on_grid > now { on_grid } else { now + block_time }
     }
 
-    fn set_open(&mut self, block: LoggedBlock, built: Built, deadline: Instant, returned: B256Set) {
+    fn set_open(&mut self, block: LoggedBlock, built: Built, deadline: Instant, left_out: LeftOut) {
         let gas_limit = self.shared.spec.rollup().gas_limit;
         self.open = Some(OpenBlock {
             block,
             base_fee: built.build.base_fee().unwrap_or(0),
             build: built.build,
             gas_left: gas_limit.saturating_sub(built.gas_used),
+            bytes_left: MAX_BLOCK_TX_BYTES.saturating_sub(block.framed_bytes()),
             deadline,
-            returned,
+            left_out,
         });
     }
 
@@ -77,14 +77,15 @@ impl Builder {
         open: OpenBlock,
         error: ExecutorError,
     ) -> Result<FrameResult, SequencerRunError> {
-        let OpenBlock { block, build, deadline, returned, .. } = open;
+        let OpenBlock { block, build, deadline, left_out, .. } = open;
         drop(build);
         let number = block.opened.number;
-        self.before_retry(number, error, &mut FIRST_RETRY.clone()).await?;
+        let mut delay = FIRST_RETRY;
+        self.before_retry(number, error, &mut delay).await?;
         let mut built = self.build(&block).await?;
         let last = built.frames.pop().unwrap_or_default();
         built.gas_used = built.gas_used.saturating_sub(last.gas_used);
-        self.set_open(block, built, deadline, returned);
+        self.set_open(block, built, deadline, left_out);
         debug!(target: "millrace::sequencer", number, "built the open block again");
         Ok(last)
     }

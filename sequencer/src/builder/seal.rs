@@ -11,13 +11,13 @@ use crate::{
     SequencerRunError,
     log::Record,
     pool::{Loaded, load_accounts},
-    replay::{Brought, LoggedBlock},
+    replay::{Brought, LeftOut, LoggedBlock},
 };
 
 impl Builder {
     /// Seals the open block once all its frames are on disk.
     pub(super) async fn seal(&mut self) -> Result<(), SequencerRunError> {
-        let Some(OpenBlock { block, build, deadline, returned, .. }) = self.open.take() else {
+        let Some(OpenBlock { block, build, deadline, left_out, .. }) = self.open.take() else {
             return Ok(());
         };
         let started = Instant::now();
@@ -30,14 +30,17 @@ impl Builder {
         self.shared.metrics.seal_seconds.record(started.elapsed());
 
         let number = sealed.number();
-        let record = Record::BlockSealed {
-            number,
-            hash: sealed.hash(),
-            returned: returned.into_iter().collect(),
-        };
         // The block's drops are in the same write: its record alone would say that they are included.
-        let batch = Batch::take(&mut self.shared.ledger.pool.lock(), None);
-        self.write_after(vec![record], batch).await;
+        let (batch, returned) = {
+            let mut pool = self.shared.ledger.pool.lock();
+            let LeftOut { mut returned, dropped } = left_out;
+            // What was dropped and has been submitted again since waits like what was returned.
+            returned.extend(dropped.into_keys().filter(|hash| pool.holds(*hash)));
+            (Batch::take(&mut pool, None), returned)
+        };
+        let hash = sealed.hash();
+        let returned = returned.into_iter().collect();
+        self.write_after(vec![Record::BlockSealed { number, hash, returned }], batch).await;
 
         self.last_deadline = deadline;
         self.next_deposit = block.opened.deposits_end;

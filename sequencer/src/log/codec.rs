@@ -216,7 +216,7 @@ impl Reader {
 
     fn take(&mut self, len: usize) -> Result<Bytes, CodecError> {
         match len.checked_sub(self.0.len()) {
-            None | Some(0) => Ok(self.0.split_to(len).into()),
+            None | Some(0) => Ok(self.0.split_to(len)),
             Some(needed) => Err(CodecError::Truncated { needed }),
         }
     }

@@ -39,6 +39,11 @@ impl Account {
         Self { nonce: info.nonce, balance: info.balance, code_hash: info.code_hash, is_contract }
     }
 
+    #[cfg(test)]
+    pub(super) fn for_tests(info: AccountInfo) -> Self {
+        Self::new(Some(info), false)
+    }
+
     /// The account after a block that changed it. Code that was known before the block counts as a delegation here:
     /// the executor has the last word.
     fn update(&mut self, after: Option<AccountInfo>, diff: &StateDiff) {

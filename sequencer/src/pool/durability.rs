@@ -72,9 +72,9 @@ impl Pool {
         now: Now,
         acks: &mut Acks,
     ) {
+        let metrics = self.metrics.clone();
         for tx in txs {
             let hash = tx.hash();
-            let metrics = self.metrics.clone();
             let Some(entry) = self.entry_mut(hash) else { continue };
             if !matches!(entry.disk, Disk::Durable(_)) {
                 entry.accepted_at = Some(now.wall);

@@ -17,6 +17,8 @@ pub(crate) struct FrameLimits {
     pub(crate) count: usize,
     /// Gas that the block has left.
     pub(crate) gas_left: u64,
+    /// Bytes that the block has left: a batch must be able to hold it.
+    pub(crate) bytes_left: usize,
     /// The block's, wei per gas.
     pub(crate) base_fee: u64,
 }
@@ -50,12 +52,14 @@ impl Pool {
     pub(crate) fn take_frame(&mut self, limits: FrameLimits) -> Vec<Arc<RecoveredTx>> {
         let mut taken = Vec::new();
         let mut gas = 0_u64;
+        let mut bytes = 0;
         self.park_until(limits.base_fee, |entry_gas, tx| {
             if taken.len() == limits.count || gas > limits.gas_left {
                 return false;
             }
             gas = gas.saturating_add(entry_gas);
-            if gas > limits.gas_left && taken.is_empty() {
+            bytes += tx.encoded().len();
+            if bytes > limits.bytes_left || (gas > limits.gas_left && taken.is_empty()) {
                 return false;
             }
             taken.push(tx.clone());

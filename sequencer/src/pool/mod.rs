@@ -12,6 +12,8 @@ mod durability;
 mod expiry;
 mod frames;
 mod insert;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -198,6 +200,11 @@ impl Pool {
         }
         let leaving = self.leaving.get(&hash)?;
         Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
+    }
+
+    /// Whether a transaction is here.
+    pub(crate) fn holds(&self, hash: TxHash) -> bool {
+        self.by_hash.contains_key(&hash)
     }
 
     /// Whether a transaction is here and acknowledged.

@@ -1,0 +1,222 @@
+//! The pool against a list of everything that happened to it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use alloy::{
+    consensus::{Header, Sealable, SignableTransaction, TxEip1559},
+    primitives::{Signature, TxKind},
+};
+use millrace_proto::{AccountDiff, AccountInfo, ExecutedBlock, TxEnvelope};
+use proptest::prelude::*;
+
+use super::*;
+
+const SENDERS: u8 = 3;
+const GAS: u64 = 21_000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Insert { sender: u8, ahead: u64, fee: u64 },
+    Frame { count: usize, base_fee: u64, verdicts: Vec<u8> },
+    Write,
+    Seal,
+    Expire,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let insert = (0..SENDERS, 0..6_u64, 1..40_u64).prop_map(|(sender, ahead, fee)| Step::Insert {
+        sender,
+        ahead,
+        fee,
+    });
+    let verdicts = prop::collection::vec(0..6_u8, 8);
+    let frame = (1..8_usize, 0..20_u64, verdicts)
+        .prop_map(|(count, base_fee, verdicts)| Step::Frame { count, base_fee, verdicts });
+    let step = prop_oneof![
+        8 => insert,
+        3 => frame,
+        2 => Just(Step::Write),
+        2 => Just(Step::Seal),
+        1 => Just(Step::Expire),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+fn address(sender: u8) -> Address {
+    Address::repeat_byte(sender + 1)
+}
+
+fn tx(sender: u8, nonce: u64, fee: u64) -> Arc<RecoveredTx> {
+    let tx = TxEip1559 {
+        nonce,
+        gas_limit: GAS,
+        max_fee_per_gas: fee.into(),
+        max_priority_fee_per_gas: fee.into(),
+        to: TxKind::Call(address(sender)),
+        ..TxEip1559::default()
+    };
+    let tx = TxEnvelope::Eip1559(tx.into_signed(Signature::test_signature()));
+    Arc::new(RecoveredTx::new_unchecked(tx, address(sender)))
+}
+
+/// The pool, the chain's nonces, and what the open block has included.
+struct World {
+    pool: Pool,
+    nonces: BTreeMap<u8, u64>,
+    included: Vec<Arc<RecoveredTx>>,
+    number: u64,
+    now: Now,
+    acceptances: Vec<Acceptance>,
+}
+
+impl World {
+    fn new() -> Self {
+        let limits = PoolConfig { max_transactions: 40, max_per_sender: 20, ..Default::default() };
+        Self {
+            pool: Pool::new(limits, SequencerMetrics::new(), 0),
+            nonces: BTreeMap::new(),
+            included: Vec::new(),
+            number: 0,
+            now: Now { instant: Instant::now(), wall: Duration::ZERO },
+            acceptances: Vec::new(),
+        }
+    }
+
+    fn info(&self, sender: u8) -> AccountInfo {
+        let nonce = self.nonces.get(&sender).copied().unwrap_or(0);
+        AccountInfo { nonce, balance: U256::from(u128::MAX), ..AccountInfo::default() }
+    }
+
+    fn insert(&mut self, sender: u8, ahead: u64, fee: u64) {
+        let at = self.pool.head();
+        let mut loaded = Loaded { at, accounts: AddressMap::default() };
+        loaded.accounts.insert(address(sender), Account::for_tests(self.info(sender)));
+        let next = self.pool.next_nonce(address(sender)).unwrap_or_default();
+        let tx = tx(sender, (next + ahead).saturating_sub(3), fee);
+        match self.pool.insert(tx, &loaded, self.now) {
+            Ok(acceptance) => self.acceptances.push(acceptance),
+            Err(Refusal::Rejected(_)) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes a frame as the builder does, with made-up verdicts: an executor includes only what follows in its sender's nonces.
+    fn frame(&mut self, count: usize, base_fee: u64, verdicts: &[u8]) {
+        let limits = FrameLimits { count, gas_left: 5 * GAS, bytes_left: 100_000, base_fee };
+        let frame = self.pool.take_frame(limits);
+        assert!(frame.len() <= count.min(6));
+        let mut results = Vec::new();
+        for (tx, verdict) in frame.iter().zip(verdicts.iter().cycle()) {
+            assert!(tx.tx().max_fee_per_gas() >= u128::from(base_fee));
+            let before = self.included.iter().filter(|other| other.sender() == tx.sender()).count();
+            let sender = tx.sender()[0] - 1;
+            let expected = self.info(sender).nonce + before as u64;
+            let verdict = match verdict {
+                _ if tx.tx().nonce() != expected => Verdict::Returned,
+                0 => Verdict::Dropped(RejectReason::Expired),
+                1 => Verdict::Returned,
+                _ => {
+                    self.included.push(tx.clone());
+                    Verdict::Included
+                }
+            };
+            results.push((tx.hash(), verdict));
+        }
+        self.write();
+        self.pool.settle_frame(results, self.now);
+    }
+
+    fn write(&mut self) {
+        let mut acks = Acks::default();
+        let drops = self.pool.take_drops();
+        let fresh = self.pool.take_fresh();
+        self.pool.drops_written(&drops);
+        self.pool.written(&fresh, Position(1), self.now, &mut acks);
+        self.pool.written(&self.included.clone(), Position(1), self.now, &mut acks);
+        acks.send();
+    }
+
+    fn seal(&mut self) {
+        self.number += 1;
+        let mut diff = StateDiff::default();
+        for tx in &self.included {
+            *self.nonces.entry(tx.sender()[0] - 1).or_default() += 1;
+        }
+        for sender in 0..SENDERS {
+            let after = Some(self.info(sender));
+            let change = AccountDiff { after, ..AccountDiff::default() };
+            diff.accounts.insert(address(sender), change);
+        }
+        let header = Header { number: self.number, ..Header::default() };
+        let block = ExecutedBlock {
+            header: header.seal_slow(),
+            transactions: std::mem::take(&mut self.included),
+            receipts: Vec::new(),
+        };
+        self.pool.sealed(&block, Ok(Arc::new(diff)), self.now);
+        self.pool.unpark();
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        let pool = &self.pool;
+        let (mut count, mut bytes, mut queued) = (0, 0, 0);
+        for (address, sender) in &pool.senders {
+            let mut cost = U256::ZERO;
+            for (nonce, entry) in &sender.entries {
+                count += 1;
+                bytes += entry.tx.encoded().len();
+                cost += entry.cost;
+                assert_eq!(pool.by_hash.get(&entry.tx.hash()), Some(&(*address, *nonce)));
+                assert_eq!((entry.tx.sender(), entry.tx.tx().nonce()), (*address, *nonce));
+                let key = (*address, *nonce);
+                match entry.place {
+                    Place::Queued => {
+                        queued += 1;
+                        assert!(*nonce > sender.next, "{nonce} could be pending");
+                        assert!(entry.expires.is_some(), "it expires");
+                    }
+                    Place::Pending(place) => {
+                        assert!((sender.next_frame..sender.next).contains(nonce));
+                        let ready = pool.ready.get(&place).or_else(|| pool.parked.get(&place));
+                        assert_eq!(ready, Some(&key));
+                    }
+                    Place::Framed(_) => assert!(*nonce < sender.next_frame),
+                }
+            }
+            assert_eq!(sender.cost, cost);
+            assert!(!sender.entries.contains_key(&sender.next));
+            let places: Vec<u64> = (sender.entries.values())
+                .filter_map(|entry| match entry.place {
+                    Place::Pending(place) | Place::Framed(place) => Some(place),
+                    Place::Queued => None,
+                })
+                .collect();
+            assert!(places.is_sorted(), "one sender's are in the order of their nonces");
+        }
+        assert_eq!((count, bytes, queued), (pool.by_hash.len(), pool.bytes, pool.queued));
+        let pending = pool.status().pending as usize;
+        let framed = self.included.len();
+        assert_eq!(pending + queued + framed, count);
+    }
+}
+
+proptest! {
+    #[test]
+    fn it_always_holds_together(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            match step {
+                Step::Insert { sender, ahead, fee } => world.insert(sender, ahead, fee),
+                Step::Frame { count, base_fee, verdicts } => world.frame(count, base_fee, &verdicts),
+                Step::Write => world.write(),
+                Step::Seal => world.seal(),
+                Step::Expire => {
+                    world.now.instant += Duration::from_secs(700);
+                    world.pool.expire(world.now);
+                }
+            }
+            world.check();
+        }
+    }
+}
