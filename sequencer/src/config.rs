@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, thread, time::Duration};
 
+use millrace_proto::MAX_BLOCK_TX_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the sequencer. Everything has a default; unknown keys are errors.
@@ -116,9 +117,9 @@ impl SequencerConfig {
         )?;
         check(self.max_frame_transactions > 0, "max_frame_transactions", "be above zero")?;
         check(
-            (1..=16 * 1024 * 1024).contains(&self.max_transaction_bytes),
+            (1..=MAX_BLOCK_TX_BYTES).contains(&self.max_transaction_bytes),
             "max_transaction_bytes",
-            "be between 1 and 16777216",
+            "be between 1 and 700000, which is what one block may bring into a batch",
         )?;
         check(self.max_deposits_per_block > 0, "max_deposits_per_block", "be above zero")?;
         check(!self.deposit_poll_interval.is_zero(), "deposit_poll_interval", "be above zero")?;

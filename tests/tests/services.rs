@@ -123,7 +123,7 @@ max_batch_age = "2s"
     };
     eventually("JSON-RPC", || async { Ok(Some(provider.get_chain_id().await?)) })
         .await
-        .wrap_err_with(&logs)?;
+        .wrap_err_with(logs)?;
 
     let mut wallet = Wallet::new(dev_key(0), provider.clone()).await?;
     let to = fresh_address();
@@ -163,7 +163,7 @@ max_batch_age = "2s"
     }
     eventually("JSON-RPC after the restart", || async { Ok(Some(provider.get_chain_id().await?)) })
         .await
-        .wrap_err_with(&logs)?;
+        .wrap_err_with(logs)?;
     let hash = eventually("a transaction after the restart", || {
         let mut wallet = wallet.clone();
         async move { Ok(Some(wallet.transfer(to, U256::from(7)).await?)) }
@@ -173,7 +173,7 @@ max_batch_age = "2s"
         Ok(Some(sequencer.wait_for(hash, Stage::Finalized).await?))
     })
     .await
-    .wrap_err_with(&logs)?;
+    .wrap_err_with(logs)?;
     ensure!(status.stage == Stage::Finalized, "{status:?}");
     Ok(())
 }

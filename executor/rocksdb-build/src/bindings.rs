@@ -25,10 +25,7 @@ mod tests {
     #[test]
     fn bindings_belong_to_the_served_version() {
         let first = GENERATED.lines().next().unwrap_or_default();
-        assert!(
-            first.contains(&format!("librocksdb-sys {VERSION}.")),
-            "{first}"
-        );
+        assert!(first.contains(&format!("librocksdb-sys {VERSION}.")), "{first}");
         assert!(GENERATED.contains("pub fn rocksdb_open("));
     }
 }

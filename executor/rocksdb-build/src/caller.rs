@@ -38,10 +38,7 @@ impl Caller {
             family: var("CARGO_CFG_TARGET_FAMILY"),
             pointer_width: var("CARGO_CFG_TARGET_POINTER_WIDTH"),
             arch: var("CARGO_CFG_TARGET_ARCH"),
-            cpu_features: var("CARGO_CFG_TARGET_FEATURE")
-                .split(',')
-                .map(str::to_owned)
-                .collect(),
+            cpu_features: var("CARGO_CFG_TARGET_FEATURE").split(',').map(str::to_owned).collect(),
             cpu: target_cpu(&rustflags),
             cargo_features: env::vars()
                 .filter_map(|(name, _)| name.strip_prefix("CARGO_FEATURE_").map(str::to_owned))
@@ -69,11 +66,7 @@ impl Caller {
 fn target_cpu(encoded: &str) -> Option<String> {
     encoded
         .split('\u{1f}')
-        .filter_map(|flag| {
-            flag.strip_prefix("-C")
-                .unwrap_or(flag)
-                .strip_prefix("target-cpu=")
-        })
+        .filter_map(|flag| flag.strip_prefix("-C").unwrap_or(flag).strip_prefix("target-cpu="))
         .next_back()
         .map(str::to_owned)
 }
@@ -95,49 +88,25 @@ mod tests {
     #[test]
     fn only_the_pinned_version_is_served() {
         assert!(known().check().is_ok());
-        let newer = Caller {
-            version: "0.20.0+12.0.0".into(),
-            ..known()
-        };
+        let newer = Caller { version: "0.20.0+12.0.0".into(), ..known() };
         let error = newer.check().expect_err("another version").to_string();
         assert!(error.contains("librocksdb-sys 0.20.0+12.0.0"), "{error}");
-        let other = Caller {
-            package: "other-sys".into(),
-            ..known()
-        };
-        assert!(matches!(
-            other.check(),
-            Err(BindgenError::UnknownCaller { .. })
-        ));
+        let other = Caller { package: "other-sys".into(), ..known() };
+        assert!(matches!(other.check(), Err(BindgenError::UnknownCaller { .. })));
     }
 
     #[test]
     fn targets_with_another_layout_are_refused() {
-        let narrow = Caller {
-            pointer_width: "32".into(),
-            ..known()
-        };
-        assert!(matches!(
-            narrow.check(),
-            Err(BindgenError::UnsupportedTarget(_))
-        ));
-        let windows = Caller {
-            family: "windows".into(),
-            ..known()
-        };
-        assert!(matches!(
-            windows.check(),
-            Err(BindgenError::UnsupportedTarget(_))
-        ));
+        let narrow = Caller { pointer_width: "32".into(), ..known() };
+        assert!(matches!(narrow.check(), Err(BindgenError::UnsupportedTarget(_))));
+        let windows = Caller { family: "windows".into(), ..known() };
+        assert!(matches!(windows.check(), Err(BindgenError::UnsupportedTarget(_))));
     }
 
     #[test]
     fn target_cpu_is_found_in_both_spellings() {
         assert_eq!(target_cpu("-Ctarget-cpu=native").as_deref(), Some("native"));
-        assert_eq!(
-            target_cpu("-C\u{1f}target-cpu=broadwell").as_deref(),
-            Some("broadwell")
-        );
+        assert_eq!(target_cpu("-C\u{1f}target-cpu=broadwell").as_deref(), Some("broadwell"));
         assert_eq!(target_cpu("-Copt-level=3"), None);
     }
 }

@@ -41,10 +41,7 @@ impl fmt::Display for BindgenError {
             "delete the `bindgen` line from [patch.crates-io] to use the real bindgen";
         match self {
             Self::UnknownCaller { found, expected } => {
-                write!(
-                    f,
-                    "this stand-in for bindgen serves {expected} only, not {found}; {OFF}"
-                )
+                write!(f, "this stand-in for bindgen serves {expected} only, not {found}; {OFF}")
             }
             Self::ForeignHeader(header) => {
                 write!(
@@ -56,10 +53,7 @@ impl fmt::Display for BindgenError {
                 write!(f, "no committed bindings for {target}; {OFF}")
             }
             Self::UnknownMode(mode) => {
-                write!(
-                    f,
-                    "MILLRACE_ROCKSDB is `{mode}`, but must be `unity` or `stock`"
-                )
+                write!(f, "MILLRACE_ROCKSDB is `{mode}`, but must be `unity` or `stock`")
             }
             Self::NoUnity(reason) => write!(f, "MILLRACE_ROCKSDB is `unity`, but: {reason}"),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),

@@ -26,14 +26,8 @@ const KNOWN_FEATURES: [&str; 8] = [
 ];
 
 /// Variables that shape the archive or choose who builds it.
-const VARIABLES: [&str; 6] = [
-    "MILLRACE_ROCKSDB",
-    "ROCKSDB_CXX_STD",
-    "CXX",
-    "CXXFLAGS",
-    "AR",
-    "ARFLAGS",
-];
+const VARIABLES: [&str; 6] =
+    ["MILLRACE_ROCKSDB", "ROCKSDB_CXX_STD", "CXX", "CXXFLAGS", "AR", "ARFLAGS"];
 
 /// Builds or finds the archive and sets `ROCKSDB_LIB_DIR`, or leaves everything to the build script.
 pub(crate) fn provide(caller: &Caller) -> Result<(), BindgenError> {
@@ -65,10 +59,7 @@ pub(crate) fn provide(caller: &Caller) -> Result<(), BindgenError> {
     let key = cache::key(&config, &units);
     let archive = caller.out_dir.join(ARCHIVE);
     let kept = cache::folder(&caller.out_dir).map(|folder| folder.join(key).join(ARCHIVE));
-    if !kept
-        .as_deref()
-        .is_some_and(|kept| cache::take(kept, &archive))
-    {
+    if !kept.as_deref().is_some_and(|kept| cache::take(kept, &archive)) {
         if let Err(error) = compile(config, &units, &archive) {
             return step_aside(error.to_string());
         }
@@ -90,28 +81,20 @@ fn obstacle(caller: &Caller) -> Option<String> {
     if caller.os != "linux" {
         return Some(format!("the target is {}, not Linux", caller.target));
     }
-    if let Some(name) = ["ROCKSDB_LIB_DIR", "ROCKSDB_COMPILE"]
-        .iter()
-        .find(|name| env::var_os(name).is_some())
+    if let Some(name) =
+        ["ROCKSDB_LIB_DIR", "ROCKSDB_COMPILE"].iter().find(|name| env::var_os(name).is_some())
     {
         return Some(format!("{name} is set"));
     }
-    let unknown = caller
-        .cargo_features
-        .iter()
-        .find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
+    let unknown =
+        caller.cargo_features.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()));
     unknown.map(|feature| format!("the feature {feature} of librocksdb-sys is on"))
 }
 
 /// The build script's flags for the same target and features; include paths come in [`compile`].
 fn settings(caller: &Caller) -> cc::Build {
     let mut config = cc::Build::new();
-    config
-        .cpp(true)
-        .opt_level(2)
-        .debug(false)
-        .warnings(false)
-        .cargo_metadata(false);
+    config.cpp(true).opt_level(2).debug(false).warnings(false).cargo_metadata(false);
     for feature in ["LZ4", "ZSTD"] {
         if caller.cargo_features.iter().any(|on| on == feature) {
             config.define(feature, "1");
@@ -182,9 +165,7 @@ fn compile(
         .include("rocksdb/")
         .include(".")
         .includes(cache::codec_headers());
-    config
-        .files(units.iter().map(|unit| &unit.path))
-        .file("build_version.cc");
+    config.files(units.iter().map(|unit| &unit.path)).file("build_version.cc");
     config.out_dir(&folder);
     config.try_compile(ARCHIVE)?;
     fs::rename(folder.join(ARCHIVE), archive)?;
@@ -212,15 +193,9 @@ mod tests {
             ..Caller::default()
         };
         assert_eq!(obstacle(&known), None);
-        let snappy = Caller {
-            cargo_features: features(&["STATIC", "SNAPPY"]),
-            ..known.clone()
-        };
+        let snappy = Caller { cargo_features: features(&["STATIC", "SNAPPY"]), ..known.clone() };
         assert!(obstacle(&snappy).is_some_and(|reason| reason.contains("SNAPPY")));
-        let macos = Caller {
-            os: "macos".into(),
-            ..known
-        };
+        let macos = Caller { os: "macos".into(), ..known };
         assert!(obstacle(&macos).is_some());
     }
 }

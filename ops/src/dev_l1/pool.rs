@@ -76,19 +76,17 @@ impl Pool {
         let waiting = self.waiting.lock();
         let mut runs: Vec<Vec<Entry>> = Vec::new();
         for (sender, queue) in &waiting.by_sender {
-            let mut next = next_nonces.get(sender).copied().unwrap_or(0);
-            let mut run = Vec::new();
-            for (nonce, entry) in queue.range(next..) {
+            let next = next_nonces.get(sender).copied().unwrap_or(0);
+            let affordable = |entry: &Entry| {
                 let tx = entry.tx.tx();
-                let affordable = tx.max_fee_per_gas() >= u128::from(fees.base_fee)
-                    && tx.max_fee_per_blob_gas().is_none_or(|fee| fee >= fees.blob_fee);
-                if *nonce != next || !affordable {
-                    break;
-                }
-                next += 1;
-                run.push(entry.clone());
-            }
-            runs.push(run);
+                tx.max_fee_per_gas() >= u128::from(fees.base_fee)
+                    && tx.max_fee_per_blob_gas().is_none_or(|fee| fee >= fees.blob_fee)
+            };
+            let run = (next..)
+                .zip(queue.range(next..))
+                .take_while(|(expected, (nonce, entry))| expected == *nonce && affordable(entry))
+                .map(|(_, (_, entry))| entry.clone());
+            runs.push(run.collect());
         }
         let mut ready: Vec<Entry> = runs
             .into_iter()

@@ -1,6 +1,6 @@
 //! Opening a block, and building it again when the executor lost it.
 
-use millrace_proto::ExecutorError;
+use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES};
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
@@ -47,12 +47,13 @@ impl Builder {
 
     fn set_open(&mut self, block: LoggedBlock, built: Built, deadline: Instant, left_out: LeftOut) {
         let gas_limit = self.shared.spec.rollup().gas_limit;
+        let bytes_left = MAX_BLOCK_TX_BYTES.saturating_sub(block.framed_bytes());
         self.open = Some(OpenBlock {
             block,
             base_fee: built.build.base_fee().unwrap_or(0),
             build: built.build,
             gas_left: gas_limit.saturating_sub(built.gas_used),
-            bytes_left: MAX_BLOCK_TX_BYTES.saturating_sub(block.framed_bytes()),
+            bytes_left,
             deadline,
             left_out,
         });

@@ -220,3 +220,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
+    let mut world = World::new();
+    for _ in 0..4 {
+        world.insert(0, 3, 1);
+    }
+    let size = tx(0, 0, 1).encoded().len();
+    let mut take = |bytes_left| {
+        let limits = FrameLimits { count: 10, gas_left: u64::MAX, bytes_left, base_fee: 0 };
+        world.pool.take_frame(limits).len()
+    };
+    assert_eq!(take(size - 1), 0, "nobody overtakes the one that does not fit");
+    assert_eq!(take(2 * size + 1), 2);
+    assert_eq!(take(2 * size), 2);
+}

@@ -16,9 +16,7 @@ use crate::{BindgenError, VERSION};
 /// The folder for archives: in cargo's target folder, which is marked with a `CACHEDIR.TAG`.
 /// None where no such folder is found.
 pub(super) fn folder(out_dir: &Path) -> Option<PathBuf> {
-    let target = out_dir
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())?;
+    let target = out_dir.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file())?;
     Some(target.join("rocksdb-unity"))
 }
 
@@ -29,13 +27,8 @@ pub(super) fn key(config: &cc::Build, units: &[Unit]) -> String {
     let compiler = config.get_compiler();
     compiler.path().hash(&mut hasher);
     compiler.args().hash(&mut hasher);
-    let version = process::Command::new(compiler.path())
-        .arg("--version")
-        .output();
-    version
-        .map(|output| output.stdout)
-        .unwrap_or_default()
-        .hash(&mut hasher);
+    let version = process::Command::new(compiler.path()).arg("--version").output();
+    version.map(|output| output.stdout).unwrap_or_default().hash(&mut hasher);
     for unit in units {
         unit.text.hash(&mut hasher);
     }
@@ -56,10 +49,7 @@ pub(super) fn key(config: &cc::Build, units: &[Unit]) -> String {
 
 /// Where lz4-sys and zstd-sys say that their headers are.
 pub(super) fn codec_headers() -> impl Iterator<Item = PathBuf> {
-    ["DEP_LZ4_INCLUDE", "DEP_ZSTD_INCLUDE"]
-        .into_iter()
-        .filter_map(env::var_os)
-        .map(PathBuf::from)
+    ["DEP_LZ4_INCLUDE", "DEP_ZSTD_INCLUDE"].into_iter().filter_map(env::var_os).map(PathBuf::from)
 }
 
 /// Puts the kept archive at `archive`. False where there is none.

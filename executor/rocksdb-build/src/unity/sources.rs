@@ -33,10 +33,7 @@ pub(crate) fn write_units(
         .filter(|name| !name.is_empty() && *name != "util/build_version.cc")
     {
         let path = root.join(name);
-        files.push((
-            name,
-            fs::metadata(&path).map_err(BindgenError::io(path))?.len(),
-        ));
+        files.push((name, fs::metadata(&path).map_err(BindgenError::io(path))?.len()));
     }
     fs::create_dir_all(folder).map_err(BindgenError::io(folder))?;
     let mut units = Vec::with_capacity(count);
@@ -56,11 +53,7 @@ pub(crate) fn write_units(
 fn split<'a>(files: &[(&'a str, u64)], count: usize) -> Vec<Vec<&'a str>> {
     /// What a file costs beside its own bytes: headers that no other one of its unit needs.
     const OVERHEAD: u64 = 10_000;
-    let total: u64 = files
-        .iter()
-        .map(|(_, size)| size + OVERHEAD)
-        .sum::<u64>()
-        .max(1);
+    let total: u64 = files.iter().map(|(_, size)| size + OVERHEAD).sum::<u64>().max(1);
     let mut groups = vec![Vec::new(); count];
     let mut before = 0;
     for (name, size) in files {
@@ -79,11 +72,8 @@ mod tests {
     #[test]
     fn every_file_is_included_once_and_in_order() {
         let names: Vec<String> = (0..97).map(|index| format!("db/file_{index}.cc")).collect();
-        let files: Vec<_> = names
-            .iter()
-            .zip(0..)
-            .map(|(name, size)| (name.as_str(), size * 1_000))
-            .collect();
+        let files: Vec<_> =
+            names.iter().zip(0..).map(|(name, size)| (name.as_str(), size * 1_000)).collect();
         let groups = split(&files, 6);
         assert_eq!(groups.len(), 6);
         assert_eq!(groups.concat(), names);
@@ -91,10 +81,7 @@ mod tests {
 
     #[test]
     fn a_single_large_file_leaves_no_empty_unit() {
-        assert_eq!(
-            split(&[("a.cc", 1_000_000), ("b.cc", 1)], 6),
-            [["a.cc"], ["b.cc"]]
-        );
+        assert_eq!(split(&[("a.cc", 1_000_000), ("b.cc", 1)], 6), [["a.cc"], ["b.cc"]]);
     }
 
     #[test]
@@ -111,13 +98,7 @@ mod tests {
         }
         let units = write_units(&list, &root.path().join("units"), 1).expect("the sources exist");
         assert_eq!(units.len(), 1);
-        assert_eq!(
-            units[0].text,
-            "#include \"db/a.cc\"\n#include \"util/b.cc\"\n"
-        );
-        assert_eq!(
-            fs::read_to_string(&units[0].path).expect("the unit exists"),
-            units[0].text
-        );
+        assert_eq!(units[0].text, "#include \"db/a.cc\"\n#include \"util/b.cc\"\n");
+        assert_eq!(fs::read_to_string(&units[0].path).expect("the unit exists"), units[0].text);
     }
 }

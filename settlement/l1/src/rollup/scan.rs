@@ -71,7 +71,7 @@ impl RollupContract {
                 Ok(logs) => return Ok((logs, last)),
                 // Whatever the node's words for it are: too many blocks, or too many results.
                 Err(error) if error.response().is_some() && last > from => {
-                    let half = ((last - from + 1) / 2).max(1);
+                    let half = (last - from).div_ceil(2).max(1);
                     self.log_range.fetch_min(half, Ordering::Relaxed);
                     debug!(target: "millrace::l1", %error, half, "eth_getLogs refused; asking for less");
                 }
