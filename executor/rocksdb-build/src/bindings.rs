@@ -1,3 +1,5 @@
+//! The committed bindings, given out as bindgen would.
+
 use std::{fs, io, path::Path};
 
 /// What the real bindgen made of `rocksdb/c.h`, see `regenerate.sh`.

@@ -1,3 +1,5 @@
+//! The part of bindgen's builder that the build script calls.
+
 use crate::{BindgenError, Bindings, caller::Caller, unity};
 
 /// The calls which the build script of `librocksdb-sys` makes on bindgen's builder.

@@ -1,3 +1,5 @@
+//! Who calls: exactly one version of one build script.
+
 use std::{env, path::PathBuf};
 
 use crate::BindgenError;

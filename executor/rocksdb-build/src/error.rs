@@ -1,3 +1,5 @@
+//! Why the stand-in refuses.
+
 use std::{fmt, io, path::PathBuf};
 
 /// Why RocksDB's bindings or library could not be provided.

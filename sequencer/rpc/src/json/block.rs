@@ -1,3 +1,5 @@
+//! Blocks as JSON.
+
 use alloy::{
     consensus::constants::EMPTY_OMMER_ROOT_HASH,
     eips::{eip2718::Encodable2718, eip4895::Withdrawals},

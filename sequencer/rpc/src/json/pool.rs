@@ -1,3 +1,5 @@
+//! The pool's status as JSON.
+
 use alloy::primitives::U64;
 use millrace_proto::PoolStatus;
 use serde::Serialize;

@@ -1,3 +1,5 @@
+//! Receipts as JSON.
+
 use alloy::{
     consensus::{Receipt, Transaction, TxReceipt, Typed2718},
     rpc::types::{AnyReceiptEnvelope, Log, TransactionReceipt},

@@ -1,3 +1,5 @@
+//! Transactions as JSON.
+
 use std::sync::Arc;
 
 use alloy::{
