@@ -64,7 +64,7 @@ contract Rollup is AccessControl {
         bytes32 lastBlockHash;
         /// State root after `lastBlock`.
         bytes32 stateRoot;
-        /// Root over the L2-to-L1 messages sent up to `lastBlock`.
+        /// Merkle root over the L2-to-L1 messages of this batch's blocks; zero if there are none.
         bytes32 messageRoot;
         /// L1 timestamp, in seconds, at which the commitment was made.
         uint64 committedAt;
@@ -362,7 +362,7 @@ contract Rollup is AccessControl {
     /// @param lastBlock Last L2 block of the batch, inclusive.
     /// @param lastBlockHash Hash of `lastBlock`.
     /// @param stateRoot State root after `lastBlock`.
-    /// @param messageRoot Root over the L2-to-L1 messages sent up to `lastBlock`.
+    /// @param messageRoot Merkle root over the L2-to-L1 messages of this batch's blocks; zero if there are none.
     function commitBatch(
         uint64 number,
         bytes32 batchHash,
