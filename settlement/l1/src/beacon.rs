@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 use url::Url;
 
-use crate::{blocking, error::is_transient_status};
+use crate::{blocking, config, error::is_transient_status};
 
 /// The most bytes that a reply may have: more blobs than a block will hold for years, in hexadecimal.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
@@ -151,9 +151,7 @@ struct Spec {
 impl BeaconClient {
     /// A client for the API under this URL. Asks nothing yet.
     pub fn new(url: Url, request_timeout: Duration, retries: usize) -> Result<Self, BeaconError> {
-        if url.cannot_be_a_base() {
-            return Err(BeaconError::Endpoint(format!("{url} is not a base URL")));
-        }
+        config::check_scheme(&url).map_err(BeaconError::Endpoint)?;
         let http = reqwest::Client::builder()
             .timeout(request_timeout)
             .build()

@@ -22,7 +22,8 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    ClientOptions, L1Error, error::is_transient, metrics::ClientMetrics, revert::RevertReason,
+    ClientOptions, L1Error, config, error::is_transient, metrics::ClientMetrics,
+    revert::RevertReason,
 };
 
 /// An L1 block, as far as we look at it.
@@ -81,7 +82,11 @@ impl fmt::Debug for L1Client {
 
 impl L1Client {
     /// A client for the JSON-RPC endpoint. Sends nothing yet.
+    ///
+    /// # Errors
+    /// If the URL is neither http nor, with the feature `tls`, https.
     pub fn new(url: Url, options: ClientOptions) -> Result<Self, L1Error> {
+        config::check_scheme(&url).map_err(L1Error::InvalidRequest)?;
         let http = reqwest::Client::builder()
             .timeout(options.request_timeout)
             .connect_timeout(options.request_timeout.min(Duration::from_secs(5)))

@@ -119,3 +119,44 @@ impl Default for ClientOptions {
         }
     }
 }
+
+/// Refuses URLs that no request could go to, which would otherwise look like a node that is down.
+pub(crate) fn check_scheme(url: &Url) -> Result<(), String> {
+    match url.scheme() {
+        "http" => Ok(()),
+        "https" if cfg!(feature = "tls") => Ok(()),
+        "https" => Err(
+            "this build speaks no HTTPS: build it with the cargo feature `tls`, or use an http \
+                        endpoint"
+                .to_owned(),
+        ),
+        other => Err(format!("L1 is reached over http or https, and not over {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_that_cannot_work_are_refused_at_once() {
+        let check = |url: &str| check_scheme(&Url::parse(url).expect("url"));
+        assert!(check("http://127.0.0.1:8545").is_ok());
+        assert_eq!(check("https://l1.example").is_ok(), cfg!(feature = "tls"));
+        assert!(check("ws://127.0.0.1:8545").is_err());
+        assert!(check("mailto:somebody").is_err());
+    }
+
+    #[test]
+    fn the_contract_is_required_and_unknown_keys_are_errors() {
+        let rollup = Address::repeat_byte(1);
+        let full = serde_json::json!({ "url": "http://127.0.0.1:8545", "rollup": rollup });
+        let config: L1Config = serde_json::from_value(full.clone()).expect("defaults for the rest");
+        assert_eq!(config, L1Config::new(config.url.clone(), rollup));
+        let mut unknown = full.clone();
+        unknown["rolup"] = serde_json::json!(rollup);
+        assert!(serde_json::from_value::<L1Config>(unknown).is_err());
+        let missing = serde_json::json!({ "url": "http://127.0.0.1:8545" });
+        assert!(serde_json::from_value::<L1Config>(missing).is_err());
+    }
+}

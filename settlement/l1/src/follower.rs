@@ -95,7 +95,7 @@ impl L1Follower {
             points: known,
             reverted_to: None,
             finalized: None,
-            metrics: FollowerMetrics::default(),
+            metrics: FollowerMetrics::new(set.as_str()),
         })
     }
 

@@ -48,12 +48,14 @@ impl ClientMetrics {
     }
 }
 
-/// Following L1's head.
+/// Following L1's head; every series has the label `follower`: `events` or `deposits`.
 #[derive(Debug, Clone)]
-pub(crate) struct FollowerMetrics(());
+pub(crate) struct FollowerMetrics {
+    follower: &'static str,
+}
 
-impl Default for FollowerMetrics {
-    fn default() -> Self {
+impl FollowerMetrics {
+    pub(crate) fn new(follower: &'static str) -> Self {
         static DESCRIBED: Once = Once::new();
         DESCRIBED.call_once(|| {
             describe_gauge!("millrace_l1_head", "Number of L1's latest block, as last seen");
@@ -77,35 +79,34 @@ impl Default for FollowerMetrics {
                 "millrace_l1_follow_errors_total",
                 "Failed looks at L1, repeated later"
             );
-            counter!("millrace_l1_reorgs_total").increment(0);
-            counter!("millrace_l1_stale_heads_total").increment(0);
-            counter!("millrace_l1_follow_errors_total").increment(0);
-            gauge!("millrace_l1_reorg_depth_blocks").set(0.0);
         });
-        Self(())
+        // From the start, so that a panel shows 0 and not "no data".
+        counter!("millrace_l1_reorgs_total", "follower" => follower).increment(0);
+        counter!("millrace_l1_stale_heads_total", "follower" => follower).increment(0);
+        counter!("millrace_l1_follow_errors_total", "follower" => follower).increment(0);
+        gauge!("millrace_l1_reorg_depth_blocks", "follower" => follower).increment(0.0);
+        Self { follower }
     }
-}
 
-impl FollowerMetrics {
     pub(crate) fn head(&self, number: u64) {
-        gauge!("millrace_l1_head").set(number as f64);
+        gauge!("millrace_l1_head", "follower" => self.follower).set(number as f64);
     }
 
     pub(crate) fn followed(&self, number: u64) {
-        gauge!("millrace_l1_followed").set(number as f64);
+        gauge!("millrace_l1_followed", "follower" => self.follower).set(number as f64);
     }
 
     pub(crate) fn reorg(&self, depth: u64) {
-        counter!("millrace_l1_reorgs_total").increment(1);
-        gauge!("millrace_l1_reorg_depth_blocks").set(depth as f64);
+        counter!("millrace_l1_reorgs_total", "follower" => self.follower).increment(1);
+        gauge!("millrace_l1_reorg_depth_blocks", "follower" => self.follower).set(depth as f64);
     }
 
     pub(crate) fn stale_head(&self) {
-        counter!("millrace_l1_stale_heads_total").increment(1);
+        counter!("millrace_l1_stale_heads_total", "follower" => self.follower).increment(1);
     }
 
     pub(crate) fn failed(&self) {
-        counter!("millrace_l1_follow_errors_total").increment(1);
+        counter!("millrace_l1_follow_errors_total", "follower" => self.follower).increment(1);
     }
 }
 
@@ -151,15 +152,20 @@ impl TxMetrics {
             Unit::Seconds,
             "From the first broadcast to confirmation, by service"
         );
+        // From the start, so that a panel shows 0 and not "no data".
+        for name in [
+            "millrace_l1_tx_resubmissions_total",
+            "millrace_l1_tx_rebroadcasts_total",
+            "millrace_l1_tx_reorged_total",
+            "millrace_l1_tx_fee_capped_total",
+            "millrace_l1_fees_paid_gwei_total",
+        ] {
+            counter!(name, "service" => service).increment(0);
+        }
         for result in ["ok", "reverted"] {
             counter!("millrace_l1_tx_confirmed_total", "service" => service, "result" => result)
                 .increment(0);
         }
-        counter!("millrace_l1_fees_paid_gwei_total", "service" => service).increment(0);
-        counter!("millrace_l1_tx_resubmissions_total", "service" => service).increment(0);
-        counter!("millrace_l1_tx_rebroadcasts_total", "service" => service).increment(0);
-        counter!("millrace_l1_tx_reorged_total", "service" => service).increment(0);
-        counter!("millrace_l1_tx_fee_capped_total", "service" => service).increment(0);
         Self { service }
     }
 

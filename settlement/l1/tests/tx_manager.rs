@@ -7,8 +7,8 @@ use std::time::Duration;
 use alloy::primitives::{Address, U256};
 use common::{BATCHER, Chain, blob, quick, soon, until};
 use millrace_l1::{
-    TxManager, TxManagerConfig, TxManagerError, TxRequest,
-    testing::{AnvilOptions, dev_signer},
+    ClientOptions, L1Client, TxManager, TxManagerConfig, TxManagerError, TxRequest,
+    testing::{AnvilOptions, dev_signer, test_patience},
 };
 use serde_json::json;
 
@@ -175,6 +175,30 @@ async fn a_transaction_that_a_reorg_takes_comes_back() {
 }
 
 #[tokio::test]
+async fn a_reorg_that_takes_earlier_transactions_too_leaves_no_nonce_gap() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let manager = chain.manager(BATCHER, dir.path(), quick()).await;
+    for (id, wei) in [("a", 1), ("b", 2)] {
+        soon("a transfer", manager.send(transfer(id, wei))).await.expect("confirmed");
+    }
+    chain.anvil.set_automine(false).await.expect("automine off");
+    let sending = spawn_send(&manager, transfer("c", 4));
+    until("the broadcast", async || pooled(&chain, BATCHER).await.len() == 1).await;
+    chain.anvil.reorg(2).await.expect("reorg");
+    assert_eq!(chain.client().nonce(manager.address()).await.expect("nonce"), 0);
+    until("everything to be back", async || {
+        chain.anvil.mine(1).await.expect("mine");
+        chain.client().nonce(manager.address()).await.expect("nonce") == 3
+    })
+    .await;
+    let confirmed = soon("the confirmation", sending).await.expect("task").expect("confirmed");
+    assert_eq!(confirmed.nonce, 2);
+    let received = chain.client().balance(Address::repeat_byte(9)).await.expect("balance");
+    assert_eq!(received, U256::from(7));
+}
+
+#[tokio::test]
 async fn reverts_are_reported_before_and_after_they_are_paid_for() {
     let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
     let dir = tempfile::tempdir().expect("folder");
@@ -251,7 +275,15 @@ async fn an_account_that_cannot_pay_is_told_before_anything_is_signed() {
 async fn callers_queue_and_an_l1_that_hangs_is_waited_for() {
     let chain = Chain::start(AnvilOptions::default()).await;
     let dir = tempfile::tempdir().expect("folder");
-    let manager = chain.manager(BATCHER, dir.path(), quick()).await;
+    let hasty = ClientOptions {
+        request_timeout: Duration::from_millis(100),
+        retries: 0,
+        ..test_patience()
+    };
+    let client = L1Client::new(chain.anvil.url().clone(), hasty).expect("client");
+    let manager = TxManager::open(quick(), client.clone(), dev_signer(BATCHER), dir.path(), "test")
+        .await
+        .expect("transaction manager");
     let sends: Vec<_> =
         (0..5).map(|index| spawn_send(&manager, transfer(&format!("t-{index}"), index))).collect();
     let mut nonces = Vec::new();
@@ -265,6 +297,9 @@ async fn callers_queue_and_an_l1_that_hangs_is_waited_for() {
     let sending = spawn_send(&manager, transfer("late", 7));
     until("the broadcast", async || !pooled(&chain, BATCHER).await.is_empty()).await;
     chain.anvil.pause().expect("pause");
+    // The manager looks every 20 ms, so a look of its own hangs in the time that this one takes to fail.
+    let error = soon("the timeout", client.head()).await.expect_err("hangs");
+    assert!(error.is_retryable(), "{error}");
     chain.anvil.resume().expect("resume");
     chain.anvil.mine(1).await.expect("mine");
     let confirmed = soon("the confirmation", sending).await.expect("task").expect("confirmed");

@@ -53,6 +53,14 @@ pub(crate) enum EventSet {
 }
 
 impl EventSet {
+    /// The label in metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "events",
+            Self::Deposits => "deposits",
+        }
+    }
+
     /// The events' signature hashes.
     pub(super) fn topics(self) -> Vec<B256> {
         match self {

@@ -1,5 +1,7 @@
 //! What the tests against anvil share.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
+
+mod proxy;
 
 use std::{path::Path, time::Duration};
 
@@ -15,6 +17,8 @@ use millrace_l1::{
     testing::{Anvil, AnvilOptions, dev_signer},
 };
 use millrace_proto::{BatchHeader, DaKind};
+
+pub(crate) use self::proxy::{Fault, FaultProxy};
 
 /// The owner, the batcher and the committer of the test chain.
 pub(crate) const OWNER: u32 = 0;

@@ -1,0 +1,243 @@
+//! L1 nodes that fail: everything waits, nothing is missed, doubled or sent twice.
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use alloy::primitives::Address;
+use common::{BATCHER, Chain, Fault, FaultProxy, quick, soon, until};
+use millrace_l1::{
+    ClientOptions, L1Client, L1Error, L1Follower, RollupContract, TxManager, TxRequest,
+    testing::{AnvilOptions, dev_signer, test_patience},
+};
+use serde_json::json;
+
+/// Every 13th request fails, each time in another way.
+fn mixed(number: u64, _: &str) -> Fault {
+    if !number.is_multiple_of(13) {
+        return Fault::None;
+    }
+    match (number / 13) % 5 {
+        0 => Fault::Status(429),
+        1 => Fault::Status(503),
+        2 => Fault::Close,
+        3 => Fault::Truncate,
+        _ => Fault::LoseReply,
+    }
+}
+
+fn client(proxy: &FaultProxy, options: ClientOptions) -> L1Client {
+    L1Client::new(proxy.url.clone(), options).expect("client")
+}
+
+#[tokio::test]
+async fn transient_errors_are_tried_again_and_others_are_not() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    for fault in [Fault::Status(429), Fault::Status(500), Fault::Close, Fault::Truncate] {
+        let first = fault.clone();
+        let script = move |number, _: &str| if number == 0 { first.clone() } else { Fault::None };
+        let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;
+        let id = client(&proxy, test_patience()).chain_id().await.expect("the second try");
+        assert_eq!((id, proxy.requests()), (31_337, 2), "{fault:?}");
+    }
+    for fault in [Fault::Status(401), Fault::Error(-32601, "no such method")] {
+        let always = fault.clone();
+        let proxy =
+            FaultProxy::start(chain.anvil.url().clone(), move |_, _: &str| always.clone()).await;
+        let error = client(&proxy, test_patience()).chain_id().await.expect_err("refused");
+        assert!(!error.is_retryable(), "{error}");
+        assert_eq!(proxy.requests(), 1, "{fault:?}");
+    }
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), |_, _| Fault::Status(503)).await;
+    let error = client(&proxy, test_patience()).chain_id().await.expect_err("never");
+    assert!(error.is_retryable(), "{error}");
+    assert_eq!(proxy.requests(), 3, "as many tries as configured");
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_is_a_timeout() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let options = ClientOptions {
+        request_timeout: Duration::from_millis(100),
+        retries: 0,
+        ..test_patience()
+    };
+    let client = L1Client::new(chain.anvil.url().clone(), options).expect("client");
+    chain.anvil.pause().expect("pause");
+    let error = soon("the timeout", client.head()).await.expect_err("hangs");
+    assert!(error.is_retryable(), "{error}");
+    chain.anvil.resume().expect("resume");
+    soon("the head", client.head()).await.expect("head");
+}
+
+#[tokio::test]
+async fn refused_log_ranges_are_halved() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    for value in 1..=4 {
+        chain.deposit(Address::repeat_byte(7), value).await;
+    }
+    let head = chain.client().head().await.expect("head").number;
+    let expected = chain.rollup.events(0, head).await.expect("events");
+    let refused = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&refused);
+    // Refuses until it has been asked for less twice.
+    let logs = std::sync::atomic::AtomicU64::new(0);
+    let script = move |_, method: &str| {
+        if method == "eth_getLogs" && logs.fetch_add(1, Ordering::SeqCst) < 2 {
+            seen.store(true, Ordering::SeqCst);
+            return Fault::Error(-32602, "query returned more than 10000 results");
+        }
+        Fault::None
+    };
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;
+    let rollup = RollupContract::new(client(&proxy, test_patience()), chain.rollup.address());
+    assert_eq!(rollup.events(0, head).await.expect("events"), expected);
+    assert!(refused.load(Ordering::SeqCst));
+    assert!(proxy.requests() > 4, "in pieces");
+}
+
+#[tokio::test]
+async fn a_follower_behind_a_failing_node_misses_and_doubles_nothing() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), mixed).await;
+    let options = ClientOptions { retries: 0, ..test_patience() };
+    let rollup = RollupContract::new(client(&proxy, options), chain.rollup.address());
+    let mut follower = loop {
+        match L1Follower::from_start(rollup.clone()).await {
+            Ok(follower) => break follower,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    };
+    let mut events = Vec::new();
+    for round in 1..=12u64 {
+        chain.deposit(Address::repeat_byte(7), round).await;
+        if round % 4 == 0 {
+            chain.anvil.reorg(2).await.expect("reorg");
+        }
+        let head = chain.client().head().await.expect("head");
+        while follower.cursor() != head.id() {
+            let update = soon("an update", follower.next()).await.expect("update");
+            if let Some(block) = update.reverted_to {
+                events.retain(|event: &millrace_l1::RollupEvent| {
+                    event.l1().block.number <= block.number
+                });
+            }
+            events.extend(update.events);
+        }
+    }
+    let head = chain.client().head().await.expect("head").number;
+    assert_eq!(events, chain.rollup.events(0, head).await.expect("events"));
+    assert!(proxy.requests() > 30);
+}
+
+#[tokio::test]
+async fn a_stale_head_is_waited_out_and_is_no_reorg() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    for value in 1..=3 {
+        chain.deposit(Address::repeat_byte(7), value).await;
+    }
+    let old =
+        chain.anvil.rpc("eth_getBlockByNumber", json!(["latest", false])).await.expect("block");
+    let stale = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&stale);
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
+    // Only the two questions for a tag are answered by the node that lags behind.
+    let script = move |_, method: &str| {
+        if method == "eth_getBlockByNumber" && switch.load(Ordering::SeqCst) {
+            seen.store(true, Ordering::SeqCst);
+            return Fault::Result(old.clone());
+        }
+        Fault::None
+    };
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;
+    let rollup = RollupContract::new(client(&proxy, test_patience()), chain.rollup.address());
+    let mut follower = L1Follower::from_start(rollup).await.expect("follower");
+    chain.deposit(Address::repeat_byte(7), 4).await;
+    let update = soon("an update", follower.next()).await.expect("update");
+    assert_eq!(update.events.len(), 4);
+
+    stale.store(true, Ordering::SeqCst);
+    let update = soon("a look", follower.poll()).await.expect("poll");
+    assert!(asked.load(Ordering::SeqCst));
+    assert!(update.is_none_or(|update| update.reverted_to.is_none() && update.events.is_empty()));
+    stale.store(false, Ordering::SeqCst);
+    chain.deposit(Address::repeat_byte(7), 5).await;
+    loop {
+        let update = soon("an update", follower.next()).await.expect("update");
+        assert_eq!(update.reverted_to, None);
+        if !update.events.is_empty() {
+            assert_eq!(update.events.len(), 1);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn transactions_through_a_failing_node_are_included_once_each() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), mixed).await;
+    let options = ClientOptions { retries: 0, ..test_patience() };
+    let manager = loop {
+        let client = client(&proxy, options);
+        match TxManager::open(quick(), client, dev_signer(BATCHER), dir.path(), "test").await {
+            Ok(manager) => break manager,
+            Err(error) => assert_retryable(&error),
+        }
+    };
+    for index in 0..8u64 {
+        let request = TxRequest {
+            value: alloy::primitives::U256::from(1),
+            ..TxRequest::call(format!("t-{index}"), Address::repeat_byte(9), vec![])
+        };
+        let confirmed = soon("a transfer", async {
+            loop {
+                match manager.send(request.clone()).await {
+                    Ok(confirmed) => break confirmed,
+                    Err(error) => assert_retryable(&error),
+                }
+            }
+        })
+        .await;
+        assert_eq!(confirmed.nonce, index);
+    }
+    let received = chain.client().balance(Address::repeat_byte(9)).await.expect("balance");
+    assert_eq!(received.to::<u64>(), 8);
+    assert_eq!(chain.client().nonce(manager.address()).await.expect("nonce"), 8);
+    until("an empty journal", async || {
+        manager.in_flight().await.is_ok_and(|in_flight| in_flight.is_empty())
+    })
+    .await;
+}
+
+fn assert_retryable(error: &millrace_l1::TxManagerError) {
+    let class = error.class();
+    assert_eq!(class, millrace_proto::ErrorClass::Retryable, "{error}");
+}
+
+#[tokio::test]
+async fn another_chain_than_the_contracts_is_noticed() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    // Two anvils that start in the same second are the same chain.
+    let args = vec!["--timestamp".to_owned(), "1700000000".to_owned()];
+    let other = Chain::start(AnvilOptions { args, ..AnvilOptions::default() }).await;
+    chain.anvil.mine(5).await.expect("mine");
+    other.anvil.mine(9).await.expect("mine");
+    let mut follower = L1Follower::from_start(chain.rollup.clone()).await.expect("follower");
+    soon("an update", follower.next()).await.expect("update");
+    let points: Vec<_> = follower.points().collect();
+    // The same address on another L1: nothing of what was followed is there.
+    let mut follower = L1Follower::resume(other.rollup.clone(), points).await.expect("follower");
+    match follower.poll().await {
+        Ok(Some(update)) => assert_eq!(update.reverted_to.map(|block| block.number), Some(0)),
+        Ok(None) => panic!("the chain is another one"),
+        Err(error) => assert!(matches!(error, L1Error::Inconsistent(_)), "{error}"),
+    }
+}
