@@ -73,7 +73,7 @@ async fn a_node_that_hangs_is_a_timeout() {
     let error = soon("the timeout", client.head()).await.expect_err("hangs");
     assert!(error.is_retryable(), "{error}");
     chain.anvil.resume().expect("resume");
-    soon("the head", client.head()).await.expect("head");
+    soon("the head", chain.client().head()).await.expect("head");
 }
 
 #[tokio::test]

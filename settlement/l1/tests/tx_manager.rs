@@ -275,11 +275,8 @@ async fn an_account_that_cannot_pay_is_told_before_anything_is_signed() {
 async fn callers_queue_and_an_l1_that_hangs_is_waited_for() {
     let chain = Chain::start(AnvilOptions::default()).await;
     let dir = tempfile::tempdir().expect("folder");
-    let hasty = ClientOptions {
-        request_timeout: Duration::from_millis(100),
-        retries: 0,
-        ..test_patience()
-    };
+    let hasty =
+        ClientOptions { request_timeout: Duration::from_secs(1), retries: 0, ..test_patience() };
     let client = L1Client::new(chain.anvil.url().clone(), hasty).expect("client");
     let manager = TxManager::open(quick(), client.clone(), dev_signer(BATCHER), dir.path(), "test")
         .await

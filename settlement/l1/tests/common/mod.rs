@@ -62,7 +62,7 @@ impl Chain {
             .expect("transaction manager")
     }
 
-    /// Deposits with anvil's own account, in a transaction that is mined if anvil mines.
+    /// Deposits on an anvil that mines at once, and waits until the deposit is in a block.
     pub(crate) async fn deposit(&self, to: Address, wei: u64) {
         let call = Rollup::depositETHCall { to }.abi_encode();
         let params = serde_json::json!([{
@@ -72,7 +72,12 @@ impl Chain {
             "input": Bytes::from(call),
             "gas": "0x40000",
         }]);
-        self.anvil.rpc("eth_sendTransaction", params).await.expect("deposit");
+        let hash = self.anvil.rpc("eth_sendTransaction", params).await.expect("deposit");
+        let hash = hash.as_str().and_then(|hash| hash.parse().ok()).expect("hash");
+        until("the deposit's block", async || {
+            self.client().receipt(hash).await.expect("receipt").is_some()
+        })
+        .await;
     }
 
     /// A `postBatch` of some blobs.
