@@ -28,7 +28,7 @@ impl MultiReader {
         let beacon = self.beacon.as_ref().ok_or(DaReadError::NoReader {
             batch: number,
             kind: DaKind::L1Blob.as_str(),
-            hint: "give the URL of a beacon node",
+            hint: "give the URL of a beacon node (`--beacon`, or beacon in [l1])",
         })?;
         let block = BlobBlock { number: batch.l1.block.number, timestamp: batch.l1_timestamp };
         let blobs = beacon.blobs(block, &batch.blob_hashes).await.map_err(|error| match error {
@@ -48,7 +48,7 @@ impl MultiReader {
         let store = self.store.as_ref().ok_or(DaReadError::NoReader {
             batch: number,
             kind: DaKind::ObjectStore.as_str(),
-            hint: "give the URL of the object store",
+            hint: "give the URL of the object store (`--da-store`, or [da_adapter.object_store])",
         })?;
         let digest = batch.header.digest;
         let stored = store

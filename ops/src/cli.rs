@@ -98,15 +98,15 @@ pub(crate) struct DevArgs {
     pub(crate) block_time: Duration,
 
     /// Time between the embedded L1's blocks (at least 1s).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = at_least_a_second)]
     pub(crate) l1_block_time: Duration,
 
     /// Post a batch at the latest after this time.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) batch_age: Duration,
 
-    /// Challenge window of a newly deployed contract.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    /// Challenge window of a newly deployed contract; a chain that was started before keeps its own.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = at_least_a_second)]
     pub(crate) challenge_window: Duration,
 
     /// L1 blocks that must follow a deposit before L2 mints it.
@@ -116,10 +116,6 @@ pub(crate) struct DevArgs {
     /// Where batches go.
     #[arg(long, value_enum, default_value_t = DaChoice::L1Blob)]
     pub(crate) da: DaChoice,
-
-    /// Do not wait for the L1 at start: sequence at once, settle when it answers. Needs a chain that was started before.
-    #[arg(long)]
-    pub(crate) no_l1_wait: bool,
 
     /// How ports are chosen.
     #[arg(long, value_enum, default_value_t = Ports::Fixed)]
@@ -166,7 +162,7 @@ pub(crate) struct DeployArgs {
     pub(crate) config: PathBuf,
 
     /// Seconds after which a commitment is final.
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
     pub(crate) challenge_window: Duration,
 
     /// Print the result as JSON.
@@ -202,6 +198,14 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON object a line to standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn at_least_a_second(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < Duration::from_secs(1) {
+        return Err("must be at least 1s".into());
+    }
+    Ok(time)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `millrace deploy`: puts the rollup contract on an L1 and publishes the genesis there.
 
 use alloy::primitives::Address;
-use eyre::{Result, WrapErr, eyre};
+use eyre::{Result, WrapErr, ensure, eyre};
 use millrace_l1::{ClientOptions, DeployParams, L1Client, deploy_rollup};
 use millrace_proto::ChainSpec;
 use serde_json::json;
@@ -16,17 +16,30 @@ pub(crate) struct Roles {
     pub(crate) committer: KeySource,
 }
 
+/// A new contract, and who may do what on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deployed {
+    pub(crate) rollup: Address,
+    owner: Address,
+    batcher: Address,
+    committer: Address,
+}
+
 /// Deploys the contract for a chain.
 pub(crate) async fn deploy(
     client: &L1Client,
     spec: &ChainSpec,
     roles: &Roles,
     challenge_window: std::time::Duration,
-) -> Result<Address> {
+) -> Result<Deployed> {
     let chain_id = client.chain_id().await.wrap_err("the L1 does not answer")?;
     let owner = roles.owner.load(chain_id).wrap_err("owner key")?;
     let batcher = roles.batcher.load(chain_id).wrap_err("batcher key")?.address();
     let committer = roles.committer.load(chain_id).wrap_err("committer key")?.address();
+    ensure!(
+        batcher != committer,
+        "batcher and committer are the same account, {batcher}: each signs on its own nonces, so they must be two keys"
+    );
     let genesis = millrace_executor::genesis_header(spec);
     let params = DeployParams {
         owner: owner.address(),
@@ -38,7 +51,11 @@ pub(crate) async fn deploy(
         genesis_state_root: genesis.state_root,
         genesis_json: spec.to_json().into(),
     };
-    deploy_rollup(client, &owner, params).await.wrap_err("cannot deploy the rollup contract")
+    let address = owner.address();
+    let rollup = deploy_rollup(client, &owner, params).await.wrap_err_with(|| {
+        format!("cannot deploy the rollup contract as {address}; has it ether on this L1?")
+    })?;
+    Ok(Deployed { rollup, owner: address, batcher, committer })
 }
 
 /// Runs the command.
@@ -54,14 +71,18 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
         committer: key(config.keys.committer, "committer")?,
     };
     let client = L1Client::new(config.l1.url.clone(), ClientOptions::default())?;
-    let rollup = deploy(&client, &spec, &roles, args.challenge_window).await?;
+    if !config.l1.rollup.is_zero() {
+        eprintln!("[l1] names the contract {} already; this makes another one", config.l1.rollup);
+    }
+    let Deployed { rollup, owner, batcher, committer } =
+        deploy(&client, &spec, &roles, args.challenge_window).await?;
     if args.json {
-        println!("{}", json!({ "rollup": rollup, "chain_id": spec.chain_id() }));
+        let roles = json!({ "owner": owner, "batcher": batcher, "committer": committer });
+        println!("{}", json!({ "rollup": rollup, "chain_id": spec.chain_id(), "roles": roles }));
     } else {
-        println!(
-            "Rollup contract of chain {} deployed. Put this into [l1]:\n\nrollup = \"{rollup}\"",
-            spec.chain_id()
-        );
+        println!("Rollup contract of chain {} deployed.", spec.chain_id());
+        println!("  owner      {owner}\n  batcher    {batcher}\n  committer  {committer}");
+        println!("\nPut this into [l1]:\n\nrollup = \"{rollup}\"");
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::{
     lifecycle::{Heads, RecentBlocks, SettledWhen, Waiters},
     log::{LogError, LogWriter, OrderLog, RocksOrderLog, WriterSettings},
     metrics::SequencerMetrics,
-    pool::{Pool, load_accounts},
+    pool::{Closed, Pool, load_accounts},
     recovery::{Recovered, recover},
     settlement,
     shared::{Ledger, Shared},
@@ -209,6 +209,7 @@ impl SequencerTask {
                 result = &mut building => break result,
                 Some(ended) = background.join_next() => {
                     if let Err(source) = ended {
+                        shared.ledger.pool.lock().fail(Closed::Halted);
                         return Err(SequencerRunError::Task { name: "background", source });
                     }
                 }

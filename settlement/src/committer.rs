@@ -175,6 +175,8 @@ impl Committer {
                 self.shared.store.add_fee(l1.tx_hash, *fee_paid)?;
             }
             TxManagerError::WouldRevert { .. } | TxManagerError::IdInUse { .. } => {}
+            // Whatever words a node found for it: L1 is asked again.
+            TxManagerError::L1(_) => return Ok(source.into()),
             other if other.class() == ErrorClass::Fatal => {
                 return Err(SettlementRunError::Transaction(source));
             }

@@ -282,10 +282,12 @@ impl Verifier {
         self.still(posted)
     }
 
-    /// Whether L1 still shows the batch.
+    /// Whether L1 still shows the batch, and where it was: its blobs are asked for by their L1 block.
     fn still(&self, posted: &PostedBatch) -> Result<(), Broke> {
         let current = self.shared.store.posted(posted.header.number)?;
-        if current.is_some_and(|current| current.batch_hash == posted.batch_hash) {
+        if current.is_some_and(|current| {
+            current.batch_hash == posted.batch_hash && current.l1 == posted.l1
+        }) {
             Ok(())
         } else {
             Err(Broke::Outdated)

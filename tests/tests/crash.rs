@@ -114,13 +114,13 @@ async fn kills_lose_and_double_nothing() -> Result<()> {
     ensure!(!acknowledged.is_empty(), "nothing was acknowledged");
 
     let client = chain.sequencer()?;
-    stream::iter(&acknowledged)
-        .map(|hash| client.wait_for(*hash, Stage::Sequenced))
-        .buffer_unordered(64)
-        .for_each_concurrent(None, async |status| {
-            assert!(status.is_ok_and(|status| status.inclusion.is_some()));
-        })
-        .await;
+    let mut waiting = stream::iter(&acknowledged)
+        .map(async |hash| (hash, client.wait_for(*hash, Stage::Sequenced).await))
+        .buffer_unordered(64);
+    while let Some((hash, status)) = waiting.next().await {
+        let status = status.map_err(|error| eyre!("{hash} was acknowledged, and now: {error}"))?;
+        ensure!(status.inclusion.is_some(), "{hash} was acknowledged, and is {status:?}");
+    }
     let counts = occurrences(&chain).await?;
     for hash in &acknowledged {
         ensure!(

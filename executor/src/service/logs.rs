@@ -2,6 +2,7 @@
 
 use alloy::{
     eips::BlockNumberOrTag,
+    primitives::Bytes,
     rpc::types::{Filter, FilterBlockOption, Log},
 };
 use millrace_proto::{BlockSelector, ExecutedBlock, ExecutorError};
@@ -65,13 +66,20 @@ fn number(at: Option<&BlockNumberOrTag>, head: u64) -> Result<u64, ExecutorError
     }
 }
 
+/// A copy that does not keep the block's receipts in memory, of which a decoded log's data is a slice.
+fn detached(log: &alloy::primitives::Log) -> alloy::primitives::Log {
+    let mut log = log.clone();
+    log.data.data = Bytes::copy_from_slice(&log.data.data);
+    log
+}
+
 fn collect(block: &ExecutedBlock, filter: &Filter, found: &mut Vec<Log>) {
     let mut log_index = 0;
     for (index, (tx, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
         for log in &receipt.logs {
             if filter.matches(log) {
                 found.push(Log {
-                    inner: log.clone(),
+                    inner: detached(log),
                     block_hash: Some(block.hash()),
                     block_number: Some(block.number()),
                     block_timestamp: Some(block.header.timestamp),

@@ -24,6 +24,11 @@ pub(super) struct Endpoints {
     pub(super) rollup: Address,
     pub(super) chain_id: u64,
     pub(super) data_dir: PathBuf,
+    /// The object store that batches go to, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) da_store: Option<Url>,
+    /// The head that the chain was resumed at; 0 for a new one.
+    pub(super) resumed_at: u64,
 }
 
 #[derive(Serialize)]
@@ -40,7 +45,11 @@ impl Endpoints {
             println!("{}", serde_json::to_string(&ReadyLine { ready: true, endpoints: self })?);
             return Ok(());
         }
-        println!("Millrace {} · chain {}\n", env!("CARGO_PKG_VERSION"), self.chain_id);
+        print!("Millrace {} · chain {}", env!("CARGO_PKG_VERSION"), self.chain_id);
+        match self.resumed_at {
+            0 => println!(", new\n"),
+            block => println!(", resumed at block {block}\n"),
+        }
         let rows = [
             ("JSON-RPC", format!("{}  {}", short(&self.rpc), short(&self.ws))),
             ("gRPC", short(&self.grpc)),
@@ -55,17 +64,29 @@ impl Endpoints {
         for (name, value) in rows {
             println!("  {name:<9} {value}");
         }
-        println!("\n  Development keys, 10000 ETH each, known to everybody:");
+        println!("\n  Development keys, 10000 ETH each on both chains, known to everybody:");
         for index in 0..DEV_COMMITTER {
             let signer = dev_signer(index)?.with_chain_id(None);
             println!("    {}  {}", signer.address(), signer.to_bytes());
         }
         let (from, to) = (dev_signer(0)?, dev_signer(1)?.address());
+        let (rpc, l1, key) = (short(&self.rpc), short(&self.l1), from.to_bytes());
         println!(
-            "\n  Try\n    cast send --rpc-url {} --private-key {} {to} --value 1ether\n",
-            short(&self.rpc),
-            from.to_bytes(),
+            "\n  Send ether\n    cast send --rpc-url {rpc} --private-key {key} {to} --value 1ether"
         );
+        println!(
+            "  Deposit from L1\n    cast send --rpc-url {l1} --private-key {key} {} 'depositETH(address)' {to} --value 1ether",
+            self.rollup
+        );
+        let mut verify = format!(
+            "millrace verify --l1 {l1} --beacon {} --rollup {}",
+            short(&self.beacon),
+            self.rollup
+        );
+        if let Some(store) = &self.da_store {
+            verify.push_str(&format!(" --da-store {store}"));
+        }
+        println!("  Check the chain from L1 alone\n    {verify}\n");
         Ok(())
     }
 }

@@ -45,6 +45,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
 
     let link = L1Link::new(&config)?;
     let ExecutorPart { executor } = ExecutorPart::open(&config, Arc::clone(&spec))?;
+    let resumed_at = executor.head().await?.number;
     let DaAdapterPart { da } = DaAdapterPart::open(
         &config,
         Arc::clone(&spec),
@@ -111,6 +112,8 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         rollup,
         chain_id: spec.chain_id(),
         data_dir: args.data_dir.canonicalize().unwrap_or_else(|_| args.data_dir.clone()),
+        da_store: config.da_adapter.object_store.as_ref().map(|store| store.url.clone()),
+        resumed_at,
     };
     endpoints.print(args.json)?;
     let status = StatusLine::new(executor, sequencer, da, settlement, args.json);
@@ -145,9 +148,6 @@ async fn l1(args: &DevArgs, supervisor: &mut Supervisor) -> Result<(Url, Url)> {
 async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::primitives::Address> {
     let path = args.data_dir.join("dev.json");
     let known = DevState::load(&path)?;
-    if let (true, Some(known)) = (args.no_l1_wait, &known) {
-        return Ok(known.rollup);
-    }
     let client = L1Client::new(l1.clone(), ClientOptions::default())?;
     let chain_id = client
         .chain_id()
@@ -168,7 +168,7 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::pri
         batcher: KeySource::Dev(DEV_BATCHER),
         committer: KeySource::Dev(DEV_COMMITTER),
     };
-    let rollup = deploy(&client, spec, &roles, args.challenge_window).await?;
+    let rollup = deploy(&client, spec, &roles, args.challenge_window).await?.rollup;
     DevState { l1_chain_id: chain_id, rollup }.store(&path)?;
     Ok(rollup)
 }

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use eyre::{Result, WrapErr, eyre};
+use alloy::primitives::{Address, keccak256};
+use eyre::{Result, WrapErr, ensure, eyre};
 use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, MultiReader, ObjectStoreBackend};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
-use millrace_l1::{DepositInbox, L1Client, L1Config, L1Error, RollupContract, TxManager};
+use millrace_l1::{DepositInbox, L1Client, L1Config, L1Error, Rollup, RollupContract, TxManager};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
 };
@@ -26,6 +27,8 @@ pub(crate) struct L1Link {
 
 impl L1Link {
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        let unset = config.l1.rollup.is_zero();
+        ensure!(!unset, "[l1] rollup is not set; `millrace deploy` makes a contract");
         let client = config.l1.client().wrap_err("[l1]")?;
         let rollup = RollupContract::new(client.clone(), config.l1.rollup);
         Ok(Self { config: config.l1.clone(), client, rollup })
@@ -66,9 +69,26 @@ impl L1Link {
         let key = key.ok_or_else(|| eyre!("[keys] has no key for the {service} service"))?;
         let signer =
             key.load(chain_id).wrap_err_with(|| format!("key of the {service} service"))?;
+        self.check_role(service, signer.address()).await?;
         TxManager::open(config.transactions.clone(), self.client.clone(), signer, &journal, service)
             .await
             .wrap_err_with(|| format!("transaction journal {}", journal.display()))
+    }
+
+    /// Refuses an account that the contract would refuse, before anything is paid for.
+    async fn check_role(&self, service: &str, account: Address) -> Result<()> {
+        let role = if service == "da-adapter" { "BATCHER_ROLE" } else { "COMMITTER_ROLE" };
+        let rollup = self.config.rollup;
+        let call = Rollup::hasRoleCall { role: keccak256(role), account };
+        let has_role = self.client.call(rollup, &call).await.wrap_err_with(|| {
+            format!("cannot read the rollup contract at {rollup}; is [l1] rollup right?")
+        })?;
+        ensure!(
+            has_role,
+            "{account} does not have {role} on the rollup contract {rollup}: grant it with the owner's key, or \
+             give the {service} service the key that has it"
+        );
+        Ok(())
     }
 }
 

@@ -76,6 +76,10 @@ impl Pool {
         for tx in txs {
             let hash = tx.hash();
             let Some(entry) = self.entry_mut(hash) else { continue };
+            // It was dropped meanwhile and submitted again: this record does not stand for the new submission.
+            if !Arc::ptr_eq(&entry.tx, tx) {
+                continue;
+            }
             if !matches!(entry.disk, Disk::Durable(_)) {
                 entry.accepted_at = Some(now.wall);
                 metrics.accepted.increment(1);
@@ -90,7 +94,11 @@ impl Pool {
     /// Notes that the record of these drops is on disk.
     pub(crate) fn drops_written(&mut self, drops: &[DroppedTx]) {
         for dropped in drops {
-            self.leaving.remove(&dropped.tx.hash());
+            let hash = dropped.tx.hash();
+            if self.leaving.get(&hash).is_some_and(|leaving| Arc::ptr_eq(&leaving.tx, &dropped.tx))
+            {
+                self.leaving.remove(&hash);
+            }
         }
     }
 

@@ -17,7 +17,14 @@ impl Pool {
                 Place::Pending(place) => self.parked.contains_key(&place),
                 Place::Framed(_) => false,
             };
-            if !waits || entry.expires.is_none_or(|expires| expires > now.instant) {
+            if entry.expires.is_none_or(|expires| expires > now.instant) {
+                continue;
+            }
+            if !waits {
+                // It can be taken now. When it has to wait again, that gives it a new time.
+                if let Some(entry) = self.entry_mut(hash) {
+                    entry.expires = None;
+                }
                 continue;
             }
             if let Some((address, nonce)) = self.by_hash.get(&hash).copied()

@@ -65,6 +65,10 @@ impl Pool {
         }
         let old = sender.entries.get(&nonce);
         match old {
+            // An authorization (EIP-7702) used a nonce before it inside the open block: it may be included there.
+            Some(Entry { place: Place::Framed(_), .. }) => {
+                return Err(RejectReason::NonceTooLow { got: nonce, expected: nonce + 1 }.into());
+            }
             Some(old) => check_bump(old, &entry, bump)?,
             None => {
                 if nonce > sender.next.saturating_add(gap) {

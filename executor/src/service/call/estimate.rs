@@ -4,11 +4,8 @@ use alloy_primitives::{KECCAK256_EMPTY, TxKind};
 use millrace_proto::{ExecutorError, GasEstimate};
 use revm::context::result::ExecutionResult;
 
-use super::{Simulation, outcome, read_error, refused, request};
+use super::{Simulation, TRANSFER_GAS, outcome, read_error, refused, request};
 use crate::evm::StateReader;
-
-/// Gas of a transaction that only transfers.
-const TRANSFER_GAS: u64 = 21_000;
 
 /// Gas that a call with value gives its callee on top.
 const CALL_STIPEND: u64 = 2_300;

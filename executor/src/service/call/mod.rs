@@ -14,6 +14,9 @@ use millrace_proto::{
 };
 use revm::context::{Cfg, result::ExecutionResult};
 
+/// Gas of a transaction that only transfers: the least that any needs.
+const TRANSFER_GAS: u64 = 21_000;
+
 use self::overrides::{OverriddenState, override_block};
 pub(super) use self::{access_list::create_access_list, estimate::estimate_gas};
 use crate::{
@@ -80,8 +83,14 @@ impl Simulation {
         }
         let sender = self.request.from.unwrap_or_default();
         let balance = self.state.account(sender).map_err(read_error)?.unwrap_or_default().balance;
-        let left = balance.saturating_sub(self.request.value.unwrap_or_default());
-        Ok(u64::try_from(left / U256::from(price)).unwrap_or(u64::MAX))
+        let value = self.request.value.unwrap_or_default();
+        let affordable = balance.saturating_sub(value) / U256::from(price);
+        if affordable < U256::from(TRANSFER_GAS) {
+            let least = U256::from(price) * U256::from(TRANSFER_GAS);
+            let cost = value.saturating_add(least);
+            return Err(refused(RejectReason::InsufficientFunds { sender, balance, cost }));
+        }
+        Ok(u64::try_from(affordable).unwrap_or(u64::MAX))
     }
 
     fn executor(&self) -> CallExecutor<&OverriddenState<SealedState>> {

@@ -141,6 +141,21 @@ impl TxPool for SequencerClient {
     }
 }
 
+impl SequencerClient {
+    /// The stages of a transaction, up to one of them or to the last.
+    async fn watch_until(
+        &self,
+        hash: TxHash,
+        until: Option<Stage>,
+    ) -> Result<BoxStream<TxStatus, SequencerError>, SequencerError> {
+        let until = until.filter(|stage| !stage.is_last()).map_or(0, wait_to_pb);
+        let request = pb::WatchTransactionRequest { hash: hash_bytes(hash), until };
+        let stages = self.inner.clone().watch_transaction(request).await;
+        let stages = stages.map_err(SequencerError::from_status)?.into_inner();
+        Ok(receive(stages, TxStatus::try_from))
+    }
+}
+
 #[async_trait]
 impl Sequencer for SequencerClient {
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
@@ -168,24 +183,23 @@ impl Sequencer for SequencerClient {
     }
 
     async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError> {
-        let mut stages = self.watch(hash).await?;
+        let mut stages = self.watch_until(hash, Some(stage)).await?;
+        let mut reached = None;
         while let Some(status) = stages.next().await {
             let status = status?;
             if status.stage >= stage {
-                return Ok(status);
+                reached = Some(status);
             }
         }
-        Err(TransportError::Closed.into())
+        // Read to its end: HTTP/2 counts streams that are dropped half-way, and closes the connection after many.
+        reached.ok_or_else(|| TransportError::Closed.into())
     }
 
     async fn watch(
         &self,
         hash: TxHash,
     ) -> Result<BoxStream<TxStatus, SequencerError>, SequencerError> {
-        let request = pb::WatchTransactionRequest { hash: hash_bytes(hash) };
-        let stages = self.inner.clone().watch_transaction(request).await;
-        let stages = stages.map_err(SequencerError::from_status)?.into_inner();
-        Ok(receive(stages, TxStatus::try_from))
+        self.watch_until(hash, None).await
     }
 
     async fn transaction(&self, hash: TxHash) -> Result<Option<PooledTx>, SequencerError> {

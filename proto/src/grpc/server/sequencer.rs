@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use alloy::primitives::TxHash;
+use futures::{StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
@@ -109,9 +110,17 @@ impl sequencer_server::Sequencer for SequencerServer {
         &self,
         request: Request<pb::WatchTransactionRequest>,
     ) -> Reply<Self::WatchTransactionStream> {
-        let hash = hash("WatchTransactionRequest.hash", &request.into_inner().hash)
-            .map_err(bad_request)?;
+        let request = request.into_inner();
+        let hash = hash("WatchTransactionRequest.hash", &request.hash).map_err(bad_request)?;
+        let Wait(until) = Wait::parse(request.until, Stage::Finalized).map_err(bad_request)?;
         let stages = self.sequencer.watch(hash).await.map_err(to_status)?;
+        // Ends with the stage that was asked for, not with the one after it.
+        let stages = stream::unfold(Some(stages), move |stages| async move {
+            let mut stages = stages?;
+            let status = stages.next().await?;
+            let last = status.as_ref().map_or(true, |status| status.stage >= until);
+            Some((status, (!last).then_some(stages)))
+        });
         Ok(Response::new(replies(stages, Into::into)))
     }
 

@@ -39,7 +39,15 @@ pub(super) fn submit_transactions(
     let submitter = sequencer.clone();
     let replies = requests
         .ready_chunks(CHUNK)
-        .then(move |chunk| admit(submitter.clone(), chunk))
+        .then(move |chunk| {
+            // On a task of its own: what admission holds must not wait for a client to read its replies.
+            let admission = tokio::spawn(admit(submitter.clone(), chunk));
+            async move {
+                admission.await.unwrap_or_else(|error| {
+                    vec![Pending::Broken(Status::internal(format!("admission failed: {error}")))]
+                })
+            }
+        })
         .flat_map(stream::iter)
         .map(move |pending| pending.resolve(sequencer.clone()))
         .buffered(WINDOW);
