@@ -75,7 +75,7 @@ pub(crate) fn pack(data: &[u8]) -> Option<Vec<u8>> {
 /// Reads a batch out of its blobs.
 ///
 /// # Errors
-/// When [`pack`] gives these blobs for no batch.
+/// When `pack` gives these blobs for no batch.
 pub fn unpack<B: AsRef<[u8]>>(blobs: &[B]) -> Result<Vec<u8>, UnpackError> {
     let mut bytes = Vec::with_capacity(blobs.len() * BLOB_CAPACITY);
     let mut bits = BitWriter::new(&mut bytes);
