@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alloy::primitives::TxHash;
 use millrace_proto::RecoveredTx;
 use tracing::{debug, warn};
 
@@ -24,13 +25,16 @@ pub(super) struct Batch {
     drops: Vec<DroppedTx>,
     frame: Option<(u64, Vec<Arc<RecoveredTx>>)>,
     pooled: Vec<Arc<RecoveredTx>>,
+    /// Nothing is written of these; those who wait for them are woken.
+    gone: Vec<TxHash>,
 }
 
 impl Batch {
     /// Takes what the pool has not written yet, beside a frame that was taken from it.
     pub(super) fn take(pool: &mut Pool, frame: Option<(u64, Vec<Arc<RecoveredTx>>)>) -> Self {
         let frame = frame.filter(|(_, txs)| !txs.is_empty());
-        Self { drops: pool.take_drops(), frame, pooled: pool.take_fresh() }
+        let gone = pool.take_gone();
+        Self { drops: pool.take_drops(), frame, pooled: pool.take_fresh(), gone }
     }
 
     /// The frame's transactions.
@@ -91,6 +95,7 @@ impl Builder {
 
     /// Queues records and, in the same write, a batch.
     pub(super) async fn write_after(&mut self, mut records: Vec<Record>, batch: Batch) {
+        self.shared.waiters.wake(batch.gone.iter().copied());
         let before = records.len() as u64;
         records.extend(batch.records());
         if records.is_empty() {

@@ -46,7 +46,12 @@ impl Pool {
 
     /// Whether there are transactions or drops that no record was made for yet.
     pub(crate) fn has_unwritten(&self) -> bool {
-        !self.fresh.is_empty() || !self.unrecorded.is_empty()
+        !self.fresh.is_empty() || !self.unrecorded.is_empty() || !self.gone.is_empty()
+    }
+
+    /// Transactions that were discarded before they were in any record.
+    pub(crate) fn take_gone(&mut self) -> Vec<TxHash> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Drops that no record was made for yet.
@@ -130,6 +135,7 @@ impl Pool {
             let _ = ack.reply.send(Err(reason.clone().into()));
         }
         if entry.disk == Disk::Fresh {
+            self.gone.push(entry.tx.hash());
             return;
         }
         self.metrics.dropped(&reason);

@@ -151,6 +151,8 @@ pub(crate) struct Pool {
     leaving: B256Map<DroppedTx>,
     /// Those of `leaving` that no record was made for yet.
     unrecorded: Vec<TxHash>,
+    /// Discarded before they were in any record: whoever waits for one has to look again.
+    gone: Vec<TxHash>,
     /// By time of expiry; may name some that were taken or left since.
     expiry: VecDeque<(Instant, TxHash)>,
     /// Senders without entries, the longest idle first; may name some that came back since.
@@ -176,6 +178,7 @@ impl Pool {
             fresh: Vec::new(),
             leaving: B256Map::default(),
             unrecorded: Vec::new(),
+            gone: Vec::new(),
             expiry: VecDeque::new(),
             idle: VecDeque::new(),
             bytes: 0,
