@@ -163,7 +163,6 @@ impl<'a> BitWriter<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use alloy::consensus::Blob;
     use proptest::{collection::vec, prelude::*};

@@ -124,7 +124,6 @@ impl DaAdapterConfig {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

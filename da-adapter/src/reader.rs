@@ -105,7 +105,6 @@ fn posted(batch: &PostedBatch, data: Bytes) -> Result<Bytes, DaReadError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use alloy::{
         eips::BlockNumHash,

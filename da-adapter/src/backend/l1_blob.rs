@@ -40,7 +40,6 @@ impl DaBackend for L1BlobBackend {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use millrace_proto::batch_digest;
 

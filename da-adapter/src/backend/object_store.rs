@@ -191,7 +191,6 @@ fn classify(error: StoreError) -> BackendError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use millrace_proto::batch_digest;
     use url::Url;

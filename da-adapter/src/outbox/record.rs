@@ -210,7 +210,6 @@ impl Record for BatchEntry {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use alloy::primitives::{hex, keccak256};
 

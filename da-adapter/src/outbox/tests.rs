@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256, U256},

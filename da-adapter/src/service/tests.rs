@@ -1,7 +1,5 @@
 //! The whole adapter against anvil, another implementation of L1.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{path::Path, time::Duration};
 
 use alloy::{
