@@ -130,7 +130,7 @@ impl Daemon {
         Ok(())
     }
 
-    async fn serve(&mut self, scope: MetricsScope, server: GrpcServer) -> Result<()> {
+    fn serve(&mut self, scope: MetricsScope, server: GrpcServer) -> Result<()> {
         tracing::info!(target: "millrace", service = scope.name(), grpc = %server.local_addr()?, "gRPC listens");
         self.supervisor
             .spawn(format!("{} gRPC", scope.name()), server.run(self.supervisor.token()));
@@ -145,7 +145,7 @@ pub(crate) async fn executor(args: ServiceArgs, global: &Global) -> Result<()> {
     daemon.telemetry(MetricsScope::Executor, ready::executor(Arc::clone(&part.executor))).await?;
     let server =
         GrpcServer::bind(daemon.config.listen.grpc.executor).await?.executor(part.executor).await?;
-    daemon.serve(MetricsScope::Executor, server).await?;
+    daemon.serve(MetricsScope::Executor, server)?;
     daemon.supervisor.run().await
 }
 
@@ -176,7 +176,7 @@ pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> 
         .await?
         .sequencer(part.sequencer, executor)
         .await?;
-    daemon.serve(MetricsScope::Sequencer, server).await?;
+    daemon.serve(MetricsScope::Sequencer, server)?;
     daemon.supervisor.run().await
 }
 
@@ -199,7 +199,7 @@ pub(crate) async fn da_adapter(args: ServiceArgs, global: &Global) -> Result<()>
     daemon.telemetry(MetricsScope::DaAdapter, ready::da_adapter(Arc::clone(&part.da))).await?;
     let server =
         GrpcServer::bind(daemon.config.listen.grpc.da_adapter).await?.da_adapter(part.da).await?;
-    daemon.serve(MetricsScope::DaAdapter, server).await?;
+    daemon.serve(MetricsScope::DaAdapter, server)?;
     daemon.supervisor.run().await
 }
 
@@ -226,6 +226,6 @@ pub(crate) async fn settlement(args: ServiceArgs, global: &Global) -> Result<()>
         .await?
         .settlement(part.settlement)
         .await?;
-    daemon.serve(MetricsScope::Settlement, server).await?;
+    daemon.serve(MetricsScope::Settlement, server)?;
     daemon.supervisor.run().await
 }

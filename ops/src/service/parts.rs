@@ -57,27 +57,26 @@ impl L1Link {
         Ok(Arc::new(MultiReader::new(Some(beacon), store)))
     }
 
-    /// The transaction manager of one service.
+    /// The transaction manager of one service, whose key needs a role on the contract.
     async fn transactions(
         &self,
         config: &Config,
         key: Option<&KeySource>,
-        service: &'static str,
+        (service, role): (&'static str, &str),
         journal: PathBuf,
     ) -> Result<TxManager> {
         let chain_id = self.client.chain_id().await.wrap_err("the L1 does not answer")?;
         let key = key.ok_or_else(|| eyre!("[keys] has no key for the {service} service"))?;
         let signer =
             key.load(chain_id).wrap_err_with(|| format!("key of the {service} service"))?;
-        self.check_role(service, signer.address()).await?;
+        self.check_role(role, service, signer.address()).await?;
         TxManager::open(config.transactions.clone(), self.client.clone(), signer, &journal, service)
             .await
             .wrap_err_with(|| format!("transaction journal {}", journal.display()))
     }
 
     /// Refuses an account that the contract would refuse, before anything is paid for.
-    async fn check_role(&self, service: &str, account: Address) -> Result<()> {
-        let role = if service == "da-adapter" { "BATCHER_ROLE" } else { "COMMITTER_ROLE" };
+    async fn check_role(&self, role: &str, service: &str, account: Address) -> Result<()> {
         let rollup = self.config.rollup;
         let call = Rollup::hasRoleCall { role: keccak256(role), account };
         let has_role = self.client.call(rollup, &call).await.wrap_err_with(|| {
@@ -176,7 +175,7 @@ impl DaAdapterPart {
             .transactions(
                 config,
                 config.keys.batcher.as_ref(),
-                "da-adapter",
+                ("da-adapter", "BATCHER_ROLE"),
                 dir.join("l1-transactions"),
             )
             .await?;
@@ -215,7 +214,7 @@ impl SettlementPart {
             .transactions(
                 config,
                 config.keys.committer.as_ref(),
-                "settlement",
+                ("settlement", "COMMITTER_ROLE"),
                 dir.join("l1-transactions"),
             )
             .await?;
