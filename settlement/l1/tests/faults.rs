@@ -5,7 +5,7 @@ mod common;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -87,7 +87,7 @@ async fn refused_log_ranges_are_halved() {
     let refused = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&refused);
     // Refuses until it has been asked for less twice.
-    let logs = std::sync::atomic::AtomicU64::new(0);
+    let logs = AtomicU64::new(0);
     let script = move |_, method: &str| {
         if method == "eth_getLogs" && logs.fetch_add(1, Ordering::SeqCst) < 2 {
             seen.store(true, Ordering::SeqCst);
@@ -100,6 +100,48 @@ async fn refused_log_ranges_are_halved() {
     assert_eq!(rollup.events(0, head).await.expect("events"), expected);
     assert!(refused.load(Ordering::SeqCst));
     assert!(proxy.requests() > 4, "in pieces");
+}
+
+/// A contract behind a node that answers some of its log queries with an error, and how many it was asked.
+async fn refusing(
+    chain: &Chain,
+    log_range: u64,
+    refusal: impl Fn(u64) -> Option<Fault> + Send + Sync + 'static,
+) -> (FaultProxy, RollupContract, Arc<AtomicU64>) {
+    let queries = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&queries);
+    let script = move |_, method: &str| match method {
+        "eth_getLogs" => refusal(counter.fetch_add(1, Ordering::SeqCst)).unwrap_or(Fault::None),
+        _ => Fault::None,
+    };
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;
+    let options = ClientOptions { log_range, ..test_patience() };
+    let rollup = RollupContract::new(client(&proxy, options), chain.rollup.address());
+    (proxy, rollup, queries)
+}
+
+#[tokio::test]
+async fn a_log_range_that_was_refused_once_grows_back() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    chain.deposit(Address::repeat_byte(7), 1).await;
+    chain.anvil.mine(400).await.expect("mine");
+    let first = |number| (number == 0).then_some(Fault::Error(-32000, "block range is too wide"));
+    let (_proxy, rollup, queries) = refusing(&chain, 20, first).await;
+    assert_eq!(rollup.events(0, 399).await.expect("events").len(), 1);
+    // One refused, eight of 10 blocks, and the rest by 20.
+    assert_eq!(queries.load(Ordering::SeqCst), 1 + 8 + 16);
+}
+
+#[tokio::test]
+async fn an_error_that_is_not_about_size_leaves_the_log_range_as_it_is() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    chain.anvil.mine(100).await.expect("mine");
+    let first = |number| (number == 0).then_some(Fault::Error(-32603, "internal error"));
+    let (_proxy, rollup, queries) = refusing(&chain, 50, first).await;
+    let error = rollup.events(0, 99).await.expect_err("the node fails");
+    assert!(error.to_string().contains("internal error"), "{error}");
+    rollup.events(0, 99).await.expect("events");
+    assert_eq!(queries.load(Ordering::SeqCst), 1 + 2);
 }
 
 #[tokio::test]

@@ -3,12 +3,10 @@
 mod deploy;
 mod events;
 mod genesis;
+mod range;
 mod scan;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::{fmt, sync::Arc};
 
 use alloy::{
     eips::BlockNumHash,
@@ -18,6 +16,7 @@ use millrace_proto::Commitment;
 use tokio::sync::OnceCell;
 
 pub(crate) use self::events::EventSet;
+use self::range::LogRange;
 pub use self::{
     deploy::{DeployParams, deploy_rollup},
     events::RollupEvent,
@@ -32,8 +31,7 @@ pub struct RollupContract {
     address: Address,
     /// What never changes once the contract is there.
     constants: Arc<OnceCell<Constants>>,
-    /// Blocks in one `eth_getLogs`; shrinks where the node refuses.
-    log_range: Arc<AtomicU64>,
+    log_range: Arc<LogRange>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +55,12 @@ impl fmt::Debug for RollupContract {
 impl RollupContract {
     /// The contract at an address. Asks nothing yet.
     pub fn new(client: L1Client, address: Address) -> Self {
-        let log_range = client.options().log_range.max(1);
+        let log_range = LogRange::new(client.options().log_range);
         Self {
             client,
             address,
             constants: Arc::new(OnceCell::new()),
-            log_range: Arc::new(AtomicU64::new(log_range)),
+            log_range: Arc::new(log_range),
         }
     }
 

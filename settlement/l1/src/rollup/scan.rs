@@ -1,7 +1,5 @@
 //! Reading the contract's logs in pieces that the node accepts.
 
-use std::sync::atomic::Ordering;
-
 use alloy::{
     eips::BlockNumHash,
     primitives::B256,
@@ -9,14 +7,14 @@ use alloy::{
 };
 use tracing::debug;
 
-use super::{EventSet, RollupContract, RollupEvent, events};
+use super::{EventSet, RollupContract, RollupEvent, events, range::is_too_much};
 use crate::L1Error;
 
 impl RollupContract {
     /// The contract's events in the L1 blocks `from..=to`, in L1's order.
     ///
-    /// Reads as many blocks at a time as [`crate::L1Config::log_range`] says, and fewer where the node refuses that. A
-    /// reorg while it reads can mix two chains: read only blocks that are deep enough, or use [`crate::L1Follower`].
+    /// Reads as many blocks at a time as [`crate::L1Config::log_range`] says, and fewer for as long as the node finds that too
+    /// much. A reorg while it reads can mix two chains: read only blocks that are deep enough, or use [`crate::L1Follower`].
     pub async fn events(&self, from: u64, to: u64) -> Result<Vec<RollupEvent>, L1Error> {
         self.events_of(EventSet::All, from, to).await
     }
@@ -64,16 +62,17 @@ impl RollupContract {
         to: u64,
     ) -> Result<(Vec<Log>, u64), L1Error> {
         loop {
-            let range = self.log_range.load(Ordering::Relaxed);
-            let last = to.min(from.saturating_add(range - 1));
+            let last = to.min(from.saturating_add(self.log_range.blocks() - 1));
+            let blocks = last.saturating_sub(from).saturating_add(1);
             let filter = self.filter(topics.clone()).from_block(from).to_block(last);
             match self.client.logs(&filter).await {
-                Ok(logs) => return Ok((logs, last)),
-                // Whatever the node's words for it are: too many blocks, or too many results.
-                Err(error) if error.response().is_some() && last > from => {
-                    let half = (last - from).div_ceil(2).max(1);
-                    self.log_range.fetch_min(half, Ordering::Relaxed);
-                    debug!(target: "millrace::l1", %error, half, "eth_getLogs refused; asking for less");
+                Ok(logs) => {
+                    self.log_range.taken(blocks);
+                    return Ok((logs, last));
+                }
+                Err(error) if blocks > 1 && is_too_much(&error) => {
+                    let next = self.log_range.refused(blocks);
+                    debug!(target: "millrace::l1", %error, blocks, next, "eth_getLogs refused; asking for less");
                 }
                 Err(error) => return Err(error),
             }
