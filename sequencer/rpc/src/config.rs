@@ -67,8 +67,12 @@ pub struct RpcLimits {
     pub filter_expiry: Duration,
     /// Blocks that a log query may span.
     pub max_log_blocks: u64,
-    /// Logs that a log query may return.
+    /// Logs that a log query over several blocks may return; of a single block any number is returned.
     pub max_logs: u32,
+    /// Bytes of JSON that the logs of any log query may take.
+    pub max_log_bytes: u32,
+    /// Log queries that run at the same time, over all connections; more are refused.
+    pub max_log_searches: u32,
     /// Addresses and topics that a log filter may name.
     pub max_log_criteria: u32,
     /// Storage keys of an `eth_getProof`.
@@ -101,6 +105,8 @@ impl Default for RpcLimits {
             filter_expiry: Duration::from_secs(300),
             max_log_blocks: 10_000,
             max_logs: 10_000,
+            max_log_bytes: 32 << 20,
+            max_log_searches: 32,
             max_log_criteria: 1_000,
             max_proof_keys: 1_024,
             max_fee_history: 1_024,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use millrace_proto::{BlockSelector, ChainSpec, Executor, TxPool};
+use tokio::sync::Semaphore;
 
 use crate::{
     config::RpcConfig, error::CallError, feed::BlockFeed, fees::FeeOracle, filters::FilterRegistry,
@@ -20,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) fees: FeeOracle,
     pub(crate) filters: FilterRegistry,
     pub(crate) feed: BlockFeed,
+    /// One permit a log search that may run.
+    pub(crate) log_searches: Semaphore,
     pub(crate) metrics: Arc<RpcMetrics>,
 }
 

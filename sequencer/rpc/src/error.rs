@@ -14,7 +14,7 @@ use millrace_proto::{CallOutcome, CallStatus, ExecutorError, SequencerError, Sub
 use serde::Serialize;
 use tracing::{error, warn};
 
-use crate::reject;
+use crate::{logs::LogLimit, reject};
 
 /// Why a server did not start or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,8 @@ pub(crate) enum CallError {
     NotFound(String),
     #[error("{0}")]
     Limit(String),
+    #[error(transparent)]
+    Logs(#[from] LogLimit),
 }
 
 impl CallError {
@@ -99,6 +101,7 @@ impl From<CallError> for ErrorObjectOwned {
             CallError::InvalidParams(message) => plain(INVALID_PARAMS_CODE, message),
             CallError::NotFound(message) => plain(RESOURCE_NOT_FOUND, message),
             CallError::Limit(message) => plain(LIMIT_EXCEEDED, message),
+            CallError::Logs(limit) => plain(LIMIT_EXCEEDED, limit.to_string()),
         }
     }
 }

@@ -11,7 +11,7 @@ use alloy::{
     primitives::{B256, U64},
     rpc::types::{Filter, FilterBlockOption, FilterChanges, Log},
 };
-use millrace_proto::{BlockSelector, ExecutorError};
+use millrace_proto::BlockSelector;
 use parking_lot::Mutex;
 
 use crate::{context::Context, error::CallError, ids::random_id};
@@ -119,6 +119,7 @@ impl Context {
                 _ if from > to => return Ok(kind.nothing()),
                 Kind::Blocks => (FilterChanges::Hashes(self.hashes(from, to).await?), to + 1),
                 Kind::Logs(filter) => {
+                    let _running = self.begin_search()?;
                     let (logs, next) = self.new_logs(filter, from, to).await?;
                     (FilterChanges::Logs(logs), next)
                 }
@@ -162,12 +163,10 @@ impl Context {
             if first > last {
                 return Ok((Vec::new(), to + 1));
             }
-            match self.logs_between(filter, first, last).await {
+            match self.search(filter, first, last).await {
                 Ok(logs) => return Ok((logs, to + 1)),
-                Err(ExecutorError::LimitExceeded { .. }) if last > first => {
-                    to = first + (last - first) / 2;
-                }
-                Err(error) => return Err(error.into()),
+                Err(CallError::Logs(_)) if last > first => to = first + (last - first) / 2,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -81,6 +81,7 @@ impl RpcServer {
             fees: FeeOracle::new(limits.max_fee_history as usize),
             filters: FilterRegistry::new(limits.max_filters as usize, limits.filter_expiry),
             feed: feed.clone(),
+            log_searches: Semaphore::new(limits.max_log_searches as usize),
             metrics: metrics.clone(),
             config,
         };

@@ -21,7 +21,7 @@ use millrace_proto::{
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 pub(crate) const CHAIN_ID: u64 = 4_242;
 /// The first account of anvil's mnemonic.
@@ -33,6 +33,10 @@ pub(crate) struct SealingPool {
     executor: ExecutorHandle,
     spec: Arc<ChainSpec>,
     held: Mutex<Option<Vec<Arc<RecoveredTx>>>>,
+    /// While it is held, nobody is told the heads.
+    pub(crate) gate: Mutex<()>,
+    /// Somebody asks for the heads.
+    pub(crate) asked: Notify,
     pub(crate) safe: AtomicU64,
     pub(crate) finalized: AtomicU64,
 }
@@ -116,6 +120,8 @@ impl TxPool for SealingPool {
     }
 
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
+        self.asked.notify_one();
+        let _open = self.gate.lock().await;
         let head = self.executor.head().await?;
         let at = |number: &AtomicU64| {
             BlockNumHash::new(number.load(Ordering::Relaxed), Default::default())
@@ -155,6 +161,8 @@ impl Chain {
             executor: executor.clone(),
             spec,
             held: Mutex::default(),
+            gate: Mutex::default(),
+            asked: Notify::new(),
             safe: AtomicU64::new(0),
             finalized: AtomicU64::new(0),
         });
