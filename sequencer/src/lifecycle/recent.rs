@@ -9,12 +9,26 @@ use millrace_proto::ExecutedBlock;
 const MAX_TRANSACTIONS: usize = 65_536;
 /// Blocks kept at most.
 const MAX_BLOCKS: usize = 1024;
+/// Memory that the blocks may take, about. What is not kept any more is read from the executor.
+const MAX_BYTES: usize = 128 << 20;
+
+/// Memory that a transaction takes beside its bytes, with its receipt and its place in the index.
+const TRANSACTION_BYTES: usize = 1024;
+/// Memory that a log takes beside its data.
+const LOG_BYTES: usize = 256;
 
 /// The last sealed blocks and an index of their transactions.
 #[derive(Debug, Default)]
 pub(crate) struct RecentBlocks {
-    blocks: VecDeque<Arc<ExecutedBlock>>,
+    blocks: VecDeque<Kept>,
     index: B256Map<(u64, usize)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    block: Arc<ExecutedBlock>,
+    bytes: usize,
 }
 
 impl RecentBlocks {
@@ -23,27 +37,118 @@ impl RecentBlocks {
         for (position, tx) in block.transactions.iter().enumerate() {
             self.index.insert(tx.hash(), (block.number(), position));
         }
-        self.blocks.push_back(block);
-        while self.blocks.len() > 1
-            && (self.blocks.len() > MAX_BLOCKS || self.index.len() > MAX_TRANSACTIONS)
-        {
+        let bytes = memory(&block);
+        self.bytes += bytes;
+        self.blocks.push_back(Kept { block, bytes });
+        while self.blocks.len() > 1 && self.are_too_many() {
             let Some(oldest) = self.blocks.pop_front() else { return };
-            for tx in &oldest.transactions {
+            self.bytes -= oldest.bytes;
+            for tx in &oldest.block.transactions {
                 self.index.remove(&tx.hash());
             }
         }
     }
 
+    fn are_too_many(&self) -> bool {
+        self.blocks.len() > MAX_BLOCKS
+            || self.index.len() > MAX_TRANSACTIONS
+            || self.bytes > MAX_BYTES
+    }
+
     /// The block that holds a transaction, and its index there.
     pub(crate) fn find(&self, hash: TxHash) -> Option<(Arc<ExecutedBlock>, usize)> {
         let (number, position) = *self.index.get(&hash)?;
-        let first = self.blocks.front()?.number();
-        let block = self.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?)?;
-        Some((block.clone(), position))
+        let first = self.blocks.front()?.block.number();
+        let kept = self.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?)?;
+        Some((kept.block.clone(), position))
     }
 
     /// Whether one of the blocks holds a transaction.
     pub(crate) fn contains(&self, hash: TxHash) -> bool {
         self.index.contains_key(&hash)
+    }
+}
+
+/// About what a block takes in memory: its transactions as bytes and decoded, and its logs.
+fn memory(block: &ExecutedBlock) -> usize {
+    let transactions = block.transactions.iter().map(|tx| 2 * tx.encoded().len());
+    let logs = block.receipts.iter().flat_map(|receipt| &receipt.logs);
+    TRANSACTION_BYTES * block.transactions.len()
+        + transactions.sum::<usize>()
+        + logs.map(|log| LOG_BYTES + log.data.data.len()).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::Header,
+        primitives::{Address, Bytes, Log, Sealable, U256},
+    };
+    use millrace_proto::{Deposit, Receipt, RecoveredTx, TxEnvelope, TxType};
+
+    use super::*;
+
+    /// A block with one transaction, which logs `data`.
+    fn block(number: u64, data: Bytes) -> Arc<ExecutedBlock> {
+        let deposit = Deposit {
+            index: number,
+            from: Address::ZERO,
+            to: Address::ZERO,
+            value: U256::ZERO,
+            gas_limit: 21_000,
+            data: Bytes::new(),
+        };
+        let tx = TxEnvelope::from(deposit.to_tx(Address::ZERO));
+        let log = Log::new_unchecked(Address::ZERO, Vec::new(), data);
+        Arc::new(ExecutedBlock {
+            header: Header { number, ..Header::default() }.seal_slow(),
+            transactions: vec![Arc::new(RecoveredTx::new_unchecked(tx, Address::ZERO))],
+            receipts: vec![Receipt {
+                tx_type: TxType::Deposit,
+                success: true,
+                cumulative_gas_used: 21_000,
+                logs: vec![log],
+            }],
+        })
+    }
+
+    fn kept(recent: &RecentBlocks, blocks: &[Arc<ExecutedBlock>]) -> Vec<u64> {
+        let found = blocks.iter().filter(|block| {
+            let hash = block.transactions[0].hash();
+            let found = recent.find(hash);
+            assert_eq!(found.is_some(), recent.contains(hash));
+            found.is_some_and(|(found, index)| found.number() == block.number() && index == 0)
+        });
+        found.map(|block| block.number()).collect()
+    }
+
+    #[test]
+    fn large_blocks_are_kept_up_to_so_many_bytes() {
+        // One buffer, shared: the bound counts what the blocks would take.
+        let data = Bytes::from(vec![0; MAX_BYTES / 4]);
+        let blocks: Vec<_> = (1..=9).map(|number| block(number, data.clone())).collect();
+        let mut recent = RecentBlocks::default();
+        for block in &blocks {
+            recent.push(block.clone());
+            assert!(recent.bytes <= MAX_BYTES);
+        }
+        assert_eq!(kept(&recent, &blocks), [7, 8, 9]);
+
+        // The last block is kept whatever its size, and makes no trouble for the next ones.
+        let huge = block(10, Bytes::from(vec![0; 2 * MAX_BYTES]));
+        recent.push(huge.clone());
+        assert_eq!(kept(&recent, &[blocks, vec![huge]].concat()), [10]);
+        let small: Vec<_> = (11..=20).map(|number| block(number, Bytes::new())).collect();
+        small.iter().for_each(|block| recent.push(block.clone()));
+        assert_eq!(kept(&recent, &small), (11..=20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn small_blocks_are_kept_up_to_so_many() {
+        let count = MAX_BLOCKS as u64 + 5;
+        let blocks: Vec<_> = (1..=count).map(|number| block(number, Bytes::new())).collect();
+        let mut recent = RecentBlocks::default();
+        blocks.iter().for_each(|block| recent.push(block.clone()));
+        assert_eq!(kept(&recent, &blocks), (6..=count).collect::<Vec<_>>());
     }
 }
