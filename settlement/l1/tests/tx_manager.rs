@@ -93,6 +93,40 @@ async fn fees_stop_at_the_cap() {
 }
 
 #[tokio::test]
+async fn an_offer_that_cannot_be_doubled_any_more_is_made_at_the_caps() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    // Twice anvil's base fee of 1 gwei, and a tip: twice that is beyond the cap.
+    let cap = 3_500_000_000;
+    let config = TxManagerConfig { max_fee: cap, max_tip: cap, ..quick() };
+    let manager = chain.manager(BATCHER, dir.path(), config).await;
+    let sending = spawn_send(&manager, chain.post(1, vec![blob(1)]));
+    until("the broadcast", async || !pooled(&chain, BATCHER).await.is_empty()).await;
+    assert_eq!(pooled(&chain, BATCHER).await, [(0, cap)]);
+    chain.anvil.mine(1).await.expect("mine");
+    let confirmed = soon("the confirmation", sending).await.expect("task").expect("confirmed");
+    assert_eq!(confirmed.attempts, 1);
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_pay_the_caps_offers_what_the_market_asks() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let cap = 5_000_000_000;
+    let config = TxManagerConfig { max_fee: cap, max_tip: cap, bump_percent: 200, ..quick() };
+    let manager = chain.manager(BATCHER, dir.path(), config).await;
+    // For 25,200 gas: enough for some 3.9 gwei.
+    let balance = json!([manager.address(), U256::from(100_000_000_000_000u64)]);
+    chain.anvil.rpc("anvil_setBalance", balance).await.expect("balance");
+    let sending = spawn_send(&manager, transfer("t", 5));
+    until("the broadcast", async || !pooled(&chain, BATCHER).await.is_empty()).await;
+    let offer = pooled(&chain, BATCHER).await[0].1;
+    assert!((2_000_000_000..3_900_000_000).contains(&offer), "{offer}");
+    chain.anvil.mine(1).await.expect("mine");
+    soon("the confirmation", sending).await.expect("task").expect("confirmed");
+}
+
+#[tokio::test]
 async fn a_restart_after_the_broadcast_leads_to_one_inclusion() {
     let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
     let dir = tempfile::tempdir().expect("folder");

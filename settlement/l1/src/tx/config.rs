@@ -20,6 +20,9 @@ pub enum BlobProofs {
 }
 
 /// Limits and patience of a [`super::TxManager`]. Fees are in wei a unit of gas.
+///
+/// An offer that a cap leaves no room to replace is made at the caps at once, as far as the balance allows: these are ceilings, of
+/// which L1 takes what it asks. Only the tip is paid as it is offered; it goes up by one step then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TxManagerConfig {

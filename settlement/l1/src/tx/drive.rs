@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     ConfirmedTx, JournalError, TxManagerError,
-    fees::Market,
+    fees::{Fees, Market},
     journal::{Inclusion, Journal, Record},
     manager::{GAS_PER_BLOB, Inner, gwei},
     signed::{self, Unsigned},
@@ -232,9 +232,14 @@ impl Inner {
             return Ok(false);
         };
         let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;
-        let needed =
-            fees.cost(record.gas_limit, GAS_PER_BLOB * record.blobs as u64, unsigned.value);
+        let blob_gas = GAS_PER_BLOB * record.blobs as u64;
+        let cost = |fees: &Fees| fees.cost(record.gas_limit, blob_gas, unsigned.value);
         let balance = self.client.balance(self.signer.address()).await?;
+        let fees = match fees.or_last(&self.config) {
+            last if cost(&last) <= balance => last,
+            _ => fees,
+        };
+        let needed = cost(&fees);
         if balance < needed {
             self.metrics.capped();
             warn!(target: "millrace::l1", id = record.id, %balance, %needed, "stuck, and the balance does not allow higher fees");

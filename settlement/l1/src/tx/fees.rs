@@ -77,22 +77,54 @@ impl Fees {
     /// The next offer: every fee higher by what nodes ask of a replacement, and at least what the market asks. `None` if a
     /// cap is in the way of that.
     pub(super) fn replacement(&self, market: &Market, config: &TxManagerConfig) -> Option<Self> {
+        let market = Self::first(market, self.blob_fee != 0, config);
+        let raised = self.raised(config);
+        let next = Self {
+            tip: raised.tip.max(market.tip),
+            max_fee: raised.max_fee.max(market.max_fee),
+            blob_fee: raised.blob_fee.max(market.blob_fee),
+        };
+        next.within(config).then(|| Self { tip: next.tip.min(next.max_fee), ..next })
+    }
+
+    /// The same offer, or, if a cap leaves no room for a replacement of it, the offer to make instead, as it is the last
+    /// one: the fees that are ceilings, of which L1 takes what it asks and no more, at their caps; the tip, which is paid as it
+    /// is, where the replacement would have had it.
+    pub(super) fn or_last(self, config: &TxManagerConfig) -> Self {
+        let raised = self.raised(config);
+        if raised.within(config) {
+            return self;
+        }
+        let max_fee = self.max_fee.max(config.max_fee.into());
+        Self {
+            tip: raised.tip.min(config.max_tip.into()).max(self.tip).min(max_fee),
+            max_fee,
+            blob_fee: match self.blob_fee {
+                0 => 0,
+                blob_fee => blob_fee.max(config.max_blob_fee.into()),
+            },
+        }
+    }
+
+    /// Every fee higher by what nodes ask of a replacement.
+    fn raised(&self, config: &TxManagerConfig) -> Self {
         let with_blobs = self.blob_fee != 0;
         let percent = if with_blobs { config.blob_bump_percent } else { config.bump_percent };
         let raise = |fee: u128| {
             fee.saturating_add(fee.saturating_mul(percent.into()).div_ceil(100))
                 .max(fee.saturating_add(1))
         };
-        let market = Self::first(market, with_blobs, config);
-        let next = Self {
-            tip: raise(self.tip).max(market.tip),
-            max_fee: raise(self.max_fee).max(market.max_fee),
-            blob_fee: if with_blobs { raise(self.blob_fee).max(market.blob_fee) } else { 0 },
-        };
-        let within = next.tip <= config.max_tip.into()
-            && next.max_fee <= config.max_fee.into()
-            && (!with_blobs || next.blob_fee <= config.max_blob_fee.into());
-        within.then_some(Self { tip: next.tip.min(next.max_fee), ..next })
+        Self {
+            tip: raise(self.tip),
+            max_fee: raise(self.max_fee),
+            blob_fee: if with_blobs { raise(self.blob_fee) } else { 0 },
+        }
+    }
+
+    fn within(&self, config: &TxManagerConfig) -> bool {
+        self.tip <= config.max_tip.into()
+            && self.max_fee <= config.max_fee.into()
+            && self.blob_fee <= config.max_blob_fee.into()
     }
 
     /// The most that a transaction with this offer can take from the account.
@@ -156,6 +188,42 @@ mod tests {
         assert_eq!(at_tip_cap.replacement(&calm, &config), None);
         let at_blob_cap = Fees { tip: GWEI, max_fee: 10 * GWEI, blob_fee: 501 * GWEI };
         assert_eq!(at_blob_cap.replacement(&calm, &config), None);
+    }
+
+    #[test]
+    fn an_offer_that_cannot_be_raised_again_is_made_at_the_caps() {
+        let config = TxManagerConfig::default();
+        // Twice the blob fee, and twice that, are within the caps.
+        let room = Fees { tip: GWEI, max_fee: 10 * GWEI, blob_fee: 500 * GWEI };
+        assert_eq!(room.or_last(&config), room);
+        let at_caps = Fees { tip: 2 * GWEI, max_fee: 500 * GWEI, blob_fee: 1_000 * GWEI };
+        for last in [
+            Fees { tip: GWEI, max_fee: 10 * GWEI, blob_fee: 501 * GWEI },
+            Fees { tip: GWEI, max_fee: 251 * GWEI, blob_fee: 3 * GWEI },
+            at_caps,
+        ] {
+            assert_eq!(last.or_last(&config), Fees { tip: 2 * last.tip, ..at_caps });
+        }
+        // What is paid as it is goes up by one step, and not beyond its cap.
+        let dear_tip = Fees { tip: 11 * GWEI, max_fee: 30 * GWEI, blob_fee: GWEI };
+        assert_eq!(dear_tip.or_last(&config), Fees { tip: 20 * GWEI, ..at_caps });
+
+        let plain = Fees { tip: GWEI, max_fee: 460 * GWEI, blob_fee: 0 };
+        let last = Fees { tip: 11 * GWEI / 10, max_fee: 500 * GWEI, blob_fee: 0 };
+        assert_eq!(plain.or_last(&config), last);
+    }
+
+    #[test]
+    fn no_blob_offer_waits_below_its_cap() {
+        let config = TxManagerConfig::default();
+        for blob_fee in [GWEI, 3 * GWEI, 400 * GWEI, 777 * GWEI] {
+            let first = Fees::first(&market(GWEI, GWEI, blob_fee / 2), true, &config);
+            let mut offer = first.or_last(&config);
+            while let Some(next) = offer.replacement(&market(GWEI, GWEI, 1), &config) {
+                offer = next.or_last(&config);
+            }
+            assert_eq!((offer.max_fee, offer.blob_fee), (500 * GWEI, 1_000 * GWEI));
+        }
     }
 
     #[test]

@@ -209,9 +209,15 @@ impl Inner {
             .unwrap_or_else(|| estimate.saturating_mul(self.config.gas_percent) / 100);
 
         let market = Market::read(&self.client, blobs > 0).await?;
-        let fees = Fees::first(&market, blobs > 0, &self.config);
-        let needed = fees.cost(unsigned.gas_limit, GAS_PER_BLOB * blobs as u64, request.value);
+        let first = Fees::first(&market, blobs > 0, &self.config);
+        let blob_gas = GAS_PER_BLOB * blobs as u64;
+        let cost = |fees: &Fees| fees.cost(unsigned.gas_limit, blob_gas, request.value);
         let balance = self.client.balance(self.signer.address()).await?;
+        let fees = match first.or_last(&self.config) {
+            last if cost(&last) <= balance => last,
+            _ => first,
+        };
+        let needed = cost(&fees);
         if balance < needed {
             return Err(TxManagerError::InsufficientBalance { id, balance, needed });
         }
