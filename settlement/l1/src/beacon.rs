@@ -1,5 +1,9 @@
 //! Reading blobs back through the beacon API.
 
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, fmt, slice, sync::Arc, time::Duration};
 
 use alloy::{
@@ -7,13 +11,13 @@ use alloy::{
     primitives::{B256, Bytes},
 };
 use backon::{ExponentialBuilder, Retryable};
-use millrace_proto::ErrorClass;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 use tracing::debug;
 use url::Url;
 
-use crate::{blocking, config, error::is_transient_status};
+pub use self::error::BeaconError;
+use crate::{blocking, config};
 
 /// The most bytes that a reply may have: more blobs than a block will hold for years, in hexadecimal.
 const MAX_REPLY: usize = 64 * 1024 * 1024;
@@ -30,7 +34,8 @@ pub struct BlobBlock {
 /// A client of a beacon node's blob endpoint. Clones share the connection pool.
 ///
 /// Consensus nodes know blocks by slot; development L1s that have no consensus layer serve the same path by block number.
-/// Which of the two answers is found out on the first use: who has no `/eth/v1/config/spec` has no slots.
+/// Who has no `/eth/v1/config/spec` is asked by number; but only when that has brought the right blobs is it settled, as a node that
+/// starts, or what stands before it, may say for a while that it knows no such path.
 #[derive(Clone)]
 pub struct BeaconClient {
     inner: Arc<Inner>,
@@ -40,6 +45,7 @@ struct Inner {
     http: reqwest::Client,
     url: Url,
     retries: usize,
+    /// Once it is settled: how slots follow from time; `None` if the endpoint knows blocks by number.
     clock: OnceCell<Option<SlotClock>>,
 }
 
@@ -48,80 +54,6 @@ struct Inner {
 struct SlotClock {
     genesis_time: u64,
     seconds_per_slot: u64,
-}
-
-/// Why blobs could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum BeaconError {
-    /// No connection, a timeout, or a reply that was cut short.
-    #[error("beacon API {path}: {source}")]
-    Transport {
-        /// The path.
-        path: String,
-        /// What failed.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// An HTTP status that is no success.
-    #[error("beacon API {path}: status {status}: {body}")]
-    Status {
-        /// The path.
-        path: String,
-        /// The status.
-        status: u16,
-        /// The beginning of the body.
-        body: String,
-    },
-    /// A reply that is not what the API says.
-    #[error("beacon API {path}: malformed reply: {problem}")]
-    Malformed {
-        /// The path.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The node does not have a blob: not yet, or it has pruned it.
-    #[error("the beacon node does not have blob {hash} of L1 block {block}")]
-    BlobMissing {
-        /// The versioned hash.
-        hash: B256,
-        /// The L1 block.
-        block: u64,
-    },
-    /// As many blobs came as were asked for, but none has this versioned hash: the node serves wrong data.
-    #[error(
-        "the beacon node's blobs of L1 block {block} do not include {hash}: it serves other data than L1 recorded"
-    )]
-    Mismatch {
-        /// The versioned hash.
-        hash: B256,
-        /// The L1 block.
-        block: u64,
-    },
-    /// The endpoint cannot be used.
-    #[error("beacon API endpoint: {0}")]
-    Endpoint(String),
-}
-
-impl BeaconError {
-    /// What the caller can do. A mismatch may be mended by another node, so it is retryable.
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            Self::Status { status, .. } if !is_transient_status(*status) && *status != 404 => {
-                ErrorClass::Fatal
-            }
-            Self::Endpoint(_) => ErrorClass::Fatal,
-            _ => ErrorClass::Retryable,
-        }
-    }
-
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Transport { .. } => true,
-            Self::Status { status, .. } => is_transient_status(*status),
-            _ => false,
-        }
-    }
 }
 
 impl fmt::Debug for BeaconClient {
@@ -165,10 +97,8 @@ impl BeaconClient {
         if hashes.is_empty() {
             return Ok(Vec::new());
         }
-        let id = match self.clock().await? {
-            Some(clock) => clock.slot_at(block.timestamp),
-            None => block.number,
-        };
+        let clock = self.clock().await?;
+        let id = clock.map_or(block.number, |clock| clock.slot_at(block.timestamp));
         let wanted: Vec<String> = hashes.iter().map(B256::to_string).collect();
         let path = format!("eth/v1/beacon/blobs/{id}");
         let query = [("versioned_hashes", wanted.join(","))];
@@ -179,33 +109,40 @@ impl BeaconClient {
 
         let hashes = hashes.to_vec();
         // A commitment costs some 40 ms of CPU.
-        blocking(move || check(&reply.data, &hashes, block.number, &path)).await
+        let blobs = blocking(move || check(&reply.data, &hashes, block.number, &path)).await?;
+        // Only the first one settles it.
+        let _ = self.inner.clock.set(clock);
+        Ok(blobs)
     }
 
-    /// The slot clock; `None` if the endpoint knows blocks by number.
+    /// The slot clock; `None` if the endpoint knows blocks by number, as far as it can be told now.
     async fn clock(&self) -> Result<Option<SlotClock>, BeaconError> {
-        let clock = self.inner.clock.get_or_try_init(|| async {
-            let spec: Option<Reply<Spec>> = self.get("eth/v1/config/spec", &[]).await?;
-            let Some(spec) = spec else {
-                debug!(target: "millrace::l1", "the beacon API has no slots; asking by block number");
-                return Ok(None);
-            };
-            let path = "eth/v1/beacon/genesis";
-            let genesis: Option<Reply<Genesis>> = self.get(path, &[]).await?;
-            let malformed = |problem: &str| BeaconError::Malformed {
-                path: path.to_owned(),
-                problem: problem.to_owned(),
-            };
-            let genesis = genesis.ok_or_else(|| malformed("there is none"))?;
-            let genesis_time = genesis.data.genesis_time.parse().map_err(|_| malformed("genesis_time"))?;
-            let seconds_per_slot =
-                spec.data.seconds_per_slot.parse().map_err(|_| malformed("SECONDS_PER_SLOT"))?;
-            if seconds_per_slot == 0 {
-                return Err(malformed("SECONDS_PER_SLOT is 0"));
-            }
-            Ok(Some(SlotClock { genesis_time, seconds_per_slot }))
-        });
-        clock.await.copied()
+        if let Some(settled) = self.inner.clock.get() {
+            return Ok(*settled);
+        }
+        let spec: Option<Reply<Spec>> = self.get("eth/v1/config/spec", &[]).await?;
+        let Some(spec) = spec else {
+            debug!(target: "millrace::l1", "the beacon API has no slots; asking by block number");
+            return Ok(None);
+        };
+        let path = "eth/v1/beacon/genesis";
+        let genesis: Option<Reply<Genesis>> = self.get(path, &[]).await?;
+        let malformed = |problem: &str| BeaconError::Malformed {
+            path: path.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let genesis = genesis.ok_or_else(|| malformed("there is none"))?;
+        let genesis_time =
+            genesis.data.genesis_time.parse().map_err(|_| malformed("genesis_time"))?;
+        let seconds_per_slot =
+            spec.data.seconds_per_slot.parse().map_err(|_| malformed("SECONDS_PER_SLOT"))?;
+        if seconds_per_slot == 0 {
+            return Err(malformed("SECONDS_PER_SLOT is 0"));
+        }
+        let clock = Some(SlotClock { genesis_time, seconds_per_slot });
+        // Another call may have been first, with the same answer.
+        let _ = self.inner.clock.set(clock);
+        Ok(clock)
     }
 
     /// A reply's JSON; `None` for 404.
