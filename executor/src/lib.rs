@@ -24,7 +24,8 @@ mod trie;
 pub use self::{
     evm::{
         BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, MemoryState,
-        PlanError, StateReadError, StateReader,
+        ParallelExecutor, ParallelStats, PlanError, SharedReader, StateReadError, StateReader,
+        WorkerPool,
     },
     replay::Replayer,
     service::{ExecutorConfig, ExecutorHandle, ExecutorService},

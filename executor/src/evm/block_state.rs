@@ -206,14 +206,7 @@ impl<R: StateReader> Database for BlockState<R> {
         if let Some(code) = self.new_code.get(&hash) {
             return Ok(code.clone());
         }
-        if let Some(code) = self.codes.get(hash) {
-            return Ok(code);
-        }
-        let raw = self.reader.code(hash)?.ok_or(StateReadError::MissingCode(hash))?;
-        let code = Bytecode::new_raw_checked(raw)
-            .map_err(|source| StateReadError::MalformedCode { hash, source })?;
-        self.codes.insert(hash, code.clone());
-        Ok(code)
+        self.codes.read(hash, &self.reader)
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
@@ -242,7 +235,7 @@ impl<R> fmt::Debug for BlockState<R> {
     }
 }
 
-fn to_evm(info: AccountInfo) -> EvmAccount {
+pub(super) fn to_evm(info: AccountInfo) -> EvmAccount {
     let empty = info.code_hash == KECCAK256_EMPTY;
     EvmAccount {
         balance: info.balance,

@@ -6,6 +6,8 @@ use alloy_primitives::{B256, map::B256Map};
 use parking_lot::RwLock;
 use revm::bytecode::Bytecode;
 
+use super::{StateReadError, StateReader};
+
 /// Analysed code by hash, bounded in bytes; the oldest leaves first. Shared by everything that executes.
 ///
 /// Code is named by its content, so an entry can never be stale.
@@ -30,11 +32,27 @@ impl CodeCache {
         Self { limit, inner: RwLock::default() }
     }
 
-    pub(super) fn get(&self, hash: B256) -> Option<Bytecode> {
+    /// Code from the cache, or from the state.
+    pub(super) fn read(
+        &self,
+        hash: B256,
+        reader: &(impl StateReader + ?Sized),
+    ) -> Result<Bytecode, StateReadError> {
+        if let Some(code) = self.get(hash) {
+            return Ok(code);
+        }
+        let raw = reader.code(hash)?.ok_or(StateReadError::MissingCode(hash))?;
+        let code = Bytecode::new_raw_checked(raw)
+            .map_err(|source| StateReadError::MalformedCode { hash, source })?;
+        self.insert(hash, code.clone());
+        Ok(code)
+    }
+
+    fn get(&self, hash: B256) -> Option<Bytecode> {
         self.inner.read().code.get(&hash).cloned()
     }
 
-    pub(super) fn insert(&self, hash: B256, code: Bytecode) {
+    fn insert(&self, hash: B256, code: Bytecode) {
         let size = code.len();
         if size > self.limit {
             return;

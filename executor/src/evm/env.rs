@@ -72,6 +72,27 @@ impl EvmEnv {
         )
     }
 
+    /// Ethereum's rules of a hardfork, in a block whose fields are given: for state tests and single blocks of Ethereum.
+    pub fn ethereum(spec: SpecId, chain_id: u64, block: BlockEnv) -> Self {
+        let blob_params = match spec {
+            spec if spec.is_enabled_in(SpecId::OSAKA) => Some(BlobParams::osaka()),
+            spec if spec.is_enabled_in(SpecId::PRAGUE) => Some(BlobParams::prague()),
+            spec if spec.is_enabled_in(SpecId::CANCUN) => Some(BlobParams::cancun()),
+            _ => None,
+        };
+        let mut cfg = CfgEnv::new_with_spec(spec).with_chain_id(chain_id);
+        cfg.max_blobs_per_tx = blob_params.map(|params| params.max_blobs_per_tx);
+        Self {
+            cfg,
+            block,
+            blob_params,
+            rollup: false,
+            prague: spec.is_enabled_in(SpecId::PRAGUE),
+            cancun: spec.is_enabled_in(SpecId::CANCUN),
+            deposit_contract: None,
+        }
+    }
+
     fn new(
         spec: &ChainSpec,
         mut block: BlockEnv,

@@ -21,6 +21,9 @@ pub enum ExecutionError {
         #[source]
         reason: RejectReason,
     },
+    /// A thread panicked while it executed the block; the log says where.
+    #[error("a thread panicked while it executed the block")]
+    Panicked,
     /// The EVM refused the block's environment, or a system call failed.
     #[error("evm: {0}")]
     Evm(String),
@@ -43,7 +46,7 @@ impl From<ExecutionError> for ExecutorError {
         match error {
             ExecutionError::NotIncludable { hash, reason } => Self::NotIncludable { hash, reason },
             ExecutionError::State(error) => Self::Store(Box::new(error)),
-            error @ ExecutionError::Evm(_) => Self::Stopped(error.to_string()),
+            error @ (ExecutionError::Evm(_) | ExecutionError::Panicked) => Self::Stopped(error.to_string()),
         }
     }
 }

@@ -4,20 +4,24 @@ use std::marker::PhantomData;
 
 use alloy_primitives::U256;
 use revm::{
-    MainnetEvm,
+    Database, MainnetEvm,
     context::{
-        Block, Context, JournalTr, Transaction,
+        Block, BlockEnv, CfgEnv, Context, Journal, JournalTr, Transaction, TxEnv,
         result::{EVMError, HaltReason, InvalidTransaction},
     },
     context_interface::journaled_state::account::JournaledAccountTr,
-    handler::{EvmTr, FrameResult, Handler, MainnetContext, post_execution},
-    interpreter::{GasTracker, InitialAndFloorGas},
+    handler::{EvmTr, FrameResult, Handler, MainnetContext},
+    interpreter::{Gas, GasTracker, InitialAndFloorGas},
+    primitives::hardfork::SpecId,
 };
 
 use super::{StateReadError, StateReader, block_state::BlockState};
 
 /// The EVM of a block.
 pub(super) type BlockEvm<R> = MainnetEvm<MainnetContext<BlockState<R>>>;
+
+/// A context on database `D`, with notes `N` beside it.
+type ContextOf<D, N> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, N>;
 
 /// What running a transaction can fail with.
 pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
@@ -47,35 +51,45 @@ impl<R: StateReader> Handler for TxHandler<R> {
         evm: &mut Self::Evm,
         exec_result: &mut FrameResult,
     ) -> Result<(), Self::Error> {
-        let gas = exec_result.gas();
-        if !self.keeps_base_fee {
-            return Ok(post_execution::reward_beneficiary(evm.ctx(), gas)?);
-        }
-        let Context { block, tx, journaled_state, .. } = evm.ctx();
-        let price = tx.effective_gas_price(u128::from(block.basefee()));
-        let used = gas.used().saturating_sub(gas.reservoir());
-        let reward = U256::from(price) * U256::from(used);
-        journaled_state.load_account_mut(block.beneficiary())?.incr_balance(reward);
+        let context = evm.ctx();
+        let reward = reward(context, exec_result.gas(), self.keeps_base_fee);
+        let beneficiary = context.block.beneficiary();
+        context.journaled_state.load_account_mut(beneficiary)?.incr_balance(reward);
         Ok(())
     }
+}
+
+/// What the fee recipient gets for a transaction's gas.
+pub(super) fn reward<D: Database, N>(
+    context: &ContextOf<D, N>,
+    gas: &Gas,
+    keeps_base_fee: bool,
+) -> U256 {
+    let base_fee = u128::from(context.block.basefee());
+    let mut price = context.tx.effective_gas_price(base_fee);
+    if !keeps_base_fee && context.cfg.spec.is_enabled_in(SpecId::LONDON) {
+        price = price.saturating_sub(base_fee);
+    }
+    let used = gas.used().saturating_sub(gas.reservoir());
+    U256::from(price) * U256::from(used)
 }
 
 /// Deposits (type `0x7E`): paid for on L1, so nothing is charged or refunded here. What L1 locked is minted before
 /// execution and stays minted if the call fails. The nonce is not checked, but counts up.
 #[derive(Debug)]
-pub(super) struct DepositHandler<R> {
+pub(super) struct DepositHandler<D, N> {
     mint: U256,
-    _reader: PhantomData<fn() -> R>,
+    _context: PhantomData<fn() -> (D, N)>,
 }
 
-impl<R> DepositHandler<R> {
+impl<D, N> DepositHandler<D, N> {
     pub(super) const fn new(mint: U256) -> Self {
-        Self { mint, _reader: PhantomData }
+        Self { mint, _context: PhantomData }
     }
 }
 
-impl<R: StateReader> Handler for DepositHandler<R> {
-    type Evm = BlockEvm<R>;
+impl<D: Database<Error = StateReadError>, N> Handler for DepositHandler<D, N> {
+    type Evm = MainnetEvm<ContextOf<D, N>>;
     type Error = BlockEvmError;
     type HaltReason = HaltReason;
 

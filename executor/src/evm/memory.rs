@@ -61,7 +61,36 @@ impl MemoryState {
         self.code.extend(diff.code.iter().map(|(hash, code)| (*hash, code.clone())));
     }
 
-    fn set_slot(&mut self, address: Address, slot: U256, value: U256) {
+    /// Sets an account, or removes it; its storage stays as it is.
+    pub fn set_account(&mut self, address: Address, account: Option<AccountInfo>) {
+        match account {
+            Some(account) => self.accounts.insert(address, account),
+            None => self.accounts.remove(&address),
+        };
+    }
+
+    /// Adds code.
+    ///
+    /// Returns its hash, which accounts name it by.
+    pub fn add_code(&mut self, code: Bytes) -> B256 {
+        let hash = keccak256(&code);
+        self.code.insert(hash, code);
+        hash
+    }
+
+    /// All code, by hash.
+    pub fn codes(&self) -> impl Iterator<Item = (B256, Bytes)> + '_ {
+        self.code.iter().map(|(hash, code)| (*hash, code.clone()))
+    }
+
+    /// Every slot of an account that is not zero.
+    pub fn slots(&self, address: Address) -> impl Iterator<Item = (U256, U256)> + '_ {
+        let slots = self.storage.get(&address).into_iter().flatten();
+        slots.map(|(slot, value)| (*slot, *value))
+    }
+
+    /// Sets a storage slot.
+    pub fn set_slot(&mut self, address: Address, slot: U256, value: U256) {
         let storage = self.storage.entry(address).or_default();
         if value.is_zero() {
             storage.remove(&slot);
@@ -85,8 +114,7 @@ impl StateReader for MemoryState {
     }
 
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
-        let storage = self.storage.get(&address);
-        Ok(storage.into_iter().flatten().map(|(slot, value)| (*slot, *value)).collect())
+        Ok(self.slots(address).collect())
     }
 
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {

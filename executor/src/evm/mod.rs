@@ -20,10 +20,12 @@ mod executor;
 mod handler;
 mod memory;
 mod output;
+mod parallel;
 mod plan;
 mod reader;
 mod reject;
-mod requests;
+mod system;
+mod tally;
 mod tx;
 
 pub(crate) use self::call::{CallExecutor, collect_access_list};
@@ -34,6 +36,7 @@ pub use self::{
     executor::BlockExecutor,
     memory::MemoryState,
     output::BlockOutput,
+    parallel::{ParallelExecutor, ParallelStats, SharedReader, WorkerPool},
     plan::{BlockPlan, PlanError},
     reader::{StateReadError, StateReader},
 };

@@ -11,6 +11,8 @@ use alloy::{
 use alloy_primitives::{B256, Bloom};
 use millrace_proto::{Receipt, RecoveredTx, StateDiff};
 
+use super::tally::Tally;
+
 /// A block without its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockOutput {
@@ -33,14 +35,8 @@ pub struct BlockOutput {
 }
 
 impl BlockOutput {
-    pub(super) fn new(
-        transactions: Vec<Arc<RecoveredTx>>,
-        receipts: Vec<Receipt>,
-        diff: StateDiff,
-        gas_used: u64,
-        blob_gas_used: u64,
-        requests: Requests,
-    ) -> Self {
+    pub(super) fn new(tally: Tally, diff: StateDiff, requests: Requests) -> Self {
+        let Tally { transactions, receipts, gas_used, blob_gas_used } = tally;
         let blooms: Vec<Bloom> = receipts.iter().map(TxReceipt::bloom).collect();
         let receipts_root = receipts_root(&receipts, &blooms);
         let logs_bloom = blooms.iter().fold(Bloom::ZERO, |union, bloom| union | *bloom);

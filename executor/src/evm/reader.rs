@@ -73,3 +73,25 @@ impl<R: StateReader + ?Sized> StateReader for &R {
         (**self).block_hash(number)
     }
 }
+
+impl<R: StateReader + ?Sized> StateReader for Arc<R> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        (**self).account(address)
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        (**self).storage(address, slot)
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        (**self).storage_of(address)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        (**self).code(hash)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        (**self).block_hash(number)
+    }
+}

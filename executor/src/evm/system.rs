@@ -1,7 +1,9 @@
-//! Requests from the execution layer to the consensus layer (EIP-7685), on Ethereum chains from Prague on.
+//! What the protocol itself calls at a block's start and end, and the requests to the consensus layer (EIP-7685) that come of it.
 
 use alloy::{
     eips::{
+        eip2935::HISTORY_STORAGE_ADDRESS,
+        eip4788::BEACON_ROOTS_ADDRESS,
         eip6110::DEPOSIT_REQUEST_TYPE,
         eip7002::{WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, WITHDRAWAL_REQUEST_TYPE},
         eip7251::{CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_TYPE},
@@ -10,22 +12,50 @@ use alloy::{
     sol,
     sol_types::SolEvent,
 };
-use alloy_primitives::{Address, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use millrace_proto::Receipt;
 use revm::context::result::ExecutionResult;
 
-use super::{BlockExecutor, ExecutionError, StateReader};
+use super::{BlockPlan, EvmEnv, ExecutionError};
 
 sol! {
     /// What the deposit contract emits (EIP-6110).
     event DepositEvent(bytes pubkey, bytes withdrawalCredentials, bytes amount, bytes signature, bytes index);
 }
 
+/// A block that is being executed, as far as the protocol's own calls need it.
+pub(super) trait SystemCalls {
+    fn env(&self) -> &EvmEnv;
+
+    fn receipts(&self) -> &[Receipt];
+
+    /// Calls a system contract; `None` if it does not exist. Its gas counts nowhere.
+    fn system_call(
+        &mut self,
+        contract: Address,
+        input: Bytes,
+    ) -> Result<Option<ExecutionResult>, ExecutionError>;
+}
+
+/// Before the first transaction: EIP-4788 and EIP-2935, where their contracts exist.
+pub(super) fn at_start(
+    block: &mut impl SystemCalls,
+    plan: &BlockPlan,
+) -> Result<(), ExecutionError> {
+    let attributes = plan.attributes();
+    let word = |word: B256| Bytes::copy_from_slice(word.as_slice());
+    if block.env().cancun {
+        block.system_call(BEACON_ROOTS_ADDRESS, word(attributes.parent_beacon_block_root))?;
+    }
+    if block.env().prague {
+        block.system_call(HISTORY_STORAGE_ADDRESS, word(attributes.parent_hash))?;
+    }
+    Ok(())
+}
+
 /// The block's requests, once all its transactions have run. A rollup has none, and neither has a chain without the
 /// system contracts, as the embedded dev L1.
-pub(super) fn collect<R: StateReader>(
-    block: &mut BlockExecutor<R>,
-) -> Result<Requests, ExecutionError> {
+pub(super) fn at_end(block: &mut impl SystemCalls) -> Result<Requests, ExecutionError> {
     let mut requests = Requests::default();
     if block.env().rollup || !block.env().prague {
         return Ok(requests);
@@ -37,7 +67,7 @@ pub(super) fn collect<R: StateReader>(
         (WITHDRAWAL_REQUEST_TYPE, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS),
         (CONSOLIDATION_REQUEST_TYPE, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS),
     ] {
-        match block.system_call_with(contract, Bytes::new())? {
+        match block.system_call(contract, Bytes::new())? {
             None => {}
             Some(ExecutionResult::Success { output, .. }) => {
                 requests.push_request_with_type(ty, output.into_data());

@@ -1,0 +1,143 @@
+//! The parallel block executor.
+
+use std::{fmt, sync::Arc};
+
+use millrace_proto::{RecoveredTx, StateDiff, TxOutcome};
+
+use super::{
+    ParallelStats, WorkerPool, diff,
+    front::{Front, FrontCalls, Prepared},
+    lane::Lane,
+    memory::Memory,
+    pool,
+    stretch::Stretch,
+    view::{Shared, SharedReader},
+};
+use crate::evm::{
+    BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError, system,
+};
+
+/// Executes the transactions of one block on several threads, with the result of executing one after the other.
+///
+/// After an error the block is of no use any more: drop it.
+pub struct ParallelExecutor {
+    shared: Arc<Shared>,
+    pool: Arc<WorkerPool>,
+    /// The asking thread's.
+    lane: Lane,
+    /// `None` after an error.
+    front: Option<Front>,
+}
+
+impl ParallelExecutor {
+    /// Opens a planned block on top of the state that `reader` gives, which must be that after the block's parent.
+    ///
+    /// # Errors
+    /// When the system calls at the block's start (EIP-2935, EIP-4788) cannot be made.
+    pub fn open(
+        plan: &BlockPlan,
+        reader: SharedReader,
+        codes: Arc<CodeCache>,
+        pool: Arc<WorkerPool>,
+    ) -> Result<Self, ExecutionError> {
+        let mut block = Self::with_env(plan.env().clone(), reader, codes, pool);
+        let Self { front, lane, .. } = &mut block;
+        let front = front.as_mut().ok_or(ExecutionError::Panicked)?;
+        system::at_start(&mut FrontCalls { front, lane }, plan)?;
+        Ok(block)
+    }
+
+    /// Opens a block without a plan, and without the system calls at its start: for state tests, and for blocks whose
+    /// header is given.
+    pub fn with_env(
+        env: EvmEnv,
+        reader: SharedReader,
+        codes: Arc<CodeCache>,
+        pool: Arc<WorkerPool>,
+    ) -> Self {
+        use revm::primitives::hardfork::SpecId;
+        let removes_empty = env.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
+        let memory = Memory::default();
+        let shared = Arc::new(Shared { env, memory, reader, codes, removes_empty });
+        Self {
+            pool,
+            lane: Lane::new(shared.clone()),
+            front: Some(Front::new(shared.clone())),
+            shared,
+        }
+    }
+
+    /// The block's environment.
+    pub fn env(&self) -> &EvmEnv {
+        &self.shared.env
+    }
+
+    /// Gas used so far.
+    pub fn gas_used(&self) -> u64 {
+        self.front.as_ref().map_or(0, |front| front.tally.gas_used)
+    }
+
+    /// How the work was done so far.
+    pub fn stats(&self) -> ParallelStats {
+        self.front.as_ref().map_or_else(ParallelStats::default, |front| front.stats)
+    }
+
+    /// Executes the next transactions: an outcome for each, in order.
+    ///
+    /// # Errors
+    /// [`ExecutionError::NotIncludable`] for a deposit after an ordinary transaction; [`ExecutionError::Panicked`] when a thread
+    /// panicked, or an earlier call failed; otherwise when the state cannot be read.
+    pub fn execute(
+        &mut self,
+        transactions: &[Arc<RecoveredTx>],
+    ) -> Result<Vec<TxOutcome>, ExecutionError> {
+        let mut front = self.front.take().ok_or(ExecutionError::Panicked)?;
+        if self.pool.threads() == 1 || transactions.len() < 2 {
+            let mut outcomes = Vec::with_capacity(transactions.len());
+            for tx in transactions {
+                outcomes.push(front.step(&mut self.lane, tx, Prepared::Nothing)?.0);
+            }
+            self.front = Some(front);
+            return Ok(outcomes);
+        }
+        let stretch = Arc::new(Stretch::new(self.shared.clone(), front, transactions.to_vec()));
+        self.pool.post(stretch.clone());
+        pool::run_on(&stretch, &mut self.lane);
+        let (front, outcomes) = stretch.finish();
+        let outcomes = outcomes?;
+        self.front = front;
+        Ok(outcomes)
+    }
+
+    /// Closes the block.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or a system call at the block's end fails.
+    pub fn finish(mut self) -> Result<BlockOutput, ExecutionError> {
+        let mut front = self.front.take().ok_or(ExecutionError::Panicked)?;
+        let mut calls = FrontCalls { front: &mut front, lane: &mut self.lane };
+        let requests = system::at_end(&mut calls)?;
+        let diff = self.diff()?;
+        Ok(BlockOutput::new(front.tally, diff, requests))
+    }
+
+    fn diff(&self) -> Result<StateDiff, StateReadError> {
+        diff::take(&self.shared)
+    }
+}
+
+impl Drop for ParallelExecutor {
+    fn drop(&mut self) {
+        self.pool.release();
+    }
+}
+
+impl fmt::Debug for ParallelExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParallelExecutor")
+            .field("number", &self.shared.env.block.number)
+            .field("threads", &self.pool.threads())
+            .field("gas_used", &self.gas_used())
+            .finish_non_exhaustive()
+    }
+}

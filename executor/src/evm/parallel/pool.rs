@@ -1,0 +1,131 @@
+//! Threads that stay, and sleep between stretches.
+
+use std::{
+    fmt, io,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{lane::Lane, stretch::Stretch};
+
+/// Threads for executing blocks, besides the one that asks. A pool serves one block at a time; more share it in turns.
+pub struct WorkerPool {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    job: Mutex<Job>,
+    posted: Condvar,
+}
+
+#[derive(Default)]
+struct Job {
+    /// Counts stretches.
+    number: u64,
+    stretch: Option<Arc<Stretch>>,
+    closed: bool,
+}
+
+impl WorkerPool {
+    /// Starts a pool that executes on `threads` threads, the asking one included.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(threads: NonZeroUsize) -> io::Result<Self> {
+        let inner = Arc::<Inner>::default();
+        let start = |number| {
+            let inner = inner.clone();
+            let name = format!("execute-{number}");
+            thread::Builder::new().name(name).spawn(move || inner.serve())
+        };
+        let threads = (1..threads.get()).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { inner, threads })
+    }
+
+    /// How many threads execute, the asking one included.
+    pub fn threads(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// Wakes the threads for a stretch.
+    pub(super) fn post(&self, stretch: Arc<Stretch>) {
+        self.set(Some(stretch));
+    }
+
+    /// Lets the threads forget the block of the last stretch.
+    pub(super) fn release(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, stretch: Option<Arc<Stretch>>) {
+        if self.threads.is_empty() {
+            return;
+        }
+        let mut job = self.inner.job.lock();
+        job.number += 1;
+        job.stretch = stretch;
+        drop(job);
+        self.inner.posted.notify_all();
+    }
+}
+
+impl Inner {
+    fn serve(&self) {
+        let mut seen = 0;
+        // Of the last block that this thread worked on.
+        let mut lane: Option<Lane> = None;
+        loop {
+            let stretch = {
+                let mut job = self.job.lock();
+                while job.number == seen && !job.closed {
+                    self.posted.wait(&mut job);
+                }
+                if job.closed {
+                    return;
+                }
+                seen = job.number;
+                job.stretch.clone()
+            };
+            let Some(stretch) = stretch else {
+                lane = None;
+                continue;
+            };
+            let mut current = match lane.take() {
+                Some(lane) if lane.is_of(stretch.shared()) => lane,
+                _ => Lane::new(stretch.shared().clone()),
+            };
+            run_on(&stretch, &mut current);
+            lane = Some(current);
+        }
+    }
+}
+
+/// Works on a stretch. A panic ends the stretch with an error, not the thread.
+pub(super) fn run_on(stretch: &Stretch, lane: &mut Lane) {
+    if catch_unwind(AssertUnwindSafe(|| stretch.work(lane))).is_err() {
+        stretch.poison();
+    }
+}
+
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        self.inner.job.lock().closed = true;
+        self.inner.posted.notify_all();
+        for thread in self.threads.drain(..) {
+            // Panics are caught where they happen.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for WorkerPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerPool").field("threads", &self.threads()).finish()
+    }
+}

@@ -1,0 +1,157 @@
+//! The state as one transaction of the block sees it.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256, map::B256Map};
+use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
+
+use super::{
+    memory::Memory,
+    state::{AccountRead, AccountState, SlotKey, SlotRead},
+};
+use crate::evm::{
+    CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm,
+};
+
+/// A state that threads share.
+pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
+
+/// What all threads of a block share.
+pub(super) struct Shared {
+    pub(super) env: EvmEnv,
+    pub(super) memory: Memory,
+    pub(super) reader: SharedReader,
+    pub(super) codes: Arc<CodeCache>,
+    /// EIP-161: accounts that a transaction leaves empty are removed.
+    pub(super) removes_empty: bool,
+}
+
+impl Shared {
+    /// A committed account.
+    pub(super) fn account(&self, address: Address) -> Result<AccountState, StateReadError> {
+        match self.memory.accounts.committed(&address) {
+            Some(state) => Ok(state),
+            None => self.base_account(address),
+        }
+    }
+
+    pub(super) fn base_account(&self, address: Address) -> Result<AccountState, StateReadError> {
+        Ok(AccountState::base(self.reader.account(address)?))
+    }
+
+    /// A slot as it was before the block, or zero if its account was created or destroyed since.
+    pub(super) fn base_slot(&self, key: &SlotKey) -> Result<U256, StateReadError> {
+        if key.generation == 0 {
+            self.reader.storage(key.address, key.slot)
+        } else {
+            Ok(U256::ZERO)
+        }
+    }
+}
+
+/// revm's database for one transaction: reads, and remembers what was read.
+pub(super) struct TxView {
+    pub(super) shared: Arc<Shared>,
+    /// Sees what transactions before this one wrote.
+    index: u32,
+    /// Given this nonce, if earlier transactions of the sender are still to come.
+    sender: Option<(Address, u64)>,
+    pub(super) accounts: Vec<AccountRead>,
+    pub(super) slots: Vec<SlotRead>,
+    /// Storage generations other than zero.
+    generations: Vec<(Address, u32)>,
+    code: B256Map<Bytecode>,
+}
+
+impl TxView {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            index: 0,
+            sender: None,
+            accounts: Vec::new(),
+            slots: Vec::new(),
+            generations: Vec::new(),
+            code: B256Map::default(),
+        }
+    }
+
+    /// Turns to another transaction.
+    pub(super) fn begin(&mut self, index: u32, sender: Option<(Address, u64)>) {
+        self.index = index;
+        self.sender = sender;
+        self.accounts.clear();
+        self.slots.clear();
+        self.generations.clear();
+    }
+
+    fn generation(&self, address: &Address) -> u32 {
+        let found = self.generations.iter().find(|(of, _)| of == address);
+        found.map_or(0, |(_, generation)| *generation)
+    }
+}
+
+impl Database for TxView {
+    type Error = StateReadError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
+        let (seen, written) = match self.shared.memory.accounts.before(&address, self.index) {
+            Some(state) => (state, true),
+            None => (self.shared.base_account(address)?, false),
+        };
+        if seen.generation != 0 {
+            self.generations.push((address, seen.generation));
+        }
+        let mut info = seen.info;
+        if let (Some(info), Some((sender, nonce))) = (&mut info, self.sender)
+            && sender == address
+            && info.nonce < nonce
+        {
+            info.nonce = nonce;
+        }
+        self.accounts.push(AccountRead {
+            address,
+            seen,
+            nonce: info.map_or(0, |info| info.nonce),
+            written,
+            exact: false,
+            least: U256::ZERO,
+        });
+        Ok(info.map(to_evm))
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
+        if hash == KECCAK256_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        if let Some(code) = self.code.get(&hash) {
+            return Ok(code.clone());
+        }
+        let code = match self.shared.memory.code(hash) {
+            Some(code) => code,
+            None => self.shared.codes.read(hash, &*self.shared.reader)?,
+        };
+        self.code.insert(hash, code.clone());
+        Ok(code)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let key = SlotKey { address, generation: self.generation(&address), slot };
+        let (seen, written) = match self.shared.memory.slots.before(&key, self.index) {
+            Some(value) => (value, true),
+            None => (self.shared.base_slot(&key)?, false),
+        };
+        self.slots.push(SlotRead { key, seen, written });
+        Ok(seen)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, StateReadError> {
+        Ok(self.shared.reader.block_hash(number)?.unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for TxView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxView").field("index", &self.index).finish_non_exhaustive()
+    }
+}

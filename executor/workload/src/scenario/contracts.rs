@@ -1,0 +1,129 @@
+//! Contracts set up for blocks: tokens with holders, pools with liquidity.
+
+use alloy::{
+    sol,
+    sol_types::{SolCall, SolValue},
+};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use millrace_executor::StateReader;
+
+use super::{
+    ArtifactError, Artifacts,
+    world::{ETHER, World, account, mapping_slot},
+};
+
+sol! {
+    function transfer(address to, uint256 amount) external returns (bool);
+    function addLiquidity(address tokenA, address tokenB, uint256 amountADesired, uint256 amountBDesired,
+        uint256 amountAMin, uint256 amountBMin, address to, uint256 deadline) external;
+    function swapExactTokensForTokens(uint256 amountIn, uint256 amountOutMin, address[] path, address to,
+        uint256 deadline) external;
+}
+
+/// Slots of OpenZeppelin's ERC-20 (4.9): `_balances`, `_allowances`.
+const BALANCES: u64 = 0;
+const ALLOWANCES: u64 = 1;
+const RICH: u128 = 1_000_000 * ETHER;
+const DEADLINE: u64 = u64::MAX;
+
+pub(super) struct Contracts {
+    /// The token that every other one is a copy of.
+    pub(super) token: Address,
+    router: Address,
+    deployer: Address,
+    tokens: usize,
+}
+
+/// Two tokens with a pool between them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pool {
+    pub(super) tokens: [Address; 2],
+}
+
+impl Contracts {
+    pub(super) fn new(world: &mut World, artifacts: &Artifacts) -> Result<Self, ArtifactError> {
+        let deployer = account("deployer", 0);
+        world.fund(deployer);
+        let arguments =
+            ("Mill".to_owned(), "MILL".to_owned(), U256::from(RICH), deployer).abi_encode_params();
+        let token = world.deploy(deployer, &artifacts.erc20, &arguments)?;
+        let weth = world.deploy(deployer, &artifacts.weth, &[])?;
+        let factory = world.deploy(deployer, &artifacts.factory, &deployer.abi_encode())?;
+        let router =
+            world.deploy(deployer, &artifacts.router, &(factory, weth).abi_encode_params())?;
+        Ok(Self { token, router, deployer, tokens: 0 })
+    }
+
+    /// Another token: the same code and settings at another address.
+    fn new_token(&mut self, world: &mut World) -> Result<Address, ArtifactError> {
+        let address = account("token", self.tokens);
+        self.tokens += 1;
+        let info = world.state.account(self.token).ok().flatten();
+        world.state.set_account(address, info);
+        let slots: Vec<_> = world.state.slots(self.token).collect();
+        let small = |slot: &U256| *slot < U256::from(16);
+        for (slot, value) in slots.into_iter().filter(|(slot, _)| small(slot)) {
+            world.state.set_slot(address, slot, value);
+        }
+        Ok(address)
+    }
+
+    /// Gives a holder tokens, and the router leave to take them.
+    pub(super) fn give(&self, world: &mut World, token: Address, holder: Address) {
+        let slot = |number: u64| B256::from(U256::from(number));
+        let balance = mapping_slot(holder.into_word(), slot(BALANCES));
+        world.state.set_slot(token, balance.into(), U256::from(RICH));
+        let allowances = mapping_slot(holder.into_word(), slot(ALLOWANCES));
+        let allowance = mapping_slot(self.router.into_word(), allowances);
+        world.state.set_slot(token, allowance.into(), U256::from(RICH));
+    }
+
+    /// Pools, each between two tokens of its own.
+    pub(super) fn pools(
+        &mut self,
+        world: &mut World,
+        count: usize,
+    ) -> Result<Vec<Pool>, ArtifactError> {
+        let mut pools = Vec::with_capacity(count);
+        let mut transactions = Vec::with_capacity(count);
+        for _ in 0..count {
+            let tokens = [self.new_token(world)?, self.new_token(world)?];
+            for token in tokens {
+                self.give(world, token, self.deployer);
+            }
+            let amount = U256::from(100_000 * ETHER);
+            let input = addLiquidityCall {
+                tokenA: tokens[0],
+                tokenB: tokens[1],
+                amountADesired: amount,
+                amountBDesired: amount,
+                amountAMin: amount,
+                amountBMin: amount,
+                to: self.deployer,
+                deadline: U256::from(DEADLINE),
+            };
+            let (deployer, router) = (self.deployer, TxKind::Call(self.router));
+            transactions.push(world.send(deployer, router, 0, 5_000_000, input.abi_encode().into()));
+            pools.push(Pool { tokens });
+        }
+        world.run(&transactions)?;
+        Ok(pools)
+    }
+
+    /// A call that moves tokens.
+    pub(super) fn transfer(to: Address) -> Bytes {
+        transferCall { to, amount: U256::from(ETHER) }.abi_encode().into()
+    }
+
+    /// The router, and a call to it that swaps one token of a pool for the other.
+    pub(super) fn swap(&self, path: [Address; 2], to: Address) -> (Address, Bytes) {
+        let call = swapExactTokensForTokensCall {
+            amountIn: U256::from(ETHER),
+            amountOutMin: U256::ZERO,
+            path: path.to_vec(),
+            to,
+            deadline: U256::from(DEADLINE),
+        };
+        (self.router, call.abi_encode().into())
+    }
+}
