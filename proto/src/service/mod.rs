@@ -5,6 +5,7 @@ mod error;
 mod executor;
 mod l1;
 mod replay;
+mod report;
 mod sequencer;
 mod settlement;
 
@@ -21,12 +22,15 @@ pub use self::{
     },
     l1::{L1Inbox, L1InboxError},
     replay::{Replay, ReplayError},
+    report::{ErrorChain, Outage, PastOutage},
     sequencer::{
         ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError,
         TxPool,
     },
     settlement::{BatchPoint, BatchRecord, Settlement, SettlementError, SettlementStatus},
 };
+
+pub(crate) use self::error::status_message;
 
 /// A boxed stream of results.
 pub type BoxStream<T, E> = Pin<Box<dyn Stream<Item = Result<T, E>> + Send + 'static>>;

@@ -8,7 +8,7 @@ use alloy::{
 };
 use futures::StreamExt;
 use millrace_proto::{
-    BlockSelector, CallRequest, ExecutedBlock, Executor, ExecutorError, RejectReason,
+    BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor, ExecutorError, RejectReason,
     TransportError, TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
@@ -230,6 +230,12 @@ async fn services_start_in_any_order() {
     drop(listener);
     let remote = ExecutorClient::connect(&uri(address)).unwrap();
     let error = remote.head().await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("service unreachable: tcp connect error: Connection refused"),
+        "{text}"
+    );
+    assert_eq!(ErrorChain::new(&error).to_string(), text);
     assert!(matches!(
         error,
         ExecutorError::Transport(TransportError::Unreachable(status)) if status.code() == Code::Unavailable

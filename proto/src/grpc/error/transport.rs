@@ -2,7 +2,10 @@
 
 use tonic::{Code, Status};
 
-use crate::{grpc::error::Fault, service::TransportError};
+use crate::{
+    grpc::error::Fault,
+    service::{TransportError, status_message},
+};
 
 const UNREACHABLE: &str = "SERVICE_UNREACHABLE";
 const MALFORMED_REQUEST: &str = "MALFORMED_REQUEST";
@@ -14,7 +17,7 @@ pub(super) fn transport_fault(error: &TransportError) -> Fault {
     match error {
         TransportError::Unreachable(status) => Fault::new(Code::Unavailable, UNREACHABLE, error)
             .with("code", i32::from(status.code()))
-            .with("problem", status.message()),
+            .with("problem", status_message(status)),
         TransportError::Malformed { field, problem } => {
             Fault::new(Code::Unavailable, MALFORMED_REPLY, error)
                 .with("field", field)
