@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_proto::{Deposit, L1Inbox, RecoveredTx, TxEnvelope};
+use millrace_proto::{Deposit, ErrorChain, L1Inbox, RecoveredTx, TxEnvelope};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +99,7 @@ impl DepositFeed {
                     shared.metrics.inbox_errors.increment(1);
                     if complained.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
                         complained = Some(Instant::now());
+                        let error = ErrorChain::new(&error);
                         warn!(target: "millrace::sequencer", %error, next = from, "cannot read L1's deposit queue; sequencing goes on without deposits");
                     }
                 }

@@ -67,7 +67,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum SequencerRunError {
     /// The order log cannot be written. Nothing was acknowledged after that.
-    #[error("order log: {0}")]
+    #[error("{0}")]
     Log(#[source] Arc<LogError>),
     /// The executor failed for good.
     #[error("executor, at block {block}: {source}")]

@@ -7,10 +7,11 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockSelector, ChainSpec, ErrorClass, ExecutedBlock, Executor, RecoveredTx, SealedHeader,
+    BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor, Outage, RecoveredTx,
+    SealedHeader,
 };
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     OpenError,
@@ -222,6 +223,7 @@ impl<'a> Fold<'a> {
             });
         }
         let mut retries = 0;
+        let mut outage = Outage::new();
         let (sealed, verdicts) = loop {
             match block.bring(self.executor, self.spec, &self.head).await {
                 Ok(Brought::Sealed(sealed, verdicts)) => break (sealed, verdicts),
@@ -230,13 +232,21 @@ impl<'a> Fold<'a> {
                     return Err(OpenError::Foreign { number, executor });
                 }
                 Err(error) if error.class() == ErrorClass::Retryable && retries < RETRIES => {
-                    warn!(target: "millrace::sequencer", block = block.opened.number, %error, "the executor failed; trying again");
+                    let (block, error) = (block.opened.number, ErrorChain::new(&error));
+                    if outage.failed() {
+                        warn!(target: "millrace::sequencer", block, %error, "the executor failed; trying again");
+                    } else {
+                        debug!(target: "millrace::sequencer", block, %error, retries, "the executor failed again");
+                    }
                     retries += 1;
                     tokio::time::sleep(RETRY_DELAY * retries).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         };
+        if let Some(past) = outage.over() {
+            info!(target: "millrace::sequencer", failures = past.failures, "the executor answers again");
+        }
         self.head = sealed.header.clone();
         self.replayed += 1;
         Ok((sealed, verdicts))

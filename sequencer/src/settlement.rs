@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use millrace_proto::{BlockNumHash, BlockSelector, ExecutorError, Settlement, SettlementStatus};
+use millrace_proto::{
+    BlockNumHash, BlockSelector, ErrorChain, ExecutorError, Settlement, SettlementStatus,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,6 +28,7 @@ pub(crate) async fn follow(
         if let Err(error) = followed
             && std::mem::take(&mut answers)
         {
+            let error = ErrorChain::new(&*error);
             warn!(target: "millrace::sequencer", %error, "settlement does not answer; safe and finalized stay where they are");
         }
         tokio::select! {

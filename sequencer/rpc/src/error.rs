@@ -10,9 +10,12 @@ use jsonrpsee::{
     core::RegisterMethodError,
     types::{ErrorObjectOwned, error::INTERNAL_ERROR_CODE, error::INVALID_PARAMS_CODE},
 };
-use millrace_proto::{CallOutcome, CallStatus, ExecutorError, SequencerError, SubmitError};
+use millrace_proto::{
+    CallOutcome, CallStatus, ExecutorError, Outage, SequencerError, SubmitError, TransportError,
+};
+use parking_lot::Mutex;
 use serde::Serialize;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::{logs::LogLimit, reject};
 
@@ -52,6 +55,10 @@ pub(crate) const LIMIT_EXCEEDED: i32 = -32005;
 const SERVER_ERROR: i32 = -32000;
 /// A revert, by the convention that all clients share.
 const REVERTED: i32 = 3;
+
+/// What calls have seen of each service. That an outage is over, the block feed says.
+static EXECUTOR: Mutex<Outage> = Mutex::new(Outage::new());
+static SEQUENCER: Mutex<Outage> = Mutex::new(Outage::new());
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +121,7 @@ fn executor(error: ExecutorError) -> ErrorObjectOwned {
         ExecutorError::InvalidRequest(message) => plain(SERVER_ERROR, message),
         ExecutorError::LimitExceeded { .. } => plain(LIMIT_EXCEEDED, error.to_string()),
         ExecutorError::Transport(error) => {
-            warn!(target: "millrace::rpc", %error, "executor does not answer");
+            unanswered(&EXECUTOR, "the executor", &error);
             plain(RESOURCE_UNAVAILABLE, "the executor does not answer; try again later")
         }
         ExecutorError::NotHead { .. }
@@ -134,13 +141,22 @@ fn sequencer(error: SequencerError) -> ErrorObjectOwned {
         SequencerError::UnknownTransaction(_) => plain(RESOURCE_NOT_FOUND, error.to_string()),
         SequencerError::Unavailable(_) => plain(RESOURCE_UNAVAILABLE, error.to_string()),
         SequencerError::Transport(error) => {
-            warn!(target: "millrace::rpc", %error, "sequencer does not answer");
+            unanswered(&SEQUENCER, "the sequencer", &error);
             plain(RESOURCE_UNAVAILABLE, "the sequencer does not answer; try again later")
         }
         SequencerError::OrderLog(_) => {
             error!(target: "millrace::rpc", %error, "sequencer failed");
             plain(INTERNAL_ERROR_CODE, "internal error")
         }
+    }
+}
+
+/// One outage fails many calls: one warning now and then is enough.
+fn unanswered(outage: &Mutex<Outage>, service: &str, error: &TransportError) {
+    if outage.lock().failed() {
+        warn!(target: "millrace::rpc", service, %error, "calls fail: a service does not answer");
+    } else {
+        debug!(target: "millrace::rpc", service, %error, "a call failed: a service does not answer");
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use millrace_proto::{ExecutedBlock, Executor, ExecutorError};
+use millrace_proto::{ErrorChain, ExecutedBlock, Executor, ExecutorError, Outage, PastOutage};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 /// How long to wait before asking a failed executor again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -33,10 +33,16 @@ impl BlockFeed {
         mut next: u64,
         stop: CancellationToken,
     ) {
+        let mut outage = Outage::new();
         let follow = async {
             loop {
-                if let Err(error) = self.follow(&*executor, &mut next).await {
-                    warn!(target: "millrace::rpc", %error, next, "block feed interrupted");
+                if let Err(error) = self.follow(&*executor, &mut next, &mut outage).await {
+                    let error = ErrorChain::new(&error);
+                    if outage.failed() {
+                        warn!(target: "millrace::rpc", %error, next, "block feed interrupted; subscriptions wait");
+                    } else {
+                        debug!(target: "millrace::rpc", %error, next, "block feed still interrupted");
+                    }
                 }
                 tokio::time::sleep(RETRY_DELAY).await;
             }
@@ -44,8 +50,16 @@ impl BlockFeed {
         stop.run_until_cancelled(follow).await;
     }
 
-    async fn follow(&self, executor: &dyn Executor, next: &mut u64) -> Result<(), ExecutorError> {
+    async fn follow(
+        &self,
+        executor: &dyn Executor,
+        next: &mut u64,
+        outage: &mut Outage,
+    ) -> Result<(), ExecutorError> {
         let mut blocks = executor.subscribe(*next).await?;
+        if let Some(PastOutage { failures, lasted }) = outage.over() {
+            info!(target: "millrace::rpc", failures, ?lasted, next, "the block feed goes on");
+        }
         while let Some(block) = blocks.next().await {
             let block = block?;
             *next = block.number() + 1;

@@ -9,7 +9,7 @@ use jsonrpsee::{
         middleware::rpc::RpcServiceBuilder, serve_with_graceful_shutdown, stop_channel,
     },
 };
-use millrace_proto::{Executor, TxPool};
+use millrace_proto::{Executor, Outage, PastOutage, TxPool};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -195,15 +195,23 @@ impl Serving {
     /// The next connection, or `None` when the server stops.
     async fn accept(&self) -> Option<TcpStream> {
         let accept = async {
+            let mut outage = Outage::new();
             loop {
                 match self.listener.accept().await {
                     Ok((socket, _)) => {
                         // Replies are small; a socket that is gone already shows it on the first read.
                         let _ = socket.set_nodelay(true);
+                        if let Some(PastOutage { failures, lasted }) = outage.over() {
+                            info!(target: "millrace::rpc", failures, ?lasted, "connections are accepted again");
+                        }
                         return socket;
                     }
                     Err(error) => {
-                        warn!(target: "millrace::rpc", %error, "cannot accept connections");
+                        if outage.failed() {
+                            warn!(target: "millrace::rpc", %error, "cannot accept connections");
+                        } else {
+                            debug!(target: "millrace::rpc", %error, "cannot accept connections");
+                        }
                         tokio::time::sleep(ACCEPT_RETRY).await;
                     }
                 }

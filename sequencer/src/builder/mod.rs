@@ -13,10 +13,12 @@ mod seal;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use millrace_proto::{BlockBuild, ErrorClass, ExecutorError, SealedHeader};
+use millrace_proto::{
+    BlockBuild, ErrorChain, ErrorClass, ExecutorError, Outage, PastOutage, SealedHeader,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     SequencerRunError,
@@ -29,6 +31,8 @@ use crate::{
 
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// How long a stop waits for an executor that does not answer.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// The block that is being built.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ pub(crate) struct Builder {
     /// Whether the last frame left transactions that may fit into the next one.
     more: bool,
     sealed_any: bool,
+    /// The executor's, while it lasts.
+    outage: Outage,
     /// What the log knows of settlement.
     noted: SettledBlocks,
 }
@@ -90,6 +96,7 @@ impl Builder {
             next_expiry: now,
             more: false,
             sealed_any: false,
+            outage: Outage::new(),
             noted,
         }
     }
@@ -107,6 +114,18 @@ impl Builder {
     }
 
     async fn run_until(&mut self, stop: &CancellationToken) -> Result<(), SequencerRunError> {
+        let overdue = async {
+            stop.cancelled().await;
+            sleep(STOP_LIMIT).await;
+        };
+        tokio::select! {
+            result = self.work(stop) => return result,
+            () = overdue => {}
+        }
+        self.abandon().await
+    }
+
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), SequencerRunError> {
         while !stop.is_cancelled() {
             self.check_log()?;
             self.expire();
@@ -139,6 +158,15 @@ impl Builder {
         self.note_settled().await;
         self.writer.durable().await.map_err(SequencerRunError::Log)?;
         debug!(target: "millrace::sequencer", head = self.head.number, "drained");
+        Ok(())
+    }
+
+    /// Ends without the executor, as a kill would, except that what was queued for the log is on disk. The next start seals the
+    /// block that the log has as open.
+    async fn abandon(&mut self) -> Result<(), SequencerRunError> {
+        self.shared.ledger.pool.lock().close(Closed::Stopping);
+        self.writer.durable().await.map_err(SequencerRunError::Log)?;
+        warn!(target: "millrace::sequencer", head = self.head.number, "stopped without waiting for the executor; what it has not sealed is in the order log and is sealed at the next start");
         Ok(())
     }
 
@@ -194,10 +222,22 @@ impl Builder {
         if error.class() != ErrorClass::Retryable {
             return Err(SequencerRunError::Executor { block, source: error });
         }
-        warn!(target: "millrace::sequencer", block, %error, ?delay, "the executor failed; trying again");
+        let told = ErrorChain::new(&error);
+        if self.outage.failed() {
+            warn!(target: "millrace::sequencer", block, error = %told, "the executor failed; trying again until it answers");
+        } else {
+            debug!(target: "millrace::sequencer", block, error = %told, ?delay, "the executor failed again");
+        }
         self.busy(sleep(*delay)).await?;
         *delay = (*delay * 2).min(LONGEST_RETRY);
         Ok(())
+    }
+
+    /// The executor did what it was asked for.
+    fn answered(&mut self) {
+        if let Some(PastOutage { failures, lasted }) = self.outage.over() {
+            info!(target: "millrace::sequencer", failures, ?lasted, "the executor answers again");
+        }
     }
 
     fn check_log(&self) -> Result<(), SequencerRunError> {

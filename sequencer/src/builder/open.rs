@@ -65,7 +65,10 @@ impl Builder {
         loop {
             let (shared, head) = (self.shared.clone(), self.head.clone());
             match self.busy(block.build(&*shared.executor, &shared.spec, &head)).await? {
-                Ok(built) => return Ok(built),
+                Ok(built) => {
+                    self.answered();
+                    return Ok(built);
+                }
                 Err(error) => self.before_retry(block.opened.number, error, &mut delay).await?,
             }
         }

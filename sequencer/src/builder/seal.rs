@@ -62,7 +62,10 @@ impl Builder {
             let (shared, parent) = (self.shared.clone(), self.head.clone());
             let brought = block.bring(&*shared.executor, &shared.spec, &parent);
             error = match self.busy(brought).await? {
-                Ok(Brought::Sealed(sealed, _)) => return Ok(sealed),
+                Ok(Brought::Sealed(sealed, _)) => {
+                    self.answered();
+                    return Ok(sealed);
+                }
                 Ok(Brought::OtherHead(head)) => {
                     return Err(SequencerRunError::NotAlone {
                         block: number,
@@ -128,7 +131,10 @@ impl Builder {
                 load_accounts(&*shared.executor, &senders, number).await.map(Err)
             };
             match self.busy(attempt).await? {
-                Ok(changes) => return Ok(changes),
+                Ok(changes) => {
+                    self.answered();
+                    return Ok(changes);
+                }
                 Err(error) => self.before_retry(number, error, &mut delay).await?,
             }
         }

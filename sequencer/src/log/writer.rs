@@ -74,8 +74,9 @@ impl LogWriter {
 
     /// Queues records. `done` is called when they are on disk.
     pub(crate) async fn append(&mut self, records: Vec<Record>, done: OnDurable) {
-        self.sent += 1;
         self.send(Request::Append { records, queued: Instant::now(), done }).await;
+        // Only now: who gives up before waits for nothing that is not queued.
+        self.sent += 1;
     }
 
     /// Queues a move of the cursor, after all appends so far.

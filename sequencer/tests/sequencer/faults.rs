@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use alloy::{
@@ -13,12 +13,12 @@ use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
     ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, RecoveredTx, SealedHeader,
-    StateDiff, TxLocation, TxOutcome,
+    StateDiff, TransportError, TxLocation, TxOutcome,
 };
 use millrace_sequencer::{
     DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Where something breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(crate) enum How {
     After,
     /// Has its effect and never returns.
     Hang,
+    /// Fails, and so does every call after it, until the executor is [brought back](Fault::bring_back).
+    Gone,
 }
 
 /// One fault, at the `countdown`th call of its kind.
@@ -49,6 +51,9 @@ pub(crate) struct Fault {
     pub(crate) fired: Notify,
     /// It struck, and a call hangs for good.
     pub(crate) hung: Notify,
+    gone: AtomicBool,
+    /// Calls that failed because the executor is gone.
+    refused: watch::Sender<u64>,
 }
 
 impl Fault {
@@ -59,6 +64,8 @@ impl Fault {
             countdown: AtomicI64::new(countdown),
             fired: Notify::new(),
             hung: Notify::new(),
+            gone: AtomicBool::new(false),
+            refused: watch::Sender::new(0),
         })
     }
 
@@ -67,9 +74,30 @@ impl Fault {
         std::future::pending::<()>().await;
     }
 
+    /// An executor that is gone answers again.
+    pub(crate) fn bring_back(&self) {
+        self.gone.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until an executor that is gone was asked so often.
+    pub(crate) async fn refused(&self, times: u64) {
+        let mut refused = self.refused.subscribe();
+        refused.wait_for(|count| *count >= times).await.expect("the sender is here");
+    }
+
+    /// Fails while the executor is gone.
+    fn reach(&self) -> Result<(), ExecutorError> {
+        if !self.gone.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.refused.send_modify(|count| *count += 1);
+        Err(TransportError::Closed.into())
+    }
+
     fn strikes(&self, place: Place) -> Option<How> {
         let strikes = self.place == place && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
         if strikes {
+            self.gone.store(self.how == How::Gone, Ordering::SeqCst);
             self.fired.notify_one();
         }
         strikes.then_some(self.how)
@@ -152,7 +180,9 @@ impl BlockBuild for FaultyBuild {
         &mut self,
         transactions: Vec<Arc<RecoveredTx>>,
     ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        self.fault.reach()?;
         match self.fault.strikes(Place::Execute) {
+            Some(How::Gone) => Err(TransportError::Closed.into()),
             None => self.inner.execute(transactions).await,
             Some(How::Before) => Err(ExecutorError::BuildDiscarded),
             Some(how) => {
@@ -166,7 +196,9 @@ impl BlockBuild for FaultyBuild {
     }
 
     async fn seal(self: Box<Self>) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        self.fault.reach()?;
         match self.fault.strikes(Place::Seal) {
+            Some(How::Gone) => Err(TransportError::Closed.into()),
             None => self.inner.seal().await,
             Some(How::Before) => Err(ExecutorError::BuildDiscarded),
             Some(how) => {
@@ -187,6 +219,7 @@ impl Executor for FaultyExecutor {
     }
 
     async fn head(&self) -> Result<SealedHeader, ExecutorError> {
+        self.fault.reach()?;
         self.inner.head().await
     }
 
@@ -195,6 +228,7 @@ impl Executor for FaultyExecutor {
     }
 
     async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        self.fault.reach()?;
         self.inner.block(at).await
     }
 
@@ -209,6 +243,7 @@ impl Executor for FaultyExecutor {
         &self,
         attributes: BlockAttributes,
     ) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+        self.fault.reach()?;
         let inner = self.inner.open_block(attributes).await?;
         Ok(Box::new(FaultyBuild { inner, fault: self.fault.clone() }))
     }
@@ -222,6 +257,7 @@ impl Executor for FaultyExecutor {
         addresses: &[Address],
         at: BlockSelector,
     ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
+        self.fault.reach()?;
         self.inner.accounts(addresses, at).await
     }
 
@@ -276,6 +312,7 @@ impl Executor for FaultyExecutor {
     }
 
     async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        self.fault.reach()?;
         self.inner.state_diff(number).await
     }
 }

@@ -5,5 +5,6 @@ mod blocks;
 mod crashes;
 mod faults;
 mod lifecycle;
+mod outage;
 mod recovery;
 mod support;
