@@ -22,6 +22,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::Parser;
+use millrace_proto::ErrorChain;
 
 use crate::{
     cli::{Cli, Command},
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", ErrorChain::new(&*error));
             ExitCode::FAILURE
         }
     }

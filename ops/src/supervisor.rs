@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use eyre::{Result, WrapErr, eyre};
+use millrace_proto::ErrorChain;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -63,7 +64,7 @@ impl Supervisor {
                     Ok((name, Err(error))) => error.wrap_err(format!("{name} failed")),
                     Err(error) => eyre!(error).wrap_err("a task panicked"),
                 };
-                error!(target: "millrace", error = format!("{failure:#}"), "failed while stopping");
+                error!(target: "millrace", error = %ErrorChain::new(&*failure), "failed while stopping");
                 first_failure.get_or_insert(failure);
             }
         };
@@ -95,6 +96,8 @@ pub(crate) async fn stop_signal() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use eyre::bail;
+    use millrace_proto::{ExecutorError, TransportError};
+    use millrace_sequencer::SequencerRunError;
 
     use super::*;
 
@@ -109,6 +112,19 @@ mod tests {
         supervisor.spawn("broken", async { bail!("disk on fire") });
         let error = supervisor.run_until(std::future::pending()).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "broken failed: disk on fire");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_with_each_cause_once() {
+        let gone = ExecutorError::Transport(TransportError::Closed);
+        let failure = SequencerRunError::Executor { block: 7, source: gone };
+        let mut supervisor = Supervisor::new();
+        supervisor.spawn("sequencer", async move { Err(failure.into()) });
+        let error = supervisor.run_until(std::future::pending()).await.unwrap_err();
+        assert_eq!(
+            ErrorChain::new(&*error).to_string(),
+            "sequencer failed: executor, at block 7: the peer closed the stream"
+        );
     }
 
     #[tokio::test]

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eyre::{Result, WrapErr, bail, ensure};
+use eyre::{Result, WrapErr, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_da_adapter::{MultiReader, ObjectStoreBackend, ObjectStoreConfig};
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
-use millrace_proto::ChainSpec;
+use millrace_proto::{ChainSpec, ErrorChain};
 use millrace_settlement::{VerifyInput, VerifyProgress, VerifyTarget, verify_chain};
 use serde_json::json;
 
@@ -93,9 +93,12 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
         }
         Err(error) => {
             if args.json {
-                println!("{}", json!({ "summary": true, "ok": false, "error": error.to_string() }));
+                println!(
+                    "{}",
+                    json!({ "summary": true, "ok": false, "error": ErrorChain::new(&error).to_string() })
+                );
             }
-            bail!("verification failed: {error}")
+            Err(error).wrap_err("verification failed")
         }
     }
 }

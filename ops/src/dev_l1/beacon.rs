@@ -13,7 +13,7 @@ use axum::{
     routing::get,
 };
 use eyre::{Result, WrapErr};
-use millrace_proto::{BlockSelector, Executor};
+use millrace_proto::{BlockSelector, ErrorChain, Executor};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,10 @@ async fn blobs(
             Ok(None) => {
                 return failure(StatusCode::NOT_FOUND, format!("blob {hash} is not stored"));
             }
-            Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
+            Err(error) => {
+                let problem = ErrorChain::new(&*error).to_string();
+                return failure(StatusCode::INTERNAL_SERVER_ERROR, problem);
+            }
         }
     }
     Json(json!({ "execution_optimistic": false, "finalized": false, "data": data })).into_response()

@@ -1,14 +1,15 @@
 //! The services, one by one and how they are put together.
 //!
 //! [`parts`] builds each service from its configuration and what it stands on, as trait objects: the development chain hands it
-//! the other services themselves, a daemon hands it their gRPC clients. [`grpc`] serves them, [`ready`] tells whether they make
-//! progress.
+//! the other services themselves, a daemon hands it their gRPC clients, and waits for them with [`patience`]. [`grpc`] serves
+//! them, [`ready`] tells whether they make progress.
 
 mod grpc;
 mod parts;
+mod patience;
 pub(crate) mod ready;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use eyre::{Result, WrapErr};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -18,6 +19,7 @@ use millrace_proto::{
     grpc::{ExecutorClient, SettlementClient},
 };
 
+use self::patience::patiently;
 pub(crate) use self::{
     grpc::GrpcServer,
     parts::{DaAdapterPart, ExecutorPart, L1Link, SequencerPart, SettlementPart, serve_rpc},
@@ -25,13 +27,9 @@ pub(crate) use self::{
 use crate::{
     cli::{Global, ServiceArgs},
     config::Config,
-    supervisor::{Supervisor, stop_signal},
+    supervisor::Supervisor,
     telemetry::{MetricsScope, init_logs, install_recorder},
 };
-
-/// Pauses between two questions to a service that does not answer yet.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What every daemon starts with.
 struct Daemon {
@@ -76,42 +74,11 @@ impl Daemon {
         Ok(Arc::new(client))
     }
 
-    /// Asks until there is an answer, so that services start in any order. False if the process is to stop before.
-    async fn patiently<T, E, Fut>(
-        &self,
-        what: &str,
-        ask: impl Fn() -> Fut,
-        class: impl Fn(&E) -> ErrorClass,
-    ) -> Result<bool>
-    where
-        E: std::error::Error + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let asking = async {
-            let mut pause = FIRST_PAUSE;
-            loop {
-                match ask().await {
-                    Ok(_) => return Ok(true),
-                    Err(error) if class(&error) == ErrorClass::Retryable => {
-                        tracing::warn!(target: "millrace", %error, "waiting for {what}");
-                    }
-                    Err(error) => return Err(error).wrap_err_with(|| what.to_owned()),
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        };
-        tokio::select! {
-            result = asking => result,
-            stop = stop_signal() => stop.map(|()| false),
-        }
-    }
-
     async fn l1_answers(&self, link: &L1Link) -> Result<bool> {
         let class = |error: &L1Error| {
             if error.is_retryable() { ErrorClass::Retryable } else { ErrorClass::Fatal }
         };
-        self.patiently("the L1", || link.chain_id(), class).await
+        patiently("the L1", || link.chain_id(), class).await
     }
 
     async fn telemetry(
@@ -153,7 +120,7 @@ pub(crate) async fn executor(args: ServiceArgs, global: &Global) -> Result<()> {
 pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> {
     let mut daemon = Daemon::start(args, global)?;
     let (executor, settlement) = (daemon.executor()?, daemon.settlement()?);
-    if !daemon.patiently("the executor", || executor.head(), |error| error.class()).await? {
+    if !patiently("the executor", || executor.head(), |error| error.class()).await? {
         return Ok(());
     }
     let link = L1Link::new(&daemon.config)?;
