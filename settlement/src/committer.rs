@@ -3,7 +3,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use alloy::{primitives::Bytes, sol_types::SolCall};
+use alloy::{
+    primitives::{Bytes, U256},
+    sol_types::SolCall,
+};
 use millrace_l1::{
     ConfirmedTx, L1Error, Rollup, RollupContract, TxManager, TxManagerError, TxRequest,
 };
@@ -16,7 +19,7 @@ use crate::{
     error::SettlementRunError,
     halt::HaltReason,
     retry::{self, Backoff, Stopping},
-    shared::Shared,
+    shared::{Shared, Stalled},
     store::{StoreError, VerifiedBatch},
 };
 
@@ -59,6 +62,7 @@ impl Committer {
         let mut backoff = Backoff::new(&self.config);
         let mut last_sent = None;
         let mut refusals = Refusals::default();
+        let mut lacking = None;
         loop {
             if self.shared.is_halted() {
                 stop.cancelled().await;
@@ -70,17 +74,22 @@ impl Committer {
                     last_sent = None;
                     CommitError::NotShown
                 }
-                Ok(Some(batch)) => match self.commit(&batch).await {
-                    Ok(confirmed) => {
-                        self.confirmed(&batch, &confirmed)?;
-                        last_sent = Some(batch.batch_hash);
-                        refusals = Refusals::default();
-                        backoff.reset();
-                        continue;
+                Ok(Some(batch)) => {
+                    self.see_funds(&mut lacking).await?;
+                    match self.commit(&batch).await {
+                        Ok(confirmed) => {
+                            self.shared.stall(Stalled::Committing, None)?;
+                            self.confirmed(&batch, &confirmed)?;
+                            last_sent = Some(batch.batch_hash);
+                            refusals = Refusals::default();
+                            backoff.reset();
+                            continue;
+                        }
+                        Err(error) => self.failed(&batch, error).await?,
                     }
-                    Err(error) => self.failed(&batch, error).await?,
-                },
+                }
                 Ok(None) => {
+                    self.shared.stall(Stalled::Committing, None)?;
                     // The sender lives in `shared`, so this ends only with a change.
                     let _ = revisions.changed().await;
                     continue;
@@ -95,6 +104,15 @@ impl Committer {
                     continue;
                 }
             };
+            if let CommitError::Transaction(TxManagerError::InsufficientBalance {
+                needed, ..
+            }) = &error
+            {
+                lacking = Some(*needed);
+                let account = self.tx_manager.address();
+                let reason = format!("nothing is committed: {error}. Fund {account} on L1");
+                self.shared.stall(Stalled::Committing, Some(reason))?;
+            }
             self.shared.metrics.retries_total.increment(1);
             let pause = backoff.pause();
             warn!(target: "millrace::settlement", %error, ?pause, "cannot commit; trying again");
@@ -102,6 +120,19 @@ impl Committer {
                 return Ok(Stopping);
             }
         }
+    }
+
+    /// Says that the account is funded again once it has what it lacked.
+    async fn see_funds(&self, lacking: &mut Option<U256>) -> Result<(), StoreError> {
+        let Some(needed) = *lacking else { return Ok(()) };
+        let account = self.tx_manager.address();
+        // An L1 that does not answer shows in the commitment that follows.
+        let balance = self.tx_manager.client().balance(account).await;
+        if balance.is_ok_and(|balance| balance >= needed) {
+            *lacking = None;
+            self.shared.stall(Stalled::Committing, None)?;
+        }
+        Ok(())
     }
 
     /// The batch to commit next, if one is verified.

@@ -39,7 +39,7 @@ pub(crate) struct SettlementMetrics {
     pub(crate) retries_total: Counter,
     /// L1 reorgs that took records back
     pub(crate) l1_reorgs_total: Counter,
-    /// 1 if the service has halted because the chain on L1 and the sequencer's differ, else 0
+    /// 1 if the service has halted: what it verifies differs, or something that it needs has to be mended; else 0
     pub(crate) halted: Gauge,
     /// Number of L1's latest block
     l1_head: Gauge,

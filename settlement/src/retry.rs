@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millrace_l1::BeaconError;
+use millrace_proto::{DaReadError, ErrorClass};
 use tokio_util::sync::CancellationToken;
 
 use crate::SettlementConfig;
@@ -29,6 +31,16 @@ impl Backoff {
     /// Something succeeded: the next pause is short again.
     pub(crate) const fn reset(&mut self) {
         self.next = self.min;
+    }
+}
+
+/// Whether a read fails for as long as nobody mends the source: its endpoint is no beacon API, or refuses us.
+pub(crate) fn is_lasting(error: &DaReadError) -> bool {
+    match error {
+        DaReadError::Unavailable { source, .. } => source
+            .downcast_ref::<BeaconError>()
+            .is_some_and(|error| error.class() == ErrorClass::Fatal),
+        other => other.class() != ErrorClass::Retryable,
     }
 }
 

@@ -143,7 +143,7 @@ impl SettlementHandle {
         self.shared.status().borrow().clone()
     }
 
-    /// Why the service has halted, if it has.
+    /// Why the service has halted until it is restarted, if it has. What it waits for shows in the status alone.
     pub fn halted(&self) -> Option<Arc<HaltReason>> {
         self.shared.halted()
     }

@@ -6,7 +6,7 @@ use alloy::eips::BlockNumHash;
 use millrace_proto::{BatchPoint, SettlementStatus};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     finality,
@@ -14,6 +14,17 @@ use crate::{
     metrics::SettlementMetrics,
     store::{Store, StoreError},
 };
+
+/// Work that stands still until something outside of the service is mended. Unlike a halt it goes on by itself then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stalled {
+    /// Following L1.
+    Following,
+    /// Reading batches from DA.
+    Reading,
+    /// Committing.
+    Committing,
+}
 
 /// Shared by the tasks of one service.
 #[derive(Clone)]
@@ -30,6 +41,8 @@ struct Inner {
     /// Counts changes of the store, so that tasks can wait for one.
     revision: watch::Sender<u64>,
     halt: watch::Sender<Option<Arc<HaltReason>>>,
+    /// Why, by [`Stalled`].
+    stalls: Mutex<[Option<String>; 3]>,
     /// Held while the status is computed, so that an older one never replaces a newer one.
     computing: Mutex<()>,
 }
@@ -51,6 +64,7 @@ impl Shared {
                 status: watch::Sender::new(SettlementStatus::default()),
                 revision: watch::Sender::new(0),
                 halt: watch::Sender::new(None),
+                stalls: Mutex::default(),
                 computing: Mutex::new(()),
             }),
         };
@@ -91,6 +105,30 @@ impl Shared {
         self.refresh(None)
     }
 
+    /// Says why a part of the work stands still, or that it does not. Loud once for each reason.
+    pub(crate) fn stall(&self, what: Stalled, reason: Option<String>) -> Result<(), StoreError> {
+        let mut stalls = self.inner.stalls.lock();
+        let slot = &mut stalls[what as usize];
+        if *slot == reason {
+            return Ok(());
+        }
+        match &reason {
+            Some(reason) => {
+                error!(target: "millrace::settlement", ?what, reason, "halted until this is mended")
+            }
+            None => info!(target: "millrace::settlement", ?what, "goes on"),
+        }
+        *slot = reason;
+        drop(stalls);
+        self.refresh(None)
+    }
+
+    /// What to tell an operator.
+    fn standstill(&self) -> Option<String> {
+        let halt = self.inner.halt.borrow().as_ref().map(|reason| reason.to_string());
+        halt.or_else(|| self.inner.stalls.lock().iter().flatten().next().cloned())
+    }
+
     /// Computes the status again after the store changed, and wakes who waits for a change. `l1_head` is L1's new head, if
     /// there is one.
     pub(crate) fn refresh(&self, l1_head: Option<BlockNumHash>) -> Result<(), StoreError> {
@@ -129,7 +167,7 @@ impl Shared {
             }),
             finalized,
             l1_fees: store.fees()?,
-            halted: self.inner.halt.borrow().as_ref().map(|reason| reason.to_string()),
+            halted: self.standstill(),
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     execution::{ExecutedBatch, ExecutionError, ReplayWorker, execute_batch},
     halt::HaltReason,
     retry::{self, Backoff, Stopping},
-    shared::Shared,
+    shared::{Shared, Stalled},
     store::{Outcome, Recorded, VerifiedBatch},
     watcher::check_commitment,
 };
@@ -191,7 +191,10 @@ impl Verifier {
                 return Err(Stopping.into());
             };
             let error = match read {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    self.shared.stall(Stalled::Reading, None)?;
+                    return Ok(bytes);
+                }
                 Err(DaReadError::Invalid { problem, .. }) => {
                     return Err(Attempt::Skip(SkipReason::Unreadable(problem)));
                 }
@@ -201,6 +204,10 @@ impl Verifier {
                 Err(error) => error,
             };
             self.shared.metrics.da_read_failures_total.increment(1);
+            if retry::is_lasting(&error) {
+                self.shared
+                    .stall(Stalled::Reading, Some(format!("{error}; check the beacon URL")))?;
+            }
             self.pause(posted, &mut backoff, stop, "cannot read a batch's bytes", &error).await?;
         }
     }

@@ -1,17 +1,20 @@
 //! Follows the rollup contract's events into the store.
 
+mod problem;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millrace_l1::{L1Follower, L1Update, RollupContract};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::problem::{FollowError, Misfit};
 use crate::{
     SettlementConfig,
     error::SettlementRunError,
     halt::HaltReason,
     retry::{self, Backoff},
-    shared::Shared,
+    shared::{Shared, Stalled},
     store::{ApplyError, Outcome, StoreError},
 };
 
@@ -33,28 +36,43 @@ impl Watcher {
     /// When the store fails. Whatever L1 does is tried again.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), SettlementRunError> {
         let mut backoff = Backoff::new(&self.config);
+        let mut misfit = None;
         loop {
-            let Some(followed) = stop.run_until_cancelled(self.follow(&mut backoff)).await else {
+            let following = self.follow(&mut backoff, &mut misfit);
+            let Some(followed) = stop.run_until_cancelled(following).await else {
                 return Ok(());
             };
             let problem = match followed {
                 Err(FollowError::Apply(ApplyError::Store(error))) => return Err(error.into()),
-                // The update was not applied, so a new follower reads it again from where the store is.
+                // The update was not applied, so a new follower reads it again.
                 Err(problem) => problem,
                 Ok(never) => match never {},
             };
+            if let Some(why) = problem.stands_still(misfit.as_ref()) {
+                self.shared.stall(Stalled::Following, Some(why))?;
+            }
             self.shared.metrics.retries_total.increment(1);
             let pause = backoff.pause();
-            error!(target: "millrace::settlement", %problem, ?pause, "cannot follow L1; starting again from the last good block");
+            let from = misfit.map(|misfit: Misfit| misfit.fits_through);
+            error!(target: "millrace::settlement", %problem, ?pause, from, "cannot follow L1; starting again from the last good block");
             if retry::sleep(&stop, pause).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    async fn follow(&self, backoff: &mut Backoff) -> Result<std::convert::Infallible, FollowError> {
+    /// Follows L1 from the last block whose events were applied; from further back if events did not fit.
+    async fn follow(
+        &self,
+        backoff: &mut Backoff,
+        misfit: &mut Option<Misfit>,
+    ) -> Result<std::convert::Infallible, FollowError> {
         let points = self.shared.store.l1_points().map_err(ApplyError::from)?;
         let mut follower = L1Follower::resume(self.rollup.clone(), points).await?;
+        let rewound = misfit.map(|misfit| {
+            follower.rewind(misfit.fits_through);
+            follower.cursor()
+        });
         let mut clock = tokio::time::interval(LAG_SHOWN_EVERY);
         let mut l1_timestamp = None;
         loop {
@@ -69,11 +87,39 @@ impl Watcher {
                     }
                 }
             };
-            self.apply(&update)?;
+            let reread = update.reverted_to.is_some() && update.reverted_to == rewound;
+            if update.reverted_to.is_some() {
+                self.check_finalized().await?;
+            }
+            let head = update.head.number;
+            if let Err(error) = self.apply(&update, reread) {
+                if !matches!(error, ApplyError::Store(_)) {
+                    let fits_through = self.shared.store.fits_through(&error);
+                    let fits_through = fits_through.map_err(ApplyError::from)?;
+                    *misfit = Some(Misfit::again(*misfit, fits_through, head));
+                }
+                return Err(error.into());
+            }
+            if misfit.is_none_or(|misfit| head >= misfit.head) {
+                *misfit = None;
+                backoff.reset();
+                self.shared.stall(Stalled::Following, None).map_err(ApplyError::from)?;
+            }
             l1_timestamp = Some(update.latest.timestamp);
             self.show_lag(l1_timestamp);
-            backoff.reset();
         }
+    }
+
+    /// Makes sure that L1 still has the block that it called final: one that has not is another L1, and nothing that was read is
+    /// forgotten for it.
+    async fn check_finalized(&self) -> Result<(), FollowError> {
+        let finalized = self.shared.store.l1_finalized().map_err(ApplyError::from)?;
+        let Some(known) = finalized.map(|point| point.block) else { return Ok(()) };
+        let found = self.rollup.client().block(known.number).await?.map(|block| block.hash);
+        if found == Some(known.hash) {
+            return Ok(());
+        }
+        Err(FollowError::FinalizedGone { known, found })
     }
 
     /// Shows how far L1's latest block, by its timestamp, lies behind the clock.
@@ -85,10 +131,13 @@ impl Watcher {
     }
 
     /// Applies an update and shows what it changed.
-    pub(crate) fn apply(&self, update: &L1Update) -> Result<(), ApplyError> {
+    fn apply(&self, update: &L1Update, reread: bool) -> Result<(), ApplyError> {
         let shared = &self.shared;
-        let applied = shared.store.apply(update)?;
-        if let Some(block) = update.reverted_to {
+        let applied = match reread {
+            true => shared.store.apply_again(update)?,
+            false => shared.store.apply(update)?,
+        };
+        if let Some(block) = update.reverted_to.filter(|_| !reread) {
             shared.metrics.l1_reorgs_total.increment(1);
             warn!(
                 target: "millrace::settlement",
@@ -124,13 +173,4 @@ pub(crate) fn check_commitment(
         }),
         None => Ok(()),
     }
-}
-
-/// Why following L1 broke off.
-#[derive(Debug, thiserror::Error)]
-enum FollowError {
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    L1(#[from] millrace_l1::L1Error),
 }

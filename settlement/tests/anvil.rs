@@ -2,16 +2,23 @@
 
 mod support;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use alloy::{
     primitives::{Address, B256, Bytes},
     sol_types::SolCall,
 };
 use millrace_l1::{
-    DeployParams, Rollup, RollupContract, RollupEvent, TxManager, TxManagerConfig, TxRequest,
-    deploy_rollup,
-    testing::{Anvil, AnvilOptions, dev_signer},
+    ClientOptions, DeployParams, L1Client, Rollup, RollupContract, RollupEvent, TxManager,
+    TxManagerConfig, TxRequest, deploy_rollup,
+    testing::{Anvil, AnvilOptions, Fault, FaultProxy, dev_signer, test_patience},
 };
 use millrace_proto::{
     BatchHeader, DaKind, HeaderExtra, RecoveredTx, Settlement, SettlementStatus, TxEnvelope,
@@ -56,19 +63,7 @@ impl World {
         let options = AnvilOptions { slots_in_an_epoch: Some(1), ..AnvilOptions::default() };
         let anvil = Anvil::start(options).expect("anvil");
         let chain = TestChain::new();
-        let genesis = chain.block(0).expect("genesis");
-        let params = DeployParams {
-            owner: dev_signer(OWNER).address(),
-            batcher: dev_signer(BATCHER).address(),
-            committer: dev_signer(COMMITTER).address(),
-            l2_chain_id: CHAIN_ID,
-            challenge_window: CHALLENGE_WINDOW,
-            genesis_hash: genesis.hash(),
-            genesis_state_root: genesis.header.state_root,
-            genesis_json: chain.spec().to_json().into(),
-        };
-        let address = deploy_rollup(anvil.client(), &dev_signer(OWNER), params).await;
-        let address = address.expect("deploys");
+        let address = deploy(&anvil, &chain).await;
         let rollup = RollupContract::new(anvil.client().clone(), address);
         let dir = tempfile::tempdir().expect("a folder");
         let batcher = manager(&anvil, BATCHER, &dir.path().join("batcher")).await;
@@ -125,7 +120,14 @@ impl World {
             "value": "0xde0b6b3a7640000",
             "input": Bytes::from(call.abi_encode()),
         }]);
-        self.anvil.rpc("eth_sendTransaction", request).await.expect("deposits");
+        let hash = self.anvil.rpc("eth_sendTransaction", request).await.expect("deposits");
+        let hash = hash.as_str().and_then(|hash| hash.parse().ok()).expect("a hash");
+        let included = async {
+            while self.anvil.client().receipt(hash).await.expect("answers").is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, included).await.expect("it is in a block");
         let start = self.rollup.deployed_at().await.expect("answers");
         let head = self.anvil.client().head().await.expect("answers").number;
         let events = self.rollup.events(start, head).await.expect("answers");
@@ -152,8 +154,13 @@ impl World {
 
     /// Opens and runs the service on this world's folder.
     async fn settle(&self, replay: TestReplay) -> Running {
+        self.settle_through(self.rollup.clone(), replay).await
+    }
+
+    /// The same, with another way to the contract.
+    async fn settle_through(&self, rollup: RollupContract, replay: TestReplay) -> Running {
         let deps = SettlementDeps {
-            rollup: self.rollup.clone(),
+            rollup,
             tx_manager: manager(&self.anvil, COMMITTER, &self.dir.path().join("committer")).await,
             reader: Arc::new(self.reader.clone()),
             executor: Arc::new(TestExecutor(self.chain.clone())),
@@ -173,13 +180,33 @@ impl World {
     }
 
     async fn verify(&self, until: VerifyTarget) -> Result<VerifyReport, VerifyError> {
+        self.verify_through(self.rollup.clone(), until).await
+    }
+
+    async fn verify_through(
+        &self,
+        rollup: RollupContract,
+        until: VerifyTarget,
+    ) -> Result<VerifyReport, VerifyError> {
         let input = VerifyInput {
-            rollup: self.rollup.clone(),
+            rollup,
             reader: Arc::new(self.reader.clone()),
             replay: Box::new(TestReplay::new()),
             until,
         };
         verify_chain(input, |_| {}).await
+    }
+
+    /// The contract behind a node that does something else with requests.
+    async fn behind(
+        &self,
+        options: ClientOptions,
+        script: impl Fn(u64, &str) -> Fault + Send + Sync + 'static,
+    ) -> (FaultProxy, RollupContract) {
+        let proxy = FaultProxy::start(self.anvil.url().clone(), script).await;
+        let client = L1Client::new(proxy.url.clone(), options).expect("a client");
+        let rollup = RollupContract::new(client, self.rollup.address());
+        (proxy, rollup)
     }
 
     /// The batches of the commitments that L1 shows, in order.
@@ -195,6 +222,23 @@ impl World {
             })
             .collect()
     }
+}
+
+/// Deploys the chain's contract.
+async fn deploy(anvil: &Anvil, chain: &TestChain) -> Address {
+    let genesis = chain.block(0).expect("genesis");
+    let params = DeployParams {
+        owner: dev_signer(OWNER).address(),
+        batcher: dev_signer(BATCHER).address(),
+        committer: dev_signer(COMMITTER).address(),
+        l2_chain_id: CHAIN_ID,
+        challenge_window: CHALLENGE_WINDOW,
+        genesis_hash: genesis.hash(),
+        genesis_state_root: genesis.header.state_root,
+        genesis_json: chain.spec().to_json().into(),
+    };
+    let address = deploy_rollup(anvil.client(), &dev_signer(OWNER), params).await;
+    address.expect("deploys")
 }
 
 async fn manager(anvil: &Anvil, account: u32, dir: &Path) -> TxManager {
@@ -229,6 +273,12 @@ impl Running {
 
     async fn committed(&self, batch: u64) -> SettlementStatus {
         self.wait(|status| status.committed.is_some_and(|at| at.batch >= batch)).await
+    }
+
+    /// Waits until it has followed L1 up to its head.
+    async fn followed(&self, world: &World) {
+        let head = world.anvil.client().head().await.expect("answers").number;
+        self.wait(|status| status.l1_head.number >= head).await;
     }
 
     async fn stop(self) {
@@ -455,4 +505,163 @@ async fn a_commitment_that_the_guardian_reverts_is_not_made_again() {
     assert!(matches!(&*reason, HaltReason::CommitmentReverted { batch: 1 }), "{reason}");
     running.stop().await;
     assert_eq!(world.commitments().await, [1], "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_l1_node_left_out_is_found_again() {
+    let world = World::start().await;
+    world.sequence(6);
+    world.post(1, 2).await;
+    let forget = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&forget);
+    let script = move |_, method: &str| {
+        let forget = method == "eth_getLogs" && told.load(Ordering::SeqCst);
+        if forget { Fault::Result(json!([])) } else { Fault::None }
+    };
+    let (_proxy, rollup) = world.behind(test_patience(), script).await;
+    let running = world.settle_through(rollup, TestReplay::new()).await;
+    running.committed(1).await;
+
+    forget.store(true, Ordering::SeqCst);
+    world.post(3, 4).await;
+    running.followed(&world).await;
+    forget.store(false, Ordering::SeqCst);
+    world.post(5, 6).await;
+    running.committed(3).await;
+
+    forget.store(true, Ordering::SeqCst);
+    world.deposit().await;
+    running.followed(&world).await;
+    forget.store(false, Ordering::SeqCst);
+    world.post(7, 7).await;
+    let status = running.committed(4).await;
+    assert_eq!(status.halted, None);
+    running.stop().await;
+    assert_eq!(world.commitments().await, [1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_l1_that_has_started_anew_halts_the_service_until_it_is_back() {
+    let world = World::start().await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    let args = vec!["--timestamp".to_owned(), "1700000000".to_owned()];
+    let other = Anvil::start(AnvilOptions { args, ..AnvilOptions::default() }).expect("anvil");
+    let block = json!(["latest", false]);
+    let first = other.rpc("eth_getBlockByNumber", block).await.expect("answers");
+    let lost = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&lost);
+    // An empty chain: one block, and no contract.
+    let script = move |_, method: &str| match method {
+        _ if !told.load(Ordering::SeqCst) => Fault::None,
+        "eth_getBlockByNumber" => Fault::Result(first.clone()),
+        "eth_call" => Fault::Result(json!("0x")),
+        _ => Fault::None,
+    };
+    let (_proxy, rollup) = world.behind(test_patience(), script).await;
+    let running = world.settle_through(rollup, TestReplay::new()).await;
+    running.committed(1).await;
+
+    lost.store(true, Ordering::SeqCst);
+    let status = running.wait(|status| status.halted.is_some()).await;
+    let reason = status.halted.expect("it says why");
+    assert!(reason.contains("there is no rollup contract"), "{reason}");
+    assert_eq!(status.posted.map(|at| at.batch), Some(1), "nothing is forgotten");
+
+    lost.store(false, Ordering::SeqCst);
+    running.wait(|status| status.halted.is_none()).await;
+    world.post(3, 4).await;
+    running.committed(2).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_l1_without_the_block_that_was_final_is_no_reorg() {
+    let world = World::start().await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    let args = vec!["--timestamp".to_owned(), "1700000000".to_owned()];
+    let other = Anvil::start(AnvilOptions { args, ..AnvilOptions::default() }).expect("anvil");
+    assert_eq!(deploy(&other, &world.chain).await, world.rollup.address());
+    other.mine(50).await.expect("mines");
+    let (replaced, url) = (Arc::new(AtomicBool::new(false)), other.url().clone());
+    let told = Arc::clone(&replaced);
+    let script = move |_, _: &str| {
+        if told.load(Ordering::SeqCst) { Fault::Elsewhere(url.clone()) } else { Fault::None }
+    };
+    let (_proxy, rollup) = world.behind(test_patience(), script).await;
+    let running = world.settle_through(rollup, TestReplay::new()).await;
+    running.committed(1).await;
+
+    replaced.store(true, Ordering::SeqCst);
+    // The follower that saw the old L1 notices at once; the one that starts after it has to notice too.
+    let lost = "which it had called final";
+    let status =
+        running.wait(|status| status.halted.as_ref().is_some_and(|why| why.contains(lost))).await;
+    assert_eq!(status.posted.map(|at| at.batch), Some(1), "nothing is forgotten");
+
+    replaced.store(false, Ordering::SeqCst);
+    running.wait(|status| status.halted.is_none()).await;
+    world.post(3, 4).await;
+    running.committed(2).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_committer_account_shows_until_it_is_funded() {
+    let world = World::start().await;
+    world.sequence(2);
+    world.post(1, 2).await;
+    let account = dev_signer(COMMITTER).address();
+    let set = async |wei: &str| {
+        world.anvil.rpc("anvil_setBalance", json!([account, wei])).await.expect("answers");
+    };
+    set("0x0").await;
+    let running = world.settle(TestReplay::new()).await;
+    let status = running.wait(|status| status.halted.is_some()).await;
+    let reason = status.halted.expect("it says why");
+    assert!(reason.contains(&format!("Fund {account}")), "{reason}");
+    running.wait(|status| status.verified.is_some()).await;
+
+    set("0xde0b6b3a7640000").await;
+    running
+        .wait(|status| status.halted.is_none() && status.committed.is_some_and(|at| at.batch == 1))
+        .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_the_l1_node_leaves_out_at_the_end_fail_verification() {
+    let world = World::start().await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    // Verifies without the last block's events.
+    let difference = async || {
+        let start = world.rollup.deployed_at().await.expect("answers");
+        let head = world.anvil.client().head().await.expect("answers").number;
+        let (last, queries) = (head - start, AtomicU64::new(0));
+        let script = move |_, method: &str| {
+            if method == "eth_getLogs" && queries.fetch_add(1, Ordering::SeqCst) == last {
+                return Fault::Result(json!([]));
+            }
+            Fault::None
+        };
+        let options = ClientOptions { log_range: 1, ..test_patience() };
+        let (_proxy, rollup) = world.behind(options, script).await;
+        match world.verify_through(rollup, VerifyTarget::Latest).await {
+            Err(VerifyError::Differs(difference)) => difference,
+            other => panic!("a difference expected, got {other:?}"),
+        }
+    };
+    let found = difference().await;
+    assert_eq!((found.what, &*found.expected, &*found.got), ("number of posted batches", "1", "0"));
+    world.deposit().await;
+    let found = difference().await;
+    assert_eq!((found.what, &*found.expected, &*found.got), ("number of deposits", "1", "0"));
+    let running = world.settle(TestReplay::new()).await;
+    running.committed(1).await;
+    running.stop().await;
+    let found = difference().await;
+    assert_eq!((found.what, &*found.expected, &*found.got), ("last committed batch", "1", "0"));
+    world.verify(VerifyTarget::Latest).await.expect("a right chain");
 }

@@ -22,8 +22,8 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    ClientOptions, L1Error, config, error::is_transient, metrics::ClientMetrics,
-    revert::RevertReason,
+    BeaconClient, BeaconError, ClientOptions, L1Error, config, error::is_transient,
+    metrics::ClientMetrics, revert::RevertReason,
 };
 
 /// An L1 block, as far as we look at it.
@@ -64,6 +64,8 @@ impl From<&Header> for L1Block {
 #[derive(Clone)]
 pub struct L1Client {
     inner: Arc<Inner>,
+    /// Where the beacon API is, if not where the node is.
+    beacon: Option<Arc<Url>>,
 }
 
 struct Inner {
@@ -95,7 +97,23 @@ impl L1Client {
         let provider = RootProvider::new(RpcClient::new_http_with_client(http, url.clone()));
         Ok(Self {
             inner: Arc::new(Inner { url, provider, options, metrics: ClientMetrics::default() }),
+            beacon: None,
         })
+    }
+
+    /// The same, for an L1 whose beacon API is elsewhere.
+    pub fn with_beacon(self, url: Url) -> Self {
+        Self { beacon: Some(Arc::new(url)), ..self }
+    }
+
+    /// A client of this L1's beacon API, as patient as this one.
+    ///
+    /// # Errors
+    /// If its URL cannot be used.
+    pub fn beacon(&self) -> Result<BeaconClient, BeaconError> {
+        let url = self.beacon.as_deref().unwrap_or(&self.inner.url);
+        let options = self.options();
+        BeaconClient::new(url.clone(), options.request_timeout, options.retries)
     }
 
     /// The alloy provider underneath, without retries.
@@ -171,20 +189,28 @@ impl L1Client {
 
     /// A call of a view at the latest block.
     pub async fn call<C: SolCall>(&self, to: Address, call: &C) -> Result<C::Return, L1Error> {
+        self.call_at(to, call, BlockNumberOrTag::Latest).await
+    }
+
+    /// A call of a view at a block, whose state the node has to have still.
+    pub async fn call_at<C: SolCall>(
+        &self,
+        to: Address,
+        call: &C,
+        block: BlockNumberOrTag,
+    ) -> Result<C::Return, L1Error> {
         let request = TransactionRequest::default().to(to).input(call.abi_encode().into());
-        let output: Bytes =
-            match self.request("eth_call", (request, BlockNumberOrTag::Latest)).await {
-                Ok(output) => output,
-                Err(error) => {
-                    return Err(match error.revert_data() {
-                        Some(data) => L1Error::Reverted {
-                            call: C::SIGNATURE,
-                            reason: RevertReason::new(data),
-                        },
-                        None => error,
-                    });
-                }
-            };
+        let output: Bytes = match self.request("eth_call", (request, block)).await {
+            Ok(output) => output,
+            Err(error) => {
+                return Err(match error.revert_data() {
+                    Some(data) => {
+                        L1Error::Reverted { call: C::SIGNATURE, reason: RevertReason::new(data) }
+                    }
+                    None => error,
+                });
+            }
+        };
         if output.is_empty() {
             return Err(L1Error::NoContract { address: to });
         }

@@ -28,7 +28,8 @@ pub struct L1Config {
     /// Tries after the first that a request gets when the node does not answer, answers 429 or 5xx.
     #[serde(default = "defaults::retries")]
     pub retries: usize,
-    /// L1 blocks in one `eth_getLogs`, at most. Halved by itself where the node refuses.
+    /// L1 blocks in one `eth_getLogs`, at most. Halved by itself where the node finds that too much, and doubled again while it
+    /// takes what is asked for.
     #[serde(default = "defaults::log_range")]
     pub log_range: u64,
     /// L1 blocks that have to follow the block of a deposit before L2 takes it. 0 takes it from L1's head.
@@ -71,9 +72,9 @@ impl L1Config {
         }
     }
 
-    /// A client for the node.
+    /// A client for the node, which knows where the beacon API is.
     pub fn client(&self) -> Result<L1Client, L1Error> {
-        L1Client::new(
+        let client = L1Client::new(
             self.url.clone(),
             ClientOptions {
                 poll_interval: self.poll_interval,
@@ -81,7 +82,11 @@ impl L1Config {
                 retries: self.retries,
                 log_range: self.log_range,
             },
-        )
+        )?;
+        Ok(match &self.beacon {
+            Some(beacon) => client.with_beacon(beacon.clone()),
+            None => client,
+        })
     }
 
     /// The contract, through a client of its own.

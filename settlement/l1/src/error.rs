@@ -52,6 +52,11 @@ pub enum L1Error {
         /// The configured address.
         address: Address,
     },
+    /// The L1 is not the one that was followed before: a block is gone that came before the contract itself.
+    #[error(
+        "L1 has been replaced: {0}. This is another L1, or one that has started anew; check the L1 URL"
+    )]
+    Replaced(String),
     /// No event with a genesis that the caller accepts.
     #[error("rollup {address} has published no genesis whose hash is {expected}")]
     GenesisMissing {
@@ -85,6 +90,7 @@ impl L1Error {
             Self::Rpc { .. }
             | Self::BadAnswer { .. }
             | Self::NoContract { .. }
+            | Self::Replaced(_)
             | Self::GenesisMissing { .. } => ErrorClass::Fatal,
         }
     }

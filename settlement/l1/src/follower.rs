@@ -1,9 +1,11 @@
 //! Following L1's head through reorgs.
 
+mod read;
+
 use std::{collections::VecDeque, time::Duration};
 
 use alloy::eips::BlockNumHash;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     L1Block, L1Client, L1Error, RollupContract, RollupEvent, metrics::FollowerMetrics,
@@ -13,9 +15,6 @@ use crate::{
 /// Blocks that the follower remembers one by one: reorgs up to this depth are unwound exactly, deeper ones further than
 /// needed.
 const REMEMBERED: usize = 256;
-
-/// Up to this distance from the head blocks are read one by one, by hash; further away in ranges.
-const BY_HASH: u64 = 32;
 
 /// What happened on L1 since the last update.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +79,7 @@ impl L1Follower {
         set: EventSet,
         lag: u64,
     ) -> Result<Self, L1Error> {
+        contract.check_deployed().await?;
         let origin = contract.start().await?;
         let mut known = VecDeque::from([origin]);
         for point in points {
@@ -107,6 +107,16 @@ impl L1Follower {
     /// The remembered blocks, ascending; the last one is the cursor.
     pub fn points(&self) -> impl Iterator<Item = BlockNumHash> + '_ {
         self.points.iter().copied()
+    }
+
+    /// Goes back to the newest remembered block at or before `number`, or to the start, as if a reorg had taken what came
+    /// after: the next update reverts to it, and delivers again what the node has from there on. For a caller that finds
+    /// that the node has left something out.
+    pub fn rewind(&mut self, number: u64) {
+        while self.points.len() > 1 && self.cursor().number > number {
+            self.points.pop_back();
+        }
+        self.reverted_to = Some(self.cursor());
     }
 
     /// Waits for the next update. Failed looks at L1 are logged, counted and repeated for as long as it takes.
@@ -144,6 +154,12 @@ impl L1Follower {
     pub async fn poll(&mut self) -> Result<Option<L1Update>, L1Error> {
         let latest = L1Block::from(&self.client().latest_header().await?);
         self.metrics.head(latest.number);
+        if latest.number < self.origin.number {
+            return Err(L1Error::Replaced(format!(
+                "its head is block {}, and everything starts after block {}",
+                latest.number, self.origin.number
+            )));
+        }
         let finalized = self.client().finalized().await?;
         let Some(target) = self.target(latest).await? else { return Ok(None) };
 
@@ -181,7 +197,7 @@ impl L1Follower {
     /// The block to go for: the head less the lag. `None` before there is one past the origin.
     async fn target(&self, latest: L1Block) -> Result<Option<L1Block>, L1Error> {
         if self.lag == 0 {
-            return Ok((latest.number >= self.origin.number).then_some(latest));
+            return Ok(Some(latest));
         }
         let Some(number) = latest.number.checked_sub(self.lag).filter(|n| *n >= self.origin.number)
         else {
@@ -199,12 +215,16 @@ impl L1Follower {
         }
         if target.number <= tip.number {
             if self.points.contains(&target.id()) {
-                // A node that lags behind, or a chain that was rolled back and has not grown since: its next block tells.
+                // A node that lags behind, or a chain that was rolled back and has not grown since: its next block tells. A
+                // development L1 that has started anew has the same first block, but not the contract.
+                self.contract.check_deployed().await?;
                 self.metrics.stale_head();
                 return Ok(true);
             }
             if !self.points.iter().any(|point| point.number == target.number) {
-                // Nothing to compare with, as right after a start. If it is a reorg, the chain will outgrow the cursor.
+                // Nothing to compare with, as right after a start, but where everything starts. If it is a reorg, the chain
+                // will outgrow the cursor.
+                self.check_origin().await?;
                 self.metrics.stale_head();
                 return Err(L1Error::Inconsistent(format!(
                     "the node's head {} lies behind block {}, which it had before",
@@ -221,6 +241,7 @@ impl L1Follower {
 
     /// Goes back to the newest remembered block that is on the node's chain.
     async fn unwind(&mut self, target: &L1Block) -> Result<(), L1Error> {
+        self.contract.check_deployed().await?;
         let tip = self.cursor();
         let mut ancestor = None;
         for point in self.points.iter().rev().filter(|point| point.number < target.number) {
@@ -232,10 +253,8 @@ impl L1Follower {
         }
         let Some(ancestor) = ancestor else {
             // Only a chain that does not hold the contract's deployment gets here.
-            return Err(L1Error::Inconsistent(format!(
-                "L1 no longer has block {} {}, in which everything starts",
-                self.origin.number, self.origin.hash
-            )));
+            self.check_origin().await?;
+            return Err(L1Error::Inconsistent("blocks come and go".to_owned()));
         };
         while self.points.back().is_some_and(|point| point.number > ancestor.number) {
             self.points.pop_back();
@@ -247,78 +266,16 @@ impl L1Follower {
         Ok(())
     }
 
-    /// Reads on from `tip` towards `target`. Returns the events and the blocks to remember, ascending.
-    async fn advance(
-        &self,
-        tip: BlockNumHash,
-        target: L1Block,
-    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
-        if target.number - tip.number <= BY_HASH {
-            self.advance_by_hash(tip, target).await
-        } else {
-            self.advance_in_range(tip, target).await
+    /// Makes sure that L1 still has the block in which everything starts.
+    async fn check_origin(&self) -> Result<(), L1Error> {
+        let BlockNumHash { number, hash } = self.origin;
+        match self.client().block(number).await? {
+            Some(block) if block.hash == hash => Ok(()),
+            Some(block) => {
+                Err(L1Error::Replaced(format!("block {number} is {}, and was {hash}", block.hash)))
+            }
+            None => Err(L1Error::BlockMissing(number.to_string())),
         }
-    }
-
-    /// Walks back from the target over parent hashes, so that all blocks are of one chain, and reads each one's events by
-    /// its hash.
-    async fn advance_by_hash(
-        &self,
-        tip: BlockNumHash,
-        target: L1Block,
-    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
-        let mut blocks = vec![target];
-        let mut lowest = target;
-        while lowest.number > tip.number + 1 {
-            let hash = lowest.parent_hash;
-            let parent = self.client().block_by_hash(hash).await?;
-            lowest = parent.ok_or_else(|| L1Error::BlockMissing(hash.to_string()))?;
-            blocks.push(lowest);
-        }
-        if lowest.parent_hash != tip.hash {
-            return Err(L1Error::Inconsistent(format!(
-                "block {} moved while it was read",
-                lowest.number
-            )));
-        }
-        blocks.reverse();
-        let mut events = Vec::new();
-        for block in &blocks {
-            events.extend(self.contract.events_in(self.set, block.id()).await?);
-        }
-        Ok((events, blocks))
-    }
-
-    /// Reads a range that ends before the blocks near the target, and remembers its last block.
-    async fn advance_in_range(
-        &self,
-        tip: BlockNumHash,
-        target: L1Block,
-    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
-        let range = self.client().options().log_range.max(1);
-        let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
-        let end = self.canonical(last).await?;
-        let events = self.contract.events_of(self.set, tip.number + 1, last).await?;
-        // If neither end has moved, the blocks between them have not moved either while they were read.
-        if self.canonical(last).await?.hash != end.hash
-            || self.canonical(tip.number).await?.hash != tip.hash
-        {
-            return Err(L1Error::Inconsistent(format!(
-                "the blocks up to {last} moved while they were read"
-            )));
-        }
-        info!(target: "millrace::l1", to = last, of = target.number, events = events.len(), "catching up with L1");
-        Ok((events, vec![end]))
-    }
-
-    async fn canonical(&self, number: u64) -> Result<L1Block, L1Error> {
-        let block = self.client().block(number).await?;
-        block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))
-    }
-
-    async fn reread(&self, point: BlockNumHash) -> Result<L1Block, L1Error> {
-        let block = self.client().block_by_hash(point.hash).await?;
-        block.ok_or_else(|| L1Error::BlockMissing(point.hash.to_string()))
     }
 
     fn remember(&mut self, point: BlockNumHash) {

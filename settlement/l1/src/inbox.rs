@@ -155,6 +155,8 @@ impl DepositInbox {
             if let RollupEvent::Deposit { deposit, accumulator, l1 } = event
                 && let Err(error) = state.append(deposit, accumulator, l1.block)
             {
+                // What the node has left out may lie before the newest noted place: each failure goes back one more.
+                state.seeks.pop();
                 state.restart();
                 return Err(error);
             }

@@ -14,6 +14,7 @@ mod blocking;
 mod client;
 mod config;
 pub mod contracts;
+mod counters;
 mod error;
 mod follower;
 mod inbox;
@@ -31,6 +32,7 @@ pub use self::{
     client::{L1Block, L1Client},
     config::{ClientOptions, L1Config},
     contracts::{MessagePasser, Rollup},
+    counters::RollupCounters,
     error::L1Error,
     follower::{L1Follower, L1Update},
     inbox::{DepositError, DepositInbox},

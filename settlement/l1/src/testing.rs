@@ -1,4 +1,6 @@
-//! An anvil for tests: another implementation of L1, with reorgs and mining on command.
+//! An anvil for tests: another implementation of L1, with reorgs and mining on command; and an L1 node that fails.
+
+mod proxy;
 
 use std::{
     env,
@@ -14,6 +16,7 @@ use alloy::signers::local::{MnemonicBuilder, PrivateKeySigner, coins_bip39::Engl
 use serde_json::{Value, json};
 use url::Url;
 
+pub use self::proxy::{Fault, FaultProxy};
 use crate::{ClientOptions, L1Client, L1Error};
 
 /// The mnemonic of anvil's prefunded accounts.

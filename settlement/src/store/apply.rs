@@ -10,7 +10,9 @@ use rocksdb::Direction;
 use crate::derivation::batch_hash;
 
 use super::{
-    Store, StoreError, posted,
+    Outcome, Store, StoreError,
+    joined::{Tip, join, remove_joined_from},
+    misfit::{ApplyError, RecordKind},
     records::{
         BlockRecord, CommitmentRecord, DepositRecord, JournalRecord, OutcomeRecord, PostedRecord,
     },
@@ -45,54 +47,23 @@ pub(crate) struct Applied {
     pub(crate) committed: Vec<Commitment>,
 }
 
-/// Why an update could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApplyError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The events do not fit together, though the contract makes sure that they do: the L1 node left some out, or lies.
-    #[error("the L1 node's events do not fit together: {what} {found} came after {last}")]
-    Inconsistent {
-        /// What is out of order.
-        what: &'static str,
-        /// The one that came.
-        found: u64,
-        /// The last one of its kind before.
-        last: u64,
-    },
-    /// A batch's event does not continue the contract's chain of batches.
-    #[error("the L1 node's batch {batch} gives batch hash {computed}, its event says {stated}")]
-    BatchHash {
-        /// The batch.
-        batch: u64,
-        /// Over the batches read.
-        computed: B256,
-        /// What the event says.
-        stated: B256,
-    },
-    /// A deposit's event does not continue the contract's accumulator.
-    #[error("the L1 node's deposit {index} gives accumulator {computed}, its event says {stated}")]
-    Accumulator {
-        /// The deposit.
-        index: u64,
-        /// Over the deposits read.
-        computed: B256,
-        /// What the event says.
-        stated: B256,
-    },
-}
-
-/// The end of the chain of joined batches: batch and last block, zeros before the first.
-type Tip = (u64, u64);
-
 impl Store {
     /// Applies an update.
     pub(crate) fn apply(&self, update: &L1Update) -> Result<Applied, ApplyError> {
+        self.apply_after(update, Revert::Reorg)
+    }
+
+    /// Applies an update that goes back to read again what an L1 node gave incompletely. Outcomes stay: they are of the batches
+    /// with their hashes, and fall only if L1 has other ones.
+    pub(crate) fn apply_again(&self, update: &L1Update) -> Result<Applied, ApplyError> {
+        self.apply_after(update, Revert::Reread)
+    }
+
+    fn apply_after(&self, update: &L1Update, revert: Revert) -> Result<Applied, ApplyError> {
         let _writing = self.writing.lock();
         let mut applying = Applying::start(&self.tables)?;
         if let Some(block) = update.reverted_to {
-            applying.revert_to(block.number)?;
+            applying.revert_to(block.number, revert)?;
         }
         for event in &update.events {
             match event {
@@ -110,6 +81,15 @@ impl Store {
     }
 }
 
+/// Why an update goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Revert {
+    /// L1 has taken blocks back.
+    Reorg,
+    /// They are read again.
+    Reread,
+}
+
 /// An update in the making. The tails run ahead of the tables, which change only at the end.
 struct Applying<'a> {
     tables: &'a Tables,
@@ -119,6 +99,8 @@ struct Applying<'a> {
     /// Deposits, and the accumulator over them.
     deposits: (u64, B256),
     tip: Tip,
+    /// Batches whose outcomes stand, if they have one: all up to this one.
+    outcomes: u64,
     /// The next number in the journal.
     next_journal: u64,
     /// Commitments that this update changes: `None` for one that stands no more.
@@ -139,6 +121,7 @@ impl<'a> Applying<'a> {
             tip: tables
                 .last::<u64>(Table::Joined)?
                 .map_or((0, 0), |(last_block, batch)| (batch, last_block)),
+            outcomes: u64::MAX,
             next_journal: tables
                 .last::<JournalRecord>(Table::Journal)?
                 .map_or(0, |(number, _)| number + 1),
@@ -148,7 +131,7 @@ impl<'a> Applying<'a> {
     }
 
     /// Forgets everything that L1 blocks after `block` brought.
-    fn revert_to(&mut self, block: u64) -> Result<(), StoreError> {
+    fn revert_to(&mut self, block: u64, revert: Revert) -> Result<(), StoreError> {
         let tables = self.tables;
         self.last_posted = None;
         for entry in tables.scan::<PostedRecord>(Table::Posted, None, Direction::Reverse) {
@@ -161,12 +144,8 @@ impl<'a> Applying<'a> {
             self.applied.reverted_batches += 1;
         }
         let kept = self.last_posted.map_or(0, |(number, _)| number);
-        for entry in tables.scan::<OutcomeRecord>(Table::Outcomes, None, Direction::Reverse) {
-            let (number, _) = entry?;
-            if number <= kept {
-                break;
-            }
-            self.change.delete(Table::Outcomes, number);
+        if revert == Revert::Reorg {
+            self.forget_outcomes_after(kept)?;
         }
         self.tip = remove_joined_from(tables, &mut self.change, kept + 1)?;
 
@@ -207,7 +186,7 @@ impl<'a> Applying<'a> {
         let (count, accumulator) = self.deposits;
         if deposit.index != count {
             return Err(ApplyError::Inconsistent {
-                what: "deposit",
+                what: RecordKind::Deposit,
                 found: deposit.index,
                 last: count.saturating_sub(1),
             });
@@ -229,7 +208,12 @@ impl<'a> Applying<'a> {
         let number = batch.header.number;
         let (last, previous) = self.last_posted.unwrap_or_default();
         if number != last + 1 {
-            return Err(ApplyError::Inconsistent { what: "batch", found: number, last });
+            return Err(ApplyError::Inconsistent { what: RecordKind::Batch, found: number, last });
+        }
+        // The contract takes no batch over deposits that it does not have.
+        let (needed, read) = (batch.header.deposits_end, self.deposits.0);
+        if needed > read {
+            return Err(ApplyError::DepositsMissing { batch: number, needed, read });
         }
         let computed = batch_hash(previous, batch);
         if computed != batch.batch_hash {
@@ -238,7 +222,38 @@ impl<'a> Applying<'a> {
         }
         self.change.put(Table::Posted, number, &PostedRecord::from(batch));
         self.last_posted = Some((number, batch.batch_hash));
-        self.tip = join(&mut self.change, self.tip, batch);
+        if !self.is_skipped(batch)? {
+            self.tip = join(&mut self.change, self.tip, batch);
+        }
+        Ok(())
+    }
+
+    /// Whether it is known that derivation skips the batch. If L1 had another one under its number before, the outcomes from there
+    /// on fall.
+    fn is_skipped(&mut self, batch: &PostedBatch) -> Result<bool, StoreError> {
+        let number = batch.header.number;
+        if number > self.outcomes {
+            return Ok(false);
+        }
+        match self.tables.get::<OutcomeRecord>(Table::Outcomes, number)? {
+            Some(record) if record.batchHash == batch.batch_hash => {
+                Ok(matches!(record.into_outcome(number), Outcome::Skipped(_)))
+            }
+            Some(_) => self.forget_outcomes_after(number - 1).map(|()| false),
+            None => Ok(false),
+        }
+    }
+
+    fn forget_outcomes_after(&mut self, batch: u64) -> Result<(), StoreError> {
+        let outcomes = self.tables.scan::<OutcomeRecord>(Table::Outcomes, None, Direction::Reverse);
+        for entry in outcomes {
+            let (number, _) = entry?;
+            if number <= batch {
+                break;
+            }
+            self.change.delete(Table::Outcomes, number);
+        }
+        self.outcomes = self.outcomes.min(batch);
         Ok(())
     }
 
@@ -302,45 +317,6 @@ impl<'a> Applying<'a> {
         self.change.commit()?;
         Ok(self.applied)
     }
-}
-
-/// Takes the joined batches from `batch` on back, and returns the tip that is left.
-pub(super) fn remove_joined_from(
-    tables: &Tables,
-    change: &mut Change<'_>,
-    batch: u64,
-) -> Result<Tip, StoreError> {
-    for entry in tables.scan::<u64>(Table::Joined, None, Direction::Reverse) {
-        let (last_block, joined) = entry?;
-        if joined < batch {
-            return Ok((joined, last_block));
-        }
-        change.delete(Table::Joined, last_block);
-    }
-    Ok((0, 0))
-}
-
-/// Joins the posted batches from `batch` on to the tip, as far as their headers fit.
-pub(super) fn extend_joined(
-    tables: &Tables,
-    change: &mut Change<'_>,
-    mut tip: Tip,
-    batch: u64,
-) -> Result<(), StoreError> {
-    for entry in tables.scan::<PostedRecord>(Table::Posted, Some(batch), Direction::Forward) {
-        let (number, record) = entry?;
-        tip = join(change, tip, &posted(number, record)?);
-    }
-    Ok(())
-}
-
-fn join(change: &mut Change<'_>, tip: Tip, batch: &PostedBatch) -> Tip {
-    let header = &batch.header;
-    if tip.1.checked_add(1) != Some(header.first_block) || header.last_block < header.first_block {
-        return tip;
-    }
-    change.put(Table::Joined, header.last_block, &header.number);
-    (header.number, header.last_block)
 }
 
 fn block_record(point: L1Point) -> BlockRecord {

@@ -2,6 +2,8 @@
 //! not have to.
 
 mod apply;
+mod joined;
+mod misfit;
 mod outcomes;
 mod records;
 mod tables;
@@ -19,7 +21,8 @@ use parking_lot::Mutex;
 use rocksdb::Direction;
 
 pub(crate) use self::{
-    apply::{ApplyError, L1Point},
+    apply::L1Point,
+    misfit::ApplyError,
     outcomes::{Outcome, Recorded, VerifiedBatch},
 };
 use self::{

@@ -6,7 +6,7 @@ use rocksdb::Direction;
 
 use super::{
     Store, StoreError,
-    apply::{extend_joined, remove_joined_from},
+    joined::{extend_joined, remove_joined_from},
     records::{JournalRecord, OutcomeRecord},
     tables::Table,
 };

@@ -8,7 +8,9 @@ use millrace_l1::{L1Block, L1Update, RollupEvent};
 use millrace_proto::{Commitment, PostedBatch};
 use tempfile::TempDir;
 
-use super::{ApplyError, Identity, Outcome, Recorded, Store, StoreError, VerifiedBatch};
+use super::{
+    ApplyError, Identity, Outcome, Recorded, Store, StoreError, VerifiedBatch, misfit::RecordKind,
+};
 use crate::{
     derivation::batch_hash,
     finality,
@@ -277,9 +279,15 @@ fn events_that_do_not_fit_change_nothing() {
     store.apply(&update(10, posted(&batches[..1]))).expect("applies");
 
     let gap = store.apply(&update(12, vec![queued(0, 11), queued(2, 11)]));
-    assert!(matches!(gap, Err(ApplyError::Inconsistent { what: "deposit", found: 2, last: 0 })));
+    assert!(matches!(
+        gap,
+        Err(ApplyError::Inconsistent { what: RecordKind::Deposit, found: 2, last: 0 })
+    ));
     let again = store.apply(&update(12, posted(&batches[..1])));
-    assert!(matches!(again, Err(ApplyError::Inconsistent { what: "batch", found: 1, last: 1 })));
+    assert!(matches!(
+        again,
+        Err(ApplyError::Inconsistent { what: RecordKind::Batch, found: 1, last: 1 })
+    ));
     let mut forged = batches[1].clone();
     forged.header.last_block = 10;
     let forged = store.apply(&update(12, vec![RollupEvent::Posted(forged)]));
@@ -342,4 +350,56 @@ fn l1s_finalized_block_does_not_count_before_its_events_are_known() {
     let ahead = L1Update { finalized: Some(l1_block(50)), ..update(20, Vec::new()) };
     store.apply(&ahead).expect("applies");
     assert_eq!(store.l1_finalized().expect("reads"), None);
+}
+
+#[test]
+fn what_was_left_out_is_in_the_block_of_the_last_record_or_later() {
+    let (_dir, store) = fresh();
+    let batches = batches(&[(1, 3, 10), (4, 9, 12), (10, 11, 14)]);
+    let mut events = vec![queued(0, 9)];
+    events.extend(posted(&batches[..1]));
+    store.apply(&update(13, events)).expect("applies");
+    let through = |events| {
+        let misfit = store.apply(&update(15, events)).expect_err("something is missing");
+        store.fits_through(&misfit).expect("reads")
+    };
+    assert_eq!(through(posted(&batches[2..])), 9);
+    // The second one is in the same update, so it is not here yet.
+    let mut fourth = batches[2].clone();
+    fourth.header.number = 4;
+    assert_eq!(through(vec![posted(&batches[1..2]).remove(0), RollupEvent::Posted(fourth)]), 9);
+    assert_eq!(through(vec![queued(2, 14)]), 8);
+    let mut needs_deposits = batches[1].clone();
+    needs_deposits.header.deposits_end = 2;
+    needs_deposits.batch_hash = batch_hash(batches[0].batch_hash, &needs_deposits);
+    assert_eq!(through(vec![RollupEvent::Posted(needs_deposits)]), 8);
+
+    let (_dir, store) = fresh();
+    let misfit = store.apply(&update(15, posted(&batches[1..]))).expect_err("the first is missing");
+    assert_eq!(store.fits_through(&misfit).expect("reads"), 0);
+}
+
+#[test]
+fn reading_again_keeps_the_outcomes_of_batches_that_come_again() {
+    let (_dir, store) = fresh();
+    let batches = batches(&[(1, 3, 10), (4, 9, 11), (4, 5, 12), (6, 7, 14)]);
+    // The last one was left out; so was the commitment.
+    store.apply(&update(15, posted(&batches[..3]))).expect("applies");
+    record(&store, &batches[0]);
+    skip(&store, &batches[1]);
+    record(&store, &batches[2]);
+    let mut events = posted(&batches[1..]);
+    events.push(RollupEvent::Committed(committed(&batches[0], 13)));
+    store.apply_again(&reorg(10, 15, events)).expect("applies");
+    assert_eq!(store.last_outcome().expect("reads"), 3);
+    assert_eq!(store.commitment(1).expect("reads"), Some(committed(&batches[0], 13)));
+    assert_eq!(tip(&store), Some((4, 7)), "a skipped batch stays out");
+
+    // L1 has another second batch: what followed from the old one falls.
+    let mut other = batches[1].clone();
+    other.header.last_block = 5;
+    other.batch_hash = batch_hash(batches[0].batch_hash, &other);
+    store.apply_again(&reorg(10, 16, vec![RollupEvent::Posted(other)])).expect("applies");
+    assert_eq!(store.last_outcome().expect("reads"), 1);
+    assert_eq!(tip(&store), Some((2, 5)));
 }

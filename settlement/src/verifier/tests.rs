@@ -319,3 +319,18 @@ async fn a_wrong_commitment_on_l1_halts() {
         "{reason}"
     );
 }
+
+#[tokio::test]
+async fn a_reader_that_cannot_work_shows_until_it_is_mended() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    case.reader.set_wrong(true);
+    case.show(None, 1, 10, Vec::new());
+    case.start(case.chain.clone());
+    let status = case.wait(|status| status.halted.is_some()).await;
+    assert!(status.halted.is_some_and(|why| why.contains("405")));
+    assert!(case.shared.halted().is_none(), "no restart is needed");
+    case.reader.set_wrong(false);
+    case.wait(|status| status.halted.is_none() && status.verified.is_some()).await;
+    case.stop().await;
+}

@@ -9,9 +9,7 @@ use std::{
 use alloy::primitives::{B256, Bytes};
 use backon::{ExponentialBuilder, Retryable};
 use millrace_l1::RollupEvent;
-use millrace_proto::{
-    BatchPoint, Commitment, DaReadError, DaReader, Deposit, ErrorClass, PostedBatch,
-};
+use millrace_proto::{BatchPoint, Commitment, DaReadError, DaReader, Deposit, PostedBatch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -19,7 +17,7 @@ use super::{Difference, SkippedBatch, VerifyError};
 use crate::{
     derivation::{Derivation, DerivationHead, DeriveError, QueuedDeposits, SkipReason, batch_hash},
     execution::{ExecutedBatch, ExecutionError, ReplayWorker, execute_batch},
-    finality,
+    finality, retry,
     store::{L1Point, VerifiedBatch},
 };
 
@@ -208,7 +206,7 @@ async fn read(reader: &Arc<dyn DaReader>, batch: &PostedBatch) -> Result<Bytes, 
         .with_jitter();
     (|| reader.read(batch))
         .retry(backoff)
-        .when(|error| error.class() == ErrorClass::Retryable)
+        .when(|error| !retry::is_lasting(error))
         .notify(|error, pause| {
             warn!(target: "millrace::settlement", %error, ?pause, "cannot read a batch's bytes; trying again");
         })

@@ -4,8 +4,10 @@
 //!  L1 events, block by block ─┬ deposit ───> queue, accumulator
 //!                             ├ batch ─────> hash chain ─ bytes from DA ─ derive ─ execute ─> claims
 //!                             └ commitment ─> compare with what executing the batch gave
+//!  the contract's counters ─────> compare with what the events add up to
 //! ```
 
+mod counters;
 mod error;
 mod events;
 mod run;

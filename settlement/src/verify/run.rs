@@ -58,6 +58,8 @@ pub async fn verify_chain(
             finalized.filter(|block| block.number >= start).ok_or(VerifyError::NothingFinalized)?
         }
     };
+    // Now, as the node may have dropped the block's state by the time that all is read.
+    let counters = rollup.counters_at(target.number).await?;
     let head = genesis(&rollup, replay.as_ref()).await?;
     let mut rebuilt = Rebuilt {
         derivation: Derivation::new(rollup.l2_chain_id().await?, rollup.address()),
@@ -75,6 +77,7 @@ pub async fn verify_chain(
         Some(block) if block.hash == target.hash => read?,
         _ => return Err(VerifyError::L1Moved { number: target.number }),
     }
+    rebuilt.state.compare(&counters, target.number)?;
     let report = VerifyReport {
         blocks: rebuilt.state.blocks,
         transactions: rebuilt.state.transactions,

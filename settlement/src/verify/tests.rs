@@ -4,8 +4,8 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256},
 };
-use millrace_l1::RollupEvent;
-use millrace_proto::{Commitment, PostedBatch};
+use millrace_l1::{RollupCounters, RollupEvent};
+use millrace_proto::{Commitment, DaReadError, PostedBatch};
 
 use super::{
     Difference, VerifyError,
@@ -220,4 +220,50 @@ async fn a_deposit_that_does_not_accumulate_is_a_difference() {
     };
     let found = difference(case.see(event).await);
     assert_eq!((found.what, found.at.as_str()), ("accumulator", "deposit 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_no_beacon_api_is_given_up_at_once() {
+    let mut case = Case::new();
+    case.reader.set_wrong(true);
+    let first = case.batches[0].clone();
+    let error = case.see(RollupEvent::Posted(first)).await.expect_err("no beacon API");
+    assert!(matches!(error, VerifyError::Da(DaReadError::Unavailable { .. })), "{error}");
+    assert!(error.to_string().contains("405"), "{error}");
+    assert_eq!(case.reader.reads(), 1);
+}
+
+#[tokio::test]
+async fn totals_that_are_not_the_contracts_are_differences() {
+    let mut case = Case::new();
+    let event =
+        RollupEvent::Deposit { deposit: deposit(0), accumulator: accumulator(1), l1: l1_ref(5) };
+    case.see(event).await.expect("a right deposit");
+    case.see_posted().await;
+    for batch in [1, 2] {
+        let event = case.commitment(batch);
+        case.see(event).await.expect("a right commitment");
+    }
+    let state = &mut case.rebuilt.state;
+    let right = RollupCounters { batches: 2, deposits: 1, committed_batch: 2, committed_block: 4 };
+    assert_eq!(state.compare(&right, 30), Ok(()));
+    for (what, expected, got, counters) in [
+        ("number of posted batches", "3", "2", RollupCounters { batches: 3, ..right }),
+        ("number of deposits", "2", "1", RollupCounters { deposits: 2, ..right }),
+        ("last committed batch", "3", "2", RollupCounters { committed_batch: 3, ..right }),
+        ("last committed block", "9", "4", RollupCounters { committed_block: 9, ..right }),
+    ] {
+        let found = state.compare(&counters, 30).expect_err("another total");
+        assert_eq!(
+            (found.what, found.expected.as_str(), found.got.as_str()),
+            (what, expected, got)
+        );
+        assert!(found.at.contains("L1 block 30"), "{found}");
+    }
+    state.commitments.remove(&1);
+    let found = state.compare(&right, 30).expect_err("a commitment is missing");
+    assert_eq!(
+        (found.what, found.expected.as_str(), found.got.as_str()),
+        ("first block", "1", "3")
+    );
 }

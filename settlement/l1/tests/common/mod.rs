@@ -1,8 +1,6 @@
 //! What the tests against anvil share.
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
-mod proxy;
-
 use std::{path::Path, time::Duration};
 
 use alloy::{
@@ -18,7 +16,7 @@ use millrace_l1::{
 };
 use millrace_proto::{BatchHeader, DaKind};
 
-pub(crate) use self::proxy::{Fault, FaultProxy};
+pub(crate) use millrace_l1::testing::{Fault, FaultProxy};
 
 /// The owner, the batcher and the committer of the test chain.
 pub(crate) const OWNER: u32 = 0;

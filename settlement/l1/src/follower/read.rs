@@ -1,0 +1,86 @@
+//! Reading the blocks between the cursor and the target.
+
+use alloy::eips::BlockNumHash;
+use tracing::info;
+
+use super::L1Follower;
+use crate::{L1Block, L1Error, RollupEvent};
+
+/// Up to this distance from the head blocks are read one by one, by hash; further away in ranges.
+const BY_HASH: u64 = 32;
+
+impl L1Follower {
+    /// Reads on from `tip` towards `target`. Returns the events and the blocks to remember, ascending.
+    pub(super) async fn advance(
+        &self,
+        tip: BlockNumHash,
+        target: L1Block,
+    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        if target.number - tip.number <= BY_HASH {
+            self.advance_by_hash(tip, target).await
+        } else {
+            self.advance_in_range(tip, target).await
+        }
+    }
+
+    /// Walks back from the target over parent hashes, so that all blocks are of one chain, and reads each one's events by
+    /// its hash.
+    async fn advance_by_hash(
+        &self,
+        tip: BlockNumHash,
+        target: L1Block,
+    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        let mut blocks = vec![target];
+        let mut lowest = target;
+        while lowest.number > tip.number + 1 {
+            let hash = lowest.parent_hash;
+            let parent = self.client().block_by_hash(hash).await?;
+            lowest = parent.ok_or_else(|| L1Error::BlockMissing(hash.to_string()))?;
+            blocks.push(lowest);
+        }
+        if lowest.parent_hash != tip.hash {
+            return Err(L1Error::Inconsistent(format!(
+                "block {} moved while it was read",
+                lowest.number
+            )));
+        }
+        blocks.reverse();
+        let mut events = Vec::new();
+        for block in &blocks {
+            events.extend(self.contract.events_in(self.set, block.id()).await?);
+        }
+        Ok((events, blocks))
+    }
+
+    /// Reads a range that ends before the blocks near the target, and remembers its last block.
+    async fn advance_in_range(
+        &self,
+        tip: BlockNumHash,
+        target: L1Block,
+    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        let range = self.client().options().log_range.max(1);
+        let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
+        let end = self.canonical(last).await?;
+        let events = self.contract.events_of(self.set, tip.number + 1, last).await?;
+        // If neither end has moved, the blocks between them have not moved either while they were read.
+        if self.canonical(last).await?.hash != end.hash
+            || self.canonical(tip.number).await?.hash != tip.hash
+        {
+            return Err(L1Error::Inconsistent(format!(
+                "the blocks up to {last} moved while they were read"
+            )));
+        }
+        info!(target: "millrace::l1", to = last, of = target.number, events = events.len(), "catching up with L1");
+        Ok((events, vec![end]))
+    }
+
+    async fn canonical(&self, number: u64) -> Result<L1Block, L1Error> {
+        let block = self.client().block(number).await?;
+        block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))
+    }
+
+    pub(super) async fn reread(&self, point: BlockNumHash) -> Result<L1Block, L1Error> {
+        let block = self.client().block_by_hash(point.hash).await?;
+        block.ok_or_else(|| L1Error::BlockMissing(point.hash.to_string()))
+    }
+}

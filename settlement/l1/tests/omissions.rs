@@ -1,0 +1,113 @@
+//! L1 nodes that leave events out, and an L1 that starts anew.
+
+mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use alloy::primitives::Address;
+use common::{Chain, Fault, FaultProxy, soon, until};
+use millrace_l1::{
+    DepositError, DepositInbox, L1Client, L1Error, L1Follower, RollupContract,
+    testing::{AnvilOptions, test_patience},
+};
+use serde_json::json;
+
+const TO: Address = Address::repeat_byte(7);
+
+/// The contract behind a node that leaves all events out while it is told to.
+async fn forgetful(chain: &Chain) -> (FaultProxy, RollupContract, Arc<AtomicBool>) {
+    let forget = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&forget);
+    let script = move |_, method: &str| {
+        let forget = method == "eth_getLogs" && told.load(Ordering::SeqCst);
+        if forget { Fault::Result(json!([])) } else { Fault::None }
+    };
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    (proxy, RollupContract::new(client, chain.rollup.address()), forget)
+}
+
+#[tokio::test]
+async fn a_deposit_that_a_node_left_out_at_first_is_found_again() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let (_proxy, rollup, forget) = forgetful(&chain).await;
+    let inbox = DepositInbox::new(rollup, 0);
+    forget.store(true, Ordering::SeqCst);
+    chain.deposit(TO, 1).await;
+    // Everything up to here is read, and noted as a place to go on from.
+    assert!(inbox.confirmed(0, 9).await.expect("nothing").is_empty());
+    forget.store(false, Ordering::SeqCst);
+    chain.deposit(TO, 2).await;
+    let complaints = AtomicU64::new(0);
+    until("both deposits", async || match inbox.confirmed(0, 9).await {
+        Ok(deposits) => deposits.len() == 2,
+        Err(error) => {
+            assert!(matches!(error, DepositError::Chain { index: 0 }), "{error}");
+            complaints.fetch_add(1, Ordering::SeqCst);
+            false
+        }
+    })
+    .await;
+    assert_eq!(complaints.into_inner(), 1);
+}
+
+#[tokio::test]
+async fn a_follower_that_goes_back_delivers_again() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let mut follower = L1Follower::from_start(chain.rollup.clone()).await.expect("follower");
+    for value in 1..=4 {
+        chain.deposit(TO, value).await;
+    }
+    let first = soon("an update", follower.next()).await.expect("update");
+    let head = first.head.number;
+    follower.rewind(head - 2);
+    let again = soon("an update", follower.next()).await.expect("update");
+    assert_eq!(again.reverted_to.map(|block| block.number), Some(head - 2));
+    assert_eq!(again.head, first.head);
+    assert_eq!(again.events, first.events[first.events.len() - 2..]);
+
+    // Further than it remembers is the start.
+    follower.rewind(0);
+    let again = soon("an update", follower.next()).await.expect("update");
+    assert_eq!(
+        (again.reverted_to.map(|block| block.number), again.events),
+        (Some(0), first.events)
+    );
+}
+
+#[tokio::test]
+async fn an_l1_that_starts_anew_is_no_reorg() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let mut follower = L1Follower::from_start(chain.rollup.clone()).await.expect("follower");
+    chain.deposit(TO, 1).await;
+    soon("an update", follower.next()).await.expect("update");
+    let points: Vec<_> = follower.points().collect();
+
+    chain.anvil.rpc("anvil_reset", json!([])).await.expect("reset");
+    assert_eq!(chain.client().head().await.expect("head").number, 0);
+    let lost = |error: &L1Error| matches!(error, L1Error::NoContract { .. } | L1Error::Replaced(_));
+    let error = soon("the loss", follower.next()).await.expect_err("the contract is gone");
+    assert!(lost(&error), "{error}");
+    let resumed = L1Follower::resume(chain.rollup.clone(), points).await;
+    let error = resumed.expect_err("the contract is gone");
+    assert!(lost(&error), "{error}");
+    // Also when it has grown past what was seen.
+    chain.anvil.mine(9).await.expect("mine");
+    let error = soon("the loss", follower.next()).await.expect_err("the contract is gone");
+    assert!(lost(&error), "{error}");
+}
+
+#[tokio::test]
+async fn a_head_before_the_deployment_is_told() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    chain.anvil.mine(3).await.expect("mine");
+    let late = common::deploy(chain.client()).await;
+    let rollup = RollupContract::new(chain.client().clone(), late);
+    let mut follower = L1Follower::from_start(rollup).await.expect("follower");
+    chain.anvil.rpc("anvil_reset", json!([])).await.expect("reset");
+    let error = follower.poll().await.expect_err("the deployment is gone");
+    assert!(matches!(error, L1Error::Replaced(_)), "{error}");
+}
