@@ -2,7 +2,7 @@
 
 use std::io;
 
-use millrace_l1::TxManagerError;
+use millrace_l1::{BeaconError, TxManagerError};
 use millrace_proto::{BatchDecodeError, BatchEncodeError, ExecutorError};
 
 use crate::{backend::ObjectStoreError, config::InvalidConfig, outbox::OutboxError};
@@ -16,6 +16,9 @@ pub enum DaAdapterOpenError {
     /// The object store cannot be opened.
     #[error(transparent)]
     ObjectStore(#[from] ObjectStoreError),
+    /// The beacon API's URL cannot be used.
+    #[error(transparent)]
+    Beacon(#[from] BeaconError),
     /// The outbox cannot be opened.
     #[error("outbox: {0}")]
     Outbox(#[from] OutboxError),

@@ -16,11 +16,12 @@ use crate::{
     batcher::{Batcher, BatcherParts},
     config::{BackendKind, DaAdapterConfig, InvalidConfig},
     error::{DaAdapterOpenError, DaAdapterRunError},
-    halt::Halts,
+    halt::{Halts, Part},
     metrics::DaMetrics,
     outbox::{Cursor, Outbox, OutboxIdentity},
     poster::{Failures, L1Target, PostTarget, Poster},
-    resume::{ResumeError, find_cursor},
+    reader::MultiReader,
+    resume::{Resume, ResumeError},
 };
 
 const TARGET: &str = "millrace::da_adapter";
@@ -46,6 +47,7 @@ pub struct DaAdapterService {
     config: DaAdapterConfig,
     executor: Arc<dyn Executor>,
     target: Arc<dyn PostTarget>,
+    reader: Arc<MultiReader>,
     backend: Arc<dyn DaBackend>,
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
@@ -71,15 +73,14 @@ impl DaAdapterService {
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
         let DaAdapterDeps { executor, rollup, tx_manager, data_dir, spec } = deps;
+        let store = config.object_store.as_ref().map(ObjectStoreBackend::open).transpose()?;
+        let reader = Arc::new(MultiReader::new(Some(rollup.client().beacon()?), store.clone()));
         let backend: Arc<dyn DaBackend> = match config.backend {
             BackendKind::L1Blob => Arc::new(L1BlobBackend),
-            BackendKind::ObjectStore => {
-                let store = config.object_store.as_ref().ok_or_else(|| InvalidConfig {
-                    field: "object_store",
-                    problem: "the backend object_store needs this section".to_owned(),
-                })?;
-                Arc::new(ObjectStoreBackend::open(store)?)
-            }
+            BackendKind::ObjectStore => Arc::new(store.ok_or_else(|| InvalidConfig {
+                field: "object_store",
+                problem: "the backend object_store needs this section".to_owned(),
+            })?),
         };
         config.validate(backend.max_size())?;
         let chain_id = spec.chain_id();
@@ -96,7 +97,9 @@ impl DaAdapterService {
             backend: backend.kind(),
         };
         let target = Arc::new(L1Target { rollup, tx_manager });
-        Ok((handle, Self { config, executor, target, backend, outbox, halts, metrics, chain_id }))
+        let service =
+            Self { config, executor, target, reader, backend, outbox, halts, metrics, chain_id };
+        Ok((handle, service))
     }
 
     /// Batches and posts until `stop` is cancelled, then finishes the write that is under way. The
@@ -158,13 +161,19 @@ impl DaAdapterService {
             .with_jitter()
             .without_max_times()
             .build();
+        let resume = Resume {
+            chain_id: self.chain_id,
+            executor: &self.executor,
+            target: self.target.as_ref(),
+            reader: self.reader.as_ref(),
+        };
         loop {
             if let Some(cursor) = self.outbox.cursor() {
                 return Ok(Some(cursor));
             }
             let found = tokio::select! {
                 () = stop.cancelled() => return Ok(None),
-                found = find_cursor(&self.executor, self.target.as_ref()) => found,
+                found = resume.find_cursor() => found,
             };
             match found {
                 Ok(cursor) => {
@@ -174,12 +183,16 @@ impl DaAdapterService {
                         block = cursor.block.number,
                         "a new outbox begins here"
                     );
+                    self.halts.set(Part::Batching, None);
                     self.outbox.begin(cursor)?;
                 }
                 Err(ResumeError::Executor(error)) if error.class() == ErrorClass::Fatal => {
                     return Err(DaAdapterRunError::Executor(Box::new(error)));
                 }
                 Err(error) => {
+                    if let Some(reason) = error.halt() {
+                        self.halts.set(Part::Batching, Some(reason));
+                    }
                     let pause = pauses.next().unwrap_or(self.config.max_retry_interval);
                     warn!(target: TARGET, %error, ?pause, "cannot tell yet where to begin");
                     tokio::select! {

@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use alloy::{
-    consensus::{EthereumReceipt, Header, Sealable, Signed, TxEip1559},
-    primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256},
+    consensus::{EthereumReceipt, Header, Sealable, SignableTransaction, TxEip1559},
+    primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
     rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+    signers::{SignerSync, local::PrivateKeySigner},
 };
 use async_trait::async_trait;
 use millrace_proto::{
@@ -111,7 +112,6 @@ impl Chain {
 
     fn transaction(&mut self, input: Bytes) -> TxEnvelope {
         self.nonce += 1;
-        let word = |n: u64| U256::from_be_bytes(keccak256(words(self.nonce, n)).0);
         let tx = TxEip1559 {
             chain_id: CHAIN_ID,
             nonce: self.nonce,
@@ -122,7 +122,9 @@ impl Chain {
             input,
             ..TxEip1559::default()
         };
-        TxEnvelope::Eip1559(Signed::new_unhashed(tx, Signature::new(word(0), word(1), false)))
+        let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).expect("a valid key");
+        let signature = signer.sign_hash_sync(&tx.signature_hash()).expect("signs");
+        TxEnvelope::Eip1559(tx.into_signed(signature))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{backend::BackendError, outbox::BatchEntry};
 
 /// How to go on once nothing else posts any more.
 const START_AFRESH: &str = "start this adapter with an empty data folder, which makes it go on \
-                            after the contract's last batch";
+                            after the contract's last valid batch";
 
 /// The contract holds batches that were not closed here.
 pub(super) fn unknown_batches(count: u64, closed: u64) -> String {

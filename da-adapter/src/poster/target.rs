@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use millrace_l1::{
     L1Error, Rollup, RollupContract, RollupEvent, TxManager, TxManagerError, TxRequest,
 };
-use millrace_proto::{BatchHeader, L1Ref, PostedBatch};
+use millrace_proto::{BatchHeader, Commitment, L1Ref, PostedBatch};
 
 /// Whether L1 can still take a transaction back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
     /// The contract's records of the batches `first..=last`, in order, all of them.
     async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error>;
 
+    /// The last commitment that stands, if there is one.
+    async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error>;
+
     /// Wei that a transaction in the chain paid for gas and blobs.
     async fn fee(&self, tx: TxHash) -> Result<U256, L1Error>;
 
@@ -64,6 +67,30 @@ pub(crate) struct L1Target {
     pub(crate) tx_manager: TxManager,
 }
 
+impl L1Target {
+    /// Looks through the contract's events in stretches, from L1's head back, as what is looked for was posted lately. Ends when
+    /// `enough` says so, or at the contract's deployment with `false`.
+    async fn search_back(
+        &self,
+        mut enough: impl FnMut(Vec<RollupEvent>) -> bool + Send,
+    ) -> Result<bool, L1Error> {
+        let client = self.rollup.client();
+        let deployed = self.rollup.deployed_at().await?;
+        let step = client.options().log_range.max(1);
+        let mut to = client.head().await?.number;
+        loop {
+            let from = to.saturating_sub(step - 1).max(deployed);
+            if enough(self.rollup.events(from, to).await?) {
+                return Ok(true);
+            }
+            if from <= deployed {
+                return Ok(false);
+            }
+            to = from - 1;
+        }
+    }
+}
+
 #[async_trait]
 impl PostTarget for L1Target {
     async fn batch_count(&self) -> Result<u64, L1Error> {
@@ -75,33 +102,50 @@ impl PostTarget for L1Target {
     }
 
     async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
-        let client = self.rollup.client();
-        let deployed = self.rollup.deployed_at().await?;
-        let step = client.options().log_range.max(1);
         let wanted =
             usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
         let mut found = BTreeMap::new();
-        // Batches that are looked for were posted lately, so the search goes back from the head.
-        let mut to = client.head().await?.number;
-        loop {
-            let from = to.saturating_sub(step - 1).max(deployed);
-            for event in self.rollup.events(from, to).await? {
+        let collect = |events: Vec<RollupEvent>| {
+            for event in events {
                 if let RollupEvent::Posted(batch) = event
                     && (first..=last).contains(&batch.header.number)
                 {
                     found.insert(batch.header.number, batch);
                 }
             }
-            if found.len() == wanted {
-                return Ok(found.into_values().collect());
-            }
-            if from <= deployed {
-                return Err(L1Error::Inconsistent(format!(
-                    "the contract counts batches {first} to {last}, the node has events of {} of them",
-                    found.len()
-                )));
-            }
-            to = from - 1;
+            found.len() == wanted
+        };
+        if self.search_back(collect).await? {
+            return Ok(found.into_values().collect());
+        }
+        Err(L1Error::Inconsistent(format!(
+            "the contract counts batches {first} to {last}, the node has events of {} of them",
+            found.len()
+        )))
+    }
+
+    async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error> {
+        let (number, last_block) = self.rollup.last_committed().await?;
+        if number == 0 {
+            return Ok(None);
+        }
+        let mut found = None;
+        let find = |events: Vec<RollupEvent>| {
+            // The newest one, if the guardian reverted it meanwhile.
+            found = events.into_iter().rev().find_map(|event| match event {
+                RollupEvent::Committed(commitment) if commitment.batch == number => {
+                    Some(commitment)
+                }
+                _ => None,
+            });
+            found.is_some()
+        };
+        self.search_back(find).await?;
+        match found {
+            Some(commitment) if commitment.last_block == last_block => Ok(Some(commitment)),
+            _ => Err(L1Error::Inconsistent(format!(
+                "the contract has committed batch {number} up to block {last_block}, the node has no such event"
+            ))),
         }
     }
 

@@ -5,7 +5,7 @@ use alloy::{
     primitives::{TxHash, U256},
 };
 use async_trait::async_trait;
-use millrace_proto::{L1Ref, PostedBatch};
+use millrace_proto::{Commitment, L1Ref, PostedBatch};
 use parking_lot::Mutex;
 
 use super::*;
@@ -72,6 +72,10 @@ impl PostTarget for TestContract {
 
     async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
         Ok(self.up()?.batches[first as usize - 1..last as usize].to_vec())
+    }
+
+    async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error> {
+        Ok(None)
     }
 
     async fn fee(&self, _: TxHash) -> Result<U256, L1Error> {

@@ -5,12 +5,13 @@ use std::{path::Path, time::Duration};
 use alloy::{
     genesis::Genesis,
     primitives::{Address, B256},
+    sol_types::SolCall,
 };
 use millrace_l1::{
-    DeployParams, L1Client, RollupEvent, TxManagerConfig, deploy_rollup,
+    DeployParams, L1Client, Rollup, RollupEvent, TxManagerConfig, TxRequest, deploy_rollup,
     testing::{Anvil, AnvilOptions, dev_signer, test_patience},
 };
-use millrace_proto::{Batch, BatchLimits, DaReader, PostedBatch, batch_digest};
+use millrace_proto::{Batch, BatchHeader, BatchLimits, DaReader, PostedBatch, batch_digest};
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -59,7 +60,7 @@ impl World {
         RollupContract::new(client, self.rollup)
     }
 
-    async fn start(&self, config: DaAdapterConfig, data_dir: &Path) -> Running {
+    async fn batcher(&self) -> TxManager {
         let tx_config = TxManagerConfig {
             poll_interval: Duration::from_millis(20),
             resubmit_after: Duration::from_secs(1),
@@ -67,10 +68,28 @@ impl World {
         };
         let client = self.anvil.client().clone();
         let tx_dir = self.folder.path().join("transactions");
-        let tx_manager =
-            TxManager::open(tx_config, client, dev_signer(BATCHER), tx_dir, "da-adapter")
-                .await
-                .unwrap();
+        TxManager::open(tx_config, client, dev_signer(BATCHER), tx_dir, "da-adapter").await.unwrap()
+    }
+
+    /// Posts something else than a batch, as the next batch.
+    async fn post_nonsense(&self, first_block: u64, last_block: u64) {
+        let nonsense = b"this is no batch";
+        let header = BatchHeader {
+            number: self.contract().batch_count().await.unwrap() + 1,
+            first_block,
+            last_block,
+            deposits_end: 0,
+            deposits_hash: B256::ZERO,
+            digest: batch_digest(nonsense),
+            da_kind: DaKind::L1Calldata,
+        };
+        let call = Rollup::postBatchCall { header: (&header).into(), daPointer: nonsense.into() };
+        let request = TxRequest::call("nonsense", self.rollup, call.abi_encode());
+        self.batcher().await.send(request).await.unwrap();
+    }
+
+    async fn start(&self, config: DaAdapterConfig, data_dir: &Path) -> Running {
+        let tx_manager = self.batcher().await;
         let genesis = Genesis { config: chain_config(), ..Genesis::default() };
         let deps = DaAdapterDeps {
             executor: Arc::new(TestExecutorHandle(self.executor.clone())),
@@ -188,6 +207,31 @@ async fn blobs_are_posted_read_back_and_posted_again_after_a_reorg() {
     let last = world.posted().await.pop().unwrap();
     let batch = decode(&reader.read(&last).await.unwrap());
     assert_eq!((batch.first_block, batch.parent_hash), (4, again_parent(&reader, &again[2]).await));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_outbox_leaves_no_gap_behind_an_invalid_batch() {
+    let mut world = World::new().await;
+    let running = world.start(config(), &world.folder.path().join("outbox")).await;
+    let first = world.chain.small();
+    world.executor.push(first.clone());
+    running.posted(1).await;
+    running.stop().await;
+    world.post_nonsense(2, 3).await;
+
+    world.executor.push(world.chain.small());
+    world.executor.push(world.chain.small());
+    let running = world.start(config(), &world.folder.path().join("fresh")).await;
+    world.executor.push(world.chain.small());
+    let status = running.posted(3).await;
+    assert_eq!((status.posted_block, status.halted), (4, None));
+    let beacon =
+        millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
+    let reader = MultiReader::new(Some(beacon), None);
+    let last = world.posted().await.pop().unwrap();
+    let batch = decode(&reader.read(&last).await.unwrap());
+    assert_eq!((last.header.number, batch.first_block, batch.parent_hash), (3, 2, first.hash()));
     running.stop().await;
 }
 

@@ -1,0 +1,70 @@
+//! The rules by which derivation takes or skips a posted batch, as `docs/derivation.md` numbers them. Settlement's code for them
+//! makes the blocks as well; here it is only told whether there are any.
+
+use alloy::primitives::B256;
+use millrace_proto::{Batch, BatchHeader, BatchLimits, RecoveredTx, batch_digest};
+
+/// The end of the derived chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) number: u64,
+    pub(super) hash: B256,
+    pub(super) timestamp: u64,
+    pub(super) deposits_end: u64,
+}
+
+/// Rules 1 and 2, for which the header is enough. The error says why the batch is skipped.
+pub(super) fn join(head: &Head, header: &BatchHeader) -> Result<(), String> {
+    let expected = head.number.saturating_add(1);
+    if header.first_block != expected {
+        let first = header.first_block;
+        return Err(format!("begins at block {first}, but the chain goes on at block {expected}"));
+    }
+    if header.deposits_end < head.deposits_end {
+        return Err(format!(
+            "ends at deposit {}, but the chain has consumed {}",
+            header.deposits_end, head.deposits_end
+        ));
+    }
+    Ok(())
+}
+
+/// The other rules. Returns the hash that the batch claims for its last block. Recovers senders: call it off the async threads.
+pub(super) fn check(
+    head: &Head,
+    header: &BatchHeader,
+    bytes: &[u8],
+    chain_id: u64,
+) -> Result<B256, String> {
+    let digest = batch_digest(bytes);
+    equal("the digest of its bytes", digest, header.digest)?;
+    let batch = Batch::decode(bytes, &BatchLimits::default())
+        .map_err(|error| format!("does not decode: {error}"))?;
+    equal("its chain id", batch.chain_id, chain_id)?;
+    equal("its first block", batch.first_block, header.first_block)?;
+    equal("its last block", batch.last_block(), header.last_block)?;
+    equal("its deposits end", batch.deposits_end(), header.deposits_end)?;
+    equal("its parent", batch.parent_hash, head.hash)?;
+    equal("its first deposit", batch.deposits_start, head.deposits_end)?;
+    let (mut timestamp, mut consumed) = (head.timestamp, head.deposits_end);
+    for (number, block) in (batch.first_block..).zip(&batch.blocks) {
+        if block.timestamp < timestamp || block.deposits_end < consumed {
+            return Err(format!("block {number} goes back behind its parent"));
+        }
+        (timestamp, consumed) = (block.timestamp, block.deposits_end);
+    }
+    let claim = batch.last_block_hash;
+    for tx in batch.blocks.into_iter().flat_map(|block| block.transactions) {
+        let hash = tx.hash();
+        RecoveredTx::recover(tx).map_err(|_| format!("transaction {hash} has no sender"))?;
+    }
+    Ok(claim)
+}
+
+fn equal<T: PartialEq + std::fmt::Display>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what} is {found}, not {expected}")) }
+}
