@@ -246,6 +246,6 @@ pub(super) fn to_evm(info: AccountInfo) -> EvmAccount {
     }
 }
 
-fn from_evm(info: &EvmAccount) -> AccountInfo {
+pub(super) fn from_evm(info: &EvmAccount) -> AccountInfo {
     AccountInfo { balance: info.balance, nonce: info.nonce, code_hash: info.code_hash }
 }

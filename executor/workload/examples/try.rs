@@ -23,6 +23,19 @@ fn main() -> eyre::Result<()> {
         let pools: Vec<_> = [1usize, 2].iter().map(|t| Arc::new(WorkerPool::new(NonZero::new(*t).unwrap()).unwrap())).collect();
         let mut a = vec![]; let mut b = vec![]; let mut c: Vec<Vec<f64>> = vec![vec![]; pools.len()];
         let mut gas = 0; let mut stats = Default::default();
+        if let Ok(which) = std::env::var("PROF") {
+            let p = &pools[if which == "2" { 1 } else { 0 }];
+            let t = Instant::now();
+            while t.elapsed().as_secs() < 6 {
+                if which == "s" {
+                    let mut e = BlockExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone());
+                    for tx in &block.transactions { e.execute(tx)?; }
+                } else if which == "b" { bare.run(&block.env, &block.transactions)?; } else {
+                let mut e = ParallelExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone(), p.clone());
+                e.execute(&block.transactions)?; }
+            }
+            continue;
+        }
         if check {
             let mut e = BlockExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone());
             let so: Vec<_> = block.transactions.iter().map(|t| e.execute(t).unwrap()).collect();

@@ -6,15 +6,17 @@ use millrace_proto::{AccountDiff, SlotDiff, StateDiff};
 use super::{state::AccountState, view::Shared};
 use crate::evm::{StateReadError, StateReader};
 
-/// Compares what the memory holds with the state before the block. The memory is empty afterwards.
-pub(super) fn take(shared: &Shared) -> Result<StateDiff, StateReadError> {
+/// Compares what the memory holds with the state before the block.
+pub(super) fn of(shared: &Shared) -> Result<StateDiff, StateReadError> {
     let mut slots = AddressMap::<Vec<(u32, U256, U256)>>::default();
-    for (key, value) in shared.memory.slots.drain() {
-        slots.entry(key.address).or_default().push((key.generation, key.slot, value));
-    }
+    shared.memory.slots.visit(|key, value| {
+        slots.entry(key.address).or_default().push((key.generation, key.slot, *value));
+    });
+    let mut accounts = Vec::new();
+    shared.memory.accounts.visit(|address, state| accounts.push((*address, *state)));
     let mut diff = StateDiff::default();
     // A slot's account is written as well, at least with what it was.
-    for (address, state) in shared.memory.accounts.drain() {
+    for (address, state) in accounts {
         let slots = slots.remove(&address).unwrap_or_default();
         let account = account_diff(shared, address, &state, slots)?;
         if account.before == account.after && account.storage.is_empty() {

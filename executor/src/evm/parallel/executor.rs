@@ -2,19 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use millrace_proto::{RecoveredTx, StateDiff, TxOutcome};
+use millrace_proto::{RecoveredTx, TxOutcome};
 
 use super::{
     ParallelStats, WorkerPool, diff,
     front::{Front, FrontCalls, Prepared},
     lane::Lane,
-    memory::Memory,
     pool,
     stretch::Stretch,
     view::{Shared, SharedReader},
 };
 use crate::evm::{
-    BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError, system,
+    BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, system,
 };
 
 /// Executes the transactions of one block on several threads, with the result of executing one after the other.
@@ -57,7 +56,7 @@ impl ParallelExecutor {
     ) -> Self {
         use revm::primitives::hardfork::SpecId;
         let removes_empty = env.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
-        let memory = Memory::default();
+        let memory = pool.memory();
         let shared = Arc::new(Shared { env, memory, reader, codes, removes_empty });
         Self {
             pool,
@@ -114,20 +113,20 @@ impl ParallelExecutor {
     /// # Errors
     /// When the state cannot be read, or a system call at the block's end fails.
     pub fn finish(mut self) -> Result<BlockOutput, ExecutionError> {
-        let mut front = self.front.take().ok_or(ExecutionError::Panicked)?;
-        let mut calls = FrontCalls { front: &mut front, lane: &mut self.lane };
-        let requests = system::at_end(&mut calls)?;
-        let diff = self.diff()?;
-        Ok(BlockOutput::new(front.tally, diff, requests))
-    }
-
-    fn diff(&self) -> Result<StateDiff, StateReadError> {
-        diff::take(&self.shared)
+        let Self { front, lane, shared, .. } = &mut self;
+        let front = front.as_mut().ok_or(ExecutionError::Panicked)?;
+        let requests = system::at_end(&mut FrontCalls { front, lane })?;
+        let diff = diff::of(shared)?;
+        Ok(BlockOutput::new(std::mem::take(&mut front.tally), diff, requests))
     }
 }
 
 impl Drop for ParallelExecutor {
     fn drop(&mut self) {
+        // Without a front a stretch has failed, and a thread may still be at it.
+        if self.front.is_some() {
+            self.pool.reuse(self.shared.memory.clone());
+        }
         self.pool.release();
     }
 }

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, Bytes, KECCAK256_EMPTY, U256};
 use millrace_proto::{Receipt, RecoveredTx, TxDeposit, TxOutcome};
-use revm::context::result::ExecutionResult;
+use revm::{context::result::ExecutionResult, state::EvmState};
 
 use super::{
     lane::{Failure, Lane},
     plain::{Hints, Plain, PlainRules},
-    run::{Published, Run},
-    state::{AccountWrite, Life, SlotKey},
+    run::{Published, Ran, Run},
+    state::{AccountState, Life, SlotKey},
     stats::ParallelStats,
     view::Shared,
 };
 use crate::evm::{
-    ExecutionError, StateReadError,
+    EvmEnv, ExecutionError, StateReadError,
+    block_state::from_evm,
     system::SystemCalls,
     tally::{Entry, Tally},
-    EvmEnv,
 };
 
 /// What was done for a transaction ahead of the front.
@@ -77,7 +77,9 @@ impl Front {
         let shared = self.shared.clone();
         match self.tally.enter(&shared.env, tx)? {
             Entry::Refused(outcome) => {
-                self.withdraw(index, &prepared);
+                if let Prepared::Run(run) = prepared {
+                    self.withdraw(index, &run);
+                }
                 Ok((outcome, Ahead::Not))
             }
             Entry::Deposit(deposit) => {
@@ -107,25 +109,28 @@ impl Front {
             && plain.commit(&self.shared, index, &hints)?
         {
             self.stats.plain += 1;
-            self.reward(index, plain.reward)?;
+            self.reward(index, Some(plain.reward))?;
             return Ok((self.tally.include(tx, true, Plain::GAS, Vec::new()), ahead));
         }
-        if let Prepared::Run(run) = prepared {
+        if let Prepared::Run(mut run) = prepared {
             if self.holds(&run)? {
                 self.stats.held += 1;
-                self.apply(index, &run, true)?;
-                return Ok((self.include(tx, *run), Ahead::Held));
+                self.commit_run(index, &run)?;
+                let result = run.result.take();
+                lane.reuse(run);
+                if let Some(result) = result {
+                    return Ok((self.include(tx, result), Ahead::Held));
+                }
+                return Err(ExecutionError::Evm("a run has no result".to_owned()));
             }
             self.stats.failed += 1;
             ahead = Ahead::Failed;
-            self.withdraw(index, &Prepared::Run(run));
+            self.withdraw(index, &run);
+            lane.reuse(run);
         }
         self.stats.inline += 1;
-        match lane.run(index, tx, false) {
-            Ok(run) => {
-                self.apply(index, &run, false)?;
-                Ok((self.include(tx, run), ahead))
-            }
+        match lane.run(index, tx) {
+            Ok(ran) => Ok((self.commit(index, tx, ran)?, ahead)),
             Err(Failure::Invalid(reason)) => Ok((TxOutcome::Invalid(reason), ahead)),
             Err(Failure::Error(error)) => Err(error),
         }
@@ -139,10 +144,7 @@ impl Front {
         deposit: &TxDeposit,
     ) -> Result<TxOutcome, ExecutionError> {
         match lane.run_deposit(index, deposit) {
-            Ok(run) => {
-                self.apply(index, &run, false)?;
-                Ok(self.include(tx, run))
-            }
+            Ok(ran) => Ok(self.commit(index, tx, ran)?),
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(Failure::Invalid(_)) => {
                 let mut account = self.shared.account(deposit.from)?;
@@ -156,8 +158,19 @@ impl Front {
         }
     }
 
-    fn include(&mut self, tx: &Arc<RecoveredTx>, run: Run) -> TxOutcome {
-        self.tally.include(tx, run.success, run.gas_used, run.logs)
+    fn include(&mut self, tx: &Arc<RecoveredTx>, result: ExecutionResult) -> TxOutcome {
+        self.tally.include(tx, result.is_success(), result.tx_gas_used(), result.into_logs())
+    }
+
+    fn commit(
+        &mut self,
+        index: u32,
+        tx: &Arc<RecoveredTx>,
+        ran: Ran,
+    ) -> Result<TxOutcome, StateReadError> {
+        self.commit_state(index, ran.state)?;
+        self.reward(index, ran.reward)?;
+        Ok(self.include(tx, ran.result))
     }
 
     /// Whether a run that was made ahead would give the same now that everything before it is committed.
@@ -189,67 +202,82 @@ impl Front {
         Ok(true)
     }
 
-    /// Commits what a run changed.
-    fn apply(&mut self, index: u32, run: &Run, published: bool) -> Result<(), StateReadError> {
-        let shared = self.shared.clone();
-        let memory = &shared.memory;
-        let published = published.then_some(index);
+    /// Commits what a transaction that ran in its place left in its journal.
+    fn commit_state(&self, index: u32, state: EvmState) -> Result<(), StateReadError> {
+        let shared = &*self.shared;
+        for (address, account) in state {
+            if !account.is_touched() {
+                continue;
+            }
+            let base = || shared.base_account(address);
+            let life = Life::of(&account);
+            let info = from_evm(&account.info);
+            let mut new_code = false;
+            let after = shared.memory.accounts.update(address, None, base, |state| {
+                let before = state.info.unwrap_or_default();
+                new_code = before.code_hash != info.code_hash;
+                *state = life.lead(state, info, index, shared.removes_empty);
+                Some(*state)
+            })?;
+            let Some(AccountState { info: Some(_), generation }) = after else { continue };
+            if new_code {
+                shared.add_code(&account.info);
+            }
+            for (slot, value) in account.changed_storage_slots() {
+                let key = SlotKey { address, generation, slot: *slot };
+                shared.memory.slots.commit(key, value.present_value, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what a run ahead changed and published.
+    fn commit_run(&self, index: u32, run: &Run) -> Result<(), StateReadError> {
+        let shared = &*self.shared;
         let mut slots = run.slot_writes.iter().peekable();
         for (number, write) in run.writes.iter().enumerate() {
-            let before = shared.account(write.address)?;
-            let after = write.apply(&before, index, shared.removes_empty);
-            if after != before || published.is_some() {
-                memory.accounts.commit(write.address, after, published);
-            }
+            let address = write.address;
+            let base = || shared.base_account(address);
+            let after = shared.memory.accounts.update(address, Some(index), base, |state| {
+                *state = write.apply(state, index, shared.removes_empty);
+                Some(*state)
+            })?;
+            let Some(after) = after else { continue };
             while let Some(slot) = slots.next_if(|slot| slot.account as usize == number) {
-                let (address, generation) = (write.address, after.generation);
-                let key = SlotKey { address, generation, slot: slot.slot };
+                let key = SlotKey { address, generation: after.generation, slot: slot.slot };
                 if after.info.is_some() {
-                    memory.slots.commit(key, slot.value, published);
-                } else if published.is_some() {
-                    memory.slots.withdraw(&key, index);
+                    shared.memory.slots.commit(key, slot.value, Some(index));
+                } else {
+                    shared.memory.slots.withdraw(&key, index);
                 }
             }
         }
-        match run.reward {
-            Some(amount) => self.reward(index, amount),
-            None => Ok(()),
-        }
+        self.reward(index, run.reward)
     }
 
     /// Pays the beneficiary, whose account is touched also by a payment of nothing.
-    fn reward(&mut self, index: u32, amount: U256) -> Result<(), StateReadError> {
-        let shared = &self.shared;
+    fn reward(&self, index: u32, amount: Option<U256>) -> Result<(), StateReadError> {
+        let Some(amount) = amount else { return Ok(()) };
+        let shared = &*self.shared;
         let beneficiary = shared.env.block.beneficiary;
-        let write = |balance| AccountWrite {
-            address: beneficiary,
-            balance,
-            nonce: None,
-            code_hash: None,
-            life: Life::Goes,
-        };
         let base = || shared.base_account(beneficiary);
-        shared.memory.accounts.update(beneficiary, base, |state| {
-            let balance = state.info.map_or(U256::ZERO, |info| info.balance);
+        shared.memory.accounts.update(beneficiary, None, base, |state| {
+            let mut info = state.info.unwrap_or_default();
             // As revm: a sum that overflows is not paid.
-            let amount = if balance.checked_add(amount).is_some() { amount } else { U256::ZERO };
-            let removes = shared.removes_empty;
-            // Before EIP-161, an account that exists stays as it is when it is only touched.
-            *state = write(amount).apply(state, index, removes);
+            info.balance = info.balance.checked_add(amount).unwrap_or(info.balance);
+            *state = Life::Goes.lead(state, info, index, shared.removes_empty);
             Some(())
         })?;
         Ok(())
     }
 
     /// Takes back what a run has published.
-    fn withdraw(&self, index: u32, prepared: &Prepared) {
-        if let Prepared::Run(run) = prepared {
-            let memory = &self.shared.memory;
-            run.visit_published(index, self.shared.removes_empty, |published| match published {
-                Published::Account(address, _) => memory.accounts.withdraw(&address, index),
-                Published::Slot(key, _) => memory.slots.withdraw(&key, index),
-            });
-        }
+    fn withdraw(&self, index: u32, run: &Run) {
+        let memory = &self.shared.memory;
+        run.visit_published(index, self.shared.removes_empty, |published| match published {
+            Published::Account(address, _) => memory.accounts.withdraw(&address, index),
+            Published::Slot(key, _) => memory.slots.withdraw(&key, index),
+        });
     }
 }
 
@@ -280,9 +308,9 @@ impl SystemCalls for FrontCalls<'_> {
         let index = self.front.index;
         self.front.index += 1;
         match self.lane.system_call(index, contract, input) {
-            Ok((run, result)) => {
-                self.front.apply(index, &run, false)?;
-                Ok(Some(result))
+            Ok(ran) => {
+                self.front.commit_state(index, ran.state)?;
+                Ok(Some(ran.result))
             }
             Err(Failure::Invalid(reason)) => Err(ExecutionError::Evm(reason.to_string())),
             Err(Failure::Error(error)) => Err(error),

@@ -15,7 +15,7 @@ use revm::{
 
 use super::{
     notes::{LaneContext, take_notes},
-    run::Run,
+    run::{Ran, Run},
     view::{Shared, TxView},
 };
 use crate::evm::{
@@ -31,6 +31,7 @@ pub(super) type LaneEvm = MainnetEvm<LaneContext>;
 pub(super) struct Lane {
     evm: LaneEvm,
     handler: LaneHandler,
+    spare: Vec<Box<Run>>,
 }
 
 /// How a transaction that came to nothing ended.
@@ -42,6 +43,9 @@ pub(super) enum Failure {
 }
 
 impl Lane {
+    /// How many runs are kept to be used again.
+    const SPARE: usize = 64;
+
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let env = &shared.env;
         let handler = LaneHandler { keeps_base_fee: env.rollup };
@@ -50,7 +54,7 @@ impl Lane {
         let context: LaneContext = Context::new(TxView::new(shared), spec);
         let mut evm = context.with_cfg(cfg).with_block(block).build_mainnet();
         take_notes(&mut evm.instruction);
-        Self { evm, handler }
+        Self { evm, handler, spare: Vec::new() }
     }
 
     /// Whether it belongs to the block that shares this.
@@ -58,39 +62,50 @@ impl Lane {
         Arc::ptr_eq(&self.evm.ctx.journaled_state.database.shared, shared)
     }
 
-    fn view(&mut self) -> &mut TxView {
-        &mut self.evm.ctx.journaled_state.database
-    }
-
-    fn begin(&mut self, index: u32, sender: Option<(Address, u64)>) {
-        self.view().begin(index, sender);
+    fn begin(&mut self, index: u32, ahead: Option<(Address, u64)>) {
+        self.evm.ctx.journaled_state.database.begin(index, ahead);
         self.evm.ctx.chain.clear();
     }
 
-    /// Runs a transaction on what those before it wrote. `ahead`: some of these may still be to come.
-    pub(super) fn run(
-        &mut self,
-        index: u32,
-        tx: &RecoveredTx,
-        ahead: bool,
-    ) -> Result<Run, Failure> {
+    /// Runs a transaction in its place: all before it are committed.
+    pub(super) fn run(&mut self, index: u32, tx: &RecoveredTx) -> Result<Ran, Failure> {
+        self.begin(index, None);
+        self.evm.ctx.tx = tx_env(tx);
+        let result = self.handler.run(&mut self.evm);
+        self.finish(result)
+    }
+
+    /// Runs a transaction on what those before it wrote so far.
+    pub(super) fn run_ahead(&mut self, index: u32, tx: &RecoveredTx) -> Result<Box<Run>, Failure> {
+        let mut run = self.spare.pop().unwrap_or_default();
         let env = tx_env(tx);
-        self.begin(index, ahead.then_some((env.caller, env.nonce)));
+        let (sender, nonce) = (env.caller, env.nonce);
+        let least = env.max_balance_spending().unwrap_or(U256::MAX);
+        self.begin(index, Some((sender, nonce)));
         self.evm.ctx.tx = env;
         let result = self.handler.run(&mut self.evm);
-        let mut run = self.finish(result)?;
-        if ahead {
-            let tx = &self.evm.ctx.tx;
-            let least = tx.max_balance_spending().unwrap_or(U256::MAX);
-            if let Some(read) = run.accounts.iter_mut().find(|read| read.address == tx.caller) {
-                read.least = least;
-            }
+        let ran = self.finish(result)?;
+        let context = &mut self.evm.ctx;
+        let view = &mut context.journaled_state.database;
+        std::mem::swap(&mut run.accounts, &mut view.accounts);
+        std::mem::swap(&mut run.slots, &mut view.slots);
+        run.fill(&view.shared, &context.chain, ran);
+        if let Some(read) = run.accounts.iter_mut().find(|read| read.address == sender) {
+            read.least = least;
         }
         Ok(run)
     }
 
+    /// Takes a run that is done with, for its buffers.
+    pub(super) fn reuse(&mut self, mut run: Box<Run>) {
+        if self.spare.len() < Self::SPARE {
+            run.clear();
+            self.spare.push(run);
+        }
+    }
+
     /// Runs a deposit.
-    pub(super) fn run_deposit(&mut self, index: u32, deposit: &TxDeposit) -> Result<Run, Failure> {
+    pub(super) fn run_deposit(&mut self, index: u32, deposit: &TxDeposit) -> Result<Ran, Failure> {
         self.begin(index, None);
         self.evm.ctx.tx = deposit_env(deposit);
         let result = DepositHandler::new(U256::from(deposit.mint)).run(&mut self.evm);
@@ -103,33 +118,20 @@ impl Lane {
         index: u32,
         contract: Address,
         input: Bytes,
-    ) -> Result<(Run, ExecutionResult), Failure> {
+    ) -> Result<Ran, Failure> {
         self.begin(index, None);
         let result = self.evm.system_call_one(contract, input);
-        let output = result.as_ref().ok().cloned();
-        let run = self.finish(result)?;
-        let output = output.ok_or_else(|| {
-            Failure::Error(ExecutionError::Evm("a system call gave no result".to_owned()))
-        })?;
-        Ok((run, output))
+        self.finish(result)
     }
 
-    fn finish(
-        &mut self,
-        result: Result<ExecutionResult, BlockEvmError>,
-    ) -> Result<Run, Failure> {
+    fn finish(&mut self, result: Result<ExecutionResult, BlockEvmError>) -> Result<Ran, Failure> {
         let state = self.evm.finalize();
         match result {
-            Ok(result) => {
-                let context = &mut self.evm.ctx;
-                let view = &mut context.journaled_state.database;
-                let reads =
-                    (std::mem::take(&mut view.accounts), std::mem::take(&mut view.slots));
-                Ok(Run::take(&view.shared, reads, &context.chain, state, result))
-            }
+            Ok(result) => Ok(Ran { result, state, reward: self.evm.ctx.chain.reward }),
             Err(EVMError::Transaction(invalid)) => {
-                let shared = self.view().shared.clone();
-                Err(Failure::Invalid(reject_reason(invalid, &self.evm.ctx.tx, &shared.env)))
+                let context = &self.evm.ctx;
+                let env = &context.journaled_state.database.shared.env;
+                Err(Failure::Invalid(reject_reason(invalid, &context.tx, env)))
             }
             Err(error) => Err(Failure::Error(error.into())),
         }

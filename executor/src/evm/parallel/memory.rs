@@ -1,18 +1,23 @@
 //! The multi-version memory: what the block's transactions have written.
 
-use std::hash::{BuildHasher, Hash};
+use std::{
+    convert::Infallible,
+    hash::{BuildHasher, Hasher},
+};
 
 use alloy_primitives::{
     Address, B256, U256,
-    map::{B256Map, HashMap, hash_map::Entry},
+    map::{B256Map, DefaultHashBuilder},
 };
+use hashbrown::{HashTable, hash_table::Entry};
 use parking_lot::RwLock;
 use revm::bytecode::Bytecode;
+use smallvec::SmallVec;
 
 use super::state::{AccountState, SlotKey};
 
 /// Power of two.
-const SHARDS: usize = 128;
+const SHARDS: usize = 64;
 
 /// Values written in the block: the committed one, and those of transactions that have run but are not committed. What is not here
 /// is as it was before the block.
@@ -26,7 +31,12 @@ pub(super) struct Memory {
 /// Versions of values, by their full key.
 pub(super) struct Versions<K, V> {
     shards: Box<[Shard<K, V>]>,
-    hasher: alloy_primitives::map::DefaultHashBuilder,
+    hasher: DefaultHashBuilder,
+}
+
+/// What values are found by.
+pub(super) trait Key: Copy + Eq {
+    fn feed(&self, hasher: &mut impl Hasher);
 }
 
 /// On cache lines of its own, as different threads lock different shards.
@@ -34,12 +44,15 @@ pub(super) struct Versions<K, V> {
 struct Shard<K, V>(RwLock<Values<K, V>>);
 
 struct Values<K, V> {
-    committed: HashMap<K, V>,
+    committed: HashTable<(K, V)>,
     /// Versions by the transaction that wrote them, in no order; few at a time.
-    pending: HashMap<K, Vec<(u32, V)>>,
+    pending: HashTable<(K, SmallVec<[(u32, V); 1]>)>,
 }
 
 impl Memory {
+    /// The most entries that are kept room for when the memory is used again: some tens of megabytes.
+    const KEPT: usize = 1 << 18;
+
     pub(super) fn code(&self, hash: B256) -> Option<Bytecode> {
         self.code.read().get(&hash).cloned()
     }
@@ -47,63 +60,94 @@ impl Memory {
     pub(super) fn add_code(&self, hash: B256, code: Bytecode) {
         self.code.write().insert(hash, code);
     }
+
+    /// Forgets everything, for the next block.
+    pub(super) fn clear(&self) {
+        self.accounts.clear(Self::KEPT / SHARDS);
+        self.slots.clear(Self::KEPT / SHARDS);
+        self.code.write().clear();
+    }
 }
 
-impl<K: Hash + Eq + Copy, V: Copy> Versions<K, V> {
-    fn shard(&self, key: &K) -> &RwLock<Values<K, V>> {
-        // The low bits choose within the shard's own table.
-        let hash = self.hasher.hash_one(key) >> 40;
-        &self.shards[hash as usize & (SHARDS - 1)].0
+impl<K: Key, V: Copy> Versions<K, V> {
+    fn hash(&self, key: &K) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        key.feed(&mut hasher);
+        hasher.finish()
+    }
+
+    const fn shard(&self, hash: u64) -> &RwLock<Values<K, V>> {
+        // The tables use the lowest and the highest bits.
+        &self.shards[(hash >> 40) as usize & (SHARDS - 1)].0
     }
 
     /// What transaction `index` sees: the value of the last transaction before it that wrote one.
     pub(super) fn before(&self, key: &K, index: u32) -> Option<V> {
-        let values = self.shard(key).read();
+        let hash = self.hash(key);
+        let values = self.shard(hash).read();
         if !values.pending.is_empty()
-            && let Some(versions) = values.pending.get(key)
+            && let Some((_, versions)) = values.pending.find(hash, |(of, _)| of == key)
         {
             let earlier = versions.iter().filter(|(writer, _)| *writer < index);
             if let Some((_, value)) = earlier.max_by_key(|(writer, _)| *writer) {
                 return Some(*value);
             }
         }
-        values.committed.get(key).copied()
+        values.committed.find(hash, |(of, _)| of == key).map(|(_, value)| *value)
     }
 
     pub(super) fn committed(&self, key: &K) -> Option<V> {
-        self.shard(key).read().committed.get(key).copied()
+        let hash = self.hash(key);
+        let values = self.shard(hash).read();
+        values.committed.find(hash, |(of, _)| of == key).map(|(_, value)| *value)
     }
 
     /// Shows a value to later transactions before its transaction is committed.
     pub(super) fn publish(&self, key: K, index: u32, value: V) {
-        self.shard(&key).write().pending.entry(key).or_default().push((index, value));
+        let hash = self.hash(&key);
+        let mut values = self.shard(hash).write();
+        let again = |(key, _): &(K, _)| self.hash(key);
+        match values.pending.entry(hash, |(of, _)| *of == key, again) {
+            Entry::Occupied(entry) => entry.into_mut().1.push((index, value)),
+            Entry::Vacant(entry) => {
+                entry.insert((key, SmallVec::from_buf([(index, value)])));
+            }
+        }
     }
 
     /// Takes back what `publish` showed.
     pub(super) fn withdraw(&self, key: &K, index: u32) {
-        self.shard(key).write().withdraw(key, index);
+        let hash = self.hash(key);
+        self.shard(hash).write().withdraw(hash, key, index);
     }
 
-    /// Sets the committed value, in place of what its transaction had published.
+    /// Sets the committed value, and takes back what transaction `published` showed.
     pub(super) fn commit(&self, key: K, value: V, published: Option<u32>) {
-        let mut values = self.shard(&key).write();
-        if let Some(index) = published {
-            values.withdraw(&key, index);
-        }
-        values.committed.insert(key, value);
+        let set = |now: &mut V| {
+            *now = value;
+            Some(())
+        };
+        let Ok(_) = self.update::<_, Infallible>(key, published, || Ok(value), set);
     }
 
-    /// Changes the committed value, or `first` if there is none yet. Nothing changes if `change` gives `None`.
+    /// Changes the committed value, or `first` if there is none yet, and takes back what transaction `published` showed.
+    /// The value stays if `change` gives `None`.
     pub(super) fn update<T, E>(
         &self,
         key: K,
+        published: Option<u32>,
         first: impl FnOnce() -> Result<V, E>,
         change: impl FnOnce(&mut V) -> Option<T>,
     ) -> Result<Option<T>, E> {
-        let mut values = self.shard(&key).write();
-        match values.committed.entry(key) {
+        let hash = self.hash(&key);
+        let mut values = self.shard(hash).write();
+        if let Some(index) = published {
+            values.withdraw(hash, &key, index);
+        }
+        let again = |(key, _): &(K, V)| self.hash(key);
+        match values.committed.entry(hash, |(of, _)| *of == key, again) {
             Entry::Occupied(entry) => {
-                let value = entry.into_mut();
+                let value = &mut entry.into_mut().1;
                 let mut changed = *value;
                 let result = change(&mut changed);
                 if result.is_some() {
@@ -115,34 +159,42 @@ impl<K: Hash + Eq + Copy, V: Copy> Versions<K, V> {
                 let mut value = first()?;
                 let result = change(&mut value);
                 if result.is_some() {
-                    entry.insert(value);
+                    entry.insert((key, value));
                 }
                 Ok(result)
             }
         }
     }
 
-    /// Makes room for so many more keys.
-    pub(super) fn reserve(&self, keys: usize) {
-        let each = keys / SHARDS;
-        if each > 4 {
-            self.shards.iter().for_each(|shard| shard.0.write().committed.reserve(each));
+    /// Visits all committed values.
+    pub(super) fn visit(&self, mut visit: impl FnMut(&K, &V)) {
+        for shard in &self.shards {
+            shard.0.read().committed.iter().for_each(|(key, value)| visit(key, value));
         }
     }
 
-    /// All committed values, shard by shard.
-    pub(super) fn drain(&self) -> impl Iterator<Item = (K, V)> + '_ {
-        self.shards.iter().flat_map(|shard| std::mem::take(&mut shard.0.write().committed))
+    fn clear(&self, kept: usize) {
+        for shard in &self.shards {
+            let mut values = shard.0.write();
+            values.pending.clear();
+            values.committed.clear();
+            if values.committed.capacity() > 2 * kept {
+                values.committed.shrink_to(kept, |(key, _)| self.hash(key));
+            }
+        }
     }
 }
 
-impl<K: Hash + Eq, V> Values<K, V> {
-    fn withdraw(&mut self, key: &K, index: u32) {
-        if let Some(versions) = self.pending.get_mut(key) {
-            versions.retain(|(writer, _)| *writer != index);
-            if versions.is_empty() {
-                self.pending.remove(key);
-            }
+impl<K: Eq, V> Values<K, V> {
+    fn withdraw(&mut self, hash: u64, key: &K, index: u32) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let Ok(mut entry) = self.pending.find_entry(hash, |(of, _)| of == key) else { return };
+        let versions = &mut entry.get_mut().1;
+        versions.retain(|(writer, _)| *writer != index);
+        if versions.is_empty() {
+            entry.remove();
         }
     }
 }
@@ -150,9 +202,27 @@ impl<K: Hash + Eq, V> Values<K, V> {
 impl<K, V> Default for Versions<K, V> {
     fn default() -> Self {
         let shard = |_| {
-            let (committed, pending) = (HashMap::default(), HashMap::default());
+            let (committed, pending) = (HashTable::new(), HashTable::new());
             Shard(RwLock::new(Values { committed, pending }))
         };
         Self { shards: (0..SHARDS).map(shard).collect(), hasher: Default::default() }
+    }
+}
+
+impl Key for Address {
+    fn feed(&self, hasher: &mut impl Hasher) {
+        let [low, high] = [&self[..16], &self[4..]].map(|half| {
+            u128::from_ne_bytes(half.try_into().expect("an address has 20 bytes"))
+        });
+        hasher.write_u128(low);
+        hasher.write_u32((high >> 96) as u32);
+    }
+}
+
+impl Key for SlotKey {
+    fn feed(&self, hasher: &mut impl Hasher) {
+        self.slot.as_limbs().iter().for_each(|limb| hasher.write_u64(*limb));
+        self.address.feed(hasher);
+        hasher.write_u32(self.generation);
     }
 }

@@ -136,7 +136,7 @@ impl Plain {
             move || hint.map_or_else(|| shared.base_account(address), Ok)
         };
         let mut unpaid = None;
-        let paid = accounts.update(self.sender, base(self.sender, hints.sender), |state| {
+        let paid = accounts.update(self.sender, None, base(self.sender, hints.sender), |state| {
             unpaid = Some(*state);
             let info = state.info.as_mut()?;
             let pays = info.code_hash == KECCAK256_EMPTY
@@ -158,7 +158,7 @@ impl Plain {
             life: Life::Goes,
         };
         let received =
-            accounts.update(self.recipient, base(self.recipient, hints.recipient), |state| {
+            accounts.update(self.recipient, None, base(self.recipient, hints.recipient), |state| {
                 let code = state.info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
                 let plain = !code && !state.is_huge();
                 plain.then(|| *state = write.apply(state, index, shared.removes_empty))

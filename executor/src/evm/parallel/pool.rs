@@ -10,12 +10,14 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{lane::Lane, stretch::Stretch};
+use super::{lane::Lane, memory::Memory, stretch::Stretch};
 
 /// Threads for executing blocks, besides the one that asks. A pool serves one block at a time; more share it in turns.
 pub struct WorkerPool {
     inner: Arc<Inner>,
     threads: Vec<JoinHandle<()>>,
+    /// Of a block that is over.
+    spare: Mutex<Option<Arc<Memory>>>,
 }
 
 #[derive(Default)]
@@ -45,12 +47,23 @@ impl WorkerPool {
             thread::Builder::new().name(name).spawn(move || inner.serve())
         };
         let threads = (1..threads.get()).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { inner, threads })
+        Ok(Self { inner, threads, spare: Mutex::default() })
     }
 
     /// How many threads execute, the asking one included.
     pub fn threads(&self) -> usize {
         self.threads.len() + 1
+    }
+
+    /// An empty memory, with the room that the last block needed.
+    pub(super) fn memory(&self) -> Arc<Memory> {
+        self.spare.lock().take().unwrap_or_default()
+    }
+
+    /// Takes the memory of a block that is over, with no run under way.
+    pub(super) fn reuse(&self, memory: Arc<Memory>) {
+        memory.clear();
+        *self.spare.lock() = Some(memory);
     }
 
     /// Wakes the threads for a stretch.

@@ -1,6 +1,6 @@
-//! What running a transaction gave, before it is part of the block.
+//! What running a transaction gave.
 
-use alloy_primitives::{Address, Log, U256};
+use alloy_primitives::{Address, U256};
 use revm::{
     context::result::ExecutionResult,
     state::{Account, EvmState},
@@ -12,7 +12,15 @@ use super::{
     view::Shared,
 };
 
-/// A transaction's result, what it depends on, and what it changes.
+/// The result of a transaction in its place.
+pub(super) struct Ran {
+    pub(super) result: ExecutionResult,
+    pub(super) state: EvmState,
+    /// What the beneficiary gets; `None` if that is in the state.
+    pub(super) reward: Option<U256>,
+}
+
+/// A transaction that was run ahead: its result, what that depends on, and what it changes.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) accounts: Vec<AccountRead>,
@@ -21,9 +29,8 @@ pub(super) struct Run {
     pub(super) slot_writes: Vec<SlotWrite>,
     /// What the beneficiary gets; `None` if that is among the writes.
     pub(super) reward: Option<U256>,
-    pub(super) success: bool,
-    pub(super) gas_used: u64,
-    pub(super) logs: Vec<Log>,
+    /// `None` once it is taken.
+    pub(super) result: Option<ExecutionResult>,
 }
 
 /// A value that a run shows to later transactions.
@@ -33,35 +40,67 @@ pub(super) enum Published {
 }
 
 impl Run {
-    /// Takes what the EVM read, and writes down what it changed.
-    pub(super) fn take(
-        shared: &Shared,
-        (accounts, slots): (Vec<AccountRead>, Vec<SlotRead>),
-        notes: &Notes,
-        state: EvmState,
-        result: ExecutionResult,
-    ) -> Self {
-        let mut run = Self {
-            accounts,
-            slots,
-            reward: notes.reward,
-            success: result.is_success(),
-            gas_used: result.tx_gas_used(),
-            logs: result.into_logs(),
-            ..Self::default()
-        };
-        for read in &mut run.accounts {
+    /// Empties it, to be used again.
+    pub(super) fn clear(&mut self) {
+        self.accounts.clear();
+        self.slots.clear();
+        self.writes.clear();
+        self.slot_writes.clear();
+        self.reward = None;
+        self.result = None;
+    }
+
+    /// Fills in what the EVM changed, with the reads there already.
+    pub(super) fn fill(&mut self, shared: &Shared, notes: &Notes, ran: Ran) {
+        let Ran { result, state, reward } = ran;
+        self.result = Some(result);
+        self.reward = reward;
+        for read in &mut self.accounts {
             read.exact = notes.has_balance_of(&read.address) || read.seen.is_huge();
         }
         for (address, account) in state {
             if !account.is_touched() {
                 continue;
             }
-            let seen = run.accounts.iter().find(|read| read.address == address);
-            let Some(seen) = seen.copied() else { continue };
-            run.write(shared, seen, account);
+            let seen = self.accounts.iter().find(|read| read.address == address);
+            let Some(seen) = seen.map(|read| read.seen) else { continue };
+            self.write(shared, address, seen, account);
         }
-        run
+    }
+
+    fn write(&mut self, shared: &Shared, address: Address, seen: AccountState, account: Account) {
+        let before = seen.info.unwrap_or_default();
+        let (info, life) = (&account.info, Life::of(&account));
+        let write = AccountWrite {
+            address,
+            balance: info.balance.wrapping_sub(before.balance),
+            nonce: (info.nonce != before.nonce).then_some(info.nonce),
+            code_hash: (info.code_hash != before.code_hash).then_some(info.code_hash),
+            life,
+        };
+        if write.code_hash.is_some() {
+            shared.add_code(info);
+        }
+        let index = self.writes.len() as u32;
+        let slots = self.slot_writes.len();
+        if life != Life::Ends {
+            let changed = account.changed_storage_slots();
+            self.slot_writes.extend(changed.map(|(slot, value)| SlotWrite {
+                account: index,
+                slot: *slot,
+                value: value.present_value,
+            }));
+        }
+        // An empty account that is touched goes, so it counts as changed.
+        if self.slot_writes.len() > slots
+            || life != Life::Goes
+            || !write.balance.is_zero()
+            || write.nonce.is_some()
+            || write.code_hash.is_some()
+            || seen.is_empty()
+        {
+            self.writes.push(write);
+        }
     }
 
     /// Every value that later transactions should see of this run, as far as it can be told before it is committed.
@@ -82,48 +121,6 @@ impl Run {
                 visit(Published::Slot(key, slot.value));
             }
             visit(Published::Account(write.address, after));
-        }
-    }
-
-    fn write(&mut self, shared: &Shared, read: AccountRead, account: Account) {
-        let seen = read.seen.info.unwrap_or_default();
-        let life = match (account.is_selfdestructed(), account.is_created()) {
-            (true, _) => Life::Ends,
-            (false, true) => Life::Begins,
-            (false, false) => Life::Goes,
-        };
-        let info = &account.info;
-        let write = AccountWrite {
-            address: read.address,
-            balance: info.balance.wrapping_sub(seen.balance),
-            nonce: (info.nonce != seen.nonce).then_some(info.nonce),
-            code_hash: (info.code_hash != seen.code_hash).then_some(info.code_hash),
-            life,
-        };
-        if let (Some(hash), Some(code)) = (write.code_hash, &info.code)
-            && !code.is_empty()
-        {
-            shared.memory.add_code(hash, code.clone());
-        }
-        let index = self.writes.len() as u32;
-        let before = self.slot_writes.len();
-        if life != Life::Ends {
-            let changed = account.changed_storage_slots();
-            self.slot_writes.extend(changed.map(|(slot, value)| SlotWrite {
-                account: index,
-                slot: *slot,
-                value: value.present_value,
-            }));
-        }
-        // An empty account that is touched goes, so it counts as changed.
-        if self.slot_writes.len() > before
-            || life != Life::Goes
-            || !write.balance.is_zero()
-            || write.nonce.is_some()
-            || write.code_hash.is_some()
-            || read.seen.is_empty()
-        {
-            self.writes.push(write);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use alloy_primitives::{Address, B256, U256};
 use millrace_proto::AccountInfo;
+use revm::state::Account;
 
 /// Above this many bits a balance is compared exactly, so that no sum can overflow unseen.
 const SAFE_BITS: usize = 200;
@@ -79,6 +80,39 @@ pub(super) struct SlotWrite {
     pub(super) value: U256,
 }
 
+impl Life {
+    /// What a transaction's journal says.
+    pub(super) fn of(account: &Account) -> Self {
+        match (account.is_selfdestructed(), account.is_created()) {
+            (true, _) => Self::Ends,
+            (false, true) => Self::Begins,
+            (false, false) => Self::Goes,
+        }
+    }
+
+    /// The account after transaction `index` of the block, which touched it and left `info`. `removes_empty` is EIP-161.
+    pub(super) fn lead(
+        self,
+        before: &AccountState,
+        info: AccountInfo,
+        index: u32,
+        removes_empty: bool,
+    ) -> AccountState {
+        let anew = index + 1;
+        if self == Self::Ends {
+            return AccountState { info: None, generation: anew };
+        }
+        let begins = self == Self::Begins;
+        if removes_empty && is_empty(&info) {
+            let wipes = begins || before.info.is_some();
+            let generation = if wipes { anew } else { before.generation };
+            return AccountState { info: None, generation };
+        }
+        let generation = if begins { anew } else { before.generation };
+        AccountState { info: Some(info), generation }
+    }
+}
+
 impl AccountState {
     /// An account from before the block.
     pub(super) const fn base(info: Option<AccountInfo>) -> Self {
@@ -126,28 +160,17 @@ impl AccountRead {
 }
 
 impl AccountWrite {
-    /// The account after the write, which is that of transaction `index` of the block. `removes_empty` is EIP-161.
+    /// The account after the write, which is that of transaction `index` of the block.
     pub(super) fn apply(
         &self,
         before: &AccountState,
         index: u32,
         removes_empty: bool,
     ) -> AccountState {
-        let anew = index + 1;
-        if self.life == Life::Ends {
-            return AccountState { info: None, generation: anew };
-        }
         let mut info = before.info.unwrap_or_default();
         info.balance = info.balance.wrapping_add(self.balance);
         info.nonce = self.nonce.unwrap_or(info.nonce);
         info.code_hash = self.code_hash.unwrap_or(info.code_hash);
-        let begins = self.life == Life::Begins;
-        if removes_empty && is_empty(&info) {
-            let wipes = begins || before.info.is_some();
-            let generation = if wipes { anew } else { before.generation };
-            return AccountState { info: None, generation };
-        }
-        let generation = if begins { anew } else { before.generation };
-        AccountState { info: Some(info), generation }
+        self.life.lead(before, info, index, removes_empty)
     }
 }

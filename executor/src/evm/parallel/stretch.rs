@@ -230,13 +230,13 @@ impl Stretch {
                 Err(_) => Prepared::Nothing,
             };
         }
-        let Ok(run) = lane.run(index, tx, true) else { return Prepared::Nothing };
+        let Ok(run) = lane.run_ahead(index, tx) else { return Prepared::Nothing };
         let memory = &self.shared.memory;
         run.visit_published(index, self.shared.removes_empty, |published| match published {
             Published::Account(address, state) => memory.accounts.publish(address, index, state),
             Published::Slot(key, value) => memory.slots.publish(key, index, value),
         });
-        Prepared::Run(Box::new(run))
+        Prepared::Run(run)
     }
 }
 

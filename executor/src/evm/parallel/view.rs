@@ -19,7 +19,7 @@ pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
 /// What all threads of a block share.
 pub(super) struct Shared {
     pub(super) env: EvmEnv,
-    pub(super) memory: Memory,
+    pub(super) memory: Arc<Memory>,
     pub(super) reader: SharedReader,
     pub(super) codes: Arc<CodeCache>,
     /// EIP-161: accounts that a transaction leaves empty are removed.
@@ -49,13 +49,23 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Keeps the code of an account whose code changed.
+    pub(super) fn add_code(&self, info: &EvmAccount) {
+        if let Some(code) = info.code.as_ref().filter(|code| !code.is_empty()) {
+            self.memory.add_code(info.code_hash, code.clone());
+        }
+    }
+}
+
 /// revm's database for one transaction: reads, and remembers what was read.
 pub(super) struct TxView {
     pub(super) shared: Arc<Shared>,
     /// Sees what transactions before this one wrote.
     index: u32,
-    /// Given this nonce, if earlier transactions of the sender are still to come.
-    sender: Option<(Address, u64)>,
+    /// Sender and nonce of a transaction that is run ahead: what it reads is remembered, and its sender is given the nonce if earlier
+    /// transactions are still to come.
+    ahead: Option<(Address, u64)>,
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
     /// Storage generations other than zero.
@@ -68,7 +78,7 @@ impl TxView {
         Self {
             shared,
             index: 0,
-            sender: None,
+            ahead: None,
             accounts: Vec::new(),
             slots: Vec::new(),
             generations: Vec::new(),
@@ -76,10 +86,10 @@ impl TxView {
         }
     }
 
-    /// Turns to another transaction.
-    pub(super) fn begin(&mut self, index: u32, sender: Option<(Address, u64)>) {
+    /// Turns to another transaction. `ahead` is the sender and the nonce of one that is run before its turn.
+    pub(super) fn begin(&mut self, index: u32, ahead: Option<(Address, u64)>) {
         self.index = index;
-        self.sender = sender;
+        self.ahead = ahead;
         self.accounts.clear();
         self.slots.clear();
         self.generations.clear();
@@ -103,20 +113,22 @@ impl Database for TxView {
             self.generations.push((address, seen.generation));
         }
         let mut info = seen.info;
-        if let (Some(info), Some((sender, nonce))) = (&mut info, self.sender)
+        if let (Some(info), Some((sender, nonce))) = (&mut info, self.ahead)
             && sender == address
             && info.nonce < nonce
         {
             info.nonce = nonce;
         }
-        self.accounts.push(AccountRead {
-            address,
-            seen,
-            nonce: info.map_or(0, |info| info.nonce),
-            written,
-            exact: false,
-            least: U256::ZERO,
-        });
+        if self.ahead.is_some() {
+            self.accounts.push(AccountRead {
+                address,
+                seen,
+                nonce: info.map_or(0, |info| info.nonce),
+                written,
+                exact: false,
+                least: U256::ZERO,
+            });
+        }
         Ok(info.map(to_evm))
     }
 
@@ -141,7 +153,9 @@ impl Database for TxView {
             Some(value) => (value, true),
             None => (self.shared.base_slot(&key)?, false),
         };
-        self.slots.push(SlotRead { key, seen, written });
+        if self.ahead.is_some() {
+            self.slots.push(SlotRead { key, seen, written });
+        }
         Ok(seen)
     }
 
