@@ -62,16 +62,16 @@ fn main() -> eyre::Result<()> {
             drop(out);
             let t = Instant::now();
             let mut e = BlockExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone());
-            for tx in &block.transactions { e.execute(tx)?; }
+            let o: Vec<_> = block.transactions.iter().map(|t| e.execute(t).unwrap()).collect();
             b.push(t.elapsed().as_secs_f64());
-            assert_eq!(gas, e.gas_used());
+            assert_eq!(gas, e.gas_used()); drop(o);
             for (i, p) in pools.iter().enumerate() {
                 let t = Instant::now();
                 let mut e = ParallelExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone(), p.clone());
-                e.execute(&block.transactions)?;
+                let o = e.execute(&block.transactions)?;
                 c[i].push(t.elapsed().as_secs_f64());
                 assert_eq!(gas, e.gas_used());
-                stats = e.stats();
+                stats = e.stats(); drop(o);
             }
         }
         a.sort_by(f64::total_cmp); b.sort_by(f64::total_cmp);

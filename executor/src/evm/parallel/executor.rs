@@ -59,8 +59,8 @@ impl ParallelExecutor {
         let memory = pool.memory();
         let shared = Arc::new(Shared { env, memory, reader, codes, removes_empty });
         Self {
+            lane: Lane::new(shared.clone(), pool.code()),
             pool,
-            lane: Lane::new(shared.clone()),
             front: Some(Front::new(shared.clone())),
             shared,
         }
@@ -116,6 +116,7 @@ impl ParallelExecutor {
         let Self { front, lane, shared, .. } = &mut self;
         let front = front.as_mut().ok_or(ExecutionError::Panicked)?;
         let requests = system::at_end(&mut FrontCalls { front, lane })?;
+        front.settle()?;
         let diff = diff::of(shared)?;
         Ok(BlockOutput::new(std::mem::take(&mut front.tally), diff, requests))
     }
@@ -127,6 +128,7 @@ impl Drop for ParallelExecutor {
         if self.front.is_some() {
             self.pool.reuse(self.shared.memory.clone());
         }
+        self.pool.keep_code(self.lane.take_code());
         self.pool.release();
     }
 }

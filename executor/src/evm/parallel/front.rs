@@ -41,6 +41,8 @@ pub(super) struct Front {
     /// Number of the next transaction, counting those that did not enter the block.
     pub(super) index: u32,
     pub(super) stats: ParallelStats,
+    /// What the beneficiary is still to be paid.
+    owed: Option<U256>,
 }
 
 /// How a transaction that was run ahead fared, for the gauge.
@@ -58,7 +60,7 @@ impl Front {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let rules = PlainRules::new(&shared.env);
         let rules = rules.filter(|_| shared.removes_empty);
-        Self { shared, rules, tally: Tally::default(), index: 0, stats: ParallelStats::default() }
+        Self { shared, rules, tally: Tally::default(), index: 0, stats: ParallelStats::default(), owed: None }
     }
 
     pub(super) const fn rules(&self) -> Option<PlainRules> {
@@ -129,6 +131,7 @@ impl Front {
             lane.reuse(run);
         }
         self.stats.inline += 1;
+        self.settle()?;
         match lane.run(index, tx) {
             Ok(ran) => Ok((self.commit(index, tx, ran)?, ahead)),
             Err(Failure::Invalid(reason)) => Ok((TxOutcome::Invalid(reason), ahead)),
@@ -143,6 +146,7 @@ impl Front {
         tx: &Arc<RecoveredTx>,
         deposit: &TxDeposit,
     ) -> Result<TxOutcome, ExecutionError> {
+        self.settle()?;
         match lane.run_deposit(index, deposit) {
             Ok(ran) => Ok(self.commit(index, tx, ran)?),
             // Only the gas limit can be too low for the call to start: all of it is used then.
@@ -174,7 +178,11 @@ impl Front {
     }
 
     /// Whether a run that was made ahead would give the same now that everything before it is committed.
-    fn holds(&self, run: &Run) -> Result<bool, StateReadError> {
+    fn holds(&mut self, run: &Run) -> Result<bool, StateReadError> {
+        let beneficiary = self.shared.env.block.beneficiary;
+        if self.owed.is_some() && run.accounts.iter().any(|read| read.address == beneficiary) {
+            self.settle()?;
+        }
         let memory = &self.shared.memory;
         for read in &run.slots {
             let now = match memory.slots.committed(&read.key) {
@@ -231,14 +239,15 @@ impl Front {
         Ok(())
     }
 
-    /// Commits what a run ahead changed and published.
-    fn commit_run(&self, index: u32, run: &Run) -> Result<(), StateReadError> {
-        let shared = &*self.shared;
+    /// Commits what a run ahead changed.
+    fn commit_run(&mut self, index: u32, run: &Run) -> Result<(), StateReadError> {
+        let shared = self.shared.clone();
+        let published = run.published.then_some(index);
         let mut slots = run.slot_writes.iter().peekable();
         for (number, write) in run.writes.iter().enumerate() {
             let address = write.address;
             let base = || shared.base_account(address);
-            let after = shared.memory.accounts.update(address, Some(index), base, |state| {
+            let after = shared.memory.accounts.update(address, published, base, |state| {
                 *state = write.apply(state, index, shared.removes_empty);
                 Some(*state)
             })?;
@@ -246,8 +255,8 @@ impl Front {
             while let Some(slot) = slots.next_if(|slot| slot.account as usize == number) {
                 let key = SlotKey { address, generation: after.generation, slot: slot.slot };
                 if after.info.is_some() {
-                    shared.memory.slots.commit(key, slot.value, Some(index));
-                } else {
+                    shared.memory.slots.commit(key, slot.value, published);
+                } else if run.published {
                     shared.memory.slots.withdraw(&key, index);
                 }
             }
@@ -255,9 +264,32 @@ impl Front {
         self.reward(index, run.reward)
     }
 
-    /// Pays the beneficiary, whose account is touched also by a payment of nothing.
-    fn reward(&self, index: u32, amount: Option<U256>) -> Result<(), StateReadError> {
+    /// Owes the beneficiary a payment, or makes it where one sum is not as good as its parts: its account is touched also by a
+    /// payment of nothing, and an empty one goes by that.
+    fn reward(&mut self, index: u32, amount: Option<U256>) -> Result<(), StateReadError> {
         let Some(amount) = amount else { return Ok(()) };
+        if let Some(owed) = &mut self.owed {
+            // Fees are products of a price and gas: far from the limit that `is_huge` leaves.
+            *owed += amount;
+            return Ok(());
+        }
+        let beneficiary = self.shared.account(self.shared.env.block.beneficiary)?;
+        if beneficiary.is_empty() || beneficiary.is_huge() {
+            return self.pay(index, amount);
+        }
+        self.owed = Some(amount);
+        Ok(())
+    }
+
+    /// Pays what is owed; before anything that looks at the beneficiary's account.
+    pub(super) fn settle(&mut self) -> Result<(), StateReadError> {
+        match self.owed.take() {
+            Some(owed) => self.pay(self.index, owed),
+            None => Ok(()),
+        }
+    }
+
+    fn pay(&self, index: u32, amount: U256) -> Result<(), StateReadError> {
         let shared = &*self.shared;
         let beneficiary = shared.env.block.beneficiary;
         let base = || shared.base_account(beneficiary);
@@ -273,6 +305,9 @@ impl Front {
 
     /// Takes back what a run has published.
     fn withdraw(&self, index: u32, run: &Run) {
+        if !run.published {
+            return;
+        }
         let memory = &self.shared.memory;
         run.visit_published(index, self.shared.removes_empty, |published| match published {
             Published::Account(address, _) => memory.accounts.withdraw(&address, index),
@@ -301,6 +336,7 @@ impl SystemCalls for FrontCalls<'_> {
         contract: Address,
         input: Bytes,
     ) -> Result<Option<ExecutionResult>, ExecutionError> {
+        self.front.settle()?;
         let account = self.front.shared.account(contract)?;
         if account.info.is_none_or(|info| info.code_hash == KECCAK256_EMPTY) {
             return Ok(None);

@@ -16,7 +16,7 @@ use revm::{
 use super::{
     notes::{LaneContext, take_notes},
     run::{Ran, Run},
-    view::{Shared, TxView},
+    view::{LaneCode, Shared, TxView},
 };
 use crate::evm::{
     ExecutionError,
@@ -46,15 +46,20 @@ impl Lane {
     /// How many runs are kept to be used again.
     const SPARE: usize = 64;
 
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, code: LaneCode) -> Self {
         let env = &shared.env;
         let handler = LaneHandler { keeps_base_fee: env.rollup };
         let (cfg, block) = (env.cfg.clone(), env.block.clone());
         let spec = cfg.spec;
-        let context: LaneContext = Context::new(TxView::new(shared), spec);
+        let context: LaneContext = Context::new(TxView::new(shared, code), spec);
         let mut evm = context.with_cfg(cfg).with_block(block).build_mainnet();
         take_notes(&mut evm.instruction);
         Self { evm, handler, spare: Vec::new() }
+    }
+
+    /// Its code, for the lane of another block.
+    pub(super) fn take_code(&mut self) -> LaneCode {
+        self.evm.ctx.journaled_state.database.take_code()
     }
 
     /// Whether it belongs to the block that shares this.

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{lane::Lane, memory::Memory, stretch::Stretch};
+use super::{lane::Lane, memory::Memory, stretch::Stretch, view::LaneCode};
 
 /// Threads for executing blocks, besides the one that asks. A pool serves one block at a time; more share it in turns.
 pub struct WorkerPool {
@@ -18,6 +18,8 @@ pub struct WorkerPool {
     threads: Vec<JoinHandle<()>>,
     /// Of a block that is over.
     spare: Mutex<Option<Arc<Memory>>>,
+    /// Of the asking thread, between blocks.
+    code: Mutex<LaneCode>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ impl WorkerPool {
             thread::Builder::new().name(name).spawn(move || inner.serve())
         };
         let threads = (1..threads.get()).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { inner, threads, spare: Mutex::default() })
+        Ok(Self { inner, threads, spare: Mutex::default(), code: Mutex::default() })
     }
 
     /// How many threads execute, the asking one included.
@@ -58,6 +60,16 @@ impl WorkerPool {
     /// An empty memory, with the room that the last block needed.
     pub(super) fn memory(&self) -> Arc<Memory> {
         self.spare.lock().take().unwrap_or_default()
+    }
+
+    /// The asking thread's code.
+    pub(super) fn code(&self) -> LaneCode {
+        std::mem::take(&mut *self.code.lock())
+    }
+
+    /// Keeps the asking thread's code for the next block.
+    pub(super) fn keep_code(&self, code: LaneCode) {
+        *self.code.lock() = code;
     }
 
     /// Takes the memory of a block that is over, with no run under way.
@@ -93,6 +105,7 @@ impl Inner {
         let mut seen = 0;
         // Of the last block that this thread worked on.
         let mut lane: Option<Lane> = None;
+        let mut code = LaneCode::default();
         loop {
             let stretch = {
                 let mut job = self.job.lock();
@@ -105,14 +118,15 @@ impl Inner {
                 seen = job.number;
                 job.stretch.clone()
             };
-            let Some(stretch) = stretch else {
-                lane = None;
-                continue;
-            };
-            let mut current = match lane.take() {
-                Some(lane) if lane.is_of(stretch.shared()) => lane,
-                _ => Lane::new(stretch.shared().clone()),
-            };
+            if let Some(mut old) = lane.take_if(|lane| {
+                stretch.as_ref().is_none_or(|stretch| !lane.is_of(stretch.shared()))
+            }) {
+                code = old.take_code();
+            }
+            let Some(stretch) = stretch else { continue };
+            let mut current = lane.take().unwrap_or_else(|| {
+                Lane::new(stretch.shared().clone(), std::mem::take(&mut code))
+            });
             run_on(&stretch, &mut current);
             lane = Some(current);
         }

@@ -31,6 +31,8 @@ pub(super) struct Run {
     pub(super) reward: Option<U256>,
     /// `None` once it is taken.
     pub(super) result: Option<ExecutionResult>,
+    /// Whether its writes are shown to later transactions.
+    pub(super) published: bool,
 }
 
 /// A value that a run shows to later transactions.
@@ -48,6 +50,7 @@ impl Run {
         self.slot_writes.clear();
         self.reward = None;
         self.result = None;
+        self.published = false;
     }
 
     /// Fills in what the EVM changed, with the reads there already.

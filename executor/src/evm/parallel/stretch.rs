@@ -230,7 +230,12 @@ impl Stretch {
                 Err(_) => Prepared::Nothing,
             };
         }
-        let Ok(run) = lane.run_ahead(index, tx) else { return Prepared::Nothing };
+        let Ok(mut run) = lane.run_ahead(index, tx) else { return Prepared::Nothing };
+        // At the front it is committed at once.
+        if self.first + self.committed.get() as u32 == index {
+            return Prepared::Run(run);
+        }
+        run.published = true;
         let memory = &self.shared.memory;
         run.visit_published(index, self.shared.removes_empty, |published| match published {
             Published::Account(address, state) => memory.accounts.publish(address, index, state),

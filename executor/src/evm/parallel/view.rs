@@ -2,16 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256, map::B256Map};
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, map::B256Map};
 use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
 
 use super::{
     memory::Memory,
     state::{AccountRead, AccountState, SlotKey, SlotRead},
 };
-use crate::evm::{
-    CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm,
-};
+use crate::evm::{CodeCache, EvmEnv, StateReadError, StateReader};
 
 /// A state that threads share.
 pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
@@ -70,11 +68,42 @@ pub(super) struct TxView {
     pub(super) slots: Vec<SlotRead>,
     /// Storage generations other than zero.
     generations: Vec<(Address, u32)>,
+    code: LaneCode,
+}
+
+/// Code for one thread alone: threads that share code would take turns at its reference count, which every call changes.
+#[derive(Default)]
+pub(super) struct LaneCode {
     code: B256Map<Bytecode>,
+    bytes: usize,
+}
+
+impl LaneCode {
+    /// The most that a thread keeps from block to block.
+    const MOST: usize = 64 << 20;
+
+    fn get(
+        &mut self,
+        hash: B256,
+        read: impl FnOnce() -> Result<Bytecode, StateReadError>,
+    ) -> Result<Bytecode, StateReadError> {
+        if let Some(code) = self.code.get(&hash) {
+            return Ok(code.clone());
+        }
+        let raw = read()?.original_bytes();
+        let own = Bytecode::new_raw_checked(Bytes::copy_from_slice(&raw))
+            .map_err(|source| StateReadError::MalformedCode { hash, source })?;
+        if self.bytes > Self::MOST {
+            *self = Self::default();
+        }
+        self.bytes += raw.len();
+        self.code.insert(hash, own.clone());
+        Ok(own)
+    }
 }
 
 impl TxView {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, code: LaneCode) -> Self {
         Self {
             shared,
             index: 0,
@@ -82,8 +111,13 @@ impl TxView {
             accounts: Vec::new(),
             slots: Vec::new(),
             generations: Vec::new(),
-            code: B256Map::default(),
+            code,
         }
+    }
+
+    /// Gives back the code, for another block.
+    pub(super) fn take_code(&mut self) -> LaneCode {
+        std::mem::take(&mut self.code)
     }
 
     /// Turns to another transaction. `ahead` is the sender and the nonce of one that is run before its turn.
@@ -129,22 +163,25 @@ impl Database for TxView {
                 least: U256::ZERO,
             });
         }
-        Ok(info.map(to_evm))
+        // Code is asked for by its hash where it is needed.
+        Ok(info.map(|info| EvmAccount {
+            balance: info.balance,
+            nonce: info.nonce,
+            code_hash: info.code_hash,
+            account_id: None,
+            code: None,
+        }))
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
         if hash == KECCAK256_EMPTY {
             return Ok(Bytecode::default());
         }
-        if let Some(code) = self.code.get(&hash) {
-            return Ok(code.clone());
-        }
-        let code = match self.shared.memory.code(hash) {
-            Some(code) => code,
-            None => self.shared.codes.read(hash, &*self.shared.reader)?,
-        };
-        self.code.insert(hash, code.clone());
-        Ok(code)
+        let Self { code, shared, .. } = self;
+        code.get(hash, || match shared.memory.code(hash) {
+            Some(code) => Ok(code),
+            None => shared.codes.read(hash, &*shared.reader),
+        })
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
