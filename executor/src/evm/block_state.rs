@@ -235,14 +235,14 @@ impl<R> fmt::Debug for BlockState<R> {
     }
 }
 
-pub(super) fn to_evm(info: AccountInfo) -> EvmAccount {
-    let empty = info.code_hash == KECCAK256_EMPTY;
+/// As revm's account, without its code: that is asked for by its hash where it is needed.
+pub(super) const fn to_evm(info: AccountInfo) -> EvmAccount {
     EvmAccount {
         balance: info.balance,
         nonce: info.nonce,
         code_hash: info.code_hash,
         account_id: None,
-        code: empty.then(Bytecode::default),
+        code: None,
     }
 }
 

@@ -19,6 +19,7 @@ fn main() -> eyre::Result<()> {
     for (name, block) in &blocks {
         if !only.is_empty() && !only.iter().any(|o| name.contains(o.as_str())) { continue; }
         let bare = BareRevm::new(block.state.clone());
+        let txs: Arc<[_]> = block.transactions.clone().into();
         let codes = Arc::new(CodeCache::default());
         let pools: Vec<_> = [1usize, 2].iter().map(|t| Arc::new(WorkerPool::new(NonZero::new(*t).unwrap()).unwrap())).collect();
         let mut a = vec![]; let mut b = vec![]; let mut c: Vec<Vec<f64>> = vec![vec![]; pools.len()];
@@ -32,7 +33,7 @@ fn main() -> eyre::Result<()> {
                     for tx in &block.transactions { e.execute(tx)?; }
                 } else if which == "b" { bare.run(&block.env, &block.transactions)?; } else {
                 let mut e = ParallelExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone(), p.clone());
-                e.execute(&block.transactions)?; }
+                e.execute(txs.clone())?; }
             }
             continue;
         }
@@ -43,7 +44,7 @@ fn main() -> eyre::Result<()> {
             for p in &pools {
                 for _ in 0..5 {
                 let mut e = ParallelExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone(), p.clone());
-                let po = e.execute(&block.transactions)?;
+                let po = e.execute(txs.clone())?;
                 assert_eq!(so.len(), po.len());
                 for (i, (x, y)) in so.iter().zip(&po).enumerate() { assert_eq!(x, y, "{name} {i}"); }
                 let o = e.finish()?;
@@ -62,13 +63,13 @@ fn main() -> eyre::Result<()> {
             drop(out);
             let t = Instant::now();
             let mut e = BlockExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone());
-            let o: Vec<_> = block.transactions.iter().map(|t| e.execute(t).unwrap()).collect();
+            let mut o = Vec::with_capacity(block.transactions.len()); for t in &block.transactions { o.push(e.execute(t)?); }
             b.push(t.elapsed().as_secs_f64());
             assert_eq!(gas, e.gas_used()); drop(o);
             for (i, p) in pools.iter().enumerate() {
                 let t = Instant::now();
                 let mut e = ParallelExecutor::with_env(block.env.clone(), block.state.clone(), codes.clone(), p.clone());
-                let o = e.execute(&block.transactions)?;
+                let o = e.execute(txs.clone())?;
                 c[i].push(t.elapsed().as_secs_f64());
                 assert_eq!(gas, e.gas_used());
                 stats = e.stats(); drop(o);

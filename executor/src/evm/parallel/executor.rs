@@ -88,18 +88,20 @@ impl ParallelExecutor {
     /// panicked, or an earlier call failed; otherwise when the state cannot be read.
     pub fn execute(
         &mut self,
-        transactions: &[Arc<RecoveredTx>],
+        transactions: Arc<[Arc<RecoveredTx>]>,
     ) -> Result<Vec<TxOutcome>, ExecutionError> {
         let mut front = self.front.take().ok_or(ExecutionError::Panicked)?;
         if self.pool.threads() == 1 || transactions.len() < 2 {
             let mut outcomes = Vec::with_capacity(transactions.len());
-            for tx in transactions {
+            for tx in transactions.iter() {
                 outcomes.push(front.step(&mut self.lane, tx, Prepared::Nothing)?.0);
             }
             self.front = Some(front);
             return Ok(outcomes);
         }
-        let stretch = Arc::new(Stretch::new(self.shared.clone(), front, transactions.to_vec()));
+        let disturbance = self.pool.disturbance();
+        let stretch = Stretch::new(self.shared.clone(), front, transactions, disturbance);
+        let stretch = Arc::new(stretch);
         self.pool.post(stretch.clone());
         pool::run_on(&stretch, &mut self.lane);
         let (front, outcomes) = stretch.finish();

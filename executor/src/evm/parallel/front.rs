@@ -8,7 +8,7 @@ use revm::{context::result::ExecutionResult, state::EvmState};
 
 use super::{
     lane::{Failure, Lane},
-    plain::{Hints, Plain, PlainRules},
+    plain::{Plain, PlainRules},
     run::{Published, Ran, Run},
     state::{AccountState, Life, SlotKey},
     stats::ParallelStats,
@@ -27,8 +27,6 @@ pub(super) enum Prepared {
     /// Nothing.
     #[default]
     Nothing,
-    /// A plain transfer's accounts were read.
-    Plain(Plain, Hints),
     /// It was run on what the memory showed, and its writes are published there.
     Run(Box<Run>),
 }
@@ -48,7 +46,7 @@ pub(super) struct Front {
 /// How a transaction that was run ahead fared, for the gauge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ahead {
-    /// It was not run ahead, or only warmed.
+    /// It was not run ahead.
     Not,
     /// Its result holds.
     Held,
@@ -99,16 +97,9 @@ impl Front {
         prepared: Prepared,
     ) -> Result<(TxOutcome, Ahead), ExecutionError> {
         let mut ahead = Ahead::Not;
-        let plain = match &prepared {
-            Prepared::Plain(plain, hints) => Some((*plain, *hints)),
-            Prepared::Nothing => {
-                let plain = self.rules.and_then(|rules| rules.of(tx));
-                plain.map(|plain| (plain, Hints::default()))
-            }
-            Prepared::Run(_) => None,
-        };
-        if let Some((plain, hints)) = plain
-            && plain.commit(&self.shared, index, &hints)?
+        if matches!(prepared, Prepared::Nothing)
+            && let Some(plain) = self.rules.and_then(|rules| rules.of(tx))
+            && plain.commit(&self.shared, index)?
         {
             self.stats.plain += 1;
             self.reward(index, Some(plain.reward))?;

@@ -6,10 +6,10 @@ use millrace_proto::{RecoveredTx, TxEnvelope};
 use revm::{context::Cfg, primitives::hardfork::SpecId};
 
 use super::{
-    state::{AccountState, AccountWrite, Life},
+    state::{AccountWrite, Life},
     view::Shared,
 };
-use crate::evm::{EvmEnv, StateReadError};
+use crate::evm::{EvmEnv, StateReadError, StateReader};
 
 /// Gas of a transaction without data (EIP-2028 and before).
 const GAS: u64 = 21_000;
@@ -35,13 +35,6 @@ pub(super) struct Plain {
     least: U256,
     fee: U256,
     pub(super) reward: U256,
-}
-
-/// The accounts of a transfer as they were before the block; `None` for one that the block has written.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Hints {
-    sender: Option<AccountState>,
-    recipient: Option<AccountState>,
 }
 
 impl PlainRules {
@@ -114,29 +107,21 @@ impl PlainRules {
 impl Plain {
     pub(super) const GAS: u64 = GAS;
 
-    /// Reads what the transfer needs from before the block.
-    pub(super) fn hints(&self, shared: &Shared) -> Result<Hints, StateReadError> {
-        let read = |address| match shared.memory.accounts.committed(&address) {
-            Some(_) => Ok(None),
-            None => shared.base_account(address).map(Some),
-        };
-        Ok(Hints { sender: read(self.sender)?, recipient: read(self.recipient)? })
+    /// Reads what the transfer needs from before the block, so that it is at hand when its turn comes.
+    pub(super) fn warm(&self, shared: &Shared) {
+        for address in [self.sender, self.recipient] {
+            // What fails here fails in its turn as well, and is told there.
+            let _ = shared.reader.account(address);
+        }
     }
 
     /// Moves the ether. Nothing is changed, and the answer is `false`, if the transfer needs the EVM: because it is invalid, or
     /// its recipient has code.
-    pub(super) fn commit(
-        &self,
-        shared: &Shared,
-        index: u32,
-        hints: &Hints,
-    ) -> Result<bool, StateReadError> {
+    pub(super) fn commit(&self, shared: &Shared, index: u32) -> Result<bool, StateReadError> {
         let accounts = &shared.memory.accounts;
-        let base = |address, hint: Option<AccountState>| {
-            move || hint.map_or_else(|| shared.base_account(address), Ok)
-        };
+        let base = |address| move || shared.base_account(address);
         let mut unpaid = None;
-        let paid = accounts.update(self.sender, None, base(self.sender, hints.sender), |state| {
+        let paid = accounts.update(self.sender, None, base(self.sender), |state| {
             unpaid = Some(*state);
             let info = state.info.as_mut()?;
             let pays = info.code_hash == KECCAK256_EMPTY
@@ -158,7 +143,7 @@ impl Plain {
             life: Life::Goes,
         };
         let received =
-            accounts.update(self.recipient, None, base(self.recipient, hints.recipient), |state| {
+            accounts.update(self.recipient, None, base(self.recipient), |state| {
                 let code = state.info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
                 let plain = !code && !state.is_huge();
                 plain.then(|| *state = write.apply(state, index, shared.removes_empty))

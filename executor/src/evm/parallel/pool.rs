@@ -4,7 +4,10 @@ use std::{
     fmt, io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -20,6 +23,7 @@ pub struct WorkerPool {
     spare: Mutex<Option<Arc<Memory>>>,
     /// Of the asking thread, between blocks.
     code: Mutex<LaneCode>,
+    disturbance: Option<Disturbance>,
 }
 
 #[derive(Default)]
@@ -49,7 +53,21 @@ impl WorkerPool {
             thread::Builder::new().name(name).spawn(move || inner.serve())
         };
         let threads = (1..threads.get()).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { inner, threads, spare: Mutex::default(), code: Mutex::default() })
+        Ok(Self { inner, threads, spare: Mutex::default(), code: Mutex::default(), disturbance: None })
+    }
+
+    /// A pool for tests: its threads give way at random places, so that they meet in more ways than they would by themselves.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn disturbed(threads: NonZeroUsize, seed: u64) -> io::Result<Self> {
+        let mut pool = Self::new(threads)?;
+        pool.disturbance = Some(Disturbance::new(seed));
+        Ok(pool)
+    }
+
+    pub(super) fn disturbance(&self) -> Option<Disturbance> {
+        self.disturbance.clone()
     }
 
     /// How many threads execute, the asking one included.
@@ -129,6 +147,29 @@ impl Inner {
             });
             run_on(&stretch, &mut current);
             lane = Some(current);
+        }
+    }
+}
+
+/// Places where threads give way at random.
+#[derive(Debug, Clone)]
+pub(super) struct Disturbance(Arc<AtomicU64>);
+
+impl Disturbance {
+    fn new(seed: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(seed)))
+    }
+
+    /// Gives way, now and then.
+    pub(super) fn meet(&self) {
+        // SplitMix64: a sequence that all threads draw from.
+        let mut draw = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        draw = (draw ^ (draw >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        draw = (draw ^ (draw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        match (draw >> 32) % 8 {
+            0 => (0..(draw >> 40) % 2_000).for_each(|_| std::hint::spin_loop()),
+            1 | 2 => thread::yield_now(),
+            _ => {}
         }
     }
 }

@@ -32,9 +32,11 @@ impl Signal {
         // Either this sees who sleeps, or who is about to sleep sees the count.
         fence(Ordering::SeqCst);
         if count >= self.awaited.load(Ordering::Relaxed) {
-            drop(self.lock.lock());
+            // Under the lock, so that nobody's wish is overwritten.
+            let lock = self.lock.lock();
             self.awaited.store(usize::MAX, Ordering::Relaxed);
             self.sleepers.notify_all();
+            drop(lock);
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     gauge::Gauge,
     lane::Lane,
     plain::PlainRules,
+    pool::Disturbance,
     run::Published,
     signal::Signal,
     view::Shared,
@@ -32,10 +33,12 @@ const WAITS: u8 = 0;
 const RUNS: u8 = 1;
 /// It was run ahead.
 const RAN: u8 = 2;
+/// It is a plain transfer, whose accounts were read. It waits for its turn.
+const WARM: u8 = 3;
 
 pub(super) struct Stretch {
     shared: Arc<Shared>,
-    transactions: Vec<Arc<RecoveredTx>>,
+    transactions: Arc<[Arc<RecoveredTx>]>,
     rules: Option<PlainRules>,
     /// Number in the block of the first transaction.
     first: u32,
@@ -50,6 +53,7 @@ pub(super) struct Stretch {
     /// Something failed: all stop.
     stopped: AtomicBool,
     end: Mutex<End>,
+    disturbance: Option<Disturbance>,
 }
 
 /// What the holder of the front works with.
@@ -64,7 +68,8 @@ impl Stretch {
     pub(super) fn new(
         shared: Arc<Shared>,
         front: Front,
-        transactions: Vec<Arc<RecoveredTx>>,
+        transactions: Arc<[Arc<RecoveredTx>]>,
+        disturbance: Option<Disturbance>,
     ) -> Self {
         let count = transactions.len();
         let (rules, first) = (front.rules(), front.index);
@@ -81,6 +86,7 @@ impl Stretch {
             committed: Signal::new(),
             stopped: AtomicBool::new(false),
             end: Mutex::new(end),
+            disturbance,
             transactions,
         }
     }
@@ -125,6 +131,13 @@ impl Stretch {
         self.stop();
     }
 
+    /// A place where another thread may come between.
+    fn meet(&self) {
+        if let Some(disturbance) = &self.disturbance {
+            disturbance.meet();
+        }
+    }
+
     fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.committed.set(usize::MAX);
@@ -139,6 +152,7 @@ impl Stretch {
         loop {
             let Some(mut end) = self.end.try_lock() else { return };
             let Some(at) = self.commit_ready(lane, &mut end) else { return };
+            self.meet();
             drop(end);
             // The thread that runs the transaction at the front tries to commit when it is done. Either it finds the front
             // free, or this sees that it is done.
@@ -165,10 +179,11 @@ impl Stretch {
                 Ordering::Acquire,
                 Ordering::Acquire,
             ) {
-                Ok(_) => Prepared::Nothing,
+                Ok(_) | Err(WARM) => Prepared::Nothing,
                 Err(RAN) => std::mem::take(&mut *self.prepared[at % AHEAD].lock()),
                 Err(_) => return Some(at),
             };
+            self.meet();
             match front.step(lane, &self.transactions[at], prepared) {
                 Ok((outcome, ahead)) => {
                     outcomes.push(outcome);
@@ -186,8 +201,9 @@ impl Stretch {
         }
     }
 
-    /// Takes the next transaction to run ahead.
+    /// Takes the next transaction to run ahead. Plain transfers are not: they cost less than handing them over.
     fn claim(&self) -> Claim {
+        self.meet();
         let committed = self.committed.get();
         let resume = self.resume.load(Ordering::Relaxed);
         if committed < resume {
@@ -202,10 +218,19 @@ impl Stretch {
                 return Claim::Later((committed + AHEAD / 4).min(self.transactions.len()));
             }
             let state = &self.states[at];
-            let taken =
-                state.compare_exchange(WAITS, RUNS, Ordering::Acquire, Ordering::Relaxed).is_ok();
+            let take = |becomes| {
+                let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+                state.compare_exchange(WAITS, becomes, success, failure).is_ok()
+            };
             at += 1;
-            if taken {
+            if state.load(Ordering::Relaxed) != WAITS {
+                continue;
+            }
+            let tx = &self.transactions[at - 1];
+            if let Some(plain) = self.rules.and_then(|rules| rules.of(tx)) {
+                plain.warm(&self.shared);
+                take(WARM);
+            } else if take(RUNS) {
                 self.next.store(at, Ordering::Relaxed);
                 return Claim::Taken(at - 1);
             }
@@ -214,6 +239,7 @@ impl Stretch {
 
     fn run_ahead(&self, lane: &mut Lane, at: usize) {
         let prepared = self.prepare(lane, self.first + at as u32, &self.transactions[at]);
+        self.meet();
         *self.prepared[at % AHEAD].lock() = prepared;
         self.states[at].store(RAN, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -224,18 +250,13 @@ impl Stretch {
             return Prepared::Nothing;
         }
         // What fails here fails at the front as well, and is told there.
-        if let Some(plain) = self.rules.and_then(|rules| rules.of(tx)) {
-            return match plain.hints(&self.shared) {
-                Ok(hints) => Prepared::Plain(plain, hints),
-                Err(_) => Prepared::Nothing,
-            };
-        }
         let Ok(mut run) = lane.run_ahead(index, tx) else { return Prepared::Nothing };
         // At the front it is committed at once.
         if self.first + self.committed.get() as u32 == index {
             return Prepared::Run(run);
         }
         run.published = true;
+        self.meet();
         let memory = &self.shared.memory;
         run.visit_published(index, self.shared.removes_empty, |published| match published {
             Published::Account(address, state) => memory.accounts.publish(address, index, state),

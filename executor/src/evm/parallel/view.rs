@@ -9,7 +9,7 @@ use super::{
     memory::Memory,
     state::{AccountRead, AccountState, SlotKey, SlotRead},
 };
-use crate::evm::{CodeCache, EvmEnv, StateReadError, StateReader};
+use crate::evm::{CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm};
 
 /// A state that threads share.
 pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
@@ -163,14 +163,7 @@ impl Database for TxView {
                 least: U256::ZERO,
             });
         }
-        // Code is asked for by its hash where it is needed.
-        Ok(info.map(|info| EvmAccount {
-            balance: info.balance,
-            nonce: info.nonce,
-            code_hash: info.code_hash,
-            account_id: None,
-            code: None,
-        }))
+        Ok(info.map(to_evm))
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
