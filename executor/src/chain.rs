@@ -14,9 +14,11 @@ use millrace_proto::{
 
 use crate::{
     evm::{
-        BlockExecutor, BlockOutput, BlockPlan, CodeCache, PlanError, StateReadError, StateReader,
+        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, PlanError, StateReadError,
+        StateReader, WorkerPool,
     },
     store::{StateView, Store, StoreConfig, StoreError},
+    warm::WarmState,
 };
 
 /// A chain's rules and its store.
@@ -25,6 +27,7 @@ pub(crate) struct Chain {
     spec: Arc<ChainSpec>,
     store: Arc<Store>,
     codes: Arc<CodeCache>,
+    warm: Arc<WarmState>,
 }
 
 /// A block that was committed, and how long that took.
@@ -41,7 +44,8 @@ impl Chain {
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
         let store = Arc::new(Store::open(data_dir, config, &spec)?);
-        Ok(Self { spec, store, codes: Arc::default() })
+        let warm = Arc::new(WarmState::new(store.head().number));
+        Ok(Self { spec, store, codes: Arc::default(), warm })
     }
 
     pub(crate) const fn spec(&self) -> &Arc<ChainSpec> {
@@ -70,7 +74,18 @@ impl Chain {
         BlockPlan::new(self.spec.clone(), &self.head(), attributes)
     }
 
-    /// Opens a block on top of the head.
+    /// Opens a block on top of the head, to be executed on the threads of `pool`.
+    pub(crate) fn build(
+        &self,
+        plan: BlockPlan,
+        pool: Arc<WorkerPool>,
+    ) -> Result<BlockBuilder, ExecutorError> {
+        let state = self.state(BlockSelector::Latest)?;
+        let reader = Arc::new(self.warm.reader(state));
+        Ok(BlockBuilder::open(plan, reader, self.codes.clone(), pool)?)
+    }
+
+    /// Opens a block on top of the head, to be executed in order.
     pub(crate) fn begin(
         &self,
         plan: &BlockPlan,
@@ -92,6 +107,7 @@ impl Chain {
         let block = Arc::new(plan.seal(output, root.root));
         let started = Instant::now();
         self.store.commit(block.clone(), &diff, root)?;
+        self.warm.follow(block.number(), &diff);
         Ok(Committed { block, root_time, commit_time: started.elapsed() })
     }
 }

@@ -3,14 +3,14 @@
 //! ```text
 //!   open_block, execute, seal                       call, estimate, logs, proofs, accounts ...
 //!            │                                                  │
-//!   service: one worker thread ── evm: BlockExecutor            │ (readers: any thread)
+//!   service: one worker thread ── evm: BlockBuilder             │ (readers: any thread)
 //!            │                         │ StateDiff              │
 //!            │                    store: root, commit ──────────┴── store: StateView of any kept block
 //!            └── head (watch) ── subscribe: blocks from a cursor, then as they are sealed
 //! ```
 //!
 //! One code base serves the rollup and the embedded dev L1: what differs is data in the
-//! [`ChainSpec`](millrace_proto::ChainSpec). [`Replayer`] runs derived blocks through the same sequential path over a store
+//! [`ChainSpec`](millrace_proto::ChainSpec). [`Replayer`] runs derived blocks through the sequential path over a store
 //! of its own.
 
 mod chain;
@@ -20,15 +20,16 @@ mod service;
 mod state;
 mod store;
 mod trie;
+mod warm;
 
 pub use self::{
     evm::{
-        BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, MemoryState,
+        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, MemoryState,
         ParallelExecutor, ParallelStats, PlanError, SharedReader, StateReadError, StateReader,
         WorkerPool,
     },
     replay::Replayer,
-    service::{ExecutorConfig, ExecutorHandle, ExecutorService},
+    service::{ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},
     state::genesis_header,
     store::{StoreConfig, StoreError},
     trie::TrieError,

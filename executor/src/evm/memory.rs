@@ -83,6 +83,11 @@ impl MemoryState {
         self.code.iter().map(|(hash, code)| (*hash, code.clone()))
     }
 
+    /// Every account.
+    pub fn accounts(&self) -> impl Iterator<Item = (Address, AccountInfo)> + '_ {
+        self.accounts.iter().map(|(address, account)| (*address, *account))
+    }
+
     /// Every slot of an account that is not zero.
     pub fn slots(&self, address: Address) -> impl Iterator<Item = (U256, U256)> + '_ {
         let slots = self.storage.get(&address).into_iter().flatten();

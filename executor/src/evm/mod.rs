@@ -1,17 +1,22 @@
-//! Execution of one block, in order, on revm.
+//! Execution of one block on revm.
 //!
 //! ```text
 //!  BlockPlan (parent + attributes, checked) ──> EvmEnv
 //!                                                 │
-//!  StateReader ──> BlockState (overlay) ──> BlockExecutor: open, execute ..., finish
-//!  (the store, memory)                            │
+//!  StateReader ──> BlockState (overlay) ──> BlockExecutor: open, execute ..., finish         the plain path, in order
+//!  (the store, │                                  │
+//!   memory)    └─> parallel::Memory ──────> ParallelExecutor: the same, on several threads     BlockBuilder: parallel,
+//!                                                 │                                            in order after a panic
 //!                                   BlockOutput (receipts, state diff, gas) ──> BlockPlan::seal (header)
 //! ```
+//!
+//! The plain path is the verifier's, and the oracle in tests; both paths give the same, byte for byte.
 //!
 //! Nothing here knows of the store: state comes in through [`StateReader`] and leaves as a
 //! [`StateDiff`](millrace_proto::StateDiff).
 
 mod block_state;
+mod builder;
 mod call;
 mod code_cache;
 mod env;
@@ -30,6 +35,7 @@ mod tx;
 
 pub(crate) use self::call::{CallExecutor, collect_access_list};
 pub use self::{
+    builder::BlockBuilder,
     code_cache::CodeCache,
     env::EvmEnv,
     error::ExecutionError,

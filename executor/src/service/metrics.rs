@@ -2,6 +2,8 @@
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 
+use crate::evm::ParallelStats;
+
 /// Metrics of building blocks.
 #[derive(Clone)]
 pub(super) struct ExecutorMetrics {
@@ -25,6 +27,16 @@ pub(super) struct ExecutorMetrics {
     pub(super) root: Histogram,
     /// Seconds to commit a block to the store.
     pub(super) commit: Histogram,
+    /// Plain transfers, which take the short path.
+    plain: Counter,
+    /// Transactions that were executed ahead of their turn, with a result that held.
+    held: Counter,
+    /// Transactions that were executed ahead of their turn, and again in it.
+    failed: Counter,
+    /// Transactions that were executed in their turn.
+    inline: Counter,
+    /// Blocks that were executed in order after a thread panicked.
+    fallbacks: Counter,
 }
 
 impl ExecutorMetrics {
@@ -42,7 +54,23 @@ impl ExecutorMetrics {
             metrics::describe_histogram!(name, Unit::Seconds, text);
             metrics::histogram!(name, "chain" => chain)
         };
+        let executions = |kind| {
+            let name = "millrace_executor_executions_total";
+            let text = "Transactions by how they were executed: plain transfers, ahead of their turn, \
+                        again because what was read ahead had changed, in their turn";
+            metrics::describe_counter!(name, Unit::Count, text);
+            metrics::counter!(name, "chain" => chain, "kind" => kind)
+        };
         Self {
+            plain: executions("plain"),
+            held: executions("ahead"),
+            failed: executions("again"),
+            inline: executions("in_turn"),
+            fallbacks: counter(
+                "millrace_executor_fallbacks_total",
+                Unit::Count,
+                "Blocks that were executed in order after a thread panicked",
+            ),
             blocks: counter("millrace_executor_blocks_sealed_total", Unit::Count, "Blocks sealed"),
             transactions: counter(
                 "millrace_executor_transactions_total",
@@ -81,5 +109,14 @@ impl ExecutorMetrics {
                 "Time to commit a block to the store",
             ),
         }
+    }
+
+    /// Counts how a block's transactions were executed.
+    pub(super) fn count(&self, stats: Option<ParallelStats>) {
+        let Some(stats) = stats else { return self.fallbacks.increment(1) };
+        self.plain.increment(stats.plain);
+        self.held.increment(stats.held);
+        self.failed.increment(stats.failed);
+        self.inline.increment(stats.inline - stats.failed);
     }
 }

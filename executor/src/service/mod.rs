@@ -18,9 +18,9 @@ use std::sync::Arc;
 use millrace_proto::{ChainSpec, ExecutorError};
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{config::ExecutorConfig, handle::ExecutorHandle};
+pub use self::{config::{ExecutionConfig, ExecutorConfig}, handle::ExecutorHandle};
 use self::{handle::Inner, metrics::ExecutorMetrics, worker::Worker};
-use crate::chain::Chain;
+use crate::{chain::Chain, evm::WorkerPool};
 
 /// Starts executors.
 #[derive(Debug)]
@@ -43,7 +43,10 @@ impl ExecutorService {
         let metrics = ExecutorMetrics::new(config.store.name);
         metrics.head.set(head.number as f64);
         let (head_sender, head) = watch::channel(head);
-        let worker = Worker::start(chain.clone(), head_sender, metrics)?;
+        let threads = config.execution.count();
+        let pool = WorkerPool::new(threads)
+            .map_err(|error| ExecutorError::Stopped(format!("cannot start a thread: {error}")))?;
+        let worker = Worker::start(chain.clone(), Arc::new(pool), head_sender, metrics)?;
         let calls = Arc::new(Semaphore::new(config.max_concurrent_calls.max(1)));
         Ok(ExecutorHandle::new(Inner { config, chain, head, worker, calls }))
     }

@@ -16,8 +16,8 @@ use tracing::{debug, error};
 
 use super::metrics::ExecutorMetrics;
 use crate::{
-    chain::{Chain, SealedState},
-    evm::{BlockExecutor, BlockPlan},
+    chain::Chain,
+    evm::{BlockBuilder, WorkerPool},
 };
 
 /// How many commands may wait. Callers wait for replies, so a few builders never fill it.
@@ -48,6 +48,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn start(
         chain: Arc<Chain>,
+        pool: Arc<WorkerPool>,
         head: watch::Sender<SealedHeader>,
         metrics: ExecutorMetrics,
     ) -> Result<Self, ExecutorError> {
@@ -55,7 +56,7 @@ impl Worker {
         let thread = thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || {
-                Builder { chain, head, metrics, builds: 0, open: None }.run(receiver);
+                Builder { chain, pool, head, metrics, builds: 0, open: None }.run(receiver);
             })
             .map_err(|error| ExecutorError::Stopped(format!("cannot start the thread: {error}")))?;
         Ok(Self { commands: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -103,6 +104,7 @@ impl Drop for Worker {
 /// What the thread owns.
 struct Builder {
     chain: Arc<Chain>,
+    pool: Arc<WorkerPool>,
     head: watch::Sender<SealedHeader>,
     metrics: ExecutorMetrics,
     builds: u64,
@@ -111,8 +113,7 @@ struct Builder {
 
 struct OpenBlock {
     build: u64,
-    plan: BlockPlan,
-    executor: BlockExecutor<SealedState>,
+    block: BlockBuilder,
 }
 
 impl Builder {
@@ -134,7 +135,7 @@ impl Builder {
                 let _ = reply.send(self.open(attributes));
             }
             Command::Execute { build, transactions, reply } => {
-                let outcomes = self.execute(build, &transactions);
+                let outcomes = self.execute(build, transactions);
                 if outcomes.is_err() {
                     self.discard(build);
                 }
@@ -157,39 +158,40 @@ impl Builder {
                 problem: error.to_string(),
             }
         })?;
-        let executor = self.chain.begin(&plan)?;
+        let base_fee = plan.base_fee();
+        let block = self.chain.build(plan, self.pool.clone())?;
         self.builds += 1;
-        let opened = Opened { build: self.builds, base_fee: plan.base_fee() };
-        self.open = Some(OpenBlock { build: self.builds, plan, executor });
+        let opened = Opened { build: self.builds, base_fee };
+        self.open = Some(OpenBlock { build: self.builds, block });
         Ok(opened)
     }
 
     fn execute(
         &mut self,
         build: u64,
-        transactions: &[Arc<RecoveredTx>],
+        transactions: Vec<Arc<RecoveredTx>>,
     ) -> Result<Vec<TxOutcome>, ExecutorError> {
         let open = self.open.as_mut().filter(|open| open.build == build);
         let open = open.ok_or(ExecutorError::BuildDiscarded)?;
         let started = Instant::now();
-        let mut outcomes = Vec::with_capacity(transactions.len());
-        for tx in transactions {
-            let outcome = open.executor.execute(tx)?;
-            if let TxOutcome::Invalid(reason) = &outcome {
+        let hashes: Vec<_> = transactions.iter().map(|tx| tx.hash()).collect();
+        let outcomes = open.block.execute(transactions)?;
+        for (hash, outcome) in hashes.iter().zip(&outcomes) {
+            if let TxOutcome::Invalid(reason) = outcome {
                 self.metrics.invalid.increment(1);
-                debug!(target: "millrace::executor", hash = %tx.hash(), %reason, "left out");
+                debug!(target: "millrace::executor", %hash, %reason, "left out");
             }
-            outcomes.push(outcome);
         }
         self.metrics.execute.record(started.elapsed());
         Ok(outcomes)
     }
 
     fn seal(&mut self, build: u64) -> Result<Arc<ExecutedBlock>, ExecutorError> {
-        let OpenBlock { plan, executor, .. } =
+        let OpenBlock { block, .. } =
             self.open.take_if(|open| open.build == build).ok_or(ExecutorError::BuildDiscarded)?;
         let started = Instant::now();
-        let output = executor.finish()?;
+        self.metrics.count(block.stats());
+        let (plan, output) = block.finish()?;
         plan.check(&output).map_err(|error| ExecutorError::InvalidRequest(error.to_string()))?;
         let committed = self.chain.commit(&plan, output)?;
         self.metrics.root.record(committed.root_time);

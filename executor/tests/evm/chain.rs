@@ -1,13 +1,14 @@
 //! A chain whose state is in memory.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use alloy::{
     consensus::Sealable,
     primitives::{Address, B256, U256},
 };
 use millrace_executor::{
-    BlockExecutor, BlockOutput, BlockPlan, CodeCache, MemoryState, StateReader,
+    BlockExecutor, BlockOutput, BlockPlan, CodeCache, MemoryState, ParallelExecutor, StateReader,
+    WorkerPool,
 };
 use millrace_proto::{
     AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, HeaderExtra, RecoveredTx, SealedHeader,
@@ -21,6 +22,7 @@ pub(crate) struct Chain {
     pub(crate) head: SealedHeader,
     pub(crate) state: MemoryState,
     pub(crate) codes: Arc<CodeCache>,
+    pools: [Arc<WorkerPool>; 2],
 }
 
 pub(crate) struct Block {
@@ -34,7 +36,12 @@ impl Chain {
         let head = spec.genesis_header(B256::ZERO).seal_slow();
         let mut state = MemoryState::from_alloc(&spec.genesis().alloc);
         state.set_block_hash(0, head.seal());
-        Self { spec, head, state, codes: Arc::default() }
+        let threads = |count| NonZeroUsize::new(count).expect("there is a thread");
+        let disturbed = |count| {
+            Arc::new(WorkerPool::disturbed(threads(count), 1).expect("threads start"))
+        };
+        let pools = [disturbed(1), disturbed(3)];
+        Self { spec, head, state, codes: Arc::default(), pools }
     }
 
     pub(crate) fn attributes(&self, deposits: u64) -> BlockAttributes {
@@ -60,15 +67,25 @@ impl Chain {
             .expect("it follows")
     }
 
-    /// Executes a block and applies it.
+    /// Executes a block in order and applies it. On several threads it must give the same.
     pub(crate) fn block(&mut self, transactions: &[Arc<RecoveredTx>]) -> Block {
         let deposits = transactions.iter().filter(|tx| tx.tx().is_deposit()).count();
         let plan = self.plan(deposits as u64);
         let mut executor =
             BlockExecutor::open(&plan, &self.state, self.codes.clone()).expect("it opens");
-        let outcomes =
+        let outcomes: Vec<_> =
             transactions.iter().map(|tx| executor.execute(tx).expect("the state reads")).collect();
         let output = executor.finish().expect("the state reads");
+        for pool in &self.pools {
+            let reader = Arc::new(self.state.clone());
+            let mut parallel =
+                ParallelExecutor::open(&plan, reader, self.codes.clone(), pool.clone())
+                    .expect("it opens");
+            let same = parallel.execute(transactions.into()).expect("the state reads");
+            assert_eq!(same, outcomes, "on {} threads", pool.threads());
+            let same = parallel.finish().expect("the state reads");
+            assert_eq!(same, output, "on {} threads", pool.threads());
+        }
         plan.check(&output).expect("the deposits are there");
         let block = plan.seal(output.clone(), B256::ZERO);
         self.state.apply(&output.diff);

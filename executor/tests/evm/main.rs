@@ -1,4 +1,4 @@
-//! The sequential block executor, on states in memory.
+//! The block executors, on states in memory: each block in order and on several threads.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,5 +8,6 @@ mod deposits;
 mod destroy;
 mod fees;
 mod oracle;
+mod parallel;
 mod system;
 mod transactions;

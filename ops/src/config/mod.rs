@@ -12,7 +12,7 @@ use figment::{
     providers::{Env, Format, Toml},
 };
 use millrace_da_adapter::DaAdapterConfig;
-use millrace_executor::StoreConfig;
+use millrace_executor::{ExecutionConfig, StoreConfig};
 use millrace_l1::{L1Config, TxManagerConfig};
 use millrace_proto::ChainSpec;
 use millrace_rpc::RpcConfig;
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) rpc: RpcConfig,
     #[serde(default)]
     pub(crate) executor: StoreConfig,
+    #[serde(default)]
+    pub(crate) execution: ExecutionConfig,
     #[serde(default)]
     pub(crate) da_adapter: DaAdapterConfig,
     #[serde(default)]

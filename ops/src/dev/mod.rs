@@ -197,6 +197,7 @@ fn config(
         sequencer: Default::default(),
         rpc: Default::default(),
         executor: Default::default(),
+        execution: Default::default(),
         da_adapter: Default::default(),
         settlement: Default::default(),
         transactions: Default::default(),

@@ -17,7 +17,7 @@ mod pool;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use eyre::{Result, WrapErr};
-use millrace_executor::{ExecutorConfig, ExecutorService, StoreConfig};
+use millrace_executor::{ExecutionConfig, ExecutorConfig, ExecutorService, StoreConfig};
 use millrace_proto::{ChainSpec, Executor};
 use millrace_rpc::{RpcConfig, RpcServer};
 use tokio::task::JoinSet;
@@ -61,6 +61,7 @@ impl DevL1 {
         let executor_config = ExecutorConfig {
             data_dir: config.data_dir.join("chain"),
             store: StoreConfig { name: "dev-l1", ..StoreConfig::default() },
+            execution: ExecutionConfig { threads: 1 },
             ..ExecutorConfig::default()
         };
         let executor: Arc<dyn Executor> = Arc::new(

@@ -102,6 +102,7 @@ impl ExecutorPart {
         let executor = ExecutorConfig {
             data_dir: config.chain.data_dir.join("executor"),
             store: config.executor.clone(),
+            execution: config.execution.clone(),
             ..ExecutorConfig::default()
         };
         let handle = ExecutorService::open(executor, spec).wrap_err("cannot open the executor")?;

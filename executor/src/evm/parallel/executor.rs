@@ -104,9 +104,8 @@ impl ParallelExecutor {
         let stretch = Arc::new(stretch);
         self.pool.post(stretch.clone());
         pool::run_on(&stretch, &mut self.lane);
-        let (front, outcomes) = stretch.finish();
-        let outcomes = outcomes?;
-        self.front = front;
+        let (front, outcomes) = stretch.finish()?;
+        self.front = Some(front);
         Ok(outcomes)
     }
 

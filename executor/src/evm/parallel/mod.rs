@@ -1,7 +1,7 @@
 //! Execution of one block on several threads, with the result of executing in order.
 //!
 //! ```text
-//!  transactions ──> Stretch ── claim ──> Lane (an EVM a thread) ── reads ──> Memory: committed values, and those of
+//!  transactions ──> Stretch ── ahead ──> Lane (an EVM a thread) ── reads ──> Memory: committed values, and those of
 //!                     │                    │ Run: reads, writes              runs that are not committed; below it the
 //!                     │                    └── published ──────────────────> state before the block
 //!                     └── in order ──> Front: does the run hold? commit it : run it again here
@@ -24,10 +24,12 @@ mod notes;
 mod plain;
 mod pool;
 mod run;
+mod schedule;
 mod signal;
 mod state;
 mod stats;
 mod stretch;
+mod sync;
 mod view;
 
 pub use self::{

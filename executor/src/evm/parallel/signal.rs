@@ -1,14 +1,9 @@
 //! Waiting for the front to reach a place, without spinning.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-
-use parking_lot::{Condvar, Mutex};
-
-/// Looks this often before it sleeps: a few microseconds.
-const LOOKS: usize = 200;
+use super::sync::{AtomicUsize, Condvar, LOOKS, Mutex, Ordering, sleep, spin_loop};
 
 /// A count that only grows, and that threads can wait for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Signal {
     reached: AtomicUsize,
     /// The least count that someone sleeps for.
@@ -19,7 +14,12 @@ pub(super) struct Signal {
 
 impl Signal {
     pub(super) fn new() -> Self {
-        Self { awaited: AtomicUsize::new(usize::MAX), ..Self::default() }
+        Self {
+            reached: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(usize::MAX),
+            lock: Mutex::new(()),
+            sleepers: Condvar::new(),
+        }
     }
 
     pub(super) fn get(&self) -> usize {
@@ -28,9 +28,8 @@ impl Signal {
 
     /// Only one thread at a time sets.
     pub(super) fn set(&self, count: usize) {
-        self.reached.store(count, Ordering::Release);
-        // Either this sees who sleeps, or who is about to sleep sees the count.
-        fence(Ordering::SeqCst);
+        // Either this sees who sleeps, or who is about to sleep, and changes nothing here, sees the count.
+        self.reached.swap(count, Ordering::AcqRel);
         if count >= self.awaited.load(Ordering::Relaxed) {
             // Under the lock, so that nobody's wish is overwritten.
             let lock = self.lock.lock();
@@ -46,16 +45,15 @@ impl Signal {
             if self.get() >= count {
                 return;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         let mut lock = self.lock.lock();
         loop {
             self.awaited.fetch_min(count, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if self.get() >= count {
+            if self.reached.fetch_or(0, Ordering::AcqRel) >= count {
                 return;
             }
-            self.sleepers.wait(&mut lock);
+            lock = sleep(&self.sleepers, lock);
         }
     }
 }

@@ -1,0 +1,119 @@
+//! A block that is executed in parallel, and in order should that fail.
+
+use std::{fmt, sync::Arc};
+
+use millrace_proto::{RecoveredTx, TxOutcome};
+use tracing::error;
+
+use super::{
+    BlockExecutor, BlockOutput, BlockPlan, CodeCache, ExecutionError, ParallelExecutor,
+    ParallelStats, SharedReader, WorkerPool,
+};
+
+/// Builds one block with the parallel executor. When one of its threads panics, the block is executed again in order as far as it
+/// was, and goes on so; a panic there is the caller's.
+pub struct BlockBuilder {
+    plan: BlockPlan,
+    reader: SharedReader,
+    codes: Arc<CodeCache>,
+    execution: Execution,
+    /// What outcomes were given for: the same again when the execution starts anew.
+    included: Vec<Arc<RecoveredTx>>,
+}
+
+enum Execution {
+    Parallel(Box<ParallelExecutor>),
+    InOrder(Box<BlockExecutor<SharedReader>>),
+}
+
+impl BlockBuilder {
+    /// Opens a planned block on top of the state that `reader` gives, which must be that after the block's parent.
+    ///
+    /// # Errors
+    /// When the system calls at the block's start cannot be made.
+    pub fn open(
+        plan: BlockPlan,
+        reader: SharedReader,
+        codes: Arc<CodeCache>,
+        pool: Arc<WorkerPool>,
+    ) -> Result<Self, ExecutionError> {
+        let parallel = ParallelExecutor::open(&plan, reader.clone(), codes.clone(), pool)?;
+        let execution = Execution::Parallel(Box::new(parallel));
+        Ok(Self { plan, reader, codes, execution, included: Vec::new() })
+    }
+
+    /// What was planned.
+    pub const fn plan(&self) -> &BlockPlan {
+        &self.plan
+    }
+
+    /// How the work was done so far; `None` if it is done in order after a panic.
+    pub fn stats(&self) -> Option<ParallelStats> {
+        match &self.execution {
+            Execution::Parallel(parallel) => Some(parallel.stats()),
+            Execution::InOrder(_) => None,
+        }
+    }
+
+    /// Executes the next transactions: an outcome for each, in order.
+    ///
+    /// # Errors
+    /// As [`BlockExecutor::execute`].
+    pub fn execute(
+        &mut self,
+        transactions: Vec<Arc<RecoveredTx>>,
+    ) -> Result<Vec<TxOutcome>, ExecutionError> {
+        let transactions: Arc<[_]> = transactions.into();
+        let outcomes = match &mut self.execution {
+            Execution::Parallel(parallel) => match parallel.execute(transactions.clone()) {
+                Err(ExecutionError::Panicked) => {
+                    let number = self.plan.attributes().number;
+                    error!(target: "millrace::executor", number, "a thread panicked; the block is executed in order");
+                    self.execution = Execution::InOrder(Box::new(self.start_in_order()?));
+                    return self.execute(transactions.to_vec());
+                }
+                outcomes => outcomes?,
+            },
+            Execution::InOrder(executor) => {
+                transactions.iter().map(|tx| executor.execute(tx)).collect::<Result<_, _>>()?
+            }
+        };
+        let included = (transactions.iter().zip(&outcomes))
+            .filter(|(_, outcome)| matches!(outcome, TxOutcome::Included { .. }));
+        self.included.extend(included.map(|(tx, _)| tx.clone()));
+        Ok(outcomes)
+    }
+
+    /// Closes the block.
+    ///
+    /// # Errors
+    /// When the state cannot be read, or a system call at the block's end fails.
+    pub fn finish(self) -> Result<(BlockPlan, BlockOutput), ExecutionError> {
+        let output = match self.execution {
+            Execution::Parallel(parallel) => parallel.finish()?,
+            Execution::InOrder(executor) => executor.finish()?,
+        };
+        Ok((self.plan, output))
+    }
+
+    fn start_in_order(&self) -> Result<BlockExecutor<SharedReader>, ExecutionError> {
+        let mut executor =
+            BlockExecutor::open(&self.plan, self.reader.clone(), self.codes.clone())?;
+        for tx in &self.included {
+            if !matches!(executor.execute(tx)?, TxOutcome::Included { .. }) {
+                // Its outcome was given, so that the block cannot go on without it.
+                return Err(ExecutionError::Panicked);
+            }
+        }
+        Ok(executor)
+    }
+}
+
+impl fmt::Debug for BlockBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockBuilder")
+            .field("number", &self.plan.attributes().number)
+            .field("included", &self.included.len())
+            .finish_non_exhaustive()
+    }
+}

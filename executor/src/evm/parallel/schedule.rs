@@ -1,0 +1,215 @@
+//! Who does what of a stretch, and in which order it takes effect. Knows nothing of transactions.
+//!
+//! Every thread does the same: it commits what is ready at the front, if no other thread is at it, and runs ahead
+//! otherwise.
+
+use super::{
+    signal::Signal,
+    sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, Turn},
+};
+
+/// How far ahead of the front items are run; bounds what is kept of them.
+pub(super) const AHEAD: usize = 256;
+
+/// Nobody works on the item yet.
+const WAITS: u8 = 0;
+/// Somebody does.
+const RUNS: u8 = 1;
+/// It was run ahead.
+const RAN: u8 = 2;
+/// It is not worth running ahead, and waits for its turn.
+const PASSED: u8 = 3;
+
+/// What there is to do.
+pub(super) trait Work {
+    /// What a thread works with.
+    type Lane;
+    /// What is changed only in order.
+    type Front;
+
+    /// Whether an item is worth running ahead.
+    fn is_worth(&self, at: usize) -> bool;
+
+    /// Runs an item ahead of the front, which changes nothing.
+    fn run_ahead(&self, lane: &mut Self::Lane, at: usize);
+
+    /// Commits an item, which `ran` ahead or did not.
+    fn commit(
+        &self,
+        lane: &mut Self::Lane,
+        front: &mut Self::Front,
+        at: usize,
+        ran: bool,
+    ) -> Step;
+
+    /// A place where another thread may come between.
+    fn meet(&self) {}
+}
+
+/// What became of an item at the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Committed.
+    Done,
+    /// Committed; so many items after it should not be run ahead.
+    Pause(usize),
+    /// The stretch ends here.
+    Stop,
+}
+
+/// The items of a stretch.
+pub(super) struct Schedule<F> {
+    states: Vec<AtomicU8>,
+    /// Items before this are taken; only a hint.
+    next: AtomicUsize,
+    /// Nothing is run ahead before the front is here.
+    resume: AtomicUsize,
+    committed: Signal,
+    /// Something failed: all stop.
+    stopped: AtomicBool,
+    front: Turn<Front<F>>,
+}
+
+struct Front<F> {
+    at: usize,
+    inner: F,
+}
+
+enum Claim {
+    Taken(usize),
+    /// Nothing until the front is here.
+    Later(usize),
+    /// All are taken.
+    None,
+}
+
+impl<F> Schedule<F> {
+    pub(super) fn new(count: usize, front: F) -> Self {
+        Self {
+            states: (0..count).map(|_| AtomicU8::new(WAITS)).collect(),
+            next: AtomicUsize::new(0),
+            resume: AtomicUsize::new(0),
+            committed: Signal::new(),
+            stopped: AtomicBool::new(false),
+            front: Turn::new(Front { at: 0, inner: front }),
+        }
+    }
+
+    /// How many items are committed.
+    pub(super) fn committed(&self) -> usize {
+        self.committed.get()
+    }
+
+    /// Works until every item is committed or taken by another thread.
+    pub(super) fn work<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane) {
+        loop {
+            self.advance(work, lane);
+            if self.is_over() {
+                return;
+            }
+            work.meet();
+            match self.claim(work) {
+                Claim::Taken(at) => {
+                    work.run_ahead(lane, at);
+                    // See `advance`.
+                    self.states[at].swap(RAN, Ordering::AcqRel);
+                }
+                Claim::Later(count) => self.committed.wait(count),
+                Claim::None => return,
+            }
+        }
+    }
+
+    /// Waits until all is committed, or stopped, and gives the front to `take`.
+    pub(super) fn finish<T>(&self, take: impl FnOnce(&mut F) -> T) -> T {
+        self.committed.wait(self.states.len());
+        take(&mut self.front.lock().inner)
+    }
+
+    /// Ends the stretch where it is.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.committed.set(usize::MAX);
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) || self.committed.get() >= self.states.len()
+    }
+
+    /// Commits what is ready, if no other thread is at it.
+    fn advance<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane) {
+        loop {
+            let Some(mut front) = self.front.try_lock() else { return };
+            let Some(at) = self.commit_ready(work, lane, &mut front) else { return };
+            work.meet();
+            drop(front);
+            // The thread that runs the item at the front comes here when it is done. This looks whether it is by changing nothing: so
+            // either it is seen to be done, or it sees that this came before, and the front with it that is free.
+            if self.states[at].fetch_or(0, Ordering::AcqRel) != RAN {
+                return;
+            }
+        }
+    }
+
+    /// Commits until the front is at an item that another thread runs, which is returned.
+    fn commit_ready<W: Work<Front = F>>(
+        &self,
+        work: &W,
+        lane: &mut W::Lane,
+        front: &mut Front<F>,
+    ) -> Option<usize> {
+        loop {
+            let at = front.at;
+            if at == self.states.len() || self.stopped.load(Ordering::Relaxed) {
+                return None;
+            }
+            let (success, failure) = (Ordering::Acquire, Ordering::Acquire);
+            let ran = match self.states[at].compare_exchange(WAITS, RUNS, success, failure) {
+                Ok(_) | Err(PASSED) => false,
+                Err(RAN) => true,
+                Err(_) => return Some(at),
+            };
+            work.meet();
+            match work.commit(lane, &mut front.inner, at, ran) {
+                Step::Done => {}
+                Step::Pause(count) => self.resume.store(at + 1 + count, Ordering::Relaxed),
+                Step::Stop => {
+                    self.stop();
+                    return None;
+                }
+            }
+            front.at += 1;
+            self.committed.set(at + 1);
+        }
+    }
+
+    /// Takes the next item to run ahead.
+    fn claim<W: Work<Front = F>>(&self, work: &W) -> Claim {
+        let count = self.states.len();
+        let committed = self.committed.get();
+        let resume = self.resume.load(Ordering::Relaxed);
+        if committed < resume {
+            return Claim::Later(resume.min(count));
+        }
+        let mut at = self.next.load(Ordering::Relaxed).max(committed);
+        while at < count {
+            if at >= committed.saturating_add(AHEAD) {
+                return Claim::Later((committed + AHEAD / 4).min(count));
+            }
+            let state = &self.states[at];
+            let take = |becomes| {
+                let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+                state.compare_exchange(WAITS, becomes, success, failure).is_ok()
+            };
+            let waits = state.load(Ordering::Relaxed) == WAITS;
+            if waits && !work.is_worth(at) {
+                take(PASSED);
+            } else if waits && take(RUNS) {
+                self.next.store(at + 1, Ordering::Relaxed);
+                return Claim::Taken(at);
+            }
+            at += 1;
+        }
+        Claim::None
+    }
+}

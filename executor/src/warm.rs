@@ -1,0 +1,139 @@
+//! The head's state, kept warm from block to block.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use millrace_proto::{AccountInfo, StateDiff};
+use parking_lot::RwLock;
+use quick_cache::sync::Cache;
+
+use crate::{
+    chain::SealedState,
+    evm::{StateReadError, StateReader},
+};
+
+/// Accounts and slots of the head's state that were read lately. Follows the head: each block's changes are applied to it.
+pub(crate) struct WarmState {
+    accounts: Cache<Address, Option<AccountInfo>>,
+    slots: Cache<(Address, U256), U256>,
+    /// The block whose state this is. Locked for writing while that changes, so that a value read from an earlier state
+    /// is not added to a later one.
+    number: RwLock<u64>,
+    /// Whether anyone reads through it: a chain that is only replayed keeps nothing.
+    used: AtomicBool,
+}
+
+/// How many accounts are kept: some 20 MB.
+const ACCOUNTS: usize = 1 << 17;
+/// How many slots are kept: some 50 MB.
+const SLOTS: usize = 1 << 18;
+
+impl WarmState {
+    /// Empty, at a block.
+    pub(crate) fn new(number: u64) -> Self {
+        Self { accounts: Cache::new(ACCOUNTS), slots: Cache::new(SLOTS), number: RwLock::new(number), used: AtomicBool::new(false) }
+    }
+
+    /// Reads a state through it.
+    pub(crate) fn reader(self: &Arc<Self>, state: SealedState) -> WarmReader {
+        self.used.store(true, Ordering::Relaxed);
+        WarmReader { state, warm: self.clone() }
+    }
+
+    /// Moves to the next block.
+    pub(crate) fn follow(&self, number: u64, diff: &StateDiff) {
+        let mut at = self.number.write();
+        if !self.used.load(Ordering::Relaxed) {
+            *at = number;
+            return;
+        }
+        if number == *at + 1 {
+            for (address, account) in &diff.accounts {
+                self.accounts.insert(*address, account.after);
+                for (slot, value) in &account.storage {
+                    self.slots.insert((*address, (*slot).into()), value.after);
+                }
+            }
+        } else {
+            self.accounts.clear();
+            self.slots.clear();
+        }
+        *at = number;
+    }
+
+    /// The value that `cache` keeps, or that `read` gives for the state after block `number`.
+    fn get<K: std::hash::Hash + Eq + Copy, V: Copy>(
+        &self,
+        cache: &Cache<K, V>,
+        key: K,
+        number: u64,
+        read: impl FnOnce() -> Result<V, StateReadError>,
+    ) -> Result<V, StateReadError> {
+        let at = self.number.read();
+        if *at == number
+            && let Some(value) = cache.get(&key)
+        {
+            return Ok(value);
+        }
+        drop(at);
+        let value = read()?;
+        let at = self.number.read();
+        if *at == number {
+            cache.insert(key, value);
+        }
+        Ok(value)
+    }
+}
+
+/// The state after a block, read through what is warm.
+#[derive(Debug)]
+pub(crate) struct WarmReader {
+    state: SealedState,
+    warm: Arc<WarmState>,
+}
+
+impl WarmReader {
+    fn number(&self) -> u64 {
+        self.state.header().number
+    }
+}
+
+impl StateReader for WarmReader {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        let read = || self.state.account(address);
+        self.warm.get(&self.warm.accounts, address, self.number(), read)
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let read = || self.state.storage(address, slot);
+        self.warm.get(&self.warm.slots, (address, slot), self.number(), read)
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        self.state.storage_of(address)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        self.state.code(hash)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.state.block_hash(number)
+    }
+}
+
+impl fmt::Debug for WarmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WarmState")
+            .field("number", &*self.number.read())
+            .field("accounts", &self.accounts.len())
+            .field("slots", &self.slots.len())
+            .finish()
+    }
+}

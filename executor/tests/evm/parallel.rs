@@ -1,0 +1,124 @@
+//! What only execution on several threads has.
+
+use std::{num::NonZeroUsize, sync::Arc, thread};
+
+use alloy::primitives::{Address, B256, Bytes, U256};
+use millrace_executor::{
+    BlockBuilder, ExecutionError, MemoryState, ParallelExecutor, SharedReader, StateReadError,
+    StateReader, WorkerPool,
+};
+use millrace_proto::{AccountInfo, TxOutcome};
+
+use crate::{
+    chain::Chain,
+    support::{contracts, spec, wallet::Wallet, word},
+};
+
+/// A state that cannot be read on the pool's threads.
+#[derive(Debug)]
+struct Trap(MemoryState);
+
+impl StateReader for Trap {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        let worker = thread::current().name().is_some_and(|name| name.starts_with("execute-"));
+        assert!(!worker, "a trap");
+        self.0.account(address)
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        self.0.storage(address, slot)
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        self.0.storage_of(address)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        self.0.code(hash)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.0.block_hash(number)
+    }
+}
+
+fn pool(threads: usize) -> Arc<WorkerPool> {
+    let threads = NonZeroUsize::new(threads).expect("there is a thread");
+    Arc::new(WorkerPool::new(threads).expect("threads start"))
+}
+
+#[test]
+fn a_panic_fails_the_block_and_in_order_it_goes_on() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let wallets: Vec<_> = (0..8).map(Wallet::new).collect();
+    let round = |nonce| {
+        let calls = wallets.iter().map(|wallet| {
+            wallet.send(nonce, contracts::STORE, 0, 100_000, &word(nonce))
+        });
+        calls.collect::<Vec<_>>()
+    };
+    let (first, second) = (round(0), round(1));
+    let plan = chain.plan(0);
+    let expected = chain.block(&[&first[..], &second[..]].concat());
+    let state = Chain::new(chain.spec.clone()).state;
+    let trap: SharedReader = Arc::new(Trap(state));
+
+    // Whether a thread of the pool comes to read at all is its own affair, so it is tried until one did.
+    let pool = pool(4);
+    let failed = (0..1_000).any(|_| {
+        let mut parallel =
+            ParallelExecutor::open(&plan, trap.clone(), chain.codes.clone(), pool.clone())
+                .expect("it opens");
+        let result = parallel.execute(first.clone().into());
+        let panicked = matches!(result, Err(ExecutionError::Panicked));
+        if panicked {
+            let again = parallel.execute(second.clone().into());
+            assert!(matches!(again, Err(ExecutionError::Panicked)), "{again:?}");
+        }
+        panicked
+    });
+    assert!(failed, "no thread has met the trap");
+
+    let fell_back = (0..1_000).any(|_| {
+        let mut block =
+            BlockBuilder::open(plan.clone(), trap.clone(), chain.codes.clone(), pool.clone())
+                .expect("it opens");
+        let mut outcomes = block.execute(first.clone()).expect("it goes on");
+        outcomes.extend(block.execute(second.clone()).expect("it goes on"));
+        assert_eq!(outcomes, expected.outcomes);
+        let in_order = block.stats().is_none();
+        let (_, output) = block.finish().expect("it closes");
+        assert_eq!(output, expected.output);
+        in_order
+    });
+    assert!(fell_back, "no thread has met the trap");
+}
+
+#[test]
+fn blocks_use_a_pool_in_turns_and_leave_nothing_behind() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let (a, b) = (Wallet::new(0), Wallet::new(1));
+    let pool = pool(2);
+    for nonce in 0..20 {
+        let transactions = [
+            a.send(nonce, contracts::STORE, 0, 100_000, &word(nonce)),
+            b.send(nonce, contracts::STORE, 0, 100_000, &word(nonce + 100)),
+            a.send(nonce + 7, contracts::STORE, 0, 100_000, &word(9)),
+        ];
+        let plan = chain.plan(0);
+        let reader: SharedReader = Arc::new(chain.state.clone());
+        let mut parallel =
+            ParallelExecutor::open(&plan, reader.clone(), chain.codes.clone(), pool.clone())
+                .expect("it opens");
+        // One that is given up halfway.
+        parallel.execute(transactions[..1].into()).expect("the state reads");
+        drop(parallel);
+        let mut parallel =
+            ParallelExecutor::open(&plan, reader, chain.codes.clone(), pool.clone())
+                .expect("it opens");
+        let outcomes = parallel.execute(transactions[..].into()).expect("the state reads");
+        assert!(matches!(outcomes[2], TxOutcome::Invalid(_)), "{outcomes:?}");
+        let output = parallel.finish().expect("the state reads");
+        assert_eq!(output, chain.block(&transactions).output);
+    }
+}
