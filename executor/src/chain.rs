@@ -18,7 +18,7 @@ use crate::{
         StateReader, WorkerPool,
     },
     store::{StateView, Store, StoreConfig, StoreError},
-    warm::WarmState,
+    warm::{WarmReader, WarmState},
 };
 
 /// A chain's rules and its store.
@@ -89,9 +89,9 @@ impl Chain {
     pub(crate) fn begin(
         &self,
         plan: &BlockPlan,
-    ) -> Result<BlockExecutor<SealedState>, ExecutorError> {
+    ) -> Result<BlockExecutor<WarmReader>, ExecutorError> {
         let state = self.state(BlockSelector::Latest)?;
-        Ok(BlockExecutor::open(plan, state, self.codes.clone())?)
+        Ok(BlockExecutor::open(plan, self.warm.reader(state), self.codes.clone())?)
     }
 
     /// Computes the block's roots and makes it the head.

@@ -1,12 +1,6 @@
 //! The head's state, kept warm from block to block.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::{AccountInfo, StateDiff};
@@ -25,8 +19,6 @@ pub(crate) struct WarmState {
     /// The block whose state this is. Locked for writing while that changes, so that a value read from an earlier state
     /// is not added to a later one.
     number: RwLock<u64>,
-    /// Whether anyone reads through it: a chain that is only replayed keeps nothing.
-    used: AtomicBool,
 }
 
 /// How many accounts are kept: some 20 MB.
@@ -37,22 +29,17 @@ const SLOTS: usize = 1 << 18;
 impl WarmState {
     /// Empty, at a block.
     pub(crate) fn new(number: u64) -> Self {
-        Self { accounts: Cache::new(ACCOUNTS), slots: Cache::new(SLOTS), number: RwLock::new(number), used: AtomicBool::new(false) }
+        Self { accounts: Cache::new(ACCOUNTS), slots: Cache::new(SLOTS), number: RwLock::new(number) }
     }
 
     /// Reads a state through it.
     pub(crate) fn reader(self: &Arc<Self>, state: SealedState) -> WarmReader {
-        self.used.store(true, Ordering::Relaxed);
         WarmReader { state, warm: self.clone() }
     }
 
     /// Moves to the next block.
     pub(crate) fn follow(&self, number: u64, diff: &StateDiff) {
         let mut at = self.number.write();
-        if !self.used.load(Ordering::Relaxed) {
-            *at = number;
-            return;
-        }
         if number == *at + 1 {
             for (address, account) in &diff.accounts {
                 self.accounts.insert(*address, account.after);

@@ -6,7 +6,7 @@ use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use crate::telemetry::LogFormat;
+use crate::{bench::Bench, replay::ReplayArgs, statetest::StateTestArgs, telemetry::LogFormat};
 
 /// An EVM rollup: sequencer, executor, DA adapter, settlement.
 #[derive(Debug, Parser)]
@@ -53,6 +53,13 @@ pub(crate) enum Command {
     Deploy(DeployArgs),
     /// Rebuild the chain from L1 alone and check every block, root and commitment.
     Verify(VerifyArgs),
+    /// Measure Millrace beside an alternative, in the same run.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Execute blocks of Ethereum mainnet in order and on threads, check both, and tell their times.
+    Replay(ReplayArgs),
+    /// Run Ethereum's state tests in order and on threads, each alone and all of a test in one block.
+    Statetest(StateTestArgs),
     /// Print the annotated example configuration, which documents every setting.
     Config,
 }
@@ -198,6 +205,16 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON object a line to standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A path that there is: another is a wrong call.
+pub(crate) fn existing(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.try_exists() {
+        Ok(true) => Ok(path),
+        Ok(false) => Err("there is no such file or folder".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn at_least_a_second(text: &str) -> Result<Duration, String> {

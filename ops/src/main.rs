@@ -4,9 +4,12 @@
 //!  cli        the command line            config     millrace.toml
 //!  dev        the whole chain             service    one service each, and how they are put together
 //!  dev_l1     the embedded L1             verify     the chain from L1 alone
+//!  bench      figures beside an alternative's
+//!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
 //!  telemetry  logs, metrics, health       supervisor every task has an owner
 //! ```
 
+mod bench;
 mod cli;
 mod config;
 mod deploy;
@@ -14,7 +17,9 @@ mod dev;
 mod dev_l1;
 mod genesis;
 mod keys;
+mod replay;
 mod service;
+mod statetest;
 mod supervisor;
 mod telemetry;
 mod verify;
@@ -65,6 +70,18 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::Verify(args) => {
             log("warn")?;
             runtime.block_on(verify::run(args))
+        }
+        Command::Bench(args) => {
+            log("warn")?;
+            bench::run(args)
+        }
+        Command::Replay(args) => {
+            log("warn")?;
+            replay::run(&args)
+        }
+        Command::Statetest(args) => {
+            log("warn")?;
+            statetest::run(&args)
         }
         Command::Config => {
             print!("{}", config::EXAMPLE);

@@ -26,10 +26,14 @@ pub(super) struct BlockState<R> {
     new_code: B256Map<Bytecode>,
 }
 
+/// An account of the block. What it was before is read again for the diff, off the hot path.
 #[derive(Default)]
 struct CachedAccount {
-    before: Option<AccountInfo>,
     now: Option<EvmAccount>,
+    /// It existed before the block.
+    existed: bool,
+    /// It may differ from what it was before the block.
+    written: bool,
     /// Destroyed or created in this block: slots that are not in `slots` are zero.
     wiped: bool,
     slots: HashMap<U256, CachedSlot>,
@@ -37,9 +41,9 @@ struct CachedAccount {
 
 #[derive(Clone, Copy)]
 struct CachedSlot {
-    /// `None` if it was written without being read, after the account was wiped.
-    before: Option<U256>,
     now: U256,
+    /// It may differ from what it was before the block.
+    written: bool,
 }
 
 impl<R: StateReader> BlockState<R> {
@@ -59,8 +63,8 @@ impl<R: StateReader> BlockState<R> {
             Entry::Vacant(entry) => {
                 let before = self.reader.account(address)?;
                 Ok(entry.insert(CachedAccount {
-                    before,
                     now: before.map(to_evm),
+                    existed: before.is_some(),
                     ..CachedAccount::default()
                 }))
             }
@@ -86,6 +90,7 @@ impl<R: StateReader> BlockState<R> {
     fn commit_account(&mut self, address: Address, account: Account) -> Result<(), StateReadError> {
         let removes_empty = self.removes_empty;
         let cached = self.load(address)?;
+        cached.written = true;
         if account.is_selfdestructed() || (removes_empty && account.is_empty()) {
             cached.wipe();
             cached.now = None;
@@ -95,12 +100,7 @@ impl<R: StateReader> BlockState<R> {
             cached.wipe();
         }
         for (slot, value) in account.changed_storage_slots() {
-            match cached.slots.entry(*slot) {
-                Entry::Occupied(entry) => entry.into_mut().now = value.present_value,
-                Entry::Vacant(entry) => {
-                    entry.insert(CachedSlot { before: None, now: value.present_value });
-                }
-            }
+            cached.slots.insert(*slot, CachedSlot { now: value.present_value, written: true });
         }
         let mut info = account.info;
         let previous = cached.now.take();
@@ -122,7 +122,9 @@ impl<R: StateReader> BlockState<R> {
         address: Address,
         amount: U256,
     ) -> Result<(), StateReadError> {
-        let info = self.load(address)?.now.get_or_insert_default();
+        let account = self.load(address)?;
+        account.written = true;
+        let info = account.now.get_or_insert_default();
         info.balance = info.balance.saturating_add(amount);
         info.nonce = info.nonce.saturating_add(1);
         Ok(())
@@ -133,6 +135,9 @@ impl<R: StateReader> BlockState<R> {
         let Self { reader, accounts, new_code, .. } = self;
         let mut diff = StateDiff::default();
         for (address, cached) in accounts {
+            if !cached.written {
+                continue;
+            }
             let account = cached.into_diff(&reader, address)?;
             if account.before == account.after && account.storage.is_empty() {
                 continue;
@@ -155,7 +160,7 @@ impl CachedAccount {
     fn wipe(&mut self) {
         self.wiped = true;
         for slot in self.slots.values_mut() {
-            slot.now = U256::ZERO;
+            *slot = CachedSlot { now: U256::ZERO, written: true };
         }
     }
 
@@ -164,18 +169,14 @@ impl CachedAccount {
         reader: &impl StateReader,
         address: Address,
     ) -> Result<AccountDiff, StateReadError> {
-        let existed = self.before.is_some();
+        let existed = self.existed;
         let mut diff = AccountDiff {
-            before: self.before,
+            before: if existed { reader.account(address)? } else { None },
             after: self.now.as_ref().map(from_evm),
             ..AccountDiff::default()
         };
-        for (slot, value) in &self.slots {
-            let before = match value.before {
-                Some(before) => before,
-                None if existed => reader.storage(address, *slot)?,
-                None => U256::ZERO,
-            };
+        for (slot, value) in self.slots.iter().filter(|(_, value)| value.written) {
+            let before = if existed { reader.storage(address, *slot)? } else { U256::ZERO };
             if before != value.now {
                 diff.storage.insert(B256::from(*slot), SlotDiff { before, after: value.now });
             }
@@ -215,10 +216,10 @@ impl<R: StateReader> Database for BlockState<R> {
         let Some(account) = accounts.get_mut(&address) else { return Ok(U256::ZERO) };
         match account.slots.entry(slot) {
             Entry::Occupied(entry) => Ok(entry.get().now),
-            Entry::Vacant(_) if account.wiped || account.before.is_none() => Ok(U256::ZERO),
+            Entry::Vacant(_) if account.wiped || !account.existed => Ok(U256::ZERO),
             Entry::Vacant(entry) => {
                 let value = reader.storage(address, slot)?;
-                entry.insert(CachedSlot { before: Some(value), now: value });
+                entry.insert(CachedSlot { now: value, written: false });
                 Ok(value)
             }
         }

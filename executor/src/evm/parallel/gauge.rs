@@ -15,6 +15,8 @@ pub(super) struct Gauge {
 impl Gauge {
     /// Below this share a pause is asked for.
     const WORTH: u32 = 256 * 3 / 10;
+    /// Above this share it is clear that running ahead pays.
+    const GOOD: u32 = 256 * 3 / 4;
     const SHORTEST: usize = 16;
     const LONGEST: usize = 1024;
 
@@ -24,7 +26,9 @@ impl Gauge {
             Ahead::Not => return None,
             Ahead::Held => {
                 self.held += (256 - self.held) / 8;
-                self.pause = (self.pause / 2).max(Self::SHORTEST);
+                if self.held > Self::GOOD {
+                    self.pause = Self::SHORTEST;
+                }
             }
             Ahead::Failed => self.held -= self.held / 8,
         }
@@ -41,6 +45,6 @@ impl Gauge {
 
 impl Default for Gauge {
     fn default() -> Self {
-        Self { held: 192, pause: Self::SHORTEST }
+        Self { held: Self::GOOD, pause: Self::SHORTEST }
     }
 }

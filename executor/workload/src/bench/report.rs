@@ -1,0 +1,225 @@
+//! Figures as rows, and against their goals.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Figures, Kind};
+
+/// One figure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// `executor`.
+    pub bench: &'static str,
+    /// Which block.
+    pub case: String,
+    /// How it was executed: `bare_revm`, `in_order` or `parallel`.
+    pub way: &'static str,
+    /// Threads.
+    pub threads: usize,
+    /// What was measured.
+    pub metric: &'static str,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// The same of the bare revm loop, in the same run.
+    pub baseline: f64,
+    /// How many times the baseline; more is better for rates.
+    pub ratio: f64,
+}
+
+/// A goal and what was reached.
+#[derive(Debug, Clone, Serialize)]
+pub struct Target {
+    /// What it is about.
+    pub name: String,
+    /// At least this.
+    pub goal: f64,
+    /// Reached.
+    pub value: f64,
+    /// Whether that is enough.
+    pub met: bool,
+}
+
+/// Where it was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Processor, if it is known.
+    pub processor: Option<String>,
+}
+
+/// The last line.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Always `true`.
+    pub summary: bool,
+    /// Where.
+    pub machine: Machine,
+    /// The goals.
+    pub targets: Vec<Target>,
+}
+
+/// Mainnet blocks of at least this much gas have goals of their own.
+const LARGE: u64 = 8_000_000;
+
+/// Goals on two threads, by case.
+const GOALS: [(&str, f64); 8] = [
+    ("transfers", 3.0),
+    ("transfers_to_one", 2.5),
+    ("transfers_from_few", 2.5),
+    ("erc20", 1.6),
+    ("erc20_to_one", 1.0),
+    ("swaps", 1.8),
+    ("swaps_one_pool", 0.95),
+    ("zipf_mix", 1.5),
+];
+
+impl Figures {
+    /// How many times as fast as the bare revm loop `time` is.
+    fn ratio(&self, time: Duration) -> f64 {
+        self.bare.as_secs_f64() / time.as_secs_f64().max(1e-9)
+    }
+
+    /// The ratio on so many threads, if that was measured.
+    pub fn parallel_ratio(&self, threads: usize) -> Option<f64> {
+        let of = self.parallel.iter().find(|(count, ..)| *count == threads);
+        of.map(|(_, time, _)| self.ratio(*time))
+    }
+
+    /// The ratio of our executor in order.
+    pub fn in_order_ratio(&self) -> f64 {
+        self.ratio(self.in_order)
+    }
+
+    /// The figures as rows.
+    pub fn rows(&self) -> Vec<Row> {
+        let ways = [("bare_revm", 1, self.bare), ("in_order", 1, self.in_order)];
+        let parallel = self.parallel.iter().map(|(count, time, _)| ("parallel", *count, *time));
+        let mut rows = Vec::new();
+        for (way, threads, time) in ways.into_iter().chain(parallel) {
+            let rate = |amount: f64, time: Duration| amount / time.as_secs_f64().max(1e-9);
+            for (metric, unit, amount) in [
+                ("throughput", "tx/s", self.transactions as f64),
+                ("gas_throughput", "Mgas/s", self.gas as f64 / 1e6),
+            ] {
+                rows.push(Row {
+                    bench: "executor",
+                    case: self.name.clone(),
+                    way,
+                    threads,
+                    metric,
+                    value: rate(amount, time),
+                    unit,
+                    baseline: rate(amount, self.bare),
+                    ratio: self.ratio(time),
+                });
+            }
+        }
+        for (threads, _, stats) in &self.parallel {
+            let value = 1.0 + stats.failed as f64 / self.transactions.max(1) as f64;
+            rows.push(Row {
+                bench: "executor",
+                case: self.name.clone(),
+                way: "parallel",
+                threads: *threads,
+                metric: "executions",
+                value,
+                unit: "1/tx",
+                baseline: 1.0,
+                ratio: value,
+            });
+        }
+        rows
+    }
+}
+
+/// Holds figures against the goals that they have a case for.
+pub fn summarize(figures: &[Figures]) -> Summary {
+    let mut targets = Vec::new();
+    let mut target = |name: String, goal: f64, value: Option<f64>| {
+        if let Some(value) = value {
+            targets.push(Target { name, goal, value, met: value >= goal });
+        }
+    };
+    for (name, goal) in GOALS {
+        let of = figures.iter().find(|figures| figures.name == name);
+        let value = of.and_then(|figures| figures.parallel_ratio(2));
+        target(format!("{name}, 2 threads"), goal, value);
+    }
+    let ratios = |large: bool, threads: usize| -> Vec<f64> {
+        let blocks = figures.iter().filter(|figures| figures.kind == Kind::Mainnet);
+        let blocks = blocks.filter(|figures| (figures.gas >= LARGE) == large);
+        blocks.filter_map(|figures| figures.parallel_ratio(threads)).collect()
+    };
+    let large = ratios(true, 2);
+    target("mainnet of 8 Mgas and more, 2 threads: mean".to_owned(), 1.35, mean(&large));
+    target("mainnet of 8 Mgas and more, 2 threads: worst".to_owned(), 0.95, least(&large));
+    let small = least(&ratios(false, 2));
+    target("mainnet below 8 Mgas, 2 threads: worst".to_owned(), 0.95, small);
+    let single: Vec<f64> =
+        figures.iter().filter_map(|figures| figures.parallel_ratio(1)).collect();
+    target("any case, 1 thread: worst".to_owned(), 0.95, least(&single));
+    let in_order: Vec<f64> = figures.iter().map(Figures::in_order_ratio).collect();
+    target("any case, in order: worst".to_owned(), 0.97, least(&in_order));
+    Summary { summary: true, machine: machine(), targets }
+}
+
+/// The geometric mean.
+fn mean(ratios: &[f64]) -> Option<f64> {
+    let sum: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
+    (!ratios.is_empty()).then(|| (sum / ratios.len() as f64).exp())
+}
+
+fn least(ratios: &[f64]) -> Option<f64> {
+    ratios.iter().copied().min_by(f64::total_cmp)
+}
+
+fn machine() -> Machine {
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let processor = model.map(|model| model.trim_start_matches([' ', '\t', ':']).to_owned());
+    Machine { cores, processor }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_executor::ParallelStats;
+
+    use super::*;
+
+    fn figures(name: &str, kind: Kind, gas: u64, bare: u64, parallel: u64) -> Figures {
+        let milliseconds = Duration::from_millis;
+        Figures {
+            name: name.to_owned(),
+            kind,
+            transactions: 10,
+            gas,
+            bare: milliseconds(bare),
+            in_order: milliseconds(bare),
+            parallel: vec![(2, milliseconds(parallel), ParallelStats::default())],
+        }
+    }
+
+    #[test]
+    fn goals_are_held_against_their_cases() {
+        let summary = summarize(&[
+            figures("transfers", Kind::Made, 1, 100, 50),
+            figures("block1", Kind::Mainnet, LARGE, 100, 50),
+            figures("block2", Kind::Mainnet, LARGE, 100, 200),
+            figures("block3", Kind::Mainnet, LARGE - 1, 100, 100),
+        ]);
+        let of = |name: &str| {
+            let target = summary.targets.iter().find(|target| target.name.starts_with(name));
+            target.map(|target| (target.met, (target.value * 100.0).round()))
+        };
+        assert_eq!(of("transfers, 2"), Some((false, 200.0)));
+        assert_eq!(of("mainnet of 8 Mgas and more, 2 threads: mean"), Some((false, 100.0)));
+        assert_eq!(of("mainnet of 8 Mgas and more, 2 threads: worst"), Some((false, 50.0)));
+        assert_eq!(of("mainnet below"), Some((true, 100.0)));
+        assert_eq!(of("swaps"), None);
+    }
+}
