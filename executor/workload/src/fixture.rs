@@ -236,8 +236,16 @@ impl Fixture {
     /// # Errors
     /// When there is none, or one cannot be read.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, FixtureError> {
+        Self::files(path)?.iter().map(|file| Self::read(file)).collect()
+    }
+
+    /// The file itself, or every block file of a folder in the order of their names.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or holds none.
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>, FixtureError> {
         if !path.is_dir() {
-            return Ok(vec![Self::read(path)?]);
+            return Ok(vec![path.to_owned()]);
         }
         let read = |source| FixtureError::Read { path: path.to_owned(), source };
         let mut files = Vec::new();
@@ -253,7 +261,7 @@ impl Fixture {
             let problem = "the folder holds no .json.zst file".to_owned();
             return Err(FixtureError::Content { path: path.to_owned(), problem });
         }
-        files.iter().map(|file| Self::read(file)).collect()
+        Ok(files)
     }
 }
 
