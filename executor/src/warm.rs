@@ -29,7 +29,11 @@ const SLOTS: usize = 1 << 18;
 impl WarmState {
     /// Empty, at a block.
     pub(crate) fn new(number: u64) -> Self {
-        Self { accounts: Cache::new(ACCOUNTS), slots: Cache::new(SLOTS), number: RwLock::new(number) }
+        Self {
+            accounts: Cache::new(ACCOUNTS),
+            slots: Cache::new(SLOTS),
+            number: RwLock::new(number),
+        }
     }
 
     /// Reads a state through it.

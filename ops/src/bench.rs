@@ -85,9 +85,8 @@ fn cases(args: &ExecutorArgs) -> Result<Vec<Case>> {
     eprintln!("setting up contracts and {} accounts ...", size.accounts);
     let artifacts = Artifacts::read(&args.contracts)?;
     let made = scenarios(size, &artifacts)?.into_iter();
-    let mut cases: Vec<Case> = made
-        .map(|(name, block)| Case { name: name.to_owned(), kind: Kind::Made, block })
-        .collect();
+    let mut cases: Vec<Case> =
+        made.map(|(name, block)| Case { name: name.to_owned(), kind: Kind::Made, block }).collect();
     if let Some(path) = &args.blocks {
         let blocks = Fixture::read_all(path).wrap_err("cannot read the blocks")?;
         cases.extend(blocks.into_iter().map(|fixture| Case {
@@ -132,7 +131,8 @@ fn print_figures(figures: &Figures) {
         }
         print!(")");
     }
-    println!();
+    let ceiling = figures.bare.as_secs_f64() / figures.work.critical.as_secs_f64().max(1e-9);
+    println!("  at most {ceiling:.0}");
 }
 
 fn print_summary(summary: &Summary) {

@@ -35,6 +35,8 @@ fn the_layout_names_every_module() -> Result<()> {
         "proto",
         "executor",
         "executor/rocksdb-build",
+        "executor/workload",
+        "executor/model",
         "sequencer",
         "sequencer/rpc",
         "da-adapter",

@@ -46,7 +46,9 @@ impl From<ExecutionError> for ExecutorError {
         match error {
             ExecutionError::NotIncludable { hash, reason } => Self::NotIncludable { hash, reason },
             ExecutionError::State(error) => Self::Store(Box::new(error)),
-            error @ (ExecutionError::Evm(_) | ExecutionError::Panicked) => Self::Stopped(error.to_string()),
+            error @ (ExecutionError::Evm(_) | ExecutionError::Panicked) => {
+                Self::Stopped(error.to_string())
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ pub use self::{
     executor::BlockExecutor,
     memory::MemoryState,
     output::BlockOutput,
-    parallel::{ParallelExecutor, ParallelStats, SharedReader, WorkerPool},
+    parallel::{ParallelExecutor, ParallelStats, SharedReader, WorkProfile, WorkerPool},
     plan::{BlockPlan, PlanError},
     reader::{StateReadError, StateReader},
 };

@@ -18,7 +18,10 @@ use std::sync::Arc;
 use millrace_proto::{ChainSpec, ExecutorError};
 use tokio::sync::{Semaphore, watch};
 
-pub use self::{config::{ExecutionConfig, ExecutorConfig}, handle::ExecutorHandle};
+pub use self::{
+    config::{ExecutionConfig, ExecutorConfig},
+    handle::ExecutorHandle,
+};
 use self::{handle::Inner, metrics::ExecutorMetrics, worker::Worker};
 use crate::{chain::Chain, evm::WorkerPool};
 

@@ -8,7 +8,7 @@ pub(super) use loom::{
     },
 };
 
-pub(super) const LOOKS: usize = 0;
+pub(super) const LOOKS: usize = 1;
 
 #[derive(Debug)]
 pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -48,7 +48,9 @@ impl<T> Turn<T> {
     pub(super) fn try_lock(&self) -> Option<TurnGuard<'_, T>> {
         let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
         let taken = self.taken.compare_exchange(false, true, success, failure);
-        taken.is_ok().then(|| TurnGuard { taken: Some(&self.taken), value: Some(self.value.lock()) })
+        taken
+            .is_ok()
+            .then(|| TurnGuard { taken: Some(&self.taken), value: Some(self.value.lock()) })
     }
 
     /// Waits for the lock; for when nobody tries any more, or may wait as well.

@@ -58,8 +58,7 @@ fn account_diff(
     let current = slots.into_iter().filter(|(generation, ..)| *generation == state.generation);
     let existed = before.is_some();
     for (_, slot, after) in current.clone() {
-        let before =
-            if existed { shared.reader.storage(address, slot)? } else { U256::ZERO };
+        let before = if existed { shared.reader.storage(address, slot)? } else { U256::ZERO };
         add(slot, before, after);
     }
     if state.generation != 0 && existed {

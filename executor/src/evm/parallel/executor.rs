@@ -5,16 +5,14 @@ use std::{fmt, sync::Arc};
 use millrace_proto::{RecoveredTx, TxOutcome};
 
 use super::{
-    ParallelStats, WorkerPool, diff,
+    ParallelStats, WorkProfile, WorkerPool, diff,
     front::{Front, FrontCalls, Prepared},
     lane::Lane,
-    pool,
+    pool, profile,
     stretch::Stretch,
     view::{Shared, SharedReader},
 };
-use crate::evm::{
-    BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, system,
-};
+use crate::evm::{BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, system};
 
 /// Executes the transactions of one block on several threads, with the result of executing one after the other.
 ///
@@ -107,6 +105,20 @@ impl ParallelExecutor {
         let (front, outcomes) = stretch.finish()?;
         self.front = Some(front);
         Ok(outcomes)
+    }
+
+    /// Executes transactions on this thread, and tells how much of them could be executed at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn profile(
+        &mut self,
+        transactions: &[Arc<RecoveredTx>],
+    ) -> Result<WorkProfile, ExecutionError> {
+        let mut front = self.front.take().ok_or(ExecutionError::Panicked)?;
+        let profile = profile::profile(&mut front, &mut self.lane, transactions)?;
+        self.front = Some(front);
+        Ok(profile)
     }
 
     /// Closes the block.

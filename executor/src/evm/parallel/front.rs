@@ -58,7 +58,14 @@ impl Front {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let rules = PlainRules::new(&shared.env);
         let rules = rules.filter(|_| shared.removes_empty);
-        Self { shared, rules, tally: Tally::default(), index: 0, stats: ParallelStats::default(), owed: None }
+        Self {
+            shared,
+            rules,
+            tally: Tally::default(),
+            index: 0,
+            stats: ParallelStats::default(),
+            owed: None,
+        }
     }
 
     pub(super) const fn rules(&self) -> Option<PlainRules> {
@@ -82,9 +89,7 @@ impl Front {
                 }
                 Ok((outcome, Ahead::Not))
             }
-            Entry::Deposit(deposit) => {
-                Ok((self.deposit(lane, index, tx, deposit)?, Ahead::Not))
-            }
+            Entry::Deposit(deposit) => Ok((self.deposit(lane, index, tx, deposit)?, Ahead::Not)),
             Entry::Ordinary => self.ordinary(lane, index, tx, prepared),
         }
     }

@@ -31,6 +31,7 @@ pub(super) type LaneEvm = MainnetEvm<LaneContext>;
 pub(super) struct Lane {
     evm: LaneEvm,
     handler: LaneHandler,
+    #[expect(clippy::vec_box, reason = "runs travel between threads in their boxes")]
     spare: Vec<Box<Run>>,
 }
 

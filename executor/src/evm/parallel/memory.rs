@@ -46,8 +46,10 @@ struct Shard<K, V>(RwLock<Values<K, V>>);
 struct Values<K, V> {
     committed: HashTable<(K, V)>,
     /// Versions by the transaction that wrote them, in no order; few at a time.
-    pending: HashTable<(K, SmallVec<[(u32, V); 1]>)>,
+    pending: HashTable<(K, Pending<V>)>,
 }
+
+type Pending<V> = SmallVec<[(u32, V); 1]>;
 
 impl Memory {
     /// The most entries that are kept room for when the memory is used again: some tens of megabytes.
@@ -211,9 +213,8 @@ impl<K, V> Default for Versions<K, V> {
 
 impl Key for Address {
     fn feed(&self, hasher: &mut impl Hasher) {
-        let [low, high] = [&self[..16], &self[4..]].map(|half| {
-            u128::from_ne_bytes(half.try_into().expect("an address has 20 bytes"))
-        });
+        let [low, high] = [&self[..16], &self[4..]]
+            .map(|half| u128::from_ne_bytes(half.try_into().expect("an address has 20 bytes")));
         hasher.write_u128(low);
         hasher.write_u32((high >> 96) as u32);
     }

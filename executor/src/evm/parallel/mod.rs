@@ -23,6 +23,7 @@ mod memory;
 mod notes;
 mod plain;
 mod pool;
+mod profile;
 mod run;
 mod schedule;
 mod signal;
@@ -33,5 +34,6 @@ mod sync;
 mod view;
 
 pub use self::{
-    executor::ParallelExecutor, pool::WorkerPool, stats::ParallelStats, view::SharedReader,
+    executor::ParallelExecutor, pool::WorkerPool, profile::WorkProfile, stats::ParallelStats,
+    view::SharedReader,
 };

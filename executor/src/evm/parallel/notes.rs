@@ -21,6 +21,8 @@ use super::view::TxView;
 /// The context of a transaction's execution.
 pub(super) type LaneContext = Context<BlockEnv, TxEnv, CfgEnv, TxView, Journal<TxView>, Notes>;
 
+type Op = fn(Ictx<'_>) -> InstructionExecResult;
+
 type Ictx<'a> = InstructionContext<'a, LaneContext, EthInterpreter>;
 
 /// Notes of one transaction.
@@ -51,7 +53,7 @@ impl Notes {
 
 /// Lets the instructions that depend on a balance note it.
 pub(super) fn take_notes(instructions: &mut EthInstructions<EthInterpreter, LaneContext>) {
-    let noting: [(u8, fn(Ictx<'_>) -> InstructionExecResult); 7] = [
+    let noting: [(u8, Op); 7] = [
         (opcode::BALANCE, balance),
         (opcode::SELFBALANCE, selfbalance),
         (opcode::CALL, call),

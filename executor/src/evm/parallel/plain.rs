@@ -6,7 +6,7 @@ use millrace_proto::{RecoveredTx, TxEnvelope};
 use revm::{context::Cfg, primitives::hardfork::SpecId};
 
 use super::{
-    state::{AccountWrite, Life},
+    state::{AccountWrite, Life, is_huge},
     view::Shared,
 };
 use crate::evm::{EvmEnv, StateReadError, StateReader};
@@ -82,6 +82,7 @@ impl PlainRules {
             || gas_limit < GAS
             || gas_limit > self.most_gas
             || nonce == u64::MAX
+            || is_huge(tx.value())
         {
             return None;
         }
@@ -142,12 +143,11 @@ impl Plain {
             code_hash: None,
             life: Life::Goes,
         };
-        let received =
-            accounts.update(self.recipient, None, base(self.recipient), |state| {
-                let code = state.info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
-                let plain = !code && !state.is_huge();
-                plain.then(|| *state = write.apply(state, index, shared.removes_empty))
-            })?;
+        let received = accounts.update(self.recipient, None, base(self.recipient), |state| {
+            let code = state.info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
+            let plain = !code && !state.is_huge();
+            plain.then(|| *state = write.apply(state, index, shared.removes_empty))
+        })?;
         if received.is_none()
             && let Some(before) = unpaid
         {

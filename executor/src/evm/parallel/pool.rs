@@ -53,7 +53,13 @@ impl WorkerPool {
             thread::Builder::new().name(name).spawn(move || inner.serve())
         };
         let threads = (1..threads.get()).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { inner, threads, spare: Mutex::default(), code: Mutex::default(), disturbance: None })
+        Ok(Self {
+            inner,
+            threads,
+            spare: Mutex::default(),
+            code: Mutex::default(),
+            disturbance: None,
+        })
     }
 
     /// A pool for tests: its threads give way at random places, so that they meet in more ways than they would by themselves.
@@ -142,9 +148,9 @@ impl Inner {
                 code = old.take_code();
             }
             let Some(stretch) = stretch else { continue };
-            let mut current = lane.take().unwrap_or_else(|| {
-                Lane::new(stretch.shared().clone(), std::mem::take(&mut code))
-            });
+            let mut current = lane
+                .take()
+                .unwrap_or_else(|| Lane::new(stretch.shared().clone(), std::mem::take(&mut code)));
             run_on(&stretch, &mut current);
             lane = Some(current);
         }

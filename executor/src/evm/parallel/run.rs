@@ -58,8 +58,10 @@ impl Run {
         let Ran { result, state, reward } = ran;
         self.result = Some(result);
         self.reward = reward;
+        // What is paid out of a huge balance may overflow any other.
+        let huge = self.accounts.iter().any(|read| read.seen.is_huge());
         for read in &mut self.accounts {
-            read.exact = notes.has_balance_of(&read.address) || read.seen.is_huge();
+            read.exact = huge || notes.has_balance_of(&read.address);
         }
         for (address, account) in state {
             if !account.is_touched() {

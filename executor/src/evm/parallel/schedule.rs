@@ -34,13 +34,7 @@ pub(super) trait Work {
     fn run_ahead(&self, lane: &mut Self::Lane, at: usize);
 
     /// Commits an item, which `ran` ahead or did not.
-    fn commit(
-        &self,
-        lane: &mut Self::Lane,
-        front: &mut Self::Front,
-        at: usize,
-        ran: bool,
-    ) -> Step;
+    fn commit(&self, lane: &mut Self::Lane, front: &mut Self::Front, at: usize, ran: bool) -> Step;
 
     /// A place where another thread may come between.
     fn meet(&self) {}

@@ -129,8 +129,13 @@ impl AccountState {
 
     /// Whether its balance is so large that sums with it might overflow.
     pub(super) fn is_huge(&self) -> bool {
-        self.balance().bit_len() > SAFE_BITS
+        is_huge(self.balance())
     }
+}
+
+/// Whether an amount is so large that sums with it might overflow.
+pub(super) const fn is_huge(amount: U256) -> bool {
+    amount.bit_len() > SAFE_BITS
 }
 
 pub(super) fn is_empty(info: &AccountInfo) -> bool {

@@ -90,13 +90,20 @@ impl LaneCode {
         if let Some(code) = self.code.get(&hash) {
             return Ok(code.clone());
         }
-        let raw = read()?.original_bytes();
-        let own = Bytecode::new_raw_checked(Bytes::copy_from_slice(&raw))
-            .map_err(|source| StateReadError::MalformedCode { hash, source })?;
+        let shared = read()?;
+        let raw = Bytes::copy_from_slice(shared.original_byte_slice());
+        let raw_len = raw.len();
+        // Code from before EIP-3541 may begin as a delegation does.
+        let own = if shared.is_eip7702() {
+            Bytecode::new_raw_checked(raw)
+                .map_err(|source| StateReadError::MalformedCode { hash, source })?
+        } else {
+            Bytecode::new_legacy(raw)
+        };
         if self.bytes > Self::MOST {
             *self = Self::default();
         }
-        self.bytes += raw.len();
+        self.bytes += raw_len;
         self.code.insert(hash, own.clone());
         Ok(own)
     }

@@ -132,6 +132,20 @@ impl Figures {
                 ratio: value,
             });
         }
+        let (total, critical) = (self.work.total.as_secs_f64(), self.work.critical.as_secs_f64());
+        for (metric, value) in [("total_work", total), ("critical_path", critical)] {
+            rows.push(Row {
+                bench: "executor",
+                case: self.name.clone(),
+                way: "parallel",
+                threads: 1,
+                metric,
+                value: value * 1e3,
+                unit: "ms",
+                baseline: self.bare.as_secs_f64() * 1e3,
+                ratio: value / self.bare.as_secs_f64().max(1e-9),
+            });
+        }
         rows
     }
 }
@@ -187,7 +201,7 @@ fn machine() -> Machine {
 
 #[cfg(test)]
 mod tests {
-    use millrace_executor::ParallelStats;
+    use millrace_executor::{ParallelStats, WorkProfile};
 
     use super::*;
 
@@ -201,6 +215,7 @@ mod tests {
             bare: milliseconds(bare),
             in_order: milliseconds(bare),
             parallel: vec![(2, milliseconds(parallel), ParallelStats::default())],
+            work: WorkProfile::default(),
         }
     }
 

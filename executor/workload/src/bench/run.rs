@@ -9,7 +9,7 @@ use std::{
 
 use millrace_executor::{
     BlockExecutor, CodeCache, ExecutionError, ParallelExecutor, ParallelStats, StateReadError,
-    WorkerPool,
+    WorkProfile, WorkerPool,
 };
 use millrace_proto::RecoveredTx;
 
@@ -52,6 +52,8 @@ pub struct Figures {
     pub in_order: Duration,
     /// Our parallel executor, by its number of threads.
     pub parallel: Vec<(usize, Duration, ParallelStats)>,
+    /// What bounds any number of threads.
+    pub work: WorkProfile,
 }
 
 /// Why a case could not be measured.
@@ -133,12 +135,21 @@ pub fn measure(case: &Case, threads: &[NonZeroUsize], runs: usize) -> Result<Fig
             drop(outcomes);
         }
     }
+    let alone = Arc::new(WorkerPool::new(NonZeroUsize::MIN).map_err(RunError::Thread)?);
+    let mut works = Vec::new();
+    for _ in 0..runs {
+        let (env, state) = (env.clone(), state.clone());
+        let mut block = ParallelExecutor::with_env(env, state, codes.clone(), alone.clone());
+        works.push(block.profile(&shared)?);
+    }
+    works.sort_by_key(|work| work.critical);
     let parallel = pools.iter().zip(parallel_times);
     Ok(Figures {
         name: case.name.clone(),
         kind: case.kind,
         transactions: transactions.len(),
         gas,
+        work: works.get(works.len() / 2).copied().unwrap_or_default(),
         bare: median(bare_times),
         in_order: median(in_order_times),
         parallel: parallel
