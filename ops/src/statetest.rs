@@ -5,6 +5,8 @@ use std::{
     io::IsTerminal,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -18,7 +20,7 @@ use serde_json::json;
 
 use crate::cli::existing;
 
-/// Least time between two progress lines where there is no terminal.
+/// Time between two progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Args)]
@@ -69,7 +71,7 @@ pub(crate) fn run(args: &StateTestArgs) -> Result<()> {
         progress.bar.suspend(|| counts.add(args, file, &report));
         progress.step(&counts);
     }
-    progress.bar.finish_and_clear();
+    drop(progress);
     counts.summarize(args, start.elapsed());
     let Counts { passed, failed, stacks_failed, .. } = counts;
     if failed + stacks_failed > 0 {
@@ -168,35 +170,51 @@ impl Counts {
     }
 }
 
-/// A bar on a terminal, a line every few seconds elsewhere.
+/// A bar on a terminal, a line every few seconds elsewhere, which a thread of its own prints: a file may take a minute.
 struct Progress {
     bar: ProgressBar,
-    last: Instant,
+    /// Ends the thread when dropped.
+    lines: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Progress {
     fn new(files: usize) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
+        let files = files as u64;
+        if std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template(
                 "{bar:30} file {pos}/{len} · {msg} · {elapsed} · ETA {eta}",
             )
             .expect("the template is constant");
-            ProgressBar::new(files as u64).with_style(style)
-        } else {
-            ProgressBar::hidden()
-        };
-        bar.set_length(files as u64);
-        Self { bar, last: Instant::now() }
+            let bar = ProgressBar::new(files).with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(250));
+            return Self { bar, lines: None };
+        }
+        let bar = ProgressBar::hidden();
+        bar.set_length(files);
+        let (end, ended) = mpsc::channel::<()>();
+        let shown = bar.clone();
+        let thread = thread::spawn(move || {
+            while ended.recv_timeout(LINE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("file {} of {files}: {}", shown.position(), shown.message());
+            }
+        });
+        Self { bar, lines: Some((end, thread)) }
     }
 
     fn step(&mut self, counts: &Counts) {
         self.bar.inc(1);
         let cases = format!("{} cases passed, {} failed", counts.passed, counts.failed);
-        if self.bar.is_hidden() && self.last.elapsed() >= LINE_EVERY {
-            self.last = Instant::now();
-            let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
-            eprintln!("file {position} of {length}: {cases}");
-        }
         self.bar.set_message(cases);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        if let Some((end, thread)) = self.lines.take() {
+            drop(end);
+            // It only prints: nothing depends on how it ended.
+            let _ = thread.join();
+        }
     }
 }
