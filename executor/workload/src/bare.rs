@@ -99,7 +99,7 @@ impl DatabaseRef for &BareRevm {
     }
 }
 
-fn bare_tx(recovered: &RecoveredTx) -> TxEnv {
+pub(crate) fn bare_tx(recovered: &RecoveredTx) -> TxEnv {
     let tx = recovered.tx();
     TxEnv {
         tx_type: tx.ty(),

@@ -1,0 +1,181 @@
+//! Blocks executed in order and on threads, and compared.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use millrace_executor::{ExecutionError, ParallelStats, WorkerPool};
+use millrace_proto::RecoveredTx;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::{
+    Block,
+    execution::{Difference, Execution, Ground},
+};
+
+type Outcome = Result<Execution, ExecutionError>;
+
+/// Checks blocks on pools of several sizes, whose threads give way at random.
+#[derive(Debug)]
+pub struct HardChecker {
+    pools: Vec<Arc<WorkerPool>>,
+}
+
+/// How a block fails.
+#[derive(Debug, thiserror::Error)]
+pub enum HardProblem {
+    /// Two executions that both succeed, and differ.
+    #[error(transparent)]
+    Difference(#[from] Difference),
+    /// One of them fails, or both in other ways.
+    #[error("execution in order: {expected}; on threads: {got}")]
+    Execution {
+        /// In order.
+        expected: String,
+        /// On threads.
+        got: String,
+    },
+}
+
+/// A block that is not executed as in order.
+#[derive(Debug, thiserror::Error)]
+#[error("on {threads} threads, {}: {problem}", if *.whole { "whole" } else { "in pieces" })]
+pub struct HardFailure {
+    /// On how many threads.
+    pub threads: usize,
+    /// The transactions were handed over all at once.
+    pub whole: bool,
+    /// What is wrong.
+    #[source]
+    pub problem: HardProblem,
+}
+
+impl HardChecker {
+    /// How often a smaller block is tried before it counts as right: most failures depend on how threads meet.
+    const TRIES: u64 = 20;
+
+    /// Starts a pool for each number of threads.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(threads: &[NonZeroUsize], seed: u64) -> io::Result<Self> {
+        let start = |threads: &NonZeroUsize| WorkerPool::disturbed(*threads, seed).map(Arc::new);
+        Ok(Self { pools: threads.iter().map(start).collect::<io::Result<_>>()? })
+    }
+
+    /// Executes a block in order, and on every pool as a whole and in pieces, which follow from `seed`.
+    ///
+    /// # Errors
+    /// When an execution on threads does not give what that in order gives.
+    pub fn check(&self, block: &Block, seed: u64) -> Result<ParallelStats, Box<HardFailure>> {
+        let ground = ground(block);
+        let expected = ground.in_order(&block.transactions);
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut all = ParallelStats::default();
+        for pool in &self.pools {
+            for whole in [true, false] {
+                let seed = (!whole).then(|| random.random());
+                let (result, stats) = on_threads(&ground, &block.transactions, pool, seed);
+                if let Some(problem) = problem(&expected, &result) {
+                    let threads = pool.threads();
+                    return Err(Box::new(HardFailure { threads, whole, problem }));
+                }
+                if pool.threads() > 1 {
+                    all.plain += stats.plain;
+                    all.held += stats.held;
+                    all.failed += stats.failed;
+                    all.inline += stats.inline;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Leaves transactions out as long as the block fails on that number of threads, for at most `time`.
+    ///
+    /// Gives the indexes of those that are left, and how they fail; all of them and nothing if the block does not fail again.
+    pub fn shrink(
+        &self,
+        block: &Block,
+        failure: &HardFailure,
+        time: Duration,
+    ) -> (Vec<usize>, Option<HardProblem>) {
+        let until = Instant::now() + time;
+        let mut kept: Vec<usize> = (0..block.transactions.len()).collect();
+        let Some(pool) = self.pools.iter().find(|pool| pool.threads() == failure.threads) else {
+            return (kept, None);
+        };
+        let ground = ground(block);
+        let fails = |kept: &[usize]| {
+            let transactions: Vec<_> =
+                kept.iter().map(|index| block.transactions[*index].clone()).collect();
+            let expected = ground.in_order(&transactions);
+            (0..Self::TRIES).take_while(|_| Instant::now() < until).find_map(|attempt| {
+                let seed = (!failure.whole && attempt > 0).then_some(attempt);
+                problem(&expected, &on_threads(&ground, &transactions, pool, seed).0)
+            })
+        };
+        let mut last = fails(&kept);
+        let mut size = if last.is_some() { kept.len() / 2 } else { 0 };
+        while size > 0 && Instant::now() < until {
+            let mut start = 0;
+            while start < kept.len() && Instant::now() < until {
+                let mut fewer = kept.clone();
+                fewer.drain(start..(start + size).min(kept.len()));
+                if let Some(problem) = fails(&fewer) {
+                    (kept, last) = (fewer, Some(problem));
+                } else {
+                    start += size;
+                }
+            }
+            size /= 2;
+        }
+        (kept, last)
+    }
+}
+
+fn ground(block: &Block) -> Ground {
+    Ground { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() }
+}
+
+/// Executes in pieces that follow from `seed`, or as a whole.
+fn on_threads(
+    ground: &Ground,
+    transactions: &[Arc<RecoveredTx>],
+    pool: &Arc<WorkerPool>,
+    seed: Option<u64>,
+) -> (Outcome, ParallelStats) {
+    let mut stretches: Vec<Arc<[_]>> = Vec::new();
+    if let Some(seed) = seed {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut rest = transactions;
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at(random.random_range(1..=24).min(rest.len()));
+            stretches.push(piece.into());
+            rest = more;
+        }
+    } else {
+        stretches.push(transactions.into());
+    }
+    match ground.in_parallel(&stretches, pool) {
+        Ok((execution, stats)) => (Ok(execution), stats),
+        Err(error) => (Err(error), ParallelStats::default()),
+    }
+}
+
+fn problem(expected: &Outcome, got: &Outcome) -> Option<HardProblem> {
+    let text = |outcome: &Outcome| match outcome {
+        Ok(_) => "succeeds".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    match (expected, got) {
+        (Ok(expected), Ok(got)) => expected.difference(got).map(HardProblem::from),
+        (expected, got) => {
+            let (expected, got) = (text(expected), text(got));
+            (expected != got).then_some(HardProblem::Execution { expected, got })
+        }
+    }
+}
