@@ -37,9 +37,8 @@ impl Chain {
         let mut state = MemoryState::from_alloc(&spec.genesis().alloc);
         state.set_block_hash(0, head.seal());
         let threads = |count| NonZeroUsize::new(count).expect("there is a thread");
-        let disturbed = |count| {
-            Arc::new(WorkerPool::disturbed(threads(count), 1).expect("threads start"))
-        };
+        let disturbed =
+            |count| Arc::new(WorkerPool::disturbed(threads(count), 1).expect("threads start"));
         let pools = [disturbed(1), disturbed(3)];
         Self { spec, head, state, codes: Arc::default(), pools }
     }

@@ -52,9 +52,9 @@ fn a_panic_fails_the_block_and_in_order_it_goes_on() {
     let mut chain = Chain::new(spec("prague", true, &contracts::all()));
     let wallets: Vec<_> = (0..8).map(Wallet::new).collect();
     let round = |nonce| {
-        let calls = wallets.iter().map(|wallet| {
-            wallet.send(nonce, contracts::STORE, 0, 100_000, &word(nonce))
-        });
+        let calls = wallets
+            .iter()
+            .map(|wallet| wallet.send(nonce, contracts::STORE, 0, 100_000, &word(nonce)));
         calls.collect::<Vec<_>>()
     };
     let (first, second) = (round(0), round(1));
@@ -113,9 +113,8 @@ fn blocks_use_a_pool_in_turns_and_leave_nothing_behind() {
         // One that is given up halfway.
         parallel.execute(transactions[..1].into()).expect("the state reads");
         drop(parallel);
-        let mut parallel =
-            ParallelExecutor::open(&plan, reader, chain.codes.clone(), pool.clone())
-                .expect("it opens");
+        let mut parallel = ParallelExecutor::open(&plan, reader, chain.codes.clone(), pool.clone())
+            .expect("it opens");
         let outcomes = parallel.execute(transactions[..].into()).expect("the state reads");
         assert!(matches!(outcomes[2], TxOutcome::Invalid(_)), "{outcomes:?}");
         let output = parallel.finish().expect("the state reads");
