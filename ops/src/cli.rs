@@ -6,7 +6,10 @@ use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use crate::{bench::Bench, replay::ReplayArgs, statetest::StateTestArgs, telemetry::LogFormat};
+use crate::{
+    bench::Bench, replay::ReplayArgs, statetest::StateTestArgs, telemetry::LogFormat,
+    torture::Torture,
+};
 
 /// An EVM rollup: sequencer, executor, DA adapter, settlement.
 #[derive(Debug, Parser)]
@@ -60,6 +63,9 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Run Ethereum's state tests in order and on threads, each alone and all of a test in one block.
     Statetest(StateTestArgs),
+    /// Check made-up inputs that are hard to get right.
+    #[command(subcommand)]
+    Torture(Torture),
     /// Print the annotated example configuration, which documents every setting.
     Config,
 }

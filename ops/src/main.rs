@@ -6,6 +6,7 @@
 //!  dev_l1     the embedded L1             verify     the chain from L1 alone
 //!  bench      figures beside an alternative's
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
+//!  torture    hard made-up blocks, checked
 //!  telemetry  logs, metrics, health       supervisor every task has an owner
 //! ```
 
@@ -22,6 +23,7 @@ mod service;
 mod statetest;
 mod supervisor;
 mod telemetry;
+mod torture;
 mod verify;
 
 use std::process::ExitCode;
@@ -82,6 +84,10 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::Statetest(args) => {
             log("warn")?;
             statetest::run(&args)
+        }
+        Command::Torture(args) => {
+            log("warn")?;
+            runtime.block_on(torture::run(args))
         }
         Command::Config => {
             print!("{}", config::EXAMPLE);
