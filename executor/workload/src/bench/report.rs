@@ -173,8 +173,7 @@ pub fn summarize(figures: &[Figures]) -> Summary {
     target("mainnet of 8 Mgas and more, 2 threads: worst".to_owned(), 0.95, least(&large));
     let small = least(&ratios(false, 2));
     target("mainnet below 8 Mgas, 2 threads: worst".to_owned(), 0.95, small);
-    let single: Vec<f64> =
-        figures.iter().filter_map(|figures| figures.parallel_ratio(1)).collect();
+    let single: Vec<f64> = figures.iter().filter_map(|figures| figures.parallel_ratio(1)).collect();
     target("any case, 1 thread: worst".to_owned(), 0.95, least(&single));
     let in_order: Vec<f64> = figures.iter().map(Figures::in_order_ratio).collect();
     target("any case, in order: worst".to_owned(), 0.97, least(&in_order));

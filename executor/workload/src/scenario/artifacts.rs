@@ -25,7 +25,9 @@ pub struct Artifacts {
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}; tests/setup.sh brings the packages into .tools/node_modules")]
+    #[error(
+        "cannot read {path}: {source}; tests/setup.sh brings the packages into .tools/node_modules"
+    )]
     Read {
         /// The file.
         path: PathBuf,

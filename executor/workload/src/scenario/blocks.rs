@@ -9,9 +9,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Zipf};
 
 use super::{
-    ArtifactError, Artifacts, Contracts, Scenario, World,
-    contracts::Pool,
-    world::account,
+    ArtifactError, Artifacts, Contracts, Scenario, World, contracts::Pool, world::account,
 };
 
 type Transactions = Vec<Arc<RecoveredTx>>;
@@ -143,9 +141,8 @@ impl Builder {
     }
 
     fn payments(&mut self, pairs: Vec<(Address, Address)>) -> (EvmEnv, Transactions) {
-        let send = |(from, to)| {
-            self.world.send(from, TxKind::Call(to), 1, TRANSFER_GAS, Bytes::new())
-        };
+        let send =
+            |(from, to)| self.world.send(from, TxKind::Call(to), 1, TRANSFER_GAS, Bytes::new());
         let transactions = pairs.into_iter().map(send).collect();
         self.world.rewind();
         (self.world.env.clone(), transactions)

@@ -103,7 +103,13 @@ impl Contracts {
                 deadline: U256::from(DEADLINE),
             };
             let (deployer, router) = (self.deployer, TxKind::Call(self.router));
-            transactions.push(world.send(deployer, router, 0, 5_000_000, input.abi_encode().into()));
+            transactions.push(world.send(
+                deployer,
+                router,
+                0,
+                5_000_000,
+                input.abi_encode().into(),
+            ));
             pools.push(Pool { tokens });
         }
         world.run(&transactions)?;

@@ -69,8 +69,7 @@ pub fn scenarios(
         ("zipf_mix", builder.zipf_mix()),
     ];
     let state = Arc::new(builder.into_state());
-    let block = |(name, (env, transactions))| {
-        (name, Block { env, state: state.clone(), transactions })
-    };
+    let block =
+        |(name, (env, transactions))| (name, Block { env, state: state.clone(), transactions });
     Ok(blocks.into_iter().map(block).collect())
 }

@@ -44,10 +44,8 @@ impl World {
             slot_num: 0,
         };
         let mut env = EvmEnv::ethereum(SpecId::PRAGUE, CHAIN_ID, block);
-        env.block.blob_excess_gas_and_price = Some(BlobExcessGasAndPrice {
-            excess_blob_gas: 0,
-            blob_gasprice: 1,
-        });
+        env.block.blob_excess_gas_and_price =
+            Some(BlobExcessGasAndPrice { excess_blob_gas: 0, blob_gasprice: 1 });
         Self {
             env,
             state: MemoryState::default(),
