@@ -30,7 +30,7 @@ fn check(checker: &HardChecker, seed: u64) -> (Block, ParallelStats) {
 fn hard_blocks_are_executed_on_threads_as_in_order() {
     let checker = checker();
     let mut all = ParallelStats::default();
-    for number in 0..200 {
+    for number in 0..150 {
         let (_, stats) = check(&checker, HardBlock::seed(RUN, number));
         all.plain += stats.plain;
         all.held += stats.held;

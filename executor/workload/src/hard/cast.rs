@@ -23,6 +23,7 @@ use super::{
     interpreter::machine,
     machine::Program,
     program,
+    scene::Origin,
 };
 
 pub(super) const CHAIN_ID: u64 = 7357;
@@ -59,6 +60,10 @@ pub(super) struct Cast {
     pub(super) children: Vec<Address>,
     /// What the children are created by, with `create2`.
     pub(super) inits: Vec<Bytes>,
+    /// How the children are created, where they can be.
+    pub(super) origins: Vec<Origin>,
+    /// Balances are often near the limit, and so is what is sent.
+    pub(super) huge: bool,
     /// Called at the block's end, and by transactions as the children are.
     pub(super) system_contracts: Vec<Address>,
     /// Without code: empty, absent, rich, poor, precompiles.
@@ -87,6 +92,8 @@ impl Cast {
             machines: MACHINES[..random.random_range(1..=MACHINES.len())].to_vec(),
             children: Vec::new(),
             inits: Vec::new(),
+            origins: Vec::new(),
+            huge: random.random_bool(0.05),
             system_contracts: Vec::new(),
             strangers: strangers(),
             fresh: Vec::new(),
@@ -98,8 +105,11 @@ impl Cast {
             let init = cast.init(random);
             for creator in cast.machines.clone().into_iter().take(2) {
                 for salt in 0..2_u64 {
-                    let salt = B256::from(U256::from(salt));
-                    cast.children.push(creator.create2(salt, keccak256(&init)));
+                    let child = creator.create2(B256::from(U256::from(salt)), keccak256(&init));
+                    cast.children.push(child);
+                    if spec.is_enabled_in(SpecId::PETERSBURG) {
+                        cast.origins.push(Origin { child, creator, salt, init: init.clone() });
+                    }
                 }
             }
             cast.inits.push(init);

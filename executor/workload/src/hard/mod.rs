@@ -14,6 +14,7 @@ mod coverage;
 mod interpreter;
 mod machine;
 mod program;
+mod scene;
 mod state;
 mod transaction;
 
@@ -27,6 +28,7 @@ use revm::primitives::hardfork::SpecId;
 
 use self::{
     cast::Cast,
+    scene::Scene,
     transaction::{Draft, deposit},
 };
 pub use self::{
@@ -79,6 +81,7 @@ impl HardBlock {
         let deposits = if cast.rollup { random.random_range(0..8) } else { 0 };
         let mut goes_on = true;
         let mut left = count;
+        let mut scene = None;
         while goes_on && left > 0 {
             left -= 1;
             if count - left <= deposits {
@@ -89,7 +92,15 @@ impl HardBlock {
                 goes_on = add(deposit(&cast, &mut random), &mut nonces);
                 continue;
             }
-            let draft = Draft::new(&cast, &mut random, |of| nonces.of(of));
+            let mut draft = Draft::new(&cast, &mut random, |of| nonces.of(of));
+            if scene.is_none() && random.random_bool(0.05) {
+                scene = Scene::new(&cast, &mut random).map(|scene| (scene, 0));
+            }
+            if let Some((play, step)) = &mut scene {
+                play.play(*step, &mut draft, &cast, &mut random);
+                *step += 1;
+            }
+            scene = scene.filter(|(_, step)| *step < Scene::LENGTH);
             if draft.to.is_create() {
                 cast.fresh.push(draft.from.create(draft.nonce));
             }

@@ -118,8 +118,9 @@ fn call<'a>(
         _ => Op::Call,
     };
     let target = if random.random_bool(0.8) { cast.runner(random) } else { cast.account(random) };
-    let value = value(random);
-    let value = if value.bit_len() > 100 || random.random_bool(0.5) { U256::ZERO } else { value };
+    let value = value(cast, random);
+    let kept = cast.huge || value.bit_len() <= 100;
+    let value = if kept && random.random_bool(0.5) { value } else { U256::ZERO };
     program.with(op, callee(target, gas(cast, random)), value, &inner);
     match random.random_range(0..6) {
         0 => program.op(Op::RevertIfZero, U256::ZERO, U256::ZERO),
@@ -130,8 +131,8 @@ fn call<'a>(
 }
 
 fn create<'a>(cast: &Cast, random: &mut impl Rng, program: &'a mut Program) -> &'a mut Program {
-    let value = U256::from(random.random_range(0..3_u64) / 2);
-    if cast.enabled(SpecId::PETERSBURG) && random.random_bool(0.85) {
+    let value = U256::from(random.random_range(0..8_u64).saturating_sub(4));
+    if cast.enabled(SpecId::PETERSBURG) && random.random_bool(0.75) {
         let Some(init) = cast.inits.choose(random) else { return program };
         program.with(Op::Create2, U256::from(random.random_range(0..2_u64)), value, init);
     } else {
@@ -158,7 +159,10 @@ fn pay<'a>(cast: &Cast, random: &mut impl Rng, program: &'a mut Program) -> &'a 
 }
 
 /// What is sent along.
-pub(super) fn value(random: &mut impl Rng) -> U256 {
+pub(super) fn value(cast: &Cast, random: &mut impl Rng) -> U256 {
+    if cast.huge && random.random_bool(0.3) {
+        return U256::MAX - U256::from(random.random_range(0..20_000_000_u64));
+    }
     match random.random_range(0..16) {
         0..8 => U256::ZERO,
         8..13 => U256::from(random.random_range(1..5_u64)),

@@ -47,7 +47,8 @@ impl Cast {
         }
         for signer in self.signers {
             let delegated = self.enabled(SpecId::PRAGUE) && random.random_bool(0.2);
-            let mut info = AccountInfo { balance: balance(random), ..AccountInfo::default() };
+            let mut info =
+                AccountInfo { balance: balance(self.huge, random), ..AccountInfo::default() };
             info.nonce = match random.random_range(0..30) {
                 0 => u64::MAX - random.random_range(0..3),
                 1..10 => random.random_range(1..100),
@@ -59,7 +60,8 @@ impl Cast {
             put(signer.address(), info, delegated, random);
         }
         for address in &self.machines {
-            let balance = U256::from(random.random_range(0..1_000_u64));
+            let most: u64 = if random.random_bool(0.5) { 4 } else { 1_000 };
+            let balance = U256::from(random.random_range(0..most));
             let info = AccountInfo { balance, nonce: 1, code_hash: machine };
             put(*address, info, true, random);
         }
@@ -85,7 +87,10 @@ impl Cast {
 }
 
 /// What a sender has: mostly plenty.
-fn balance(random: &mut impl Rng) -> U256 {
+fn balance(huge: bool, random: &mut impl Rng) -> U256 {
+    if huge && random.random_bool(0.4) {
+        return U256::MAX - U256::from(random.random_range(0..1_000_u64));
+    }
     match random.random_range(0..12) {
         0 if random.random_bool(0.5) => U256::from(random.random_range(0..3_000_000_u64)),
         0 | 1 => U256::from(random.random_range(0..600_000_000_u64)),

@@ -76,7 +76,7 @@ impl Draft {
         match random.random_range(0..100) {
             0..22 => {
                 self.to = TxKind::Call(cast.account(random));
-                self.value = program::value(random);
+                self.value = program::value(cast, random);
                 if self.ty < 4 && random.random_bool(0.7) {
                     self.gas_limit = 21_000;
                 }
