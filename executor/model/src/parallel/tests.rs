@@ -92,3 +92,17 @@ fn items_that_are_passed_over_wait_for_their_turn() {
 fn a_stop_ends_every_wait() {
     two_threads(2, Items { pause: false, stop: Some(1), worth: |_| true });
 }
+
+/// As after a panic: a thread that is not at the front stops the stretch, while the one that is goes on.
+#[test]
+fn a_stop_from_elsewhere_ends_every_wait() {
+    explore(3, || {
+        let items = Items { pause: false, stop: None, worth: |_| true };
+        let schedule = Arc::new(Schedule::new(2, Vec::new()));
+        let other = schedule.clone();
+        let helper = thread::spawn(move || other.stop());
+        schedule.work(&items, &mut ());
+        schedule.finish(|front| assert!(front.len() <= 2));
+        helper.join().expect("it does not panic");
+    });
+}

@@ -26,10 +26,10 @@ impl Signal {
         self.reached.load(Ordering::Acquire)
     }
 
-    /// Only one thread at a time sets.
+    /// Raises the count; a lower one than it has changes nothing.
     pub(super) fn set(&self, count: usize) {
         // Either this sees who sleeps, or who is about to sleep, and changes nothing here, sees the count.
-        self.reached.swap(count, Ordering::AcqRel);
+        self.reached.fetch_max(count, Ordering::AcqRel);
         if count >= self.awaited.load(Ordering::Relaxed) {
             // Under the lock, so that nobody's wish is overwritten.
             let lock = self.lock.lock();
