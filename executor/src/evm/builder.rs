@@ -42,11 +42,6 @@ impl BlockBuilder {
         Ok(Self { plan, reader, codes, execution, included: Vec::new() })
     }
 
-    /// What was planned.
-    pub const fn plan(&self) -> &BlockPlan {
-        &self.plan
-    }
-
     /// How the work was done so far; `None` if it is done in order after a panic.
     pub fn stats(&self) -> Option<ParallelStats> {
         match &self.execution {
