@@ -24,9 +24,9 @@ mod warm;
 
 pub use self::{
     evm::{
-        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError,
-        MemoryState, ParallelExecutor, ParallelStats, PlanError, SharedReader, StateReadError,
-        StateReader, WorkProfile, WorkerPool,
+        AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv,
+        ExecutionError, ListedExecutor, MemoryState, ParallelExecutor, ParallelStats, PlanError,
+        SharedReader, StateReadError, StateReader, WorkProfile, WorkerPool,
     },
     replay::Replayer,
     service::{ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},

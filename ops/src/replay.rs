@@ -38,7 +38,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
     let pool = Arc::new(WorkerPool::new(threads).wrap_err("cannot start the threads")?);
     let replay = FixtureReplay::new(pool, args.runs);
     let (mut passed, mut failed) = (0_u64, 0_u64);
-    let (mut sequential, mut parallel) = (Duration::ZERO, Duration::ZERO);
+    let (mut sequential, mut parallel, mut listed) = Default::default();
     for file in Fixture::files(&args.blocks)? {
         let block = Fixture::read(&file)?;
         let replayed = replay.run(&block);
@@ -47,11 +47,12 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
             passed += 1;
             sequential += replayed.sequential;
             parallel += replayed.parallel;
+            listed += replayed.listed;
         } else {
             failed += 1;
         }
     }
-    let ratio = ratio(sequential, parallel);
+    let (with_list, ratio) = (ratio(sequential, listed), ratio(sequential, parallel));
     if args.json {
         println!(
             "{}",
@@ -59,11 +60,13 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
                 "summary": true, "passed": passed, "failed": failed, "skipped": 0,
                 "threads": threads, "runs": args.runs, "sequential_ms": ms(sequential),
                 "parallel_ms": ms(parallel), "ratio": ratio,
+                "with_list_ms": ms(listed), "with_list_ratio": with_list,
             })
         );
     } else {
         println!(
-            "{passed} blocks hold, {failed} do not; in order {:.2} ms, on {threads} threads {:.2} ms: {ratio:.2} times as fast",
+            "{passed} blocks hold, {failed} do not; in order {:.2} ms, on {threads} threads {:.2} ms: {ratio:.2} times as fast, \
+             {with_list:.2} times with their access lists",
             ms(sequential),
             ms(parallel),
         );
@@ -75,9 +78,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<()> {
 }
 
 fn show(args: &ReplayArgs, threads: NonZeroUsize, block: &Fixture, replayed: &Replayed) {
-    let Replayed { problems, sequential, parallel, stats } = replayed;
+    let Replayed { problems, sequential, parallel, listed, stats } = replayed;
     let (number, spec, count) = (block.number, &block.spec, block.transactions.len());
-    let ratio = ratio(*sequential, *parallel);
+    let (with_list, ratio) = (ratio(*sequential, *listed), ratio(*sequential, *parallel));
     if args.json {
         println!(
             "{}",
@@ -85,6 +88,7 @@ fn show(args: &ReplayArgs, threads: NonZeroUsize, block: &Fixture, replayed: &Re
                 "block": number, "ok": problems.is_empty(), "spec": spec, "transactions": count,
                 "gas_used": block.gas_used, "threads": threads, "sequential_ms": ms(*sequential),
                 "parallel_ms": ms(*parallel), "ratio": ratio,
+                "with_list_ms": ms(*listed), "with_list_ratio": with_list,
                 "receipts_root_checked": block.receipts_root.is_some(),
                 "plain": stats.plain, "held": stats.held, "failed_ahead": stats.failed, "inline": stats.inline,
                 "problems": problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -95,7 +99,8 @@ fn show(args: &ReplayArgs, threads: NonZeroUsize, block: &Fixture, replayed: &Re
     let head = format!("block {number} ({spec}, {count} transactions, {} gas)", block.gas_used);
     if problems.is_empty() {
         println!(
-            "{head}: holds; in order {:.2} ms, on {threads} threads {:.2} ms, {ratio:.2} times as fast",
+            "{head}: holds; in order {:.2} ms, on {threads} threads {:.2} ms, {ratio:.2} times as fast, \
+             {with_list:.2} times with its access list",
             ms(*sequential),
             ms(*parallel),
         );

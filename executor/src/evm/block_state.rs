@@ -77,6 +77,29 @@ impl<R: StateReader> BlockState<R> {
         Ok(account.is_some_and(|info| info.code_hash != KECCAK256_EMPTY))
     }
 
+    /// The slots that are not zero of an account whose storage ends with a transaction that left this of it.
+    pub(super) fn wiped_by(
+        &mut self,
+        address: Address,
+        account: &Account,
+    ) -> Result<Vec<(U256, U256)>, StateReadError> {
+        let removed = self.removes_empty && account.is_touched() && account.is_empty();
+        if !(account.is_selfdestructed() || account.is_created() || removed) {
+            return Ok(Vec::new());
+        }
+        self.load(address)?;
+        let Some(cached) = self.accounts.get(&address) else { return Ok(Vec::new()) };
+        let mut slots = if cached.existed && !cached.wiped {
+            self.reader.storage_of(address)?
+        } else {
+            Vec::new()
+        };
+        slots.retain(|(slot, _)| !cached.slots.contains_key(slot));
+        slots.extend(cached.slots.iter().map(|(slot, value)| (*slot, value.now)));
+        slots.retain(|(_, value)| !value.is_zero());
+        Ok(slots)
+    }
+
     /// Writes through what a transaction left in its journal.
     pub(super) fn commit(&mut self, state: EvmState) -> Result<(), StateReadError> {
         for (address, account) in state {
@@ -116,18 +139,19 @@ impl<R: StateReader> BlockState<R> {
         Ok(())
     }
 
-    /// Adds to a balance and bumps the nonce, outside any transaction's execution.
+    /// Adds to a balance and bumps the nonce, outside any transaction's execution. Gives the account before and after.
     pub(super) fn mint_and_bump(
         &mut self,
         address: Address,
         amount: U256,
-    ) -> Result<(), StateReadError> {
+    ) -> Result<[AccountInfo; 2], StateReadError> {
         let account = self.load(address)?;
         account.written = true;
         let info = account.now.get_or_insert_default();
+        let before = from_evm(info);
         info.balance = info.balance.saturating_add(amount);
         info.nonce = info.nonce.saturating_add(1);
-        Ok(())
+        Ok([before, from_evm(info)])
     }
 
     /// What the block changed.

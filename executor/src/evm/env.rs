@@ -20,6 +20,8 @@ pub struct EvmEnv {
     pub blob_params: Option<BlobParams>,
     /// A rollup: deposits are taken, blob transactions are not, and the base fee goes to the fee recipient.
     pub rollup: bool,
+    /// The block's access list (EIP-7928) is made while it is executed.
+    pub access_list: bool,
     /// The block's rules have EIP-2935 and EIP-7685 (Prague).
     pub(super) prague: bool,
     /// The block's rules have EIP-4788 (Cancun).
@@ -87,6 +89,7 @@ impl EvmEnv {
             block,
             blob_params,
             rollup: false,
+            access_list: false,
             prague: spec.is_enabled_in(SpecId::PRAGUE),
             cancun: spec.is_enabled_in(SpecId::CANCUN),
             deposit_contract: None,
@@ -118,6 +121,7 @@ impl EvmEnv {
             block,
             blob_params,
             rollup: spec.is_rollup(),
+            access_list: false,
             prague: fork >= Hardfork::Prague,
             cancun: fork >= Hardfork::Cancun,
             deposit_contract: spec.config().deposit_contract_address,

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, U256};
 use millrace_proto::{Receipt, RecoveredTx, TxDeposit, TxOutcome};
 use revm::{
@@ -13,6 +14,7 @@ use revm::{
 
 use super::{
     BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader,
+    access_list::AccessListBuilder,
     block_state::BlockState,
     handler::{BlockEvm, DepositHandler, TxHandler},
     reject::reject_reason,
@@ -27,8 +29,10 @@ use super::{
 pub struct BlockExecutor<R: StateReader> {
     env: EvmEnv,
     evm: BlockEvm<R>,
-    handler: TxHandler<R>,
+    handler: TxHandler<BlockState<R>>,
     tally: Tally,
+    /// `None` unless it is asked for.
+    accesses: Option<Box<AccessListBuilder>>,
 }
 
 impl<R: StateReader> BlockExecutor<R> {
@@ -52,9 +56,20 @@ impl<R: StateReader> BlockExecutor<R> {
         Self {
             evm: build_evm(&env, reader, codes),
             handler: TxHandler::new(env.rollup),
+            accesses: env.access_list.then(Box::default),
             env,
             tally: Tally::default(),
         }
+    }
+
+    /// Goes on with a block that holds transactions already.
+    pub(super) fn resume(env: EvmEnv, reader: R, codes: Arc<CodeCache>, tally: Tally) -> Self {
+        Self { tally, ..Self::with_env(env, reader, codes) }
+    }
+
+    /// What it holds, and its access list if that was asked for.
+    pub(super) fn into_parts(self) -> (Tally, Option<BlockAccessList>) {
+        (self.tally, self.accesses.map(|accesses| accesses.finish()))
     }
 
     /// The block's environment.
@@ -77,10 +92,11 @@ impl<R: StateReader> BlockExecutor<R> {
             Entry::Deposit(deposit) => return self.execute_deposit(tx, deposit),
             Entry::Ordinary => {}
         }
+        self.turn();
         self.evm.ctx.tx = tx_env(tx);
         match self.handler.run(&mut self.evm) {
             Ok(result) => {
-                self.commit()?;
+                self.commit(false)?;
                 Ok(self.include(tx, result))
             }
             Err(EVMError::Transaction(invalid)) => {
@@ -96,9 +112,11 @@ impl<R: StateReader> BlockExecutor<R> {
     /// # Errors
     /// When the state cannot be read, or a system call at the block's end fails.
     pub fn finish(mut self) -> Result<BlockOutput, ExecutionError> {
+        self.turn();
         let requests = system::at_end(&mut self)?;
         let diff = self.evm.ctx.journaled_state.database.into_diff()?;
-        Ok(BlockOutput::new(self.tally, diff, requests))
+        let access_list = self.accesses.map(|accesses| accesses.finish());
+        Ok(BlockOutput::new(self.tally, diff, requests, access_list))
     }
 
     fn execute_deposit(
@@ -106,17 +124,23 @@ impl<R: StateReader> BlockExecutor<R> {
         tx: &Arc<RecoveredTx>,
         deposit: &TxDeposit,
     ) -> Result<TxOutcome, ExecutionError> {
+        self.turn();
         let mint = U256::from(deposit.mint);
         self.evm.ctx.tx = deposit_env(deposit);
         match DepositHandler::new(mint).run(&mut self.evm) {
             Ok(result) => {
-                self.commit()?;
+                self.commit(false)?;
                 Ok(self.include(tx, result))
             }
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(EVMError::Transaction(_)) => {
                 self.discard();
-                self.evm.ctx.journaled_state.database.mint_and_bump(deposit.from, mint)?;
+                let database = &mut self.evm.ctx.journaled_state.database;
+                let [before, after] = database.mint_and_bump(deposit.from, mint)?;
+                if let Some(accesses) = &mut self.accesses {
+                    let balances = [before.balance, after.balance];
+                    accesses.mint_and_bump(deposit.from, balances, [before.nonce, after.nonce]);
+                }
                 Ok(self.tally.include(tx, false, deposit.gas_limit, Vec::new()))
             }
             Err(error) => Err(error.into()),
@@ -127,9 +151,21 @@ impl<R: StateReader> BlockExecutor<R> {
         self.tally.include(tx, result.is_success(), result.tx_gas_used(), result.into_logs())
     }
 
-    fn commit(&mut self) -> Result<(), StateReadError> {
+    /// What is committed now belongs to the transaction after those that are included, or to the block's end.
+    fn turn(&mut self) {
+        if let Some(accesses) = &mut self.accesses {
+            accesses.after(self.tally.transactions.len());
+        }
+    }
+
+    /// Commits a transaction, or a call of the system.
+    fn commit(&mut self, system: bool) -> Result<(), StateReadError> {
         let state = self.evm.finalize();
-        self.evm.ctx.journaled_state.database.commit(state)
+        let database = &mut self.evm.ctx.journaled_state.database;
+        if let Some(accesses) = &mut self.accesses {
+            accesses.add(&state, database, system)?;
+        }
+        database.commit(state)
     }
 
     fn discard(&mut self) {
@@ -175,7 +211,7 @@ impl<R: StateReader> SystemCalls for BlockExecutor<R> {
             return Ok(None);
         }
         let result = self.evm.system_call_one(contract, input)?;
-        self.commit()?;
+        self.commit(true)?;
         Ok(Some(result))
     }
 }

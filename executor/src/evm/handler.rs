@@ -15,7 +15,7 @@ use revm::{
     primitives::hardfork::SpecId,
 };
 
-use super::{StateReadError, StateReader, block_state::BlockState};
+use super::{StateReadError, block_state::BlockState};
 
 /// The EVM of a block.
 pub(super) type BlockEvm<R> = MainnetEvm<MainnetContext<BlockState<R>>>;
@@ -30,19 +30,19 @@ pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
 /// effective gas price for every unit of gas, in one payment after execution, where Ethereum pays the priority fee and burns
 /// the rest. The recipient is touched as by Ethereum's payment, also by one of zero.
 #[derive(Debug)]
-pub(super) struct TxHandler<R> {
+pub(super) struct TxHandler<D> {
     keeps_base_fee: bool,
-    _reader: PhantomData<fn() -> R>,
+    _database: PhantomData<fn() -> D>,
 }
 
-impl<R> TxHandler<R> {
+impl<D> TxHandler<D> {
     pub(super) const fn new(keeps_base_fee: bool) -> Self {
-        Self { keeps_base_fee, _reader: PhantomData }
+        Self { keeps_base_fee, _database: PhantomData }
     }
 }
 
-impl<R: StateReader> Handler for TxHandler<R> {
-    type Evm = BlockEvm<R>;
+impl<D: Database<Error = StateReadError>> Handler for TxHandler<D> {
+    type Evm = MainnetEvm<MainnetContext<D>>;
     type Error = BlockEvmError;
     type HaltReason = HaltReason;
 

@@ -15,6 +15,7 @@
 //! Nothing here knows of the store: state comes in through [`StateReader`] and leaves as a
 //! [`StateDiff`](millrace_proto::StateDiff).
 
+mod access_list;
 mod block_state;
 mod builder;
 mod call;
@@ -42,7 +43,10 @@ pub use self::{
     executor::BlockExecutor,
     memory::MemoryState,
     output::BlockOutput,
-    parallel::{ParallelExecutor, ParallelStats, SharedReader, WorkProfile, WorkerPool},
+    parallel::{
+        AccessListError, ListedExecutor, ParallelExecutor, ParallelStats, SharedReader,
+        WorkProfile, WorkerPool,
+    },
     plan::{BlockPlan, PlanError},
     reader::{StateReadError, StateReader},
 };

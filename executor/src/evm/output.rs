@@ -6,7 +6,7 @@ use alloy::{
     consensus::{
         EMPTY_ROOT_HASH, Eip2718EncodableReceipt, TxReceipt, proofs::ordered_trie_root_with_encoder,
     },
-    eips::eip7685::Requests,
+    eips::{eip7685::Requests, eip7928::BlockAccessList},
 };
 use alloy_primitives::{B256, Bloom};
 use millrace_proto::{Receipt, RecoveredTx, StateDiff};
@@ -32,10 +32,17 @@ pub struct BlockOutput {
     pub receipts_root: B256,
     /// Requests to the consensus layer (EIP-7685).
     pub requests: Requests,
+    /// What each transaction reads and writes (EIP-7928), if the block's environment asks for it.
+    pub access_list: Option<BlockAccessList>,
 }
 
 impl BlockOutput {
-    pub(super) fn new(tally: Tally, diff: StateDiff, requests: Requests) -> Self {
+    pub(super) fn new(
+        tally: Tally,
+        diff: StateDiff,
+        requests: Requests,
+        access_list: Option<BlockAccessList>,
+    ) -> Self {
         let Tally { transactions, receipts, gas_used, blob_gas_used } = tally;
         let blooms: Vec<Bloom> = receipts.iter().map(TxReceipt::bloom).collect();
         let receipts_root = receipts_root(&receipts, &blooms);
@@ -49,6 +56,7 @@ impl BlockOutput {
             logs_bloom,
             receipts_root,
             requests,
+            access_list,
         }
     }
 

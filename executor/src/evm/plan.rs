@@ -104,6 +104,13 @@ impl BlockPlan {
         &self.env
     }
 
+    /// The same block, with its access list (EIP-7928) made while it is executed.
+    #[must_use]
+    pub const fn with_access_list(mut self) -> Self {
+        self.env.access_list = true;
+        self
+    }
+
     /// Wei per gas; `None` before London.
     pub const fn base_fee(&self) -> Option<u64> {
         self.base_fee

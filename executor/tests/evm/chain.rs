@@ -7,8 +7,8 @@ use alloy::{
     primitives::{Address, B256, U256},
 };
 use millrace_executor::{
-    BlockExecutor, BlockOutput, BlockPlan, CodeCache, MemoryState, ParallelExecutor, StateReader,
-    WorkerPool,
+    AccessListError, BlockExecutor, BlockOutput, BlockPlan, CodeCache, ListedExecutor, MemoryState,
+    ParallelExecutor, StateReader, WorkerPool,
 };
 use millrace_proto::{
     AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, HeaderExtra, RecoveredTx, SealedHeader,
@@ -66,31 +66,68 @@ impl Chain {
             .expect("it follows")
     }
 
-    /// Executes a block in order and applies it. On several threads it must give the same.
+    /// Executes a block in order and applies it. On several threads it must give the same, with and without its access list.
     pub(crate) fn block(&mut self, transactions: &[Arc<RecoveredTx>]) -> Block {
         let deposits = transactions.iter().filter(|tx| tx.tx().is_deposit()).count();
-        let plan = self.plan(deposits as u64);
+        let plan = self.plan(deposits as u64).with_access_list();
         let mut executor =
             BlockExecutor::open(&plan, &self.state, self.codes.clone()).expect("it opens");
         let outcomes: Vec<_> =
             transactions.iter().map(|tx| executor.execute(tx).expect("the state reads")).collect();
         let output = executor.finish().expect("the state reads");
-        for pool in &self.pools {
+        let mut without = output.clone();
+        without.access_list = None;
+        let plans = [(self.plan(deposits as u64), &without), (plan.clone(), &output)];
+        for (pool, (plan, output)) in
+            self.pools.iter().flat_map(|pool| plans.iter().map(move |plan| (pool, plan)))
+        {
             let reader = Arc::new(self.state.clone());
             let mut parallel =
-                ParallelExecutor::open(&plan, reader, self.codes.clone(), pool.clone())
+                ParallelExecutor::open(plan, reader, self.codes.clone(), pool.clone())
                     .expect("it opens");
             let same = parallel.execute(transactions.into()).expect("the state reads");
             assert_eq!(same, outcomes, "on {} threads", pool.threads());
             let same = parallel.finish().expect("the state reads");
-            assert_eq!(same, output, "on {} threads", pool.threads());
+            assert_eq!(&same, *output, "on {} threads", pool.threads());
         }
+        self.replicate(&plan, &outcomes, &output);
         plan.check(&output).expect("the deposits are there");
         let block = plan.seal(output.clone(), B256::ZERO);
         self.state.apply(&output.diff);
         self.state.set_block_hash(block.number(), block.hash());
         self.head = block.header.clone();
         Block { outcomes, output, block }
+    }
+
+    /// Executes a block again by its access list, which must give the same.
+    fn replicate(&self, plan: &BlockPlan, outcomes: &[TxOutcome], output: &BlockOutput) {
+        let included = |outcome: &&TxOutcome| matches!(outcome, TxOutcome::Included { .. });
+        let outcomes: Vec<_> = outcomes.iter().filter(included).cloned().collect();
+        for pool in &self.pools {
+            let mut listed = self.listed(plan, output, pool).expect("the list is the block's");
+            let same = listed.execute().expect("the list is the block's");
+            assert_eq!(same, outcomes, "by the list on {} threads", pool.threads());
+            let same = listed.finish().expect("the state reads");
+            assert_eq!(&same, output, "by the list on {} threads", pool.threads());
+        }
+    }
+
+    /// Opens a block by its access list.
+    pub(crate) fn listed(
+        &self,
+        plan: &BlockPlan,
+        output: &BlockOutput,
+        pool: &Arc<WorkerPool>,
+    ) -> Result<ListedExecutor, AccessListError> {
+        let list = output.access_list.clone().expect("it was asked for");
+        ListedExecutor::open(
+            plan,
+            Arc::new(self.state.clone()),
+            self.codes.clone(),
+            pool.clone(),
+            output.transactions.as_slice().into(),
+            Arc::new(list),
+        )
     }
 
     pub(crate) fn account(&self, address: Address) -> Option<AccountInfo> {

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_list;
 mod chain;
 mod deposits;
 mod destroy;

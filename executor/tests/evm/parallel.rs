@@ -58,7 +58,7 @@ fn a_panic_fails_the_block_and_in_order_it_goes_on() {
         calls.collect::<Vec<_>>()
     };
     let (first, second) = (round(0), round(1));
-    let plan = chain.plan(0);
+    let plan = chain.plan(0).with_access_list();
     let expected = chain.block(&[&first[..], &second[..]].concat());
     let state = Chain::new(chain.spec.clone()).state;
     let trap: SharedReader = Arc::new(Trap(state));
@@ -105,7 +105,7 @@ fn blocks_use_a_pool_in_turns_and_leave_nothing_behind() {
             b.send(nonce, contracts::STORE, 0, 100_000, &word(nonce + 100)),
             a.send(nonce + 7, contracts::STORE, 0, 100_000, &word(9)),
         ];
-        let plan = chain.plan(0);
+        let plan = chain.plan(0).with_access_list();
         let reader: SharedReader = Arc::new(chain.state.clone());
         let mut parallel =
             ParallelExecutor::open(&plan, reader.clone(), chain.codes.clone(), pool.clone())

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::Address;
 use millrace_executor::{
-    BlockExecutor, BlockOutput, CodeCache, EvmEnv, ExecutionError, MemoryState, ParallelExecutor,
-    ParallelStats, WorkerPool,
+    AccessListError, BlockExecutor, BlockOutput, CodeCache, EvmEnv, ExecutionError, ListedExecutor,
+    MemoryState, ParallelExecutor, ParallelStats, WorkerPool,
 };
 use millrace_proto::{AccountDiff, RecoveredTx, StateDiff, TxOutcome};
 
@@ -91,9 +92,46 @@ impl Ground {
         let stats = block.stats();
         Ok((Execution { outcomes, output: block.finish()? }, stats))
     }
+
+    /// Executes a block of which the access list is known.
+    ///
+    /// # Errors
+    /// When the list is not that of the block.
+    pub fn by_list(
+        &self,
+        transactions: Arc<[Arc<RecoveredTx>]>,
+        list: Arc<BlockAccessList>,
+        pool: &Arc<WorkerPool>,
+    ) -> Result<Execution, AccessListError> {
+        let (env, state, codes) = (self.env.clone(), self.state.clone(), self.codes.clone());
+        let mut block =
+            ListedExecutor::with_env(env, state, codes, pool.clone(), transactions, list)?;
+        Ok(Execution { outcomes: block.execute()?, output: block.finish()? })
+    }
+
+    /// The same, where blocks are executed with their access list or without.
+    #[must_use]
+    pub fn with_list(mut self, list: bool) -> Self {
+        self.env.access_list = list;
+        self
+    }
 }
 
 impl Execution {
+    /// Without what is not in the block.
+    #[must_use]
+    pub fn included(mut self) -> Self {
+        self.outcomes.retain(|outcome| matches!(outcome, TxOutcome::Included { .. }));
+        self
+    }
+
+    /// Without the access list.
+    #[must_use]
+    pub fn without_list(mut self) -> Self {
+        self.output.access_list = None;
+        self
+    }
+
     /// Where `other` parts from this one, if anywhere.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         if self == other {
@@ -121,6 +159,7 @@ impl Execution {
             ("logs blooms", a.logs_bloom != b.logs_bloom),
             ("receipts roots", a.receipts_root != b.receipts_root),
             ("requests", a.requests != b.requests),
+            ("access lists", a.access_list != b.access_list),
         ];
         let part = parts.into_iter().find_map(|(part, differs)| differs.then_some(part));
         Some(Difference::Part(part.unwrap_or("outputs")))

@@ -8,7 +8,8 @@ use std::{
 
 use alloy_primitives::{Address, B256, Bloom, KECCAK256_EMPTY};
 use millrace_executor::{
-    CodeCache, ExecutionError, MemoryState, ParallelStats, StateReadError, StateReader, WorkerPool,
+    AccessListError, CodeCache, ExecutionError, MemoryState, ParallelStats, StateReadError,
+    StateReader, WorkerPool,
 };
 use millrace_proto::TxOutcome;
 
@@ -79,6 +80,9 @@ pub enum ReplayProblem {
     /// Execution fails.
     #[error("execution fails: {0}")]
     Execution(#[from] ExecutionError),
+    /// The block is not executed by its access list.
+    #[error("by its access list: {0}")]
+    List(#[from] AccessListError),
     /// The state cannot be read.
     #[error("the state cannot be read: {0}")]
     Read(#[from] StateReadError),
@@ -93,6 +97,8 @@ pub struct Replayed {
     pub sequential: Duration,
     /// The same on threads.
     pub parallel: Duration,
+    /// The same on threads, with the block's access list given; zero under rules that have no use for one.
+    pub listed: Duration,
     /// How the transactions were executed on threads, in the last run.
     pub stats: ParallelStats,
 }
@@ -117,6 +123,7 @@ impl FixtureReplay {
             problems: Vec::new(),
             sequential: Duration::ZERO,
             parallel: Duration::ZERO,
+            listed: Duration::ZERO,
             stats: ParallelStats::default(),
         };
         if let Err(problem) = self.try_run(block, &mut replayed) {
@@ -132,11 +139,20 @@ impl FixtureReplay {
             codes: self.codes.clone(),
         };
         let stretch = [Arc::from(block.transactions.as_slice())];
-        // Not timed: it fills the code cache for both.
-        let oracle = ground.in_order(&block.transactions)?;
-        replayed.problems.extend(check(block, &oracle)?);
+        let different = |difference| {
+            let (threads, difference) = (self.pool.threads(), Box::new(difference));
+            ReplayProblem::Parallel { threads, difference }
+        };
+        // Not timed: it fills the code cache for all.
+        let with_list = ground.clone().with_list(true);
+        let listed_oracle = with_list.in_order(&block.transactions)?;
+        replayed.problems.extend(check(block, &listed_oracle)?);
+        let (same, _) = with_list.in_parallel(&stretch, &self.pool)?;
+        listed_oracle.difference(&same).map_or(Ok(()), |found| Err(different(found)))?;
+        let oracle = listed_oracle.clone().without_list();
+        let list = Arc::new(listed_oracle.output.access_list.unwrap_or_default());
 
-        let (mut sequential, mut parallel) = (Vec::new(), Vec::new());
+        let (mut sequential, mut parallel, mut listed) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.runs.get() {
             let start = Instant::now();
             let in_order = ground.in_order(&block.transactions)?;
@@ -146,11 +162,16 @@ impl FixtureReplay {
             let (execution, stats) = ground.in_parallel(&stretch, &self.pool)?;
             parallel.push(start.elapsed());
             replayed.stats = stats;
-            if let Some(difference) = oracle.difference(&execution) {
-                let difference = Box::new(difference);
-                return Err(ReplayProblem::Parallel { threads: self.pool.threads(), difference });
-            }
+            oracle.difference(&execution).map_or(Ok(()), |found| Err(different(found)))?;
+            let start = Instant::now();
+            let execution = match ground.by_list(stretch[0].clone(), list.clone(), &self.pool) {
+                Err(AccessListError::Unsupported) => continue,
+                execution => execution?,
+            };
+            listed.push(start.elapsed());
+            oracle.difference(&execution).map_or(Ok(()), |found| Err(different(found)))?;
         }
+        replayed.listed = median(listed);
         replayed.sequential = median(sequential);
         replayed.parallel = median(parallel);
         Ok(())

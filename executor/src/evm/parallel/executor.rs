@@ -128,10 +128,12 @@ impl ParallelExecutor {
     pub fn finish(mut self) -> Result<BlockOutput, ExecutionError> {
         let Self { front, lane, shared, .. } = &mut self;
         let front = front.as_mut().ok_or(ExecutionError::Panicked)?;
+        front.turn();
         let requests = system::at_end(&mut FrontCalls { front, lane })?;
         front.settle()?;
         let diff = diff::of(shared)?;
-        Ok(BlockOutput::new(std::mem::take(&mut front.tally), diff, requests))
+        let access_list = front.access_list()?;
+        Ok(BlockOutput::new(std::mem::take(&mut front.tally), diff, requests, access_list))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, KECCAK256_EMPTY, U256};
 use millrace_proto::{Receipt, RecoveredTx, TxDeposit, TxOutcome};
-use revm::{context::result::ExecutionResult, state::EvmState};
+use revm::{context::result::ExecutionResult, handler::SYSTEM_ADDRESS, state::EvmState};
 
 use super::{
+    accesses::AccessLog,
     lane::{Failure, Lane},
     plain::{Plain, PlainRules},
     run::{Published, Ran, Run},
@@ -41,6 +43,8 @@ pub(super) struct Front {
     pub(super) stats: ParallelStats,
     /// What the beneficiary is still to be paid.
     owed: Option<U256>,
+    /// Notes for the block's access list, if one is asked for.
+    accesses: Option<Box<AccessLog>>,
 }
 
 /// How a transaction that was run ahead fared, for the gauge.
@@ -59,6 +63,7 @@ impl Front {
         let rules = PlainRules::new(&shared.env);
         let rules = rules.filter(|_| shared.removes_empty);
         Self {
+            accesses: shared.env.access_list.then(Box::default),
             shared,
             rules,
             tally: Tally::default(),
@@ -82,6 +87,7 @@ impl Front {
         let index = self.index;
         self.index += 1;
         let shared = self.shared.clone();
+        self.turn();
         match self.tally.enter(&shared.env, tx)? {
             Entry::Refused(outcome) => {
                 if let Prepared::Run(run) = prepared {
@@ -104,7 +110,7 @@ impl Front {
         let mut ahead = Ahead::Not;
         if matches!(prepared, Prepared::Nothing)
             && let Some(plain) = self.rules.and_then(|rules| rules.of(tx))
-            && plain.commit(&self.shared, index)?
+            && plain.commit(&self.shared, index, self.accesses.as_deref_mut())?
         {
             self.stats.plain += 1;
             self.reward(index, Some(plain.reward))?;
@@ -148,10 +154,15 @@ impl Front {
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(Failure::Invalid(_)) => {
                 let mut account = self.shared.account(deposit.from)?;
+                let before = account;
                 let info = account.info.get_or_insert_default();
                 info.balance = info.balance.saturating_add(U256::from(deposit.mint));
                 info.nonce = info.nonce.saturating_add(1);
                 self.shared.memory.accounts.commit(deposit.from, account, None);
+                if let Some(accesses) = &mut self.accesses {
+                    accesses.account(deposit.from);
+                    accesses.change(deposit.from, &before, &account);
+                }
                 Ok(self.tally.include(tx, false, deposit.gas_limit, Vec::new()))
             }
             Err(Failure::Error(error)) => Err(error),
@@ -168,7 +179,7 @@ impl Front {
         tx: &Arc<RecoveredTx>,
         ran: Ran,
     ) -> Result<TxOutcome, StateReadError> {
-        self.commit_state(index, ran.state)?;
+        self.commit_state(index, ran.state, false)?;
         self.reward(index, ran.reward)?;
         Ok(self.include(tx, ran.result))
     }
@@ -207,9 +218,21 @@ impl Front {
     }
 
     /// Commits what a transaction that ran in its place left in its journal.
-    fn commit_state(&self, index: u32, state: EvmState) -> Result<(), StateReadError> {
-        let shared = &*self.shared;
+    fn commit_state(
+        &mut self,
+        index: u32,
+        state: EvmState,
+        system: bool,
+    ) -> Result<(), StateReadError> {
+        let Self { shared, accesses, .. } = self;
         for (address, account) in state {
+            // The caller of system calls does not count, unless it is changed.
+            let counts = !system || address != SYSTEM_ADDRESS || account.is_changed();
+            let mut accesses = accesses.as_mut().filter(|_| counts);
+            if let Some(accesses) = &mut accesses {
+                accesses.account(address);
+                account.storage.keys().for_each(|slot| accesses.read(address, *slot));
+            }
             if !account.is_touched() {
                 continue;
             }
@@ -217,18 +240,25 @@ impl Front {
             let life = Life::of(&account);
             let info = from_evm(&account.info);
             let mut new_code = false;
+            let mut before = AccountState::base(None);
             let after = shared.memory.accounts.update(address, None, base, |state| {
-                let before = state.info.unwrap_or_default();
-                new_code = before.code_hash != info.code_hash;
+                before = *state;
+                new_code = before.info.unwrap_or_default().code_hash != info.code_hash;
                 *state = life.lead(state, info, index, shared.removes_empty);
                 Some(*state)
             })?;
+            if let (Some(accesses), Some(after)) = (&mut accesses, &after) {
+                accesses.change(address, &before, after);
+            }
             let Some(AccountState { info: Some(_), generation }) = after else { continue };
             if new_code {
                 shared.add_code(&account.info);
             }
             for (slot, value) in account.changed_storage_slots() {
                 let key = SlotKey { address, generation, slot: *slot };
+                if let Some(accesses) = &mut accesses {
+                    accesses.write(&key, value.present_value);
+                }
                 shared.memory.slots.commit(key, value.present_value, None);
             }
         }
@@ -237,20 +267,33 @@ impl Front {
 
     /// Commits what a run ahead changed.
     fn commit_run(&mut self, index: u32, run: &Run) -> Result<(), StateReadError> {
-        let shared = self.shared.clone();
+        let Self { shared, accesses, .. } = self;
+        if let Some(accesses) = accesses {
+            run.accounts.iter().for_each(|read| accesses.account(read.address));
+            run.slots.iter().for_each(|read| accesses.read(read.key.address, read.key.slot));
+            run.own_slots.iter().for_each(|(address, slot)| accesses.read(*address, *slot));
+        }
         let published = run.published.then_some(index);
         let mut slots = run.slot_writes.iter().peekable();
         for (number, write) in run.writes.iter().enumerate() {
             let address = write.address;
             let base = || shared.base_account(address);
+            let mut before = AccountState::base(None);
             let after = shared.memory.accounts.update(address, published, base, |state| {
+                before = *state;
                 *state = write.apply(state, index, shared.removes_empty);
                 Some(*state)
             })?;
             let Some(after) = after else { continue };
+            if let Some(accesses) = accesses {
+                accesses.change(address, &before, &after);
+            }
             while let Some(slot) = slots.next_if(|slot| slot.account as usize == number) {
                 let key = SlotKey { address, generation: after.generation, slot: slot.slot };
                 if after.info.is_some() {
+                    if let Some(accesses) = accesses {
+                        accesses.write(&key, slot.value);
+                    }
                     shared.memory.slots.commit(key, slot.value, published);
                 } else if run.published {
                     shared.memory.slots.withdraw(&key, index);
@@ -270,7 +313,8 @@ impl Front {
             return Ok(());
         }
         let beneficiary = self.shared.account(self.shared.env.block.beneficiary)?;
-        if beneficiary.is_empty() || beneficiary.is_huge() {
+        // The access list has the sum after each transaction.
+        if beneficiary.is_empty() || beneficiary.is_huge() || self.accesses.is_some() {
             return self.pay(index, amount);
         }
         self.owed = Some(amount);
@@ -285,18 +329,36 @@ impl Front {
         }
     }
 
-    fn pay(&self, index: u32, amount: U256) -> Result<(), StateReadError> {
-        let shared = &*self.shared;
+    fn pay(&mut self, index: u32, amount: U256) -> Result<(), StateReadError> {
+        let Self { shared, accesses, .. } = self;
         let beneficiary = shared.env.block.beneficiary;
         let base = || shared.base_account(beneficiary);
-        shared.memory.accounts.update(beneficiary, None, base, |state| {
+        let mut before = AccountState::base(None);
+        let after = shared.memory.accounts.update(beneficiary, None, base, |state| {
+            before = *state;
             let mut info = state.info.unwrap_or_default();
             // As revm: a sum that overflows is not paid.
             info.balance = info.balance.checked_add(amount).unwrap_or(info.balance);
             *state = Life::Goes.lead(state, info, index, shared.removes_empty);
-            Some(())
+            Some(*state)
         })?;
+        if let (Some(accesses), Some(after)) = (accesses, after) {
+            accesses.account(beneficiary);
+            accesses.change(beneficiary, &before, &after);
+        }
         Ok(())
+    }
+
+    /// What is committed from now on belongs to the transaction after those that are included, or to the block's end.
+    pub(super) fn turn(&mut self) {
+        if let Some(accesses) = &mut self.accesses {
+            accesses.after(self.tally.transactions.len());
+        }
+    }
+
+    /// The block's access list, if it is asked for.
+    pub(super) fn access_list(&mut self) -> Result<Option<BlockAccessList>, StateReadError> {
+        self.accesses.take().map(|accesses| accesses.finish(&self.shared)).transpose()
     }
 
     /// Takes back what a run has published.
@@ -341,7 +403,7 @@ impl SystemCalls for FrontCalls<'_> {
         self.front.index += 1;
         match self.lane.system_call(index, contract, input) {
             Ok(ran) => {
-                self.front.commit_state(index, ran.state)?;
+                self.front.commit_state(index, ran.state, true)?;
                 Ok(Some(ran.result))
             }
             Err(Failure::Invalid(reason)) => Err(ExecutionError::Evm(reason.to_string())),

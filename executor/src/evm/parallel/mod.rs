@@ -14,11 +14,13 @@
 //! executed more than twice. Guesses are good because payments are differences (the beneficiary's, recipients',
 //! senders' fees), senders' nonces are known up front, and what a run wrote is seen by the runs after it.
 
+mod accesses;
 mod diff;
 mod executor;
 mod front;
 mod gauge;
 mod lane;
+mod listed;
 mod memory;
 mod notes;
 mod plain;
@@ -34,6 +36,10 @@ mod sync;
 mod view;
 
 pub use self::{
-    executor::ParallelExecutor, pool::WorkerPool, profile::WorkProfile, stats::ParallelStats,
+    executor::ParallelExecutor,
+    listed::{AccessListError, ListedExecutor},
+    pool::WorkerPool,
+    profile::WorkProfile,
+    stats::ParallelStats,
     view::SharedReader,
 };

@@ -6,6 +6,7 @@ use millrace_proto::{RecoveredTx, TxEnvelope};
 use revm::{context::Cfg, primitives::hardfork::SpecId};
 
 use super::{
+    accesses::AccessLog,
     state::{AccountWrite, Life, is_huge},
     view::Shared,
 };
@@ -118,7 +119,12 @@ impl Plain {
 
     /// Moves the ether. Nothing is changed, and the answer is `false`, if the transfer needs the EVM: because it is invalid, or
     /// its recipient has code.
-    pub(super) fn commit(&self, shared: &Shared, index: u32) -> Result<bool, StateReadError> {
+    pub(super) fn commit(
+        &self,
+        shared: &Shared,
+        index: u32,
+        accesses: Option<&mut AccessLog>,
+    ) -> Result<bool, StateReadError> {
         let accounts = &shared.memory.accounts;
         let base = |address| move || shared.base_account(address);
         let mut unpaid = None;
@@ -128,14 +134,14 @@ impl Plain {
             let pays = info.code_hash == KECCAK256_EMPTY
                 && info.nonce == self.nonce
                 && info.balance >= self.least;
-            pays.then(|| {
-                info.balance -= self.fee + self.value;
-                info.nonce += 1;
-            })
+            if !pays {
+                return None;
+            }
+            info.balance -= self.fee + self.value;
+            info.nonce += 1;
+            Some(*state)
         })?;
-        if paid.is_none() {
-            return Ok(false);
-        }
+        let (Some(unpaid), Some(paid)) = (unpaid, paid) else { return Ok(false) };
         let write = AccountWrite {
             address: self.recipient,
             balance: self.value,
@@ -146,13 +152,24 @@ impl Plain {
         let received = accounts.update(self.recipient, None, base(self.recipient), |state| {
             let code = state.info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
             let plain = !code && !state.is_huge();
-            plain.then(|| *state = write.apply(state, index, shared.removes_empty))
+            plain.then(|| {
+                let before = *state;
+                *state = write.apply(state, index, shared.removes_empty);
+                (before, *state)
+            })
         })?;
-        if received.is_none()
-            && let Some(before) = unpaid
-        {
-            accounts.commit(self.sender, before, None);
+        let Some((before, after)) = received else {
+            accounts.commit(self.sender, unpaid, None);
+            return Ok(false);
+        };
+        if let Some(accesses) = accesses {
+            for (address, before, after) in
+                [(self.sender, unpaid, paid), (self.recipient, before, after)]
+            {
+                accesses.account(address);
+                accesses.change(address, &before, &after);
+            }
         }
-        Ok(received.is_some())
+        Ok(true)
     }
 }

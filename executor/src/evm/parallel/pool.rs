@@ -1,4 +1,4 @@
-//! Threads that stay, and sleep between stretches.
+//! Threads that stay, and sleep between jobs.
 
 use std::{
     fmt, io,
@@ -13,7 +13,12 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{lane::Lane, memory::Memory, stretch::Stretch, view::LaneCode};
+use super::{
+    lane::Lane,
+    memory::Memory,
+    stretch::Stretch,
+    view::{LaneCode, Shared},
+};
 
 /// Threads for executing blocks, besides the one that asks. A pool serves one block at a time; more share it in turns.
 pub struct WorkerPool {
@@ -26,17 +31,31 @@ pub struct WorkerPool {
     disturbance: Option<Disturbance>,
 }
 
+/// What the threads of a pool work on together.
+pub(super) trait Job: Send + Sync {
+    /// Works on it as long as there is something to do.
+    fn run(&self, seat: &mut Seat);
+}
+
+/// What a thread keeps from job to job.
+#[derive(Default)]
+pub(super) struct Seat {
+    /// Of the block that it worked on last.
+    lane: Option<Lane>,
+    code: LaneCode,
+}
+
 #[derive(Default)]
 struct Inner {
-    job: Mutex<Job>,
+    job: Mutex<Posted>,
     posted: Condvar,
 }
 
 #[derive(Default)]
-struct Job {
-    /// Counts stretches.
+struct Posted {
+    /// Counts jobs.
     number: u64,
-    stretch: Option<Arc<Stretch>>,
+    work: Option<Arc<dyn Job>>,
     closed: bool,
 }
 
@@ -102,23 +121,23 @@ impl WorkerPool {
         *self.spare.lock() = Some(memory);
     }
 
-    /// Wakes the threads for a stretch.
-    pub(super) fn post(&self, stretch: Arc<Stretch>) {
-        self.set(Some(stretch));
+    /// Wakes the threads for a job.
+    pub(super) fn post(&self, job: Arc<dyn Job>) {
+        self.set(Some(job));
     }
 
-    /// Lets the threads forget the block of the last stretch.
+    /// Lets the threads forget the block of the last job.
     pub(super) fn release(&self) {
         self.set(None);
     }
 
-    fn set(&self, stretch: Option<Arc<Stretch>>) {
+    fn set(&self, work: Option<Arc<dyn Job>>) {
         if self.threads.is_empty() {
             return;
         }
         let mut job = self.inner.job.lock();
         job.number += 1;
-        job.stretch = stretch;
+        job.work = work;
         drop(job);
         self.inner.posted.notify_all();
     }
@@ -127,11 +146,9 @@ impl WorkerPool {
 impl Inner {
     fn serve(&self) {
         let mut seen = 0;
-        // Of the last block that this thread worked on.
-        let mut lane: Option<Lane> = None;
-        let mut code = LaneCode::default();
+        let mut seat = Seat::default();
         loop {
-            let stretch = {
+            let work = {
                 let mut job = self.job.lock();
                 while job.number == seen && !job.closed {
                     self.posted.wait(&mut job);
@@ -140,20 +157,46 @@ impl Inner {
                     return;
                 }
                 seen = job.number;
-                job.stretch.clone()
+                job.work.clone()
             };
-            if let Some(mut old) = lane.take_if(|lane| {
-                stretch.as_ref().is_none_or(|stretch| !lane.is_of(stretch.shared()))
-            }) {
-                code = old.take_code();
+            match work {
+                Some(work) => work.run(&mut seat),
+                None => {
+                    let code = seat.take_code();
+                    seat.keep_code(code);
+                }
             }
-            let Some(stretch) = stretch else { continue };
-            let mut current = lane
-                .take()
-                .unwrap_or_else(|| Lane::new(stretch.shared().clone(), std::mem::take(&mut code)));
-            run_on(&stretch, &mut current);
-            lane = Some(current);
         }
+    }
+}
+
+impl Seat {
+    /// A lane for a block: that of the last job, if it was the same block.
+    fn lane(&mut self, shared: &Arc<Shared>) -> &mut Lane {
+        let lane = match self.lane.take() {
+            Some(lane) if lane.is_of(shared) => lane,
+            Some(mut other) => Lane::new(shared.clone(), other.take_code()),
+            None => Lane::new(shared.clone(), std::mem::take(&mut self.code)),
+        };
+        self.lane.insert(lane)
+    }
+
+    /// The thread's code; gives up the lane that uses it.
+    pub(super) fn take_code(&mut self) -> LaneCode {
+        match self.lane.take() {
+            Some(mut lane) => lane.take_code(),
+            None => std::mem::take(&mut self.code),
+        }
+    }
+
+    pub(super) fn keep_code(&mut self, code: LaneCode) {
+        self.code = code;
+    }
+}
+
+impl Job for Stretch {
+    fn run(&self, seat: &mut Seat) {
+        run_on(self, seat.lane(self.shared()));
     }
 }
 

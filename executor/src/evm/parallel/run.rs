@@ -25,6 +25,9 @@ pub(super) struct Ran {
 pub(super) struct Run {
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
+    /// All slots that it used, for the block's access list, if some are zero without being read: those of accounts that it creates, for
+    /// good or until the creation fails.
+    pub(super) own_slots: Vec<(Address, U256)>,
     pub(super) writes: Vec<AccountWrite>,
     pub(super) slot_writes: Vec<SlotWrite>,
     /// What the beneficiary gets; `None` if that is among the writes.
@@ -46,6 +49,7 @@ impl Run {
     pub(super) fn clear(&mut self) {
         self.accounts.clear();
         self.slots.clear();
+        self.own_slots.clear();
         self.writes.clear();
         self.slot_writes.clear();
         self.reward = None;
@@ -62,6 +66,14 @@ impl Run {
         let huge = self.accounts.iter().any(|read| read.seen.is_huge());
         for read in &mut self.accounts {
             read.exact = huge || notes.has_balance_of(&read.address);
+        }
+        if shared.env.access_list {
+            let used: usize = state.values().map(|account| account.storage.len()).sum();
+            if used != self.slots.len() {
+                self.own_slots.extend(state.iter().flat_map(|(address, account)| {
+                    account.storage.keys().map(|slot| (*address, *slot))
+                }));
+            }
         }
         for (address, account) in state {
             if !account.is_touched() {

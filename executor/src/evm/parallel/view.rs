@@ -37,6 +37,14 @@ impl Shared {
         Ok(AccountState::base(self.reader.account(address)?))
     }
 
+    /// Code that some account of the block has or had.
+    pub(super) fn code(&self, hash: B256) -> Result<Bytecode, StateReadError> {
+        match self.memory.code(hash) {
+            Some(code) => Ok(code),
+            None => self.codes.read(hash, &*self.reader),
+        }
+    }
+
     /// A slot as it was before the block, or zero if its account was created or destroyed since.
     pub(super) fn base_slot(&self, key: &SlotKey) -> Result<U256, StateReadError> {
         if key.generation == 0 {
@@ -82,7 +90,7 @@ impl LaneCode {
     /// The most that a thread keeps from block to block.
     const MOST: usize = 64 << 20;
 
-    fn get(
+    pub(super) fn get(
         &mut self,
         hash: B256,
         read: impl FnOnce() -> Result<Bytecode, StateReadError>,
@@ -178,10 +186,7 @@ impl Database for TxView {
             return Ok(Bytecode::default());
         }
         let Self { code, shared, .. } = self;
-        code.get(hash, || match shared.memory.code(hash) {
-            Some(code) => Ok(code),
-            None => shared.codes.read(hash, &*shared.reader),
-        })
+        code.get(hash, || shared.code(hash))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {

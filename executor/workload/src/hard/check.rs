@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_executor::{ExecutionError, ParallelStats, WorkerPool};
+use alloy::eips::eip7928::BlockAccessList;
+use millrace_executor::{AccessListError, ExecutionError, ParallelStats, WorkerPool};
 use millrace_proto::RecoveredTx;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     Block,
     execution::{Difference, Execution, Ground},
+    hard::tamper::tamper,
 };
 
 type Outcome = Result<Execution, ExecutionError>;
@@ -38,6 +40,12 @@ pub enum HardProblem {
         /// On threads.
         got: String,
     },
+    /// The block is not executed by its own access list.
+    #[error("by its access list: {0}")]
+    List(String),
+    /// The block is executed by an access list that is not its own.
+    #[error("an access list with {0} is taken for the block's")]
+    ListTaken(&'static str),
 }
 
 /// A block that is not executed as in order.
@@ -71,16 +79,27 @@ impl HardChecker {
     /// # Errors
     /// When an execution on threads does not give what that in order gives.
     pub fn check(&self, block: &Block, seed: u64) -> Result<ParallelStats, Box<HardFailure>> {
-        let ground = ground(block);
-        let expected = ground.in_order(&block.transactions);
+        let without = ground(block);
+        let with = without.clone().with_list(true);
+        let listed = with.in_order(&block.transactions);
+        let expected = without.in_order(&block.transactions);
         let mut random = StdRng::seed_from_u64(seed);
         let mut all = ParallelStats::default();
         for pool in &self.pools {
+            let threads = pool.threads();
+            if let Ok(listed) = &listed {
+                by_list(&with, listed, pool, &mut random).map_err(|problem| HardFailure {
+                    threads,
+                    whole: true,
+                    problem,
+                })?;
+            }
             for whole in [true, false] {
+                let (ground, expected) =
+                    if whole { (&with, &listed) } else { (&without, &expected) };
                 let seed = (!whole).then(|| random.random());
-                let (result, stats) = on_threads(&ground, &block.transactions, pool, seed);
-                if let Some(problem) = problem(&expected, &result) {
-                    let threads = pool.threads();
+                let (result, stats) = on_threads(ground, &block.transactions, pool, seed);
+                if let Some(problem) = problem(expected, &result) {
                     return Err(Box::new(HardFailure { threads, whole, problem }));
                 }
                 if pool.threads() > 1 {
@@ -139,6 +158,35 @@ impl HardChecker {
 
 fn ground(block: &Block) -> Ground {
     Ground { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() }
+}
+
+/// Executes by the access list, and by one that is not the block's.
+fn by_list(
+    ground: &Ground,
+    execution: &Execution,
+    pool: &Arc<WorkerPool>,
+    random: &mut StdRng,
+) -> Result<(), HardProblem> {
+    let transactions: Arc<[_]> = execution.output.transactions.as_slice().into();
+    let list = Arc::new(execution.output.access_list.clone().unwrap_or_default());
+    let expected = execution.clone().included();
+    match ground.by_list(transactions.clone(), list.clone(), pool) {
+        Err(AccessListError::Unsupported) => return Ok(()),
+        Err(error) => return Err(HardProblem::List(error.to_string())),
+        Ok(got) => {
+            expected.difference(&got).map_or(Ok(()), |found| Err(HardProblem::from(found)))?;
+        }
+    }
+    let mut other = BlockAccessList::clone(&list);
+    let what = tamper(&mut other, transactions.len() as u64 + 1, random);
+    if other == *list {
+        return Ok(());
+    }
+    match ground.by_list(transactions, Arc::new(other), pool) {
+        Ok(_) => Err(HardProblem::ListTaken(what)),
+        Err(AccessListError::Execution(error)) => Err(HardProblem::List(error.to_string())),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Executes in pieces that follow from `seed`, or as a whole.

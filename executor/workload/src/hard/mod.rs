@@ -16,6 +16,7 @@ mod machine;
 mod program;
 mod scene;
 mod state;
+mod tamper;
 mod transaction;
 
 use std::sync::Arc;

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy::consensus::{SignableTransaction, Signed, Transaction};
+use alloy::{
+    consensus::{SignableTransaction, Signed, Transaction},
+    eips::eip7928::BlockAccessList,
+};
 use alloy_primitives::{Address, Signature, U256, map::AddressMap};
 use millrace_executor::{
-    BlockExecutor, ExecutionError, MemoryState, ParallelStats, StateReadError, StateReader,
+    AccessListError, BlockExecutor, ExecutionError, MemoryState, ParallelStats, StateReadError,
+    StateReader,
 };
 use millrace_proto::{RecoveredTx, TxEnvelope, TxOutcome};
 
@@ -69,6 +73,14 @@ pub enum StackProblem {
         /// Why.
         source: ExecutionError,
     },
+    /// It is not executed by its access list.
+    #[error("on {threads} by its access list: {source}")]
+    List {
+        /// How many.
+        threads: Threads,
+        /// Why.
+        source: AccessListError,
+    },
     /// The state cannot be read.
     #[error("the state cannot be read: {0}")]
     Read(#[from] StateReadError),
@@ -78,6 +90,10 @@ pub enum StackProblem {
 pub(super) struct Stack {
     ground: Ground,
     transactions: Vec<Arc<RecoveredTx>>,
+    list: Arc<BlockAccessList>,
+    /// With the access list.
+    listed: Execution,
+    /// Without.
     execution: Execution,
 }
 
@@ -93,7 +109,7 @@ impl Stack {
         if variants.is_empty() {
             return Ok(None);
         }
-        let mut ground = ground.clone();
+        let mut ground = ground.clone().with_list(true);
         let mut state = MemoryState::clone(&group.state);
         if arrangement != Arrangement::Tight {
             make_room(&mut ground);
@@ -124,8 +140,10 @@ impl Stack {
             transactions.push(tx);
             outcomes.push(outcome);
         }
-        let execution = Execution { outcomes, output: block.finish()? };
-        Ok(Some(Self { ground, transactions, execution }))
+        let listed = Execution { outcomes, output: block.finish()? };
+        let list = Arc::new(listed.output.access_list.clone().unwrap_or_default());
+        let execution = listed.clone().without_list();
+        Ok(Some(Self { ground, transactions, list, listed, execution }))
     }
 
     /// How many transactions it tries.
@@ -135,10 +153,10 @@ impl Stack {
 
     /// How many of them are in the block.
     pub(super) fn included(&self) -> usize {
-        self.execution.output.transactions.len()
+        self.listed.output.transactions.len()
     }
 
-    /// Executes it on a pool: in one stretch, and in two where threads are disturbed.
+    /// Executes it on a pool: in one stretch; in two, with its access list made, where threads are disturbed; and by its access list.
     ///
     /// Adds how the transactions were executed to `stats`.
     pub(super) fn check(&self, pool: &Pool, stats: &mut ParallelStats) -> Result<(), StackProblem> {
@@ -150,17 +168,27 @@ impl Stack {
             .filter(|stretch| !stretch.is_empty())
             .map(Arc::from)
             .collect();
-        let (execution, of_run) = (self.ground.in_parallel(&stretches, &pool.pool))
+        let disturbed = pool.threads.disturbed;
+        let expected = if disturbed { &self.listed } else { &self.execution };
+        let ground = self.ground.clone().with_list(disturbed);
+        let (execution, of_run) = (ground.in_parallel(&stretches, &pool.pool))
             .map_err(|source| StackProblem::ParallelExecution { threads, source })?;
         stats.plain += of_run.plain;
         stats.held += of_run.held;
         stats.failed += of_run.failed;
         stats.inline += of_run.inline;
-        match self.execution.difference(&execution) {
+        let same = |expected: &Execution, got: &Execution| match expected.difference(got) {
             Some(difference) => {
                 Err(StackProblem::Parallel { threads, difference: Box::new(difference) })
             }
             None => Ok(()),
+        };
+        same(expected, &execution)?;
+        let included = self.listed.output.transactions.as_slice().into();
+        match self.ground.by_list(included, self.list.clone(), &pool.pool) {
+            Err(AccessListError::Unsupported) => Ok(()),
+            Err(source) => Err(StackProblem::List { threads, source }),
+            Ok(execution) => same(&self.listed.clone().included(), &execution),
         }
     }
 }

@@ -1,0 +1,81 @@
+//! The access list of a block that is executed in order, by revm's own builder.
+
+use alloy::eips::eip7928::{BlockAccessIndex, BlockAccessList};
+use alloy_primitives::{Address, U256};
+use revm::{
+    handler::SYSTEM_ADDRESS,
+    state::{Account, EvmState, bal::Bal},
+};
+
+use super::{StateReadError, StateReader, block_state::BlockState};
+
+/// What each transaction of a block reads and writes (EIP-7928).
+///
+/// Rules before Cancun let a transaction destroy storage that it never named. Such a slot is listed as changed to zero, so that the
+/// list says all that the block changes under any rules.
+#[derive(Debug, Default)]
+pub(super) struct AccessListBuilder {
+    list: Bal,
+    index: BlockAccessIndex,
+}
+
+impl AccessListBuilder {
+    /// What comes now belongs to the transaction after the `included` that are in the block, or to the block's end.
+    pub(super) fn after(&mut self, included: usize) {
+        self.index = BlockAccessIndex::from_tx_index(included as u64);
+    }
+
+    /// Adds a transaction or a system call by what it left in its journal, before that is committed to `block`.
+    pub(super) fn add<R: StateReader>(
+        &mut self,
+        state: &EvmState,
+        block: &mut BlockState<R>,
+        system: bool,
+    ) -> Result<(), StateReadError> {
+        for (address, account) in state {
+            // The caller of system calls does not count, unless it is changed.
+            if system && *address == SYSTEM_ADDRESS && !account.is_changed() {
+                continue;
+            }
+            if !account.is_touched() {
+                // Nothing of it is committed.
+                let slots = account.storage.keys().copied();
+                self.list.accounts.entry(*address).or_default().storage.update_reads(slots);
+                continue;
+            }
+            let gone = block.wiped_by(*address, account)?;
+            self.list.update_account(self.index, *address, account);
+            self.wipe(*address, account, gone);
+        }
+        Ok(())
+    }
+
+    /// Adds a mint, and the nonce's bump, outside any transaction's execution.
+    pub(super) fn mint_and_bump(
+        &mut self,
+        address: Address,
+        balances: [U256; 2],
+        nonces: [u64; 2],
+    ) {
+        let account = self.list.accounts.entry(address).or_default();
+        account.balance_update(self.index, &balances[0], balances[1]);
+        account.nonce_update(self.index, &nonces[0], nonces[1]);
+    }
+
+    pub(super) fn finish(self) -> BlockAccessList {
+        self.list.into_alloy_bal()
+    }
+
+    /// The slots of storage that ends with the transaction, with their values so far.
+    fn wipe(&mut self, address: Address, account: &Account, slots: Vec<(U256, U256)>) {
+        if slots.is_empty() {
+            return;
+        }
+        let listed = &mut self.list.accounts.entry(address).or_default().storage.storage;
+        for (slot, before) in slots {
+            let written = account.storage.get(&slot).filter(|_| !account.is_selfdestructed());
+            let after = written.map_or(U256::ZERO, |value| value.present_value);
+            listed.entry(slot).or_default().update(self.index, &before, after);
+        }
+    }
+}

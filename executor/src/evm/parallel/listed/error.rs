@@ -1,0 +1,95 @@
+//! Why a block is not what its access list says.
+
+use alloy::eips::eip7928::BlockAccessListValidationError;
+use alloy_primitives::{Address, TxHash, U256};
+use millrace_proto::TxOutcome;
+
+use crate::evm::{ExecutionError, StateReadError};
+
+/// Why a block cannot be executed by its access list. An index is a block access index: 0 before the first transaction, *n* for the
+/// *n*th, one more than there are transactions for the block's end.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessListError {
+    /// The list breaks EIP-7928's rules of form.
+    #[error("the access list is malformed: {0}")]
+    Malformed(#[from] BlockAccessListValidationError),
+    /// The list has code that no account can have.
+    #[error(
+        "the access list is malformed: account {address} cannot have the code that it is given"
+    )]
+    Code {
+        /// Whose code.
+        address: Address,
+    },
+    /// Before EIP-161 (Spurious Dragon) a list does not say which accounts exist.
+    #[error(
+        "access lists are not supported for blocks before Spurious Dragon; execute the block without one"
+    )]
+    Unsupported,
+    /// Something is read or changed that is not in the list.
+    #[error("at index {index} {} is read, which is not in the access list", item(.address, .slot))]
+    NotListed {
+        /// Where.
+        index: u32,
+        /// The account.
+        address: Address,
+        /// Its slot; `None`: the account itself.
+        slot: Option<U256>,
+    },
+    /// Something changes in another way than the list says.
+    #[error("at index {index} {part} of {address} becomes {got}; the access list says {listed}")]
+    Change {
+        /// Where.
+        index: u32,
+        /// The account.
+        address: Address,
+        /// What of it.
+        part: String,
+        /// What it becomes.
+        got: String,
+        /// What the list says.
+        listed: String,
+    },
+    /// The list says that an account changes more often than it does.
+    #[error("the access list has {listed} changes of {address}, of which the block makes {made}")]
+    NotMade {
+        /// The account.
+        address: Address,
+        /// How many changes there are in the list.
+        listed: usize,
+        /// How many of them are made.
+        made: usize,
+    },
+    /// The list has something that the block does not read.
+    #[error("{} is in the access list, and is never read", item(.address, .slot))]
+    NotRead {
+        /// The account.
+        address: Address,
+        /// Its slot; `None`: the account itself.
+        slot: Option<U256>,
+    },
+    /// A transaction cannot be in the block where it is.
+    #[error("transaction {hash} cannot be in the block: {outcome:?}")]
+    NotIncludable {
+        /// Which.
+        hash: TxHash,
+        /// What would become of it.
+        outcome: Box<TxOutcome>,
+    },
+    /// Execution itself fails.
+    #[error(transparent)]
+    Execution(#[from] ExecutionError),
+}
+
+impl From<StateReadError> for AccessListError {
+    fn from(error: StateReadError) -> Self {
+        Self::Execution(error.into())
+    }
+}
+
+fn item(address: &Address, slot: &Option<U256>) -> String {
+    match slot {
+        Some(slot) => format!("slot {slot:#x} of {address}"),
+        None => format!("account {address}"),
+    }
+}

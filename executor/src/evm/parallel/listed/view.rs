@@ -1,0 +1,142 @@
+//! The state as one transaction finds it, by the block's access list.
+
+use std::{fmt, sync::Arc};
+
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
+use millrace_proto::AccountInfo;
+use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
+
+use super::{
+    AccessListError,
+    check::Marks,
+    index::{Listed, ListedSlot},
+};
+use crate::evm::{StateReadError, StateReader, block_state::to_evm, parallel::view::LaneCode};
+
+/// revm's database for the transactions that a thread executes.
+pub(super) struct ListedView {
+    pub(super) listed: Arc<Listed>,
+    /// The block access index of the transaction.
+    pub(super) index: u32,
+    /// The accounts that it has read, by their number in the list.
+    known: Vec<(Address, u32)>,
+    /// How many slots it has read.
+    pub(super) slots: usize,
+    /// What the thread's transactions have read and changed of the list.
+    pub(super) marks: Marks,
+    pub(super) code: LaneCode,
+    /// What was read and is not in the list, if anything.
+    pub(super) missing: Option<AccessListError>,
+}
+
+impl ListedView {
+    pub(super) fn new(listed: Arc<Listed>, code: LaneCode) -> Self {
+        let marks = Marks::new(&listed);
+        Self { listed, index: 0, known: Vec::new(), slots: 0, marks, code, missing: None }
+    }
+
+    pub(super) fn begin(&mut self, index: u32) {
+        self.index = index;
+        self.known.clear();
+        self.slots = 0;
+    }
+
+    fn miss(&mut self, address: Address, slot: Option<U256>) -> StateReadError {
+        let error = || AccessListError::NotListed { index: self.index, address, slot };
+        self.missing = Some(error());
+        StateReadError::source(error())
+    }
+
+    /// An account's number in the list.
+    pub(super) fn account(&self, address: Address) -> Result<u32, AccessListError> {
+        if let Some((_, account)) = self.known.iter().find(|(of, _)| *of == address) {
+            return Ok(*account);
+        }
+        let not_listed = AccessListError::NotListed { index: self.index, address, slot: None };
+        self.listed.account(&address).ok_or(not_listed)
+    }
+}
+
+impl Database for ListedView {
+    type Error = StateReadError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
+        let account = self.account(address).map_err(|_| self.miss(address, None))?;
+        self.known.push((address, account));
+        self.marks.see(account);
+        Ok(self.listed.account_before(account, self.index)?.map(to_evm))
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
+        if hash == KECCAK256_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        let Self { code, listed, .. } = self;
+        code.get(hash, || listed.code(hash))
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let account = self.account(address).map_err(|_| self.miss(address, None))?;
+        self.slots += 1;
+        match self.listed.slot(account, &slot) {
+            Some(ListedSlot::Changed(changes)) => {
+                self.listed.slot_before(address, changes, self.index)
+            }
+            Some(ListedSlot::Read(number)) => {
+                self.marks.read(number);
+                self.listed.reader.storage(address, slot)
+            }
+            None => Err(self.miss(address, Some(slot))),
+        }
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, StateReadError> {
+        Ok(self.listed.reader.block_hash(number)?.unwrap_or_default())
+    }
+}
+
+/// The state before a place of the block, for the calls of the system there.
+pub(super) struct ListedState {
+    pub(super) listed: Arc<Listed>,
+    pub(super) index: u32,
+}
+
+impl StateReader for ListedState {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        match self.listed.account(&address) {
+            Some(account) => self.listed.account_before(account, self.index),
+            None => self.listed.reader.account(address),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let listed = self.listed.account(&address);
+        match listed.and_then(|account| self.listed.slot(account, &slot)) {
+            Some(ListedSlot::Changed(changes)) => {
+                self.listed.slot_before(address, changes, self.index)
+            }
+            _ => self.listed.reader.storage(address, slot),
+        }
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        self.listed.storage_before(address, self.index)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        match self.listed.changed_code(hash) {
+            Some(code) => Ok(Some(code)),
+            None => self.listed.reader.code(hash),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.listed.reader.block_hash(number)
+    }
+}
+
+impl fmt::Debug for ListedView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListedView").field("index", &self.index).finish_non_exhaustive()
+    }
+}
