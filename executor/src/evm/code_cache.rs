@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt};
 
-use alloy_primitives::{B256, map::B256Map};
+use alloy_primitives::{B256, Bytes, map::B256Map};
 use parking_lot::RwLock;
 use revm::bytecode::Bytecode;
 
@@ -42,8 +42,7 @@ impl CodeCache {
             return Ok(code);
         }
         let raw = reader.code(hash)?.ok_or(StateReadError::MissingCode(hash))?;
-        let code = Bytecode::new_raw_checked(raw)
-            .map_err(|source| StateReadError::MalformedCode { hash, source })?;
+        let code = analyse(raw);
         self.insert(hash, code.clone());
         Ok(code)
     }
@@ -72,6 +71,11 @@ impl CodeCache {
     }
 }
 
+/// Code as the EVM takes it: a delegation (EIP-7702) if it has the form of one. Code from before EIP-3541 may begin as one does.
+pub(super) fn analyse(raw: Bytes) -> Bytecode {
+    Bytecode::new_eip7702_raw(raw.clone()).unwrap_or_else(|_| Bytecode::new_legacy(raw))
+}
+
 impl Default for CodeCache {
     fn default() -> Self {
         Self::with_limit(Self::DEFAULT_BYTES)
@@ -91,8 +95,6 @@ impl fmt::Debug for CodeCache {
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::Bytes;
-
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::AccountInfo;
-use revm::{bytecode::BytecodeDecodeError, database_interface::DBErrorMarker};
+use revm::database_interface::DBErrorMarker;
 
 /// A fixed state: that after some block. All answers of one reader belong to the same block.
 pub trait StateReader {
@@ -30,14 +30,6 @@ pub enum StateReadError {
     /// An account names code that is not there.
     #[error("code {0} is missing from the state")]
     MissingCode(B256),
-    /// Stored code that no chain could have accepted.
-    #[error("code {hash} is malformed: {source}")]
-    MalformedCode {
-        /// The code's hash.
-        hash: B256,
-        /// What is wrong with it.
-        source: BytecodeDecodeError,
-    },
     /// The state's source failed.
     #[error("state: {0}")]
     Source(#[source] Arc<dyn Error + Send + Sync>),

@@ -269,3 +269,15 @@ fn a_slot_that_returns_to_its_value_is_no_change() {
     assert!(!block.output.diff.accounts.contains_key(&STORE));
     assert!(chain.state.storage_of(STORE).expect("memory reads").is_empty());
 }
+
+#[test]
+fn old_code_that_begins_like_a_delegation_is_read_back_as_code() {
+    let old = Address::repeat_byte(0xee);
+    for code in [&[0xef, 0x01][..], &[0xef, 0x01, 0x00], &[0xef; 23]] {
+        let code = [(old, code.to_vec().into())];
+        let mut chain = Chain::new(spec("osaka", true, &code));
+        let block = chain.block(&[Wallet::new(0).send(0, old, 0, 50_000, &[])]);
+        // 0xef is no instruction.
+        assert_eq!(block.included(0), (50_000, false));
+    }
+}

@@ -9,7 +9,9 @@ use super::{
     memory::Memory,
     state::{AccountRead, AccountState, SlotKey, SlotRead},
 };
-use crate::evm::{CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm};
+use crate::evm::{
+    CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm, code_cache::analyse,
+};
 
 /// A state that threads share.
 pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
@@ -101,13 +103,7 @@ impl LaneCode {
         let shared = read()?;
         let raw = Bytes::copy_from_slice(shared.original_byte_slice());
         let raw_len = raw.len();
-        // Code from before EIP-3541 may begin as a delegation does.
-        let own = if shared.is_eip7702() {
-            Bytecode::new_raw_checked(raw)
-                .map_err(|source| StateReadError::MalformedCode { hash, source })?
-        } else {
-            Bytecode::new_legacy(raw)
-        };
+        let own = if shared.is_eip7702() { analyse(raw) } else { Bytecode::new_legacy(raw) };
         if self.bytes > Self::MOST {
             *self = Self::default();
         }

@@ -13,14 +13,6 @@ pub enum AccessListError {
     /// The list breaks EIP-7928's rules of form.
     #[error("the access list is malformed: {0}")]
     Malformed(#[from] BlockAccessListValidationError),
-    /// The list has code that no account can have.
-    #[error(
-        "the access list is malformed: account {address} cannot have the code that it is given"
-    )]
-    Code {
-        /// Whose code.
-        address: Address,
-    },
     /// Before EIP-161 (Spurious Dragon) a list does not say which accounts exist.
     #[error(
         "access lists are not supported for blocks before Spurious Dragon; execute the block without one"

@@ -73,7 +73,7 @@ impl ListedExecutor {
         list: Arc<BlockAccessList>,
     ) -> Result<Self, AccessListError> {
         validate_block_access_list(&list, transactions.len())?;
-        let listed = Listed::new(list, &env, reader, codes.clone())?;
+        let listed = Listed::new(list, &env, reader, codes.clone());
         if !listed.removes_empty {
             return Err(AccessListError::Unsupported);
         }

@@ -14,9 +14,9 @@ use hashbrown::HashTable;
 use millrace_proto::AccountInfo;
 use revm::{bytecode::Bytecode, primitives::hardfork::SpecId};
 
-use super::AccessListError;
 use crate::evm::{
     CodeCache, EvmEnv, StateReadError, StateReader,
+    code_cache::analyse,
     parallel::{state::is_empty, view::SharedReader},
 };
 
@@ -57,7 +57,7 @@ impl Listed {
         env: &EvmEnv,
         reader: SharedReader,
         codes: Arc<CodeCache>,
-    ) -> Result<Self, AccessListError> {
+    ) -> Self {
         let spec = env.cfg.spec;
         let count = list.iter().map(|account| account.storage_slots().count()).sum();
         let mut slots = HashTable::with_capacity(count);
@@ -82,17 +82,13 @@ impl Listed {
                 let code = &change.new_code;
                 let hash = if code.is_empty() { KECCAK256_EMPTY } else { keccak256(code) };
                 code_hashes.insert((number, place as u32), hash);
-                let code = if spec.is_enabled_in(SpecId::PRAGUE) {
-                    Bytecode::new_raw_checked(code.clone())
-                        .map_err(|_| AccessListError::Code { address: account.address })?
-                } else {
-                    Bytecode::new_legacy(code.clone())
-                };
-                codes_by_hash.insert(hash, code);
+                let prague = spec.is_enabled_in(SpecId::PRAGUE);
+                let of = if prague { analyse } else { Bytecode::new_legacy };
+                codes_by_hash.insert(hash, of(code.clone()));
             }
         }
         first_reads.push(reads);
-        Ok(Self {
+        Self {
             list,
             reader,
             removes_empty: spec.is_enabled_in(SpecId::SPURIOUS_DRAGON),
@@ -103,7 +99,7 @@ impl Listed {
             first_reads,
             code: codes_by_hash,
             code_hashes,
-        })
+        }
     }
 
     /// How many slots are only read.
