@@ -198,7 +198,7 @@ impl<R: StateReader> SystemCalls for BlockExecutor<R> {
         &self.env
     }
 
-    fn receipts(&self) -> &[Receipt] {
+    fn receipts(&self) -> &[Arc<Receipt>] {
         &self.tally.receipts
     }
 

@@ -1,5 +1,7 @@
 //! What the protocol itself calls at a block's start and end, and the requests to the consensus layer (EIP-7685) that come of it.
 
+use std::sync::Arc;
+
 use alloy::{
     eips::{
         eip2935::HISTORY_STORAGE_ADDRESS,
@@ -27,7 +29,7 @@ sol! {
 pub(super) trait SystemCalls {
     fn env(&self) -> &EvmEnv;
 
-    fn receipts(&self) -> &[Receipt];
+    fn receipts(&self) -> &[Arc<Receipt>];
 
     /// Calls a system contract; `None` if it does not exist. Its gas counts nowhere.
     fn system_call(
@@ -80,7 +82,7 @@ pub(super) fn at_end(block: &mut impl SystemCalls) -> Result<Requests, Execution
     Ok(requests)
 }
 
-fn deposits(receipts: &[Receipt], contract: Address) -> Vec<u8> {
+fn deposits(receipts: &[Arc<Receipt>], contract: Address) -> Vec<u8> {
     receipts
         .iter()
         .flat_map(|receipt| &receipt.logs)

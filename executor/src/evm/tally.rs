@@ -13,7 +13,8 @@ use super::{EvmEnv, ExecutionError};
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) transactions: Vec<Arc<RecoveredTx>>,
-    pub(super) receipts: Vec<Receipt>,
+    /// Shared with the transactions' outcomes.
+    pub(super) receipts: Vec<Arc<Receipt>>,
     pub(super) gas_used: u64,
     pub(super) blob_gas_used: u64,
 }
@@ -86,12 +87,12 @@ impl Tally {
     ) -> TxOutcome {
         self.gas_used = self.gas_used.saturating_add(gas_used);
         self.blob_gas_used += tx.tx().blob_gas_used().unwrap_or(0);
-        let receipt = Receipt {
+        let receipt = Arc::new(Receipt {
             tx_type: tx.tx().tx_type(),
             success,
             cumulative_gas_used: self.gas_used,
             logs,
-        };
+        });
         let index = self.transactions.len() as u64;
         self.transactions.push(tx.clone());
         self.receipts.push(receipt.clone());

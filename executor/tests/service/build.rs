@@ -40,7 +40,7 @@ async fn a_sealed_block_is_the_head_and_can_be_read_in_every_way() {
 
     let block = build.seal().await.expect("it seals");
     assert_eq!(block.gas_used_by(1), Some(*gas_used));
-    assert_eq!(&block.receipts[1], receipt);
+    assert_eq!(&block.receipts[1], &**receipt);
     assert_eq!(block.transactions, transactions);
     assert_eq!(block.header.parent_hash, genesis.seal());
     assert_ne!(block.header.state_root, genesis.state_root);

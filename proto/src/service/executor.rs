@@ -52,7 +52,7 @@ pub enum TxOutcome {
         /// Gas that this transaction used.
         gas_used: u64,
         /// Its receipt.
-        receipt: Receipt,
+        receipt: Arc<Receipt>,
     },
     /// Invalid at this place: left out for good.
     Invalid(RejectReason),

@@ -48,7 +48,7 @@ pub(crate) async fn builds_blocks(stack: &ExecutorStack) -> Result<()> {
     assert_eq!(block.header.base_fee_per_gas, Some(base_fee));
     assert_eq!(HeaderExtra::of(&block.header), Some(HeaderExtra { deposits_end: 1 }));
     assert_eq!(block.transactions, [deposit(5), first.clone(), second]);
-    assert_eq!((block.gas_used_by(2), &block.receipts[2]), (Some(*gas_used), receipt));
+    assert_eq!((block.gas_used_by(2), &block.receipts[2]), (Some(*gas_used), &**receipt));
     assert_eq!(receipt.logs[0].topics(), [B256::from(U256::from(7))]);
     assert_eq!(executor.head().await?, block.header);
     for at in [BlockSelector::Latest, BlockSelector::Number(1), BlockSelector::Hash(block.hash())] {

@@ -385,7 +385,7 @@ impl SystemCalls for FrontCalls<'_> {
         &self.front.shared.env
     }
 
-    fn receipts(&self) -> &[Receipt] {
+    fn receipts(&self) -> &[Arc<Receipt>] {
         &self.front.tally.receipts
     }
 

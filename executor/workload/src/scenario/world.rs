@@ -103,7 +103,7 @@ impl World {
     pub(super) fn run(
         &mut self,
         transactions: &[Arc<RecoveredTx>],
-    ) -> Result<Vec<Receipt>, ArtifactError> {
+    ) -> Result<Vec<Arc<Receipt>>, ArtifactError> {
         let setup = |problem: String| ArtifactError::Setup(problem);
         let mut block = BlockExecutor::with_env(self.env.clone(), &self.state, self.codes.clone());
         let mut receipts = Vec::with_capacity(transactions.len());

@@ -200,7 +200,7 @@ pub(crate) fn outcome_from_pb(message: pb::TransactionOutcome) -> Parsed<TxOutco
         Outcome::Included(included) => TxOutcome::Included {
             index: included.index,
             gas_used: included.gas_used,
-            receipt: receipt("Included.receipt", &included.receipt)?,
+            receipt: receipt("Included.receipt", &included.receipt)?.into(),
         },
         Outcome::Invalid(invalid) => {
             TxOutcome::Invalid(reason_from_parts(invalid.reason, invalid.message, invalid.metadata))

@@ -163,7 +163,7 @@ proptest! {
     #[test]
     fn outcomes_survive_the_wire(index: u64, gas_used: u64, receipt in receipt(), got: u64) {
         for outcome in [
-            TxOutcome::Included { index, gas_used, receipt: receipt.clone() },
+            TxOutcome::Included { index, gas_used, receipt: receipt.clone().into() },
             TxOutcome::Invalid(RejectReason::NonceTooLow { got, expected: index }),
             TxOutcome::NoRoom,
         ] {
