@@ -66,7 +66,7 @@ pub struct Summary {
 const LARGE: u64 = 8_000_000;
 
 /// Goals on two threads, by case.
-const GOALS: [(&str, f64); 8] = [
+const GOALS: [(&str, f64); 10] = [
     ("transfers", 3.0),
     ("transfers_to_one", 2.5),
     ("transfers_from_few", 2.5),
@@ -74,6 +74,8 @@ const GOALS: [(&str, f64); 8] = [
     ("erc20_to_one", 1.0),
     ("swaps", 1.8),
     ("swaps_one_pool", 0.95),
+    ("swaps_v3", 1.8),
+    ("swaps_v3_one_pool", 0.95),
     ("zipf_mix", 1.5),
 ];
 

@@ -85,14 +85,16 @@ pub enum RunError {
 /// Executes a case `runs` times every way in turn, after one time that is not counted.
 ///
 /// What is timed: from the transactions, their senders recovered, to their outcomes and the changed state in memory. Roots, the
-/// state diff, and freeing what a run leaves are not.
+/// state diff, and freeing what a run leaves are not. All code has been analysed before.
 ///
 /// # Errors
 /// When the block cannot be executed, or two ways differ in the gas used.
 pub fn measure(case: &Case, threads: &[NonZeroUsize], runs: usize) -> Result<Figures, RunError> {
     let Block { env, state, transactions } = &case.block;
     let bare = BareRevm::new(state.clone());
-    let codes = Arc::<CodeCache>::default();
+    // The bare loop has all code at hand, so ours has room for it.
+    let code_bytes = state.codes().map(|(_, code)| code.len()).sum();
+    let codes = Arc::new(CodeCache::with_limit(code_bytes));
     let shared: Arc<[Arc<RecoveredTx>]> = transactions.clone().into();
     let pools = (threads.iter())
         .map(|threads| WorkerPool::new(*threads).map(Arc::new).map_err(RunError::Thread))

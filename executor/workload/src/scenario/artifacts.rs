@@ -19,6 +19,12 @@ pub struct Artifacts {
     pub factory: Bytes,
     /// Uniswap v2's router (`@uniswap/v2-periphery`).
     pub router: Bytes,
+    /// Uniswap v3's factory (`@uniswap/v3-core`).
+    pub v3_factory: Bytes,
+    /// Uniswap v3's position manager (`@uniswap/v3-periphery`).
+    pub v3_positions: Bytes,
+    /// Uniswap v3's router (`@uniswap/v3-periphery`).
+    pub v3_router: Bytes,
 }
 
 /// Why there is no bytecode.
@@ -52,11 +58,19 @@ impl Artifacts {
     /// When a package is missing.
     pub fn read(node_modules: &Path) -> Result<Self, ArtifactError> {
         let read = |path: &str| creation_code(&node_modules.join(path));
+        let periphery = |name: &str| {
+            read(&format!("@uniswap/v3-periphery/artifacts/contracts/{name}.sol/{name}.json"))
+        };
         Ok(Self {
             erc20: read("@openzeppelin/contracts/build/contracts/ERC20PresetFixedSupply.json")?,
             weth: read("canonical-weth/build/contracts/WETH9.json")?,
             factory: read("@uniswap/v2-core/build/UniswapV2Factory.json")?,
             router: read("@uniswap/v2-periphery/build/UniswapV2Router02.json")?,
+            v3_factory: read(
+                "@uniswap/v3-core/artifacts/contracts/UniswapV3Factory.sol/UniswapV3Factory.json",
+            )?,
+            v3_positions: periphery("NonfungiblePositionManager")?,
+            v3_router: periphery("SwapRouter")?,
         })
     }
 }

@@ -14,6 +14,13 @@ use super::{
 
 type Transactions = Vec<Arc<RecoveredTx>>;
 
+/// Where tokens are swapped.
+#[derive(Debug, Clone, Copy)]
+enum Exchange {
+    V2,
+    V3,
+}
+
 /// Makes blocks on one state.
 pub(super) struct Builder {
     size: Scenario,
@@ -21,6 +28,7 @@ pub(super) struct Builder {
     contracts: Contracts,
     accounts: Vec<Address>,
     pools: Vec<Pool>,
+    pools_v3: Vec<Pool>,
     random: StdRng,
 }
 
@@ -35,23 +43,26 @@ const ZIPF: f64 = 1.0;
 impl Builder {
     pub(super) fn new(size: Scenario, artifacts: &Artifacts) -> Result<Self, ArtifactError> {
         let mut world = World::new();
-        let contracts = Contracts::new(&mut world, artifacts)?;
+        let mut contracts = Contracts::new(&mut world, artifacts)?;
         let accounts: Vec<_> = (0..size.accounts).map(|index| account("user", index)).collect();
         accounts.iter().for_each(|account| world.fund(*account));
         let random = StdRng::seed_from_u64(size.seed);
-        let mut builder = Self { size, world, contracts, accounts, pools: Vec::new(), random };
-        builder.pools = builder.contracts.pools(&mut builder.world, size.swaps)?;
-        let (world, contracts) = (&mut builder.world, &builder.contracts);
-        for holder in builder.accounts.iter().take(size.tokens.max(size.swaps)) {
-            contracts.give(world, contracts.token, *holder);
-            for token in builder.pools[0].tokens {
-                contracts.give(world, token, *holder);
+        let pools = contracts.pools(&mut world, size.swaps)?;
+        let pools_v3 = contracts.pools_v3(&mut world, size.swaps)?;
+        for holder in accounts.iter().take(size.tokens.max(size.swaps)) {
+            contracts.give(&mut world, contracts.token, *holder);
+            for token in pools[0].tokens {
+                contracts.give(&mut world, token, *holder);
+            }
+            for token in pools_v3[0].tokens {
+                contracts.give_v3(&mut world, token, *holder);
             }
         }
-        for (pool, holder) in builder.pools.iter().zip(&builder.accounts) {
-            contracts.give(world, pool.tokens[0], *holder);
+        for (index, holder) in accounts.iter().enumerate().take(size.swaps) {
+            contracts.give(&mut world, pools[index].tokens[0], *holder);
+            contracts.give_v3(&mut world, pools_v3[index].tokens[0], *holder);
         }
-        Ok(builder)
+        Ok(Self { size, world, contracts, accounts, pools, pools_v3, random })
     }
 
     pub(super) fn into_state(self) -> MemoryState {
@@ -97,17 +108,27 @@ impl Builder {
         self.token_transfers((0..self.size.tokens).map(|index| (index, one)).collect())
     }
 
-    /// A pool each.
+    /// On Uniswap v2, a pool each.
     pub(super) fn swaps(&mut self) -> (EvmEnv, Transactions) {
-        self.swap_on((0..self.size.swaps).collect())
+        self.swap_on(Exchange::V2, (0..self.size.swaps).collect())
     }
 
-    /// All on the same pool: each depends on the one before.
+    /// On Uniswap v2, all on the same pool: each depends on the one before.
     pub(super) fn swaps_one_pool(&mut self) -> (EvmEnv, Transactions) {
-        self.swap_on(vec![0; self.size.swaps])
+        self.swap_on(Exchange::V2, vec![0; self.size.swaps])
     }
 
-    /// Transfers, token transfers and swaps, with popular senders, recipients and pools.
+    /// On Uniswap v3, a pool each.
+    pub(super) fn swaps_v3(&mut self) -> (EvmEnv, Transactions) {
+        self.swap_on(Exchange::V3, (0..self.size.swaps).collect())
+    }
+
+    /// On Uniswap v3, all on the same pool: each depends on the one before.
+    pub(super) fn swaps_v3_one_pool(&mut self) -> (EvmEnv, Transactions) {
+        self.swap_on(Exchange::V3, vec![0; self.size.swaps])
+    }
+
+    /// Transfers, token transfers, and swaps on either exchange, with popular senders, recipients and pools.
     pub(super) fn zipf_mix(&mut self) -> (EvmEnv, Transactions) {
         let holders = self.size.tokens.min(self.accounts.len());
         let popular_account = Zipf::new(holders as f32, ZIPF as f32).expect("sizes are positive");
@@ -129,9 +150,10 @@ impl Builder {
                     let input = Contracts::transfer(popular_account);
                     self.world.send(from_account, to, 0, TOKEN_GAS, input)
                 }
-                _ => {
+                choice => {
+                    let exchange = if choice == 8 { Exchange::V2 } else { Exchange::V3 };
                     let pool = popular_pool.sample(&mut self.random) as usize - 1;
-                    self.swap(pool)
+                    self.swap(exchange, pool, pool)
                 }
             };
             transactions.push(tx);
@@ -159,23 +181,22 @@ impl Builder {
         (self.world.env.clone(), transactions)
     }
 
-    fn swap_on(&mut self, pools: Vec<usize>) -> (EvmEnv, Transactions) {
+    fn swap_on(&mut self, exchange: Exchange, pools: Vec<usize>) -> (EvmEnv, Transactions) {
         let mut transactions = Vec::with_capacity(pools.len());
         for (index, pool) in pools.into_iter().enumerate() {
             let trader = if pool == 0 { index } else { pool };
-            transactions.push(self.swap_by(trader, pool));
+            transactions.push(self.swap(exchange, trader, pool));
         }
         self.world.rewind();
         (self.world.env.clone(), transactions)
     }
 
-    fn swap(&mut self, pool: usize) -> Arc<RecoveredTx> {
-        self.swap_by(pool, pool)
-    }
-
-    fn swap_by(&mut self, trader: usize, pool: usize) -> Arc<RecoveredTx> {
+    fn swap(&mut self, exchange: Exchange, trader: usize, pool: usize) -> Arc<RecoveredTx> {
         let trader = self.accounts[trader];
-        let (router, input) = self.contracts.swap(self.pools[pool].tokens, trader);
+        let (router, input) = match exchange {
+            Exchange::V2 => self.contracts.swap(self.pools[pool].tokens, trader),
+            Exchange::V3 => self.contracts.v3.swap(self.pools_v3[pool].tokens, trader),
+        };
         self.world.send(trader, TxKind::Call(router), 0, SWAP_GAS, input)
     }
 }

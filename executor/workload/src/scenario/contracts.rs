@@ -9,6 +9,7 @@ use millrace_executor::StateReader;
 
 use super::{
     ArtifactError, Artifacts,
+    uniswap_v3::UniswapV3,
     world::{ETHER, World, account, mapping_slot},
 };
 
@@ -24,11 +25,15 @@ sol! {
 const BALANCES: u64 = 0;
 const ALLOWANCES: u64 = 1;
 const RICH: u128 = 1_000_000 * ETHER;
-const DEADLINE: u64 = u64::MAX;
+/// What a new pool holds of each token.
+pub(super) const LIQUIDITY: u128 = 100_000 * ETHER;
+pub(super) const DEADLINE: u64 = u64::MAX;
 
 pub(super) struct Contracts {
     /// The token that every other one is a copy of.
     pub(super) token: Address,
+    /// Uniswap v3.
+    pub(super) v3: UniswapV3,
     router: Address,
     deployer: Address,
     tokens: usize,
@@ -51,7 +56,8 @@ impl Contracts {
         let factory = world.deploy(deployer, &artifacts.factory, &deployer.abi_encode())?;
         let router =
             world.deploy(deployer, &artifacts.router, &(factory, weth).abi_encode_params())?;
-        Ok(Self { token, router, deployer, tokens: 0 })
+        let v3 = UniswapV3::new(world, artifacts, deployer, weth)?;
+        Ok(Self { token, v3, router, deployer, tokens: 0 })
     }
 
     /// Another token: the same code and settings at another address.
@@ -68,17 +74,17 @@ impl Contracts {
         Ok(address)
     }
 
-    /// Gives a holder tokens, and the router leave to take them.
+    /// Gives a holder tokens, and Uniswap v2's router leave to take them.
     pub(super) fn give(&self, world: &mut World, token: Address, holder: Address) {
-        let slot = |number: u64| B256::from(U256::from(number));
-        let balance = mapping_slot(holder.into_word(), slot(BALANCES));
-        world.state.set_slot(token, balance.into(), U256::from(RICH));
-        let allowances = mapping_slot(holder.into_word(), slot(ALLOWANCES));
-        let allowance = mapping_slot(self.router.into_word(), allowances);
-        world.state.set_slot(token, allowance.into(), U256::from(RICH));
+        give(world, token, holder, self.router);
     }
 
-    /// Pools, each between two tokens of its own.
+    /// Gives a holder tokens, and Uniswap v3's router leave to take them.
+    pub(super) fn give_v3(&self, world: &mut World, token: Address, holder: Address) {
+        give(world, token, holder, self.v3.router);
+    }
+
+    /// Uniswap v2's pools, each between two tokens of its own.
     pub(super) fn pools(
         &mut self,
         world: &mut World,
@@ -91,7 +97,7 @@ impl Contracts {
             for token in tokens {
                 self.give(world, token, self.deployer);
             }
-            let amount = U256::from(100_000 * ETHER);
+            let amount = U256::from(LIQUIDITY);
             let input = addLiquidityCall {
                 tokenA: tokens[0],
                 tokenB: tokens[1],
@@ -116,12 +122,33 @@ impl Contracts {
         Ok(pools)
     }
 
+    /// Uniswap v3's pools, each between two tokens of its own.
+    pub(super) fn pools_v3(
+        &mut self,
+        world: &mut World,
+        count: usize,
+    ) -> Result<Vec<Pool>, ArtifactError> {
+        let mut pools = Vec::with_capacity(count);
+        let mut transactions = Vec::with_capacity(2 * count);
+        for _ in 0..count {
+            let mut tokens = [self.new_token(world)?, self.new_token(world)?];
+            tokens.sort();
+            for token in tokens {
+                give(world, token, self.deployer, self.v3.positions);
+            }
+            transactions.extend(self.v3.open(world, tokens, self.deployer));
+            pools.push(Pool { tokens });
+        }
+        world.run(&transactions)?;
+        Ok(pools)
+    }
+
     /// A call that moves tokens.
     pub(super) fn transfer(to: Address) -> Bytes {
         transferCall { to, amount: U256::from(ETHER) }.abi_encode().into()
     }
 
-    /// The router, and a call to it that swaps one token of a pool for the other.
+    /// Uniswap v2's router, and a call to it that swaps one token of a pool for the other.
     pub(super) fn swap(&self, path: [Address; 2], to: Address) -> (Address, Bytes) {
         let call = swapExactTokensForTokensCall {
             amountIn: U256::from(ETHER),
@@ -132,4 +159,14 @@ impl Contracts {
         };
         (self.router, call.abi_encode().into())
     }
+}
+
+/// Gives a holder tokens, and a spender leave to take them.
+fn give(world: &mut World, token: Address, holder: Address, spender: Address) {
+    let slot = |number: u64| B256::from(U256::from(number));
+    let balance = mapping_slot(holder.into_word(), slot(BALANCES));
+    world.state.set_slot(token, balance.into(), U256::from(RICH));
+    let allowances = mapping_slot(holder.into_word(), slot(ALLOWANCES));
+    let allowance = mapping_slot(spender.into_word(), allowances);
+    world.state.set_slot(token, allowance.into(), U256::from(RICH));
 }

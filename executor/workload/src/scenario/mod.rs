@@ -3,6 +3,7 @@
 mod artifacts;
 mod blocks;
 mod contracts;
+mod uniswap_v3;
 mod world;
 
 use std::sync::Arc;
@@ -66,10 +67,80 @@ pub fn scenarios(
         ("erc20_to_one", builder.erc20_to_one()),
         ("swaps", builder.swaps()),
         ("swaps_one_pool", builder.swaps_one_pool()),
+        ("swaps_v3", builder.swaps_v3()),
+        ("swaps_v3_one_pool", builder.swaps_v3_one_pool()),
         ("zipf_mix", builder.zipf_mix()),
     ];
     let state = Arc::new(builder.into_state());
     let block =
         |(name, (env, transactions))| (name, Block { env, state: state.clone(), transactions });
     Ok(blocks.into_iter().map(block).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroUsize, path::Path};
+
+    use alloy_primitives::{B256, keccak256};
+    use millrace_executor::WorkerPool;
+    use millrace_proto::TxOutcome;
+
+    use super::*;
+    use crate::{Execution, Ground};
+
+    fn small() -> Vec<(&'static str, Block)> {
+        let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/node_modules");
+        let artifacts = Artifacts::read(&packages).expect("tests/setup.sh was run");
+        scenarios(Scenario::SMALL, &artifacts).expect("the contracts can be set up")
+    }
+
+    fn ground(Block { env, state, .. }: &Block) -> Ground {
+        Ground { env: env.clone(), state: state.clone(), codes: Arc::default() }
+    }
+
+    fn in_order(block: &Block) -> Execution {
+        ground(block).in_order(&block.transactions).expect("the block executes")
+    }
+
+    /// How many transactions have logged an event.
+    fn logged(execution: &Execution, event: B256) -> usize {
+        let logs = execution.output.receipts.iter().map(|receipt| &receipt.logs);
+        logs.filter(|logs| logs.iter().any(|log| log.topics().first() == Some(&event))).count()
+    }
+
+    #[test]
+    fn every_transaction_succeeds_and_threads_execute_as_in_order() {
+        for (name, block) in small() {
+            let expected = in_order(&block);
+            for (index, outcome) in expected.outcomes.iter().enumerate() {
+                let success =
+                    matches!(outcome, TxOutcome::Included { receipt, .. } if receipt.success);
+                assert!(success, "{name}, transaction {index}: {outcome:?}");
+            }
+            for threads in [1, 2, 4] {
+                let threads = NonZeroUsize::new(threads).expect("a pool has a thread");
+                let pool = Arc::new(WorkerPool::new(threads).expect("threads start"));
+                let all = [Arc::from(block.transactions.clone())];
+                let (got, _) = ground(&block).in_parallel(&all, &pool).expect("the block executes");
+                assert_eq!(expected.difference(&got), None, "{name} on {threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn swaps_reach_the_pools_of_their_exchange() {
+        let v2 = keccak256("Swap(address,uint256,uint256,uint256,uint256,address)");
+        let v3 = keccak256("Swap(address,address,int256,int256,uint160,uint128,int24)");
+        for (name, block) in small() {
+            let execution = in_order(&block);
+            let found = [v2, v3].map(|event| logged(&execution, event));
+            let all = block.transactions.len();
+            match name {
+                "swaps" | "swaps_one_pool" => assert_eq!(found, [all, 0], "{name}"),
+                "swaps_v3" | "swaps_v3_one_pool" => assert_eq!(found, [0, all], "{name}"),
+                "zipf_mix" => assert!(found.iter().all(|count| *count > 0), "{name}: {found:?}"),
+                _ => assert_eq!(found, [0, 0], "{name}"),
+            }
+        }
+    }
 }
