@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use eyre::{Result, WrapErr, bail};
 use millrace_workload::{
     Artifacts, Block, Fixture, Scenario,
-    bench::{Case, Figures, Kind, Summary, measure, summarize},
+    bench::{Allocated, AllocationMeter, Case, Figures, Kind, Memory, Summary, measure, summarize},
     scenarios,
 };
 use serde::Serialize;
@@ -50,13 +50,13 @@ pub(crate) struct ExecutorArgs {
 }
 
 /// Runs a benchmark. Missed goals are in its last line; only what could not be measured is an error.
-pub(crate) fn run(bench: Bench) -> Result<()> {
+pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
     match bench {
-        Bench::Executor(args) => executor(&args),
+        Bench::Executor(args) => executor(&args, meter),
     }
 }
 
-fn executor(args: &ExecutorArgs) -> Result<()> {
+fn executor(args: &ExecutorArgs, meter: &dyn AllocationMeter) -> Result<()> {
     let cases = cases(args)?;
     if cases.is_empty() {
         bail!("no case has such a name");
@@ -64,7 +64,7 @@ fn executor(args: &ExecutorArgs) -> Result<()> {
     let mut all = Vec::new();
     for case in &cases {
         eprintln!("{} ...", case.name);
-        let figures = measure(case, &args.threads, usize::from(args.runs))?;
+        let figures = measure(case, &args.threads, usize::from(args.runs), Some(meter))?;
         if args.json {
             figures.rows().iter().try_for_each(print_json)?;
         } else {
@@ -133,6 +133,20 @@ fn print_figures(figures: &Figures) {
     }
     let ceiling = figures.bare.as_secs_f64() / figures.work.critical.as_secs_f64().max(1e-9);
     println!("  at most {ceiling:.0}");
+    figures.memory.iter().for_each(|memory| print_memory(memory, figures.transactions));
+}
+
+fn print_memory(memory: &Memory, transactions: usize) {
+    let text = |allocated: Allocated| {
+        format!("{:.1}, {:.1} MiB", allocated.calls_each(transactions), allocated.mib())
+    };
+    let (bare, in_order) = (text(memory.bare), text(memory.in_order));
+    print!("{:20} allocations/tx, memory: bare {bare}  in order {in_order}", "");
+    for (threads, parallel) in &memory.parallel {
+        print!("  {threads} threads {}", text(parallel.warm));
+        print!(" (first {:.1})", parallel.first.mib());
+    }
+    println!();
 }
 
 fn print_summary(summary: &Summary) {

@@ -8,8 +8,10 @@
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
 //!  torture    hard made-up blocks, checked
 //!  telemetry  logs, metrics, health       supervisor every task has an owner
+//!  allocation the allocator
 //! ```
 
+mod allocation;
 mod bench;
 mod cli;
 mod config;
@@ -32,12 +34,13 @@ use clap::Parser;
 use millrace_proto::ErrorChain;
 
 use crate::{
+    allocation::Allocator,
     cli::{Cli, Command},
     telemetry::init_logs,
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator::new();
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -75,7 +78,7 @@ fn run(cli: Cli) -> eyre::Result<()> {
         }
         Command::Bench(args) => {
             log("warn")?;
-            bench::run(args)
+            bench::run(args, &ALLOCATOR)
         }
         Command::Replay(args) => {
             log("warn")?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Figures, Kind};
+use super::{Allocated, Figures, Kind, Memory, ParallelMemory};
 
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
@@ -148,6 +148,38 @@ impl Figures {
                 ratio: value / self.bare.as_secs_f64().max(1e-9),
             });
         }
+        rows.extend(self.memory.iter().flat_map(|memory| self.memory_rows(memory)));
+        rows
+    }
+
+    fn memory_rows(&self, memory: &Memory) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut push = |way, threads, metric, unit, value: f64, baseline: f64| {
+            let (case, ratio) = (self.name.clone(), value / baseline.max(1e-9));
+            rows.push(Row {
+                bench: "executor",
+                case,
+                way,
+                threads,
+                metric,
+                value,
+                unit,
+                baseline,
+                ratio,
+            });
+        };
+        let calls = |allocated: Allocated| allocated.calls_each(self.transactions);
+        let (bare_calls, bare_mib) = (calls(memory.bare), memory.bare.mib());
+        let in_turn = [("bare_revm", 1, memory.bare), ("in_order", 1, memory.in_order)];
+        let parallel = memory.parallel.iter();
+        let parallel = parallel.map(|(threads, parallel)| ("parallel", *threads, parallel.warm));
+        for (way, threads, allocated) in in_turn.into_iter().chain(parallel) {
+            push(way, threads, "allocations", "1/tx", calls(allocated), bare_calls);
+            push(way, threads, "memory", "MiB", allocated.mib(), bare_mib);
+        }
+        for (threads, ParallelMemory { first, .. }) in &memory.parallel {
+            push("parallel", *threads, "memory_first", "MiB", first.mib(), bare_mib);
+        }
         rows
     }
 }
@@ -217,6 +249,7 @@ mod tests {
             in_order: milliseconds(bare),
             parallel: vec![(2, milliseconds(parallel), ParallelStats::default())],
             work: WorkProfile::default(),
+            memory: None,
         }
     }
 
@@ -237,5 +270,33 @@ mod tests {
         assert_eq!(of("mainnet of 8 Mgas and more, 2 threads: worst"), Some((false, 50.0)));
         assert_eq!(of("mainnet below"), Some((true, 100.0)));
         assert_eq!(of("swaps"), None);
+    }
+
+    #[test]
+    fn what_is_allocated_makes_rows() {
+        let allocated = |calls, mib: u64| Allocated { calls, peak: mib << 20 };
+        let mut figures = figures("transfers", Kind::Made, 1, 100, 50);
+        let timed = figures.rows();
+        figures.memory = Some(Memory {
+            bare: allocated(40, 2),
+            in_order: allocated(20, 4),
+            parallel: vec![(2, ParallelMemory { warm: allocated(10, 1), first: allocated(30, 8) })],
+        });
+        let rows = figures.rows();
+        let found: Vec<_> = (rows[timed.len()..].iter())
+            .map(|row| (row.way, row.threads, row.metric, row.value, row.ratio))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("bare_revm", 1, "allocations", 4.0, 1.0),
+                ("bare_revm", 1, "memory", 2.0, 1.0),
+                ("in_order", 1, "allocations", 2.0, 0.5),
+                ("in_order", 1, "memory", 4.0, 2.0),
+                ("parallel", 2, "allocations", 1.0, 0.25),
+                ("parallel", 2, "memory", 1.0, 0.5),
+                ("parallel", 2, "memory_first", 8.0, 4.0),
+            ]
+        );
     }
 }

@@ -8,12 +8,13 @@ use std::{
 };
 
 use millrace_executor::{
-    BlockExecutor, CodeCache, ExecutionError, ParallelExecutor, ParallelStats, StateReadError,
-    WorkProfile, WorkerPool,
+    BlockExecutor, CodeCache, ExecutionError, MemoryState, ParallelExecutor, ParallelStats,
+    StateReadError, WorkProfile, WorkerPool,
 };
-use millrace_proto::RecoveredTx;
+use millrace_proto::{RecoveredTx, TxOutcome};
 
-use crate::{BareRevm, Block};
+use super::{Allocated, AllocationMeter, allocation::counted};
+use crate::{BareOutcome, BareRevm, Block};
 
 /// A block to measure.
 #[derive(Debug, Clone)]
@@ -54,6 +55,28 @@ pub struct Figures {
     pub parallel: Vec<(usize, Duration, ParallelStats)>,
     /// What bounds any number of threads.
     pub work: WorkProfile,
+    /// What was allocated, if that was counted.
+    pub memory: Option<Memory>,
+}
+
+/// What each way allocates for a block.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// The bare revm loop.
+    pub bare: Allocated,
+    /// Our executor in order.
+    pub in_order: Allocated,
+    /// Our parallel executor, by its number of threads.
+    pub parallel: Vec<(usize, ParallelMemory)>,
+}
+
+/// What the parallel executor allocates for a block.
+#[derive(Debug, Clone, Copy)]
+pub struct ParallelMemory {
+    /// On threads that keep memory and code from blocks before, as in service.
+    pub warm: Allocated,
+    /// On threads that have executed nothing yet: with all that they will keep.
+    pub first: Allocated,
 }
 
 /// Why a case could not be measured.
@@ -82,23 +105,22 @@ pub enum RunError {
     },
 }
 
-/// Executes a case `runs` times every way in turn, after one time that is not counted.
+/// Executes a case `runs` times every way in turn, after one time that is not counted; then once more each way for what it
+/// allocates, if there is a meter.
 ///
 /// What is timed: from the transactions, their senders recovered, to their outcomes and the changed state in memory. Roots, the
 /// state diff, and freeing what a run leaves are not. All code has been analysed before.
 ///
 /// # Errors
 /// When the block cannot be executed, or two ways differ in the gas used.
-pub fn measure(case: &Case, threads: &[NonZeroUsize], runs: usize) -> Result<Figures, RunError> {
-    let Block { env, state, transactions } = &case.block;
-    let bare = BareRevm::new(state.clone());
-    // The bare loop has all code at hand, so ours has room for it.
-    let code_bytes = state.codes().map(|(_, code)| code.len()).sum();
-    let codes = Arc::new(CodeCache::with_limit(code_bytes));
-    let shared: Arc<[Arc<RecoveredTx>]> = transactions.clone().into();
-    let pools = (threads.iter())
-        .map(|threads| WorkerPool::new(*threads).map(Arc::new).map_err(RunError::Thread))
-        .collect::<Result<Vec<_>, _>>()?;
+pub fn measure(
+    case: &Case,
+    threads: &[NonZeroUsize],
+    runs: usize,
+    meter: Option<&dyn AllocationMeter>,
+) -> Result<Figures, RunError> {
+    let subject = Subject::new(&case.block);
+    let pools = threads.iter().map(|threads| pool(*threads)).collect::<Result<Vec<_>, _>>()?;
     let mut bare_times = Vec::new();
     let mut in_order_times = Vec::new();
     let mut parallel_times = vec![(Vec::new(), ParallelStats::default()); pools.len()];
@@ -110,54 +132,121 @@ pub fn measure(case: &Case, threads: &[NonZeroUsize], runs: usize) -> Result<Fig
     for round in 0..=runs {
         let counts = round > 0;
         let started = Instant::now();
-        let outcome = bare.run(env, transactions)?;
+        let outcome = subject.bare()?;
         record(&mut bare_times, started, counts);
         gas = outcome.gas_used();
         drop(outcome);
 
         let started = Instant::now();
-        let mut block = BlockExecutor::with_env(env.clone(), state.clone(), codes.clone());
-        let mut outcomes = Vec::with_capacity(transactions.len());
-        for tx in transactions {
-            outcomes.push(block.execute(tx)?);
-        }
+        let (block, outcomes) = subject.in_order()?;
         record(&mut in_order_times, started, counts);
         check("our executor in order", block.gas_used(), gas)?;
         drop((outcomes, block));
 
         for (pool, (times, stats)) in pools.iter().zip(&mut parallel_times) {
             let started = Instant::now();
-            let (codes, pool) = (codes.clone(), pool.clone());
-            let mut block =
-                ParallelExecutor::with_env(env.clone(), state.clone(), codes, pool.clone());
-            let outcomes = block.execute(shared.clone())?;
+            let (block, outcomes) = subject.in_parallel(pool)?;
             record(times, started, counts);
             check("our parallel executor", block.gas_used(), gas)?;
             *stats = block.stats();
-            drop(outcomes);
+            drop((outcomes, block));
         }
     }
-    let alone = Arc::new(WorkerPool::new(NonZeroUsize::MIN).map_err(RunError::Thread)?);
+    let memory = meter.map(|meter| subject.memory(meter, &pools)).transpose()?;
+    let alone = pool(NonZeroUsize::MIN)?;
     let mut works = Vec::new();
     for _ in 0..runs {
-        let (env, state) = (env.clone(), state.clone());
-        let mut block = ParallelExecutor::with_env(env, state, codes.clone(), alone.clone());
-        works.push(block.profile(&shared)?);
+        works.push(subject.open(&alone).profile(&subject.shared)?);
     }
     works.sort_by_key(|work| work.critical);
     let parallel = pools.iter().zip(parallel_times);
     Ok(Figures {
         name: case.name.clone(),
         kind: case.kind,
-        transactions: transactions.len(),
+        transactions: subject.shared.len(),
         gas,
         work: works.get(works.len() / 2).copied().unwrap_or_default(),
+        memory,
         bare: median(bare_times),
         in_order: median(in_order_times),
         parallel: parallel
             .map(|(pool, (times, stats))| (pool.threads(), median(times), stats))
             .collect(),
     })
+}
+
+/// A block, ready to be executed every way.
+struct Subject<'a> {
+    block: &'a Block,
+    bare: BareRevm,
+    codes: Arc<CodeCache>,
+    shared: Arc<[Arc<RecoveredTx>]>,
+}
+
+impl<'a> Subject<'a> {
+    fn new(block: &'a Block) -> Self {
+        // The bare loop has all code at hand, so ours has room for it.
+        let bytes = block.state.codes().map(|(_, code)| code.len()).sum();
+        Self {
+            block,
+            bare: BareRevm::new(block.state.clone()),
+            codes: Arc::new(CodeCache::with_limit(bytes)),
+            shared: block.transactions.clone().into(),
+        }
+    }
+
+    fn bare(&self) -> Result<BareOutcome, StateReadError> {
+        self.bare.run(&self.block.env, &self.block.transactions)
+    }
+
+    fn in_order(&self) -> Result<(InOrder, Vec<TxOutcome>), ExecutionError> {
+        let Block { env, state, transactions } = self.block;
+        let mut block = BlockExecutor::with_env(env.clone(), state.clone(), self.codes.clone());
+        let mut outcomes = Vec::with_capacity(transactions.len());
+        for tx in transactions {
+            outcomes.push(block.execute(tx)?);
+        }
+        Ok((block, outcomes))
+    }
+
+    fn in_parallel(
+        &self,
+        pool: &Arc<WorkerPool>,
+    ) -> Result<(ParallelExecutor, Vec<TxOutcome>), ExecutionError> {
+        let mut block = self.open(pool);
+        let outcomes = block.execute(self.shared.clone())?;
+        Ok((block, outcomes))
+    }
+
+    fn open(&self, pool: &Arc<WorkerPool>) -> ParallelExecutor {
+        let Block { env, state, .. } = self.block;
+        ParallelExecutor::with_env(env.clone(), state.clone(), self.codes.clone(), pool.clone())
+    }
+
+    /// What each way allocates; `pools` have executed the block before.
+    fn memory(
+        &self,
+        meter: &dyn AllocationMeter,
+        pools: &[Arc<WorkerPool>],
+    ) -> Result<Memory, RunError> {
+        let bare = counted(meter, || self.bare())?;
+        let in_order = counted(meter, || self.in_order())?;
+        let mut parallel = Vec::new();
+        for used in pools {
+            let warm = counted(meter, || self.in_parallel(used))?;
+            let threads = NonZeroUsize::new(used.threads()).unwrap_or(NonZeroUsize::MIN);
+            let new = pool(threads)?;
+            let first = counted(meter, || self.in_parallel(&new))?;
+            parallel.push((threads.get(), ParallelMemory { warm, first }));
+        }
+        Ok(Memory { bare, in_order, parallel })
+    }
+}
+
+type InOrder = BlockExecutor<Arc<MemoryState>>;
+
+fn pool(threads: NonZeroUsize) -> Result<Arc<WorkerPool>, RunError> {
+    WorkerPool::new(threads).map(Arc::new).map_err(RunError::Thread)
 }
 
 fn record(times: &mut Vec<Duration>, started: Instant, counts: bool) {
