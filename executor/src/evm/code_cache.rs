@@ -24,8 +24,8 @@ struct Inner {
 }
 
 impl CodeCache {
-    /// Room for about two thousand contracts of the largest size.
-    const DEFAULT_BYTES: usize = 64 << 20;
+    /// Room for about ten thousand contracts of the largest size.
+    const DEFAULT_BYTES: usize = 256 << 20;
 
     /// A cache that holds up to `limit` bytes of code.
     pub fn with_limit(limit: usize) -> Self {

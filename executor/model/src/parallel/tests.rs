@@ -61,7 +61,7 @@ impl Work for Items {
 
 fn two_threads(count: usize, items: Items) {
     explore(3, move || {
-        let schedule = Arc::new(Schedule::new(count, Vec::new()));
+        let schedule = Arc::new(Schedule::new(count, 0, Vec::new()));
         let other = schedule.clone();
         let helper = thread::spawn(move || other.work(&items, &mut ()));
         schedule.work(&items, &mut ());
@@ -98,7 +98,7 @@ fn a_stop_ends_every_wait() {
 fn a_stop_from_elsewhere_ends_every_wait() {
     explore(3, || {
         let items = Items { pause: false, stop: None, worth: |_| true };
-        let schedule = Arc::new(Schedule::new(2, Vec::new()));
+        let schedule = Arc::new(Schedule::new(2, 0, Vec::new()));
         let other = schedule.clone();
         let helper = thread::spawn(move || other.stop());
         schedule.work(&items, &mut ());

@@ -58,8 +58,8 @@ impl ParallelExecutor {
         let shared = Arc::new(Shared { env, memory, reader, codes, removes_empty });
         Self {
             lane: Lane::new(shared.clone(), pool.code()),
+            front: Some(Front::new(shared.clone(), pool.gauge())),
             pool,
-            front: Some(Front::new(shared.clone())),
             shared,
         }
     }
@@ -140,7 +140,8 @@ impl ParallelExecutor {
 impl Drop for ParallelExecutor {
     fn drop(&mut self) {
         // Without a front a stretch has failed, and a thread may still be at it.
-        if self.front.is_some() {
+        if let Some(front) = &self.front {
+            self.pool.keep_gauge(front.gauge);
             self.pool.reuse(self.shared.memory.clone());
         }
         self.pool.keep_code(self.lane.take_code());

@@ -9,6 +9,7 @@ use revm::{context::result::ExecutionResult, handler::SYSTEM_ADDRESS, state::Evm
 
 use super::{
     accesses::AccessLog,
+    gauge::Gauge,
     lane::{Failure, Lane},
     plain::{Plain, PlainRules},
     run::{Published, Ran, Run},
@@ -41,6 +42,7 @@ pub(super) struct Front {
     /// Number of the next transaction, counting those that did not enter the block.
     pub(super) index: u32,
     pub(super) stats: ParallelStats,
+    pub(super) gauge: Gauge,
     /// What the beneficiary is still to be paid.
     owed: Option<U256>,
     /// Notes for the block's access list, if one is asked for.
@@ -59,7 +61,7 @@ pub(super) enum Ahead {
 }
 
 impl Front {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, gauge: Gauge) -> Self {
         let rules = PlainRules::new(&shared.env);
         let rules = rules.filter(|_| shared.removes_empty);
         Self {
@@ -69,6 +71,7 @@ impl Front {
             tally: Tally::default(),
             index: 0,
             stats: ParallelStats::default(),
+            gauge,
             owed: None,
         }
     }

@@ -1,50 +1,198 @@
 //! Whether running ahead pays, decided as the block goes.
 
+use std::time::Instant;
+
 use super::front::Ahead;
 
-/// Watches how runs ahead of the front fare. Where most fail, it asks for a pause, and for a longer one each time that what is tried
-/// after it fails as well.
-#[derive(Debug)]
+/// Watches how runs ahead of the front fare, and what they bring. Where many fail, it asks for a pause, in which transactions are run
+/// in order, and compares the gas a second of both: if running ahead was slower, the next pause is longer, else the next comes later.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Gauge {
     /// Share of runs that held, of late, in 1/256.
     held: u32,
     /// Length of the next pause, in transactions.
-    pause: usize,
+    pause: u32,
+    /// For so many transactions running ahead is not questioned, unless hardly any run holds.
+    trust: u32,
+    /// Gas a second before the pause.
+    before: f64,
+    phase: Phase,
+}
+
+/// What is measured now.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    paused: bool,
+    /// When it began; `None` until the first transaction that counts.
+    began: Option<Instant>,
+    gas: u64,
+    count: u32,
 }
 
 impl Gauge {
-    /// Below this share a pause is asked for.
-    const WORTH: u32 = 256 * 3 / 10;
-    /// Above this share it is clear that running ahead pays.
-    const GOOD: u32 = 256 * 3 / 4;
-    const SHORTEST: usize = 16;
-    const LONGEST: usize = 1024;
+    /// Below this share of runs that hold, running ahead is given up at once.
+    const HOPELESS: u32 = 256 * 3 / 10;
+    /// Below this share it is questioned.
+    const DOUBTFUL: u32 = 256 * 15 / 16;
+    /// Transactions between two looks at the clock.
+    const WINDOW: u32 = 64;
+    const SHORTEST: u32 = 16;
+    const LONGEST: u32 = 1024;
 
-    /// Tells how a run fared. The answer is how many transactions to pass before the next is run ahead.
-    pub(super) fn tell(&mut self, ahead: Ahead) -> Option<usize> {
-        match ahead {
-            Ahead::Not => return None,
-            Ahead::Held => {
-                self.held += (256 - self.held) / 8;
-                if self.held > Self::GOOD {
-                    self.pause = Self::SHORTEST;
-                }
-            }
-            Ahead::Failed => self.held -= self.held / 8,
-        }
-        if self.held >= Self::WORTH {
+    /// Tells how the next transaction fared and what gas it used; The answer is how many
+    /// transactions to pass before the next is run ahead.
+    pub(super) fn tell(
+        &mut self,
+        ahead: Ahead,
+        gas: u64,
+        clock: impl Fn() -> Instant,
+    ) -> Option<usize> {
+        if self.phase.paused {
+            self.measure_pause(ahead, gas, clock);
             return None;
         }
-        let pause = self.pause;
-        self.pause = (pause * 2).min(Self::LONGEST);
-        // What follows the pause decides soon.
-        self.held = Self::WORTH + 16;
-        Some(pause)
+        match ahead {
+            Ahead::Not => {}
+            Ahead::Held => self.held += (256 - self.held) / 8,
+            Ahead::Failed => self.held -= self.held / 8,
+        }
+        if self.phase.began.is_none() {
+            self.phase.began = Some(clock());
+        } else {
+            self.phase.gas += gas;
+        }
+        self.phase.count += 1;
+        let hopeless = self.held < Self::HOPELESS;
+        if self.phase.count < Self::WINDOW && !hopeless {
+            return None;
+        }
+        let doubtful = self.held < Self::DOUBTFUL && self.trust == 0;
+        self.trust = self.trust.saturating_sub(self.phase.count);
+        let now = clock();
+        let rate = self.phase.rate(now);
+        self.phase = Phase::new(false, Some(now));
+        if !doubtful && !hopeless {
+            return None;
+        }
+        self.before = if hopeless { 0.0 } else { rate };
+        self.phase = Phase::new(true, None);
+        Some(self.pause as usize)
+    }
+
+    fn measure_pause(&mut self, ahead: Ahead, gas: u64, clock: impl Fn() -> Instant) {
+        let phase = &mut self.phase;
+        phase.count += 1;
+        // What was run ahead before the pause comes first, and says nothing of it.
+        if phase.began.is_some() {
+            phase.gas += gas;
+        } else if ahead == Ahead::Not {
+            phase.began = Some(clock());
+        }
+        if phase.count < self.pause {
+            return;
+        }
+        let now = clock();
+        if phase.rate(now) > self.before {
+            self.pause = (self.pause * 2).min(Self::LONGEST);
+            self.trust = 0;
+        } else {
+            self.pause = Self::SHORTEST;
+            self.trust = Self::WINDOW * 32;
+        }
+        // What follows decides soon.
+        self.held = self.held.clamp(Self::HOPELESS + 16, Self::DOUBTFUL);
+        self.phase = Phase::new(false, Some(now));
+    }
+
+    /// Turns to another stretch; the time in between does not count.
+    pub(super) fn begin(&mut self) {
+        self.phase.began = None;
+        self.phase.gas = 0;
+        if !self.phase.paused {
+            self.phase.count = 0;
+        }
+    }
+
+    /// How many transactions are still to pass of a pause that was asked for.
+    pub(super) const fn pausing(&self) -> usize {
+        if self.phase.paused { self.pause.saturating_sub(self.phase.count) as usize } else { 0 }
+    }
+}
+
+impl Phase {
+    const fn new(paused: bool, began: Option<Instant>) -> Self {
+        Self { paused, began, gas: 0, count: 0 }
+    }
+
+    /// Gas a second.
+    fn rate(&self, now: Instant) -> f64 {
+        let time = self.began.map_or(0.0, |began| (now - began).as_secs_f64());
+        self.gas as f64 / time.max(1e-9)
     }
 }
 
 impl Default for Gauge {
     fn default() -> Self {
-        Self { held: Self::GOOD, pause: Self::SHORTEST }
+        let phase = Phase::new(false, None);
+        Self { held: 256 * 3 / 4, pause: Self::SHORTEST, trust: 0, before: 0.0, phase }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A block of transactions of 1,000 gas each, of which every `fails`th run ahead fails; one takes `ahead` microseconds where
+    /// running ahead goes on, and `paused` in a pause. Gives the share that was run ahead.
+    fn share(count: usize, fails: usize, ahead: u64, paused: u64) -> f64 {
+        let (mut gauge, mut now) = (Gauge::default(), Instant::now());
+        let (mut resume, mut tried) = (0, 0);
+        for at in 0..count {
+            let pauses = at < resume;
+            now += Duration::from_micros(if pauses { paused } else { ahead });
+            let outcome = match pauses {
+                true => Ahead::Not,
+                false if at % fails == 0 => Ahead::Failed,
+                false => Ahead::Held,
+            };
+            tried += usize::from(!pauses);
+            if let Some(pause) = gauge.tell(outcome, 1_000, || now) {
+                resume = at + 1 + pause;
+            }
+        }
+        tried as f64 / count as f64
+    }
+
+    #[test]
+    fn what_holds_is_not_questioned() {
+        assert_eq!(share(10_000, usize::MAX, 10, 1), 1.0);
+    }
+
+    #[test]
+    fn what_always_fails_is_given_up() {
+        let tried = share(10_000, 1, 10, 10);
+        assert!(tried < 0.01, "{tried}");
+    }
+
+    #[test]
+    fn what_often_fails_goes_on_if_it_pays() {
+        let tried = share(20_000, 3, 10, 15);
+        assert!(tried > 0.95, "{tried}");
+        let tried = share(20_000, 3, 12, 10);
+        assert!(tried < 0.15, "{tried}");
+    }
+
+    #[test]
+    fn a_pause_goes_on_in_the_next_stretch() {
+        let (mut gauge, now) = (Gauge::default(), Instant::now());
+        let pause = (0..100).find_map(|_| gauge.tell(Ahead::Failed, 1_000, || now));
+        let pause = pause.expect("it is hopeless");
+        assert_eq!(gauge.pausing(), pause);
+        gauge.tell(Ahead::Failed, 1_000, || now);
+        gauge.tell(Ahead::Not, 1_000, || now);
+        gauge.begin();
+        assert_eq!(gauge.pausing(), pause - 2);
     }
 }

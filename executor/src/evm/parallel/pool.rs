@@ -14,6 +14,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
+    gauge::Gauge,
     lane::Lane,
     memory::Memory,
     stretch::Stretch,
@@ -28,6 +29,8 @@ pub struct WorkerPool {
     spare: Mutex<Option<Arc<Memory>>>,
     /// Of the asking thread, between blocks.
     code: Mutex<LaneCode>,
+    /// As the last block left it: the next one is probably alike.
+    gauge: Mutex<Gauge>,
     disturbance: Option<Disturbance>,
 }
 
@@ -77,6 +80,7 @@ impl WorkerPool {
             threads,
             spare: Mutex::default(),
             code: Mutex::default(),
+            gauge: Mutex::default(),
             disturbance: None,
         })
     }
@@ -113,6 +117,15 @@ impl WorkerPool {
     /// Keeps the asking thread's code for the next block.
     pub(super) fn keep_code(&self, code: LaneCode) {
         *self.code.lock() = code;
+    }
+
+    /// What the last blocks tell of running ahead.
+    pub(super) fn gauge(&self) -> Gauge {
+        *self.gauge.lock()
+    }
+
+    pub(super) fn keep_gauge(&self, gauge: Gauge) {
+        *self.gauge.lock() = gauge;
     }
 
     /// Takes the memory of a block that is over, with no run under way.

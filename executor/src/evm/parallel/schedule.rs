@@ -78,11 +78,12 @@ enum Claim {
 }
 
 impl<F> Schedule<F> {
-    pub(super) fn new(count: usize, front: F) -> Self {
+    /// Nothing is run ahead among the first `pause` items.
+    pub(super) fn new(count: usize, pause: usize, front: F) -> Self {
         Self {
             states: (0..count).map(|_| AtomicU8::new(WAITS)).collect(),
             next: AtomicUsize::new(0),
-            resume: AtomicUsize::new(0),
+            resume: AtomicUsize::new(pause),
             committed: Signal::new(),
             stopped: AtomicBool::new(false),
             front: Turn::new(Front { at: 0, inner: front }),

@@ -3,14 +3,13 @@
 //! Commits are in order, and each checks that what the run ahead saw is what is there now; so the result is that of
 //! executing one after the other, whatever the threads do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use millrace_proto::{RecoveredTx, TxOutcome};
 use parking_lot::Mutex;
 
 use super::{
     front::{Front, Prepared},
-    gauge::Gauge,
     lane::Lane,
     plain::PlainRules,
     pool::Disturbance,
@@ -42,7 +41,6 @@ struct Items {
 struct End {
     /// `None` once it is taken.
     front: Option<Front>,
-    gauge: Gauge,
     outcomes: Vec<TxOutcome>,
     error: Option<ExecutionError>,
 }
@@ -50,17 +48,18 @@ struct End {
 impl Stretch {
     pub(super) fn new(
         shared: Arc<Shared>,
-        front: Front,
+        mut front: Front,
         transactions: Arc<[Arc<RecoveredTx>]>,
         disturbance: Option<Disturbance>,
     ) -> Self {
         let count = transactions.len();
-        let (rules, first) = (front.rules(), front.index);
+        front.gauge.begin();
+        let (rules, first, pause) = (front.rules(), front.index, front.gauge.pausing());
         let outcomes = Vec::with_capacity(count);
-        let end = End { front: Some(front), gauge: Gauge::default(), outcomes, error: None };
+        let end = End { front: Some(front), outcomes, error: None };
         let prepared = (0..count.min(AHEAD)).map(|_| Mutex::default()).collect();
         let items = Items { shared, transactions, rules, first, prepared, disturbance };
-        Self { schedule: Schedule::new(count, end), items }
+        Self { schedule: Schedule::new(count, pause, end), items }
     }
 
     /// What the block shares.
@@ -146,8 +145,10 @@ impl Work for Ahead<'_> {
         let Some(front) = &mut end.front else { return Step::Stop };
         match front.step(lane, &items.transactions[at], prepared) {
             Ok((outcome, ahead)) => {
+                let gas =
+                    if let TxOutcome::Included { gas_used, .. } = &outcome { *gas_used } else { 0 };
                 end.outcomes.push(outcome);
-                end.gauge.tell(ahead).map_or(Step::Done, Step::Pause)
+                front.gauge.tell(ahead, gas, Instant::now).map_or(Step::Done, Step::Pause)
             }
             Err(error) => {
                 end.error.get_or_insert(error);

@@ -81,16 +81,26 @@ pub(super) struct TxView {
     code: LaneCode,
 }
 
-/// Code for one thread alone: threads that share code would take turns at its reference count, which every call changes.
+/// Code for one thread alone: threads that share code would take turns at its reference count, which every call changes. Code that
+/// is used here and there is not worth a copy.
 #[derive(Default)]
 pub(super) struct LaneCode {
     code: B256Map<Bytecode>,
     bytes: usize,
+    /// How often the block has used code of which there is no copy.
+    uses: B256Map<u32>,
 }
 
 impl LaneCode {
     /// The most that a thread keeps from block to block.
     const MOST: usize = 64 << 20;
+    /// So often a block uses code before it is copied.
+    const OFTEN: u32 = 16;
+
+    /// Turns to another block.
+    pub(super) fn begin(&mut self) {
+        self.uses.clear();
+    }
 
     pub(super) fn get(
         &mut self,
@@ -101,6 +111,11 @@ impl LaneCode {
             return Ok(code.clone());
         }
         let shared = read()?;
+        let uses = self.uses.entry(hash).or_default();
+        *uses += 1;
+        if *uses < Self::OFTEN {
+            return Ok(shared);
+        }
         let raw = Bytes::copy_from_slice(shared.original_byte_slice());
         let raw_len = raw.len();
         let own = if shared.is_eip7702() { analyse(raw) } else { Bytecode::new_legacy(raw) };
@@ -114,7 +129,8 @@ impl LaneCode {
 }
 
 impl TxView {
-    pub(super) fn new(shared: Arc<Shared>, code: LaneCode) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, mut code: LaneCode) -> Self {
+        code.begin();
         Self {
             shared,
             index: 0,

@@ -30,7 +30,8 @@ pub(super) struct ListedView {
 }
 
 impl ListedView {
-    pub(super) fn new(listed: Arc<Listed>, code: LaneCode) -> Self {
+    pub(super) fn new(listed: Arc<Listed>, mut code: LaneCode) -> Self {
+        code.begin();
         let marks = Marks::new(&listed);
         Self { listed, index: 0, known: Vec::new(), slots: 0, marks, code, missing: None }
     }
