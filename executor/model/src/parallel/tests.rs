@@ -93,16 +93,20 @@ fn a_stop_ends_every_wait() {
     two_threads(2, Items { pause: false, stop: Some(1), worth: |_| true });
 }
 
-/// As after a panic: a thread that is not at the front stops the stretch, while the one that is goes on.
+const FAILED: usize = usize::MAX;
+
+/// As after a panic: a thread that is not at the front ends the stretch, while the one that is goes on.
 #[test]
-fn a_stop_from_elsewhere_ends_every_wait() {
+fn a_failure_elsewhere_ends_every_wait_and_is_told() {
     explore(3, || {
         let items = Items { pause: false, stop: None, worth: |_| true };
         let schedule = Arc::new(Schedule::new(2, 0, Vec::new()));
         let other = schedule.clone();
-        let helper = thread::spawn(move || other.stop());
+        let helper = thread::spawn(move || other.fail(|front| front.push(FAILED)));
         schedule.work(&items, &mut ());
-        schedule.finish(|front| assert!(front.len() <= 2));
+        schedule.finish(|front| {
+            assert!(front.last() == Some(&FAILED) || *front == [0, 1], "{front:?}");
+        });
         helper.join().expect("it does not panic");
     });
 }

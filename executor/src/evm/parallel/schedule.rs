@@ -121,8 +121,17 @@ impl<F> Schedule<F> {
         take(&mut self.front.lock().inner)
     }
 
-    /// Ends the stretch where it is.
-    pub(super) fn stop(&self) {
+    /// Ends the stretch where it is, after telling the front why: who waits for the end is told as well.
+    pub(super) fn fail(&self, tell: impl FnOnce(&mut F)) {
+        let mut front = self.front.lock();
+        tell(&mut front.inner);
+        self.stopped.store(true, Ordering::Release);
+        drop(front);
+        self.committed.set(usize::MAX);
+    }
+
+    /// Ends the stretch where the front is.
+    fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.committed.set(usize::MAX);
     }

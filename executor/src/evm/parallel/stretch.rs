@@ -78,15 +78,21 @@ impl Stretch {
             if let Some(error) = end.error.take() {
                 return Err(error);
             }
-            let front = end.front.take().ok_or(ExecutionError::Panicked)?;
-            Ok((front, std::mem::take(&mut end.outcomes)))
+            let outcomes = std::mem::take(&mut end.outcomes);
+            match end.front.take() {
+                Some(front) if outcomes.len() == self.items.transactions.len() => {
+                    Ok((front, outcomes))
+                }
+                _ => Err(ExecutionError::Panicked),
+            }
         })
     }
 
     /// Ends the stretch after a thread has panicked on it, which may have been in the middle of a commit.
     pub(super) fn poison(&self) {
-        self.schedule.stop();
-        self.schedule.finish(|end| end.error.get_or_insert(ExecutionError::Panicked).to_string());
+        self.schedule.fail(|end| {
+            end.error.get_or_insert(ExecutionError::Panicked);
+        });
     }
 }
 
