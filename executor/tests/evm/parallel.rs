@@ -4,8 +4,8 @@ use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use millrace_executor::{
-    BlockBuilder, ExecutionError, MemoryState, ParallelExecutor, SharedReader, StateReadError,
-    StateReader, WorkerPool,
+    AccessListError, BlockBuilder, ExecutionError, ListedExecutor, MemoryState, ParallelExecutor,
+    SharedReader, StateReadError, StateReader, WorkerPool,
 };
 use millrace_proto::{AccountInfo, TxOutcome};
 
@@ -92,6 +92,42 @@ fn a_panic_fails_the_block_and_in_order_it_goes_on() {
         in_order
     });
     assert!(fell_back, "no thread has met the trap");
+}
+
+#[test]
+fn a_panic_fails_a_block_that_is_executed_by_its_list() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let calls =
+        (0..8).map(|index| Wallet::new(index).send(0, contracts::STORE, 0, 90_000, &word(1)));
+    let transactions: Vec<_> = calls.collect();
+    let plan = chain.plan(0).with_access_list();
+    let block = chain.block(&transactions);
+    let trap: SharedReader = Arc::new(Trap(Chain::new(chain.spec.clone()).state));
+    let list = Arc::new(block.output.access_list.clone().expect("it was asked for"));
+
+    // Whether a thread of the pool comes to read at all is its own affair, so it is tried until one did.
+    let pool = pool(4);
+    let failed = (0..1_000).any(|_| {
+        let (trap, codes) = (trap.clone(), chain.codes.clone());
+        let mut listed = ListedExecutor::open(
+            &plan,
+            trap,
+            codes,
+            pool.clone(),
+            transactions.as_slice().into(),
+            list.clone(),
+        )
+        .expect("it opens");
+        match listed.execute() {
+            Ok(outcomes) => {
+                assert_eq!(outcomes, block.outcomes);
+                false
+            }
+            Err(AccessListError::Execution(ExecutionError::Panicked)) => true,
+            Err(error) => panic!("{error}"),
+        }
+    });
+    assert!(failed, "no thread has met the trap");
 }
 
 #[test]
