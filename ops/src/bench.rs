@@ -131,6 +131,10 @@ fn print_figures(figures: &Figures) {
         }
         print!(")");
     }
+    for (threads, time) in &figures.listed {
+        let ratio = figures.listed_ratio(*threads).unwrap_or_default();
+        print!("  listed {threads} {:8.3} ({ratio:.2})", each(*time));
+    }
     let ceiling = figures.bare.as_secs_f64() / figures.work.critical.as_secs_f64().max(1e-9);
     println!("  at most {ceiling:.0}");
     figures.memory.iter().for_each(|memory| print_memory(memory, figures.transactions));

@@ -96,6 +96,13 @@ impl EvmEnv {
         }
     }
 
+    /// The same block, with its access list (EIP-7928) made while it is executed, or not.
+    #[must_use]
+    pub const fn with_access_list(mut self, made: bool) -> Self {
+        self.access_list = made;
+        self
+    }
+
     fn new(
         spec: &ChainSpec,
         mut block: BlockEnv,

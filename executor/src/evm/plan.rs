@@ -106,8 +106,8 @@ impl BlockPlan {
 
     /// The same block, with its access list (EIP-7928) made while it is executed.
     #[must_use]
-    pub const fn with_access_list(mut self) -> Self {
-        self.env.access_list = true;
+    pub fn with_access_list(mut self) -> Self {
+        self.env = self.env.with_access_list(true);
         self
     }
 

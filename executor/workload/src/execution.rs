@@ -112,7 +112,7 @@ impl Ground {
     /// The same, where blocks are executed with their access list or without.
     #[must_use]
     pub fn with_list(mut self, list: bool) -> Self {
-        self.env.access_list = list;
+        self.env = self.env.with_access_list(list);
         self
     }
 }

@@ -13,7 +13,7 @@ pub struct Row {
     pub bench: &'static str,
     /// Which block.
     pub case: String,
-    /// How it was executed: `bare_revm`, `in_order` or `parallel`.
+    /// How it was executed: `bare_revm`, `in_order`, `parallel`, or `listed` (parallel, with the access list given).
     pub way: &'static str,
     /// Threads.
     pub threads: usize,
@@ -91,6 +91,12 @@ impl Figures {
         of.map(|(_, time, _)| self.ratio(*time))
     }
 
+    /// The ratio on so many threads with the access list given, if that was measured.
+    pub fn listed_ratio(&self, threads: usize) -> Option<f64> {
+        let of = self.listed.iter().find(|(count, _)| *count == threads);
+        of.map(|(_, time)| self.ratio(*time))
+    }
+
     /// The ratio of our executor in order.
     pub fn in_order_ratio(&self) -> f64 {
         self.ratio(self.in_order)
@@ -100,8 +106,9 @@ impl Figures {
     pub fn rows(&self) -> Vec<Row> {
         let ways = [("bare_revm", 1, self.bare), ("in_order", 1, self.in_order)];
         let parallel = self.parallel.iter().map(|(count, time, _)| ("parallel", *count, *time));
+        let listed = self.listed.iter().map(|(count, time)| ("listed", *count, *time));
         let mut rows = Vec::new();
-        for (way, threads, time) in ways.into_iter().chain(parallel) {
+        for (way, threads, time) in ways.into_iter().chain(parallel).chain(listed) {
             let rate = |amount: f64, time: Duration| amount / time.as_secs_f64().max(1e-9);
             for (metric, unit, amount) in [
                 ("throughput", "tx/s", self.transactions as f64),
@@ -205,6 +212,11 @@ pub fn summarize(figures: &[Figures]) -> Summary {
     let large = ratios(true, 2);
     target("mainnet of 8 Mgas and more, 2 threads: mean".to_owned(), 1.35, mean(&large));
     target("mainnet of 8 Mgas and more, 2 threads: worst".to_owned(), 0.95, least(&large));
+    let listed = figures.iter().filter(|figures| figures.kind == Kind::Mainnet);
+    let listed = listed.filter(|figures| figures.gas >= LARGE);
+    let listed: Vec<f64> = listed.filter_map(|figures| figures.listed_ratio(2)).collect();
+    target("the same with access lists: mean".to_owned(), 1.65, mean(&listed));
+    target("the same with access lists: worst".to_owned(), 1.0, least(&listed));
     let small = least(&ratios(false, 2));
     target("mainnet below 8 Mgas, 2 threads: worst".to_owned(), 0.95, small);
     let single: Vec<f64> = figures.iter().filter_map(|figures| figures.parallel_ratio(1)).collect();
@@ -248,6 +260,7 @@ mod tests {
             bare: milliseconds(bare),
             in_order: milliseconds(bare),
             parallel: vec![(2, milliseconds(parallel), ParallelStats::default())],
+            listed: vec![(2, milliseconds(parallel))],
             work: WorkProfile::default(),
             memory: None,
         }
@@ -268,6 +281,7 @@ mod tests {
         assert_eq!(of("transfers, 2"), Some((false, 200.0)));
         assert_eq!(of("mainnet of 8 Mgas and more, 2 threads: mean"), Some((false, 100.0)));
         assert_eq!(of("mainnet of 8 Mgas and more, 2 threads: worst"), Some((false, 50.0)));
+        assert_eq!(of("the same with access lists: worst"), Some((false, 50.0)));
         assert_eq!(of("mainnet below"), Some((true, 100.0)));
         assert_eq!(of("swaps"), None);
     }

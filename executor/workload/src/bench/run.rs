@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alloy::eips::eip7928::BlockAccessList;
 use millrace_executor::{
-    BlockExecutor, CodeCache, ExecutionError, MemoryState, ParallelExecutor, ParallelStats,
-    StateReadError, WorkProfile, WorkerPool,
+    AccessListError, BlockExecutor, CodeCache, ExecutionError, ListedExecutor, MemoryState,
+    ParallelExecutor, ParallelStats, StateReadError, WorkProfile, WorkerPool,
 };
 use millrace_proto::{RecoveredTx, TxOutcome};
 
@@ -53,6 +54,8 @@ pub struct Figures {
     pub in_order: Duration,
     /// Our parallel executor, by its number of threads.
     pub parallel: Vec<(usize, Duration, ParallelStats)>,
+    /// The same with the block's access list given; nothing under rules that have no use for one.
+    pub listed: Vec<(usize, Duration)>,
     /// What bounds any number of threads.
     pub work: WorkProfile,
     /// What was allocated, if that was counted.
@@ -88,6 +91,9 @@ pub enum RunError {
     /// A block could not be executed.
     #[error(transparent)]
     Execution(#[from] ExecutionError),
+    /// A block could not be executed by its access list.
+    #[error(transparent)]
+    List(#[from] AccessListError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -124,6 +130,8 @@ pub fn measure(
     let mut bare_times = Vec::new();
     let mut in_order_times = Vec::new();
     let mut parallel_times = vec![(Vec::new(), ParallelStats::default()); pools.len()];
+    let mut listed_times = vec![Vec::new(); pools.len()];
+    let list = subject.list()?;
     let mut gas = 0;
     let check = |way: &str, got: u64, expected: u64| {
         let (case, way) = (case.name.clone(), way.to_owned());
@@ -151,6 +159,17 @@ pub fn measure(
             *stats = block.stats();
             drop((outcomes, block));
         }
+
+        for (pool, times) in pools.iter().zip(&mut listed_times) {
+            let started = Instant::now();
+            let (block, outcomes) = match subject.by_list(&list, pool) {
+                Err(AccessListError::Unsupported) => continue,
+                done => done?,
+            };
+            record(times, started, counts);
+            check("our executor by access lists", block.gas_used(), gas)?;
+            drop((outcomes, block));
+        }
     }
     let memory = meter.map(|meter| subject.memory(meter, &pools)).transpose()?;
     let alone = pool(NonZeroUsize::MIN)?;
@@ -171,6 +190,10 @@ pub fn measure(
         in_order: median(in_order_times),
         parallel: parallel
             .map(|(pool, (times, stats))| (pool.threads(), median(times), stats))
+            .collect(),
+        listed: (pools.iter().zip(listed_times))
+            .filter(|(_, times)| !times.is_empty())
+            .map(|(pool, times)| (pool.threads(), median(times)))
             .collect(),
     })
 }
@@ -215,6 +238,33 @@ impl<'a> Subject<'a> {
     ) -> Result<(ParallelExecutor, Vec<TxOutcome>), ExecutionError> {
         let mut block = self.open(pool);
         let outcomes = block.execute(self.shared.clone())?;
+        Ok((block, outcomes))
+    }
+
+    /// The block's access list, by executing it in order.
+    fn list(&self) -> Result<Arc<BlockAccessList>, ExecutionError> {
+        let Block { env, state, transactions } = self.block;
+        let env = env.clone().with_access_list(true);
+        let mut block = BlockExecutor::with_env(env, state.clone(), self.codes.clone());
+        transactions.iter().try_for_each(|tx| block.execute(tx).map(drop))?;
+        Ok(Arc::new(block.finish()?.access_list.unwrap_or_default()))
+    }
+
+    fn by_list(
+        &self,
+        list: &Arc<BlockAccessList>,
+        pool: &Arc<WorkerPool>,
+    ) -> Result<(ListedExecutor, Vec<TxOutcome>), AccessListError> {
+        let Block { env, state, .. } = self.block;
+        let mut block = ListedExecutor::with_env(
+            env.clone(),
+            state.clone(),
+            self.codes.clone(),
+            pool.clone(),
+            self.shared.clone(),
+            list.clone(),
+        )?;
+        let outcomes = block.execute()?;
         Ok((block, outcomes))
     }
 

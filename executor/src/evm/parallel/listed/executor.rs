@@ -142,7 +142,7 @@ impl ListedExecutor {
         calls: impl FnOnce(&mut BlockExecutor<ListedState>) -> Result<T, ExecutionError>,
     ) -> Result<T, AccessListError> {
         let state = ListedState { listed: self.listed.clone(), index };
-        let env = EvmEnv { access_list: true, ..self.env.clone() };
+        let env = self.env.clone().with_access_list(true);
         let tally = mem::take(&mut self.tally);
         let mut block = BlockExecutor::resume(env, state, self.codes.clone(), tally);
         let value = calls(&mut block)?;
