@@ -7,7 +7,10 @@ use revm::{
     state::{Account, EvmState, bal::Bal},
 };
 
-use super::{StateReadError, StateReader, block_state::BlockState};
+use super::{
+    StateReadError, StateReader,
+    block_state::{BlockState, from_evm, to_evm},
+};
 
 /// What each transaction of a block reads and writes (EIP-7928).
 ///
@@ -44,7 +47,15 @@ impl AccessListBuilder {
                 continue;
             }
             let gone = block.wiped_by(*address, account)?;
-            self.list.update_account(self.index, *address, account);
+            let before = block.info(*address)?.unwrap_or_default();
+            if from_evm(&account.original_info()) == before {
+                self.list.update_account(self.index, *address, account);
+            } else {
+                // revm notes the account anew after a payment that failed for an overflow.
+                let mut account = account.clone();
+                *account.original_info_mut() = to_evm(before);
+                self.list.update_account(self.index, *address, &account);
+            }
             self.wipe(*address, account, gone);
         }
         Ok(())

@@ -71,6 +71,11 @@ impl<R: StateReader> BlockState<R> {
         }
     }
 
+    /// An account as it is now.
+    pub(super) fn info(&mut self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        Ok(self.load(address)?.now.as_ref().map(from_evm))
+    }
+
     /// Whether there is code at an address now.
     pub(super) fn has_code(&mut self, address: Address) -> Result<bool, StateReadError> {
         let account = self.load(address)?.now.as_ref();

@@ -41,6 +41,13 @@ fn hard_blocks_are_executed_on_threads_as_in_order() {
     assert!([plain, held, failed, inline].iter().all(|count| *count > 200), "{all:?}");
 }
 
+/// The beneficiary's payment to an account that overflows by it is not given back by revm.
+#[test]
+fn an_access_list_has_what_an_overflow_takes() {
+    let seed = 8554435016404137446;
+    check(&checker(), seed);
+}
+
 #[test]
 fn a_block_follows_from_its_seed() {
     let [a, b] = [7, 7].map(HardBlock::generate);

@@ -11,7 +11,11 @@ use super::{
     index::{Listed, ListedSlot, at},
     view::ListedView,
 };
-use crate::evm::{StateReadError, StateReader, parallel::state::Life};
+use crate::evm::{
+    StateReadError, StateReader,
+    block_state::from_evm,
+    parallel::state::{Life, is_empty},
+};
 
 /// What of the list is found in the block.
 #[derive(Debug, Default)]
@@ -112,13 +116,14 @@ impl ListedView {
         address: Address,
         account: &Account,
     ) -> Result<(), AccessListError> {
-        let number = self.account(address)?;
+        // revm's own note of it is another once a payment has failed for an overflow.
+        let (number, found) = self.found(address)?;
+        let before = found.unwrap_or_default();
         let life = Life::of(account);
         let ends = life == Life::Ends;
         let removed = self.listed.removes_empty && account.is_touched() && account.info.is_empty();
-        let before = account.original_info();
         if account.is_touched() {
-            let after = if ends { Default::default() } else { account.info.clone() };
+            let after = if ends { Default::default() } else { from_evm(&account.info) };
             if before.balance != after.balance {
                 self.expect_balance(number, after.balance)?;
             }
@@ -130,10 +135,10 @@ impl ListedView {
             }
         }
         if life != Life::Goes || removed {
-            if removed && before.is_empty() && !account.is_loaded_as_not_existing() {
+            if removed && found.is_some_and(|info| is_empty(&info)) {
                 self.marks.removed.push(address);
             }
-            return self.check_new_storage(address, number, account);
+            return self.check_new_storage(address, number, account, found.is_some());
         }
         for (slot, value) in &account.storage {
             if value.is_changed() {
@@ -217,9 +222,10 @@ impl ListedView {
         address: Address,
         number: u32,
         account: &Account,
+        found: bool,
     ) -> Result<(), AccessListError> {
         let mut before = U256Map::default();
-        if self.listed.account_before(number, self.index)?.is_some() {
+        if found {
             before.extend(self.listed.storage_before(address, self.index)?);
         }
         let ends = Life::of(account) == Life::Ends;

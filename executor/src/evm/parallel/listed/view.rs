@@ -18,8 +18,8 @@ pub(super) struct ListedView {
     pub(super) listed: Arc<Listed>,
     /// The block access index of the transaction.
     pub(super) index: u32,
-    /// The accounts that it has read, by their number in the list.
-    known: Vec<(Address, u32)>,
+    /// The accounts that it has read, with their number in the list.
+    known: Vec<(Address, u32, Option<AccountInfo>)>,
     /// How many slots it has read.
     pub(super) slots: usize,
     /// What the thread's transactions have read and changed of the list.
@@ -36,6 +36,17 @@ impl ListedView {
         Self { listed, index: 0, known: Vec::new(), slots: 0, marks, code, missing: None }
     }
 
+    /// An account as the transaction has found it, with its number in the list.
+    pub(super) fn found(
+        &self,
+        address: Address,
+    ) -> Result<(u32, Option<AccountInfo>), AccessListError> {
+        if let Some((_, account, info)) = self.known.iter().find(|(of, ..)| *of == address) {
+            return Ok((*account, *info));
+        }
+        Ok((self.account(address)?, None))
+    }
+
     pub(super) fn begin(&mut self, index: u32) {
         self.index = index;
         self.known.clear();
@@ -50,7 +61,7 @@ impl ListedView {
 
     /// An account's number in the list.
     pub(super) fn account(&self, address: Address) -> Result<u32, AccessListError> {
-        if let Some((_, account)) = self.known.iter().find(|(of, _)| *of == address) {
+        if let Some((_, account, _)) = self.known.iter().find(|(of, ..)| *of == address) {
             return Ok(*account);
         }
         let not_listed = AccessListError::NotListed { index: self.index, address, slot: None };
@@ -63,9 +74,10 @@ impl Database for ListedView {
 
     fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
         let account = self.account(address).map_err(|_| self.miss(address, None))?;
-        self.known.push((address, account));
         self.marks.see(account);
-        Ok(self.listed.account_before(account, self.index)?.map(to_evm))
+        let info = self.listed.account_before(account, self.index)?;
+        self.known.push((address, account, info));
+        Ok(info.map(to_evm))
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
