@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, U256};
-use millrace_proto::{Receipt, RecoveredTx, TxDeposit, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, TxDeposit, TxOutcome};
 use revm::{
     ExecuteEvm, MainBuilder, SystemCallEvm,
     context::result::{EVMError, ExecutionResult},
@@ -198,7 +198,7 @@ impl<R: StateReader> SystemCalls for BlockExecutor<R> {
         &self.env
     }
 
-    fn receipts(&self) -> &[Arc<Receipt>] {
+    fn receipts(&self) -> &[SharedReceipt] {
         &self.tally.receipts
     }
 

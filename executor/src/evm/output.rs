@@ -9,7 +9,7 @@ use alloy::{
     eips::{eip7685::Requests, eip7928::BlockAccessList},
 };
 use alloy_primitives::{B256, Bloom};
-use millrace_proto::{Receipt, RecoveredTx, StateDiff};
+use millrace_proto::{Receipt, RecoveredTx, SharedReceipt, StateDiff};
 
 use super::tally::Tally;
 
@@ -44,7 +44,7 @@ impl BlockOutput {
         access_list: Option<BlockAccessList>,
     ) -> Self {
         let Tally { transactions, receipts, gas_used, blob_gas_used } = tally;
-        let receipts: Vec<Receipt> = receipts.into_iter().map(Arc::unwrap_or_clone).collect();
+        let receipts: Vec<Receipt> = receipts.into_iter().map(SharedReceipt::into_inner).collect();
         let blooms: Vec<Bloom> = receipts.iter().map(TxReceipt::bloom).collect();
         let receipts_root = receipts_root(&receipts, &blooms);
         let logs_bloom = blooms.iter().fold(Bloom::ZERO, |union, bloom| union | *bloom);

@@ -1,7 +1,5 @@
 //! What the protocol itself calls at a block's start and end, and the requests to the consensus layer (EIP-7685) that come of it.
 
-use std::sync::Arc;
-
 use alloy::{
     eips::{
         eip2935::HISTORY_STORAGE_ADDRESS,
@@ -15,7 +13,7 @@ use alloy::{
     sol_types::SolEvent,
 };
 use alloy_primitives::{Address, B256, Bytes};
-use millrace_proto::Receipt;
+use millrace_proto::SharedReceipt;
 use revm::context::result::ExecutionResult;
 
 use super::{BlockPlan, EvmEnv, ExecutionError};
@@ -29,7 +27,7 @@ sol! {
 pub(super) trait SystemCalls {
     fn env(&self) -> &EvmEnv;
 
-    fn receipts(&self) -> &[Arc<Receipt>];
+    fn receipts(&self) -> &[SharedReceipt];
 
     /// Calls a system contract; `None` if it does not exist. Its gas counts nowhere.
     fn system_call(
@@ -82,7 +80,7 @@ pub(super) fn at_end(block: &mut impl SystemCalls) -> Result<Requests, Execution
     Ok(requests)
 }
 
-fn deposits(receipts: &[Arc<Receipt>], contract: Address) -> Vec<u8> {
+fn deposits(receipts: &[SharedReceipt], contract: Address) -> Vec<u8> {
     receipts
         .iter()
         .flat_map(|receipt| &receipt.logs)

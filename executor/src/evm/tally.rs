@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use alloy::consensus::{Transaction, TransactionEnvelope};
 use alloy_primitives::Log;
-use millrace_proto::{Receipt, RecoveredTx, RejectReason, TxDeposit, TxEnvelope, TxOutcome};
+use millrace_proto::{
+    Receipt, RecoveredTx, RejectReason, SharedReceipt, TxDeposit, TxEnvelope, TxOutcome,
+};
 use revm::context::Cfg;
 
 use super::{EvmEnv, ExecutionError};
@@ -14,7 +16,7 @@ use super::{EvmEnv, ExecutionError};
 pub(super) struct Tally {
     pub(super) transactions: Vec<Arc<RecoveredTx>>,
     /// Shared with the transactions' outcomes.
-    pub(super) receipts: Vec<Arc<Receipt>>,
+    pub(super) receipts: Vec<SharedReceipt>,
     pub(super) gas_used: u64,
     pub(super) blob_gas_used: u64,
 }
@@ -87,7 +89,7 @@ impl Tally {
     ) -> TxOutcome {
         self.gas_used = self.gas_used.saturating_add(gas_used);
         self.blob_gas_used += tx.tx().blob_gas_used().unwrap_or(0);
-        let receipt = Arc::new(Receipt {
+        let receipt = SharedReceipt::from(Receipt {
             tx_type: tx.tx().tx_type(),
             success,
             cumulative_gas_used: self.gas_used,

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     service::{BoxStream, ErrorClass, TransportError},
     types::{
-        AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, Receipt, RecoveredTx, RejectReason,
-        SealedHeader, StateDiff,
+        AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, RecoveredTx, RejectReason,
+        SealedHeader, SharedReceipt, StateDiff,
     },
 };
 
@@ -52,7 +52,7 @@ pub enum TxOutcome {
         /// Gas that this transaction used.
         gas_used: u64,
         /// Its receipt.
-        receipt: Arc<Receipt>,
+        receipt: SharedReceipt,
     },
     /// Invalid at this place: left out for good.
     Invalid(RejectReason),

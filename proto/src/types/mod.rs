@@ -5,6 +5,7 @@ mod deposit;
 mod diff;
 mod l1;
 mod message;
+mod receipt;
 mod recover;
 mod reject;
 mod spec;
@@ -20,6 +21,7 @@ pub use self::{
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
     l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
     message::{MESSAGE_PASSER, MessageSent, message_ids, message_root},
+    receipt::SharedReceipt,
     reject::RejectReason,
     spec::{ChainSpec, Hardfork, RollupParams, SpecError},
     stage::{Inclusion, Stage, TxStatus},

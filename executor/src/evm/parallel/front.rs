@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, KECCAK256_EMPTY, U256};
-use millrace_proto::{Receipt, RecoveredTx, TxDeposit, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, TxDeposit, TxOutcome};
 use revm::{context::result::ExecutionResult, handler::SYSTEM_ADDRESS, state::EvmState};
 
 use super::{
@@ -388,7 +388,7 @@ impl SystemCalls for FrontCalls<'_> {
         &self.front.shared.env
     }
 
-    fn receipts(&self) -> &[Arc<Receipt>] {
+    fn receipts(&self) -> &[SharedReceipt] {
         &self.front.tally.receipts
     }
 

@@ -8,7 +8,7 @@ use alloy::{
 };
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, keccak256, map::AddressMap};
 use millrace_executor::{BlockExecutor, CodeCache, EvmEnv, MemoryState};
-use millrace_proto::{AccountInfo, Receipt, RecoveredTx, TxEnvelope, TxOutcome};
+use millrace_proto::{AccountInfo, RecoveredTx, SharedReceipt, TxEnvelope, TxOutcome};
 use revm::{
     context::BlockEnv, context_interface::block::BlobExcessGasAndPrice,
     primitives::hardfork::SpecId,
@@ -103,7 +103,7 @@ impl World {
     pub(super) fn run(
         &mut self,
         transactions: &[Arc<RecoveredTx>],
-    ) -> Result<Vec<Arc<Receipt>>, ArtifactError> {
+    ) -> Result<Vec<SharedReceipt>, ArtifactError> {
         let setup = |problem: String| ArtifactError::Setup(problem);
         let mut block = BlockExecutor::with_env(self.env.clone(), &self.state, self.codes.clone());
         let mut receipts = Vec::with_capacity(transactions.len());
