@@ -191,8 +191,9 @@ async fn dropping_a_build_ends_its_execution() {
 async fn a_step_that_gets_no_reply_fails() {
     let executor = MemoryExecutor::new();
     let server = Server::executor(executor.clone());
-    let config =
-        ClientConfig { call_timeout: std::time::Duration::from_millis(50), ..Default::default() };
+    // Long enough for the first step on a busy machine.
+    let call_timeout = std::time::Duration::from_secs(2);
+    let config = ClientConfig { call_timeout, ..Default::default() };
     let remote = ExecutorClient::new(config.connect(&server.uri).unwrap());
     let mut build = remote.open_block(attributes(&executor.last().header)).await.unwrap();
     let error = build.execute(vec![transfer(UNEXECUTABLE)]).await.unwrap_err();

@@ -37,7 +37,7 @@ impl Gauge {
     /// Transactions between two looks at the clock.
     const WINDOW: u32 = 64;
     const SHORTEST: u32 = 16;
-    const LONGEST: u32 = 1024;
+    const LONGEST: u32 = 2048;
 
     /// Tells how the next transaction fared and what gas it used; The answer is how many
     /// transactions to pass before the next is run ahead.
