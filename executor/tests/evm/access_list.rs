@@ -12,7 +12,7 @@ use alloy::{
     },
     primitives::{Address, U256, address},
 };
-use millrace_executor::{AccessListError, WorkerPool};
+use millrace_executor::{AccessListError, BlockExecutor, WorkerPool};
 use millrace_proto::TxOutcome;
 
 use crate::{
@@ -192,4 +192,22 @@ fn a_transaction_that_cannot_be_in_the_block_is_named() {
             if *hash == tx && matches!(**outcome, TxOutcome::Invalid(_))
     );
     assert!(named, "{error}");
+}
+
+#[test]
+fn accounts_that_exist_and_are_empty_have_no_place_in_a_list() {
+    let empty = address!("00000000000000000000000000000000000c0001");
+    let mut chain = Chain::new(spec("prague", false, &contracts::all()));
+    chain.state.set_account(empty, Some(Default::default()));
+    let transactions = [Wallet::new(0).transfer(0, empty, 0)];
+    let plan = chain.plan(0).with_access_list();
+    let state = Arc::new(chain.state.clone());
+    let mut block = BlockExecutor::open(&plan, state, chain.codes.clone()).expect("it opens");
+    block.execute(&transactions[0]).expect("the state reads");
+    let output = block.finish().expect("the state reads");
+    let mut listed = chain.listed(&plan, &output, &pool()).expect("the list is well-formed");
+    let error = listed.execute().expect_err("what becomes of it is not in the list");
+    assert!(matches!(error, AccessListError::Unsupported), "{error}");
+    let error = listed.finish().expect_err("it was not executed");
+    assert!(matches!(error, AccessListError::NotExecuted), "{error}");
 }

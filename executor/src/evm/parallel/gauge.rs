@@ -92,7 +92,12 @@ impl Gauge {
             return;
         }
         let now = clock();
-        if phase.rate(now) > self.before {
+        // Where all was run ahead before the pause, nothing was measured in it.
+        let measured = phase.began.is_some() && phase.gas > 0;
+        let hopeless = self.before == 0.0;
+        if !measured && !hopeless {
+            // Asked again soon.
+        } else if hopeless || phase.rate(now) > self.before {
             self.pause = (self.pause * 2).min(Self::LONGEST);
             self.trust = 0;
         } else {

@@ -3,7 +3,7 @@
 //! Most transactions load accounts only for their code, or to pay into them: then another payment to the same account
 //! changes nothing for them. The instructions that look at a balance, or pay out of one, note whose it is.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, U256, map::AddressSet};
 use revm::{
     bytecode::opcode,
     context::{BlockEnv, CfgEnv, Context, Journal, TxEnv},
@@ -29,7 +29,7 @@ type Ictx<'a> = InstructionContext<'a, LaneContext, EthInterpreter>;
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// Accounts whose balance was looked at or paid out of by code.
-    balances: Vec<Address>,
+    balances: AddressSet,
     /// What the beneficiary is owed, unless it was paid in the journal.
     pub(super) reward: Option<U256>,
 }
@@ -41,9 +41,7 @@ impl Notes {
     }
 
     fn balance_of(&mut self, address: Address) {
-        if !self.balances.contains(&address) {
-            self.balances.push(address);
-        }
+        self.balances.insert(address);
     }
 
     pub(super) fn has_balance_of(&self, address: &Address) -> bool {

@@ -11,11 +11,7 @@ use super::{
     index::{Listed, ListedSlot, at},
     view::ListedView,
 };
-use crate::evm::{
-    StateReadError, StateReader,
-    block_state::from_evm,
-    parallel::state::{Life, is_empty},
-};
+use crate::evm::{StateReadError, StateReader, block_state::from_evm, parallel::state::Life};
 
 /// What of the list is found in the block.
 #[derive(Debug, Default)]
@@ -26,8 +22,6 @@ pub(super) struct Marks {
     made: Vec<u32>,
     /// By number: whether a slot that is only read is read.
     reads: Vec<bool>,
-    /// Accounts that were empty, and are removed when they are touched: no change that a list has a place for.
-    pub(super) removed: Vec<Address>,
 }
 
 impl Marks {
@@ -37,7 +31,6 @@ impl Marks {
             seen: vec![false; accounts],
             made: vec![0; accounts],
             reads: vec![false; listed.reads()],
-            removed: Vec::new(),
         }
     }
 
@@ -55,11 +48,10 @@ impl Marks {
 
     /// Adds those of another thread.
     pub(super) fn merge(&mut self, other: Self) {
-        let Self { seen, made, reads, removed } = other;
+        let Self { seen, made, reads } = other;
         self.seen.iter_mut().zip(seen).for_each(|(all, one)| *all |= one);
         self.made.iter_mut().zip(made).for_each(|(all, one)| *all += one);
         self.reads.iter_mut().zip(reads).for_each(|(all, one)| *all |= one);
-        self.removed.extend(removed);
     }
 
     /// Whether all that is listed is in the block. No change is made twice, so that counting them is enough.
@@ -135,9 +127,6 @@ impl ListedView {
             }
         }
         if life != Life::Goes || removed {
-            if removed && found.is_some_and(|info| is_empty(&info)) {
-                self.marks.removed.push(address);
-            }
             return self.check_new_storage(address, number, account, found.is_some());
         }
         for (slot, value) in &account.storage {

@@ -13,13 +13,16 @@ pub enum AccessListError {
     /// The list breaks EIP-7928's rules of form.
     #[error("the access list is malformed: {0}")]
     Malformed(#[from] BlockAccessListValidationError),
-    /// Before EIP-161 (Spurious Dragon) a list does not say which accounts exist.
+    /// A list does not say which empty accounts exist: there are such before EIP-161 (Spurious Dragon), and in a genesis that has them.
     #[error(
-        "access lists are not supported for blocks before Spurious Dragon; execute the block without one"
+        "access lists are not supported for blocks before Spurious Dragon, nor for accounts that exist and are empty; execute the block without one"
     )]
     Unsupported,
-    /// Something is read or changed that is not in the list.
-    #[error("at index {index} {} is read, which is not in the access list", item(.address, .slot))]
+    /// It was to be closed without having been executed, or after that had failed.
+    #[error("the block was not executed")]
+    NotExecuted,
+    /// Something is used that is not in the list.
+    #[error("at index {index} {} is used, which is not in the access list", item(.address, .slot))]
     NotListed {
         /// Where.
         index: u32,
@@ -73,9 +76,21 @@ pub enum AccessListError {
     Execution(#[from] ExecutionError),
 }
 
+impl AccessListError {
+    /// Why execution failed, if that was for the list's sake.
+    pub(super) fn of(error: ExecutionError) -> Self {
+        if let ExecutionError::State(StateReadError::Source(source)) = &error
+            && matches!(source.downcast_ref(), Some(Self::Unsupported))
+        {
+            return Self::Unsupported;
+        }
+        Self::Execution(error)
+    }
+}
+
 impl From<StateReadError> for AccessListError {
     fn from(error: StateReadError) -> Self {
-        Self::Execution(error.into())
+        Self::of(error.into())
     }
 }
 

@@ -39,6 +39,7 @@ pub struct ListedExecutor {
     tally: Tally,
     marks: Marks,
     requests: Requests,
+    executed: bool,
 }
 
 impl ListedExecutor {
@@ -86,6 +87,7 @@ impl ListedExecutor {
             transactions,
             tally: Tally::default(),
             requests: Requests::default(),
+            executed: false,
         })
     }
 
@@ -120,14 +122,18 @@ impl ListedExecutor {
         let end = self.transactions.len() as u32 + 1;
         self.requests = self.system(end, system::at_end)?;
         self.marks.complete(&self.listed)?;
+        self.executed = true;
         Ok(outcomes)
     }
 
     /// Closes the block, which was executed.
     ///
     /// # Errors
-    /// When the state cannot be read.
+    /// When it was not executed, or that failed; or the state cannot be read.
     pub fn finish(mut self) -> Result<BlockOutput, AccessListError> {
+        if !self.executed {
+            return Err(AccessListError::NotExecuted);
+        }
         let diff = self.diff()?;
         let tally = mem::take(&mut self.tally);
         let requests = mem::take(&mut self.requests);
@@ -145,7 +151,7 @@ impl ListedExecutor {
         let env = self.env.clone().with_access_list(true);
         let tally = mem::take(&mut self.tally);
         let mut block = BlockExecutor::resume(env, state, self.codes.clone(), tally);
-        let value = calls(&mut block)?;
+        let value = calls(&mut block).map_err(AccessListError::of)?;
         let (tally, list) = block.into_parts();
         self.tally = tally;
         let mut view = ListedView::new(self.listed.clone(), LaneCode::default());
@@ -170,22 +176,7 @@ impl ListedExecutor {
                 }
             }
         }
-        for address in &self.marks.removed {
-            let before = listed.reader.account(*address)?;
-            let unchanged = !diff.accounts.contains_key(address);
-            if before.is_some() && unchanged && self.is_empty_after(address)? {
-                let removed = AccountDiff { before, ..AccountDiff::default() };
-                diff.accounts.insert(*address, removed);
-            }
-        }
         Ok(diff)
-    }
-
-    /// Whether an account that was empty at some point still is, at the block's end.
-    fn is_empty_after(&self, address: &alloy_primitives::Address) -> Result<bool, StateReadError> {
-        let Some(account) = self.listed.account(address) else { return Ok(false) };
-        let after = self.listed.account_before(account, u32::MAX)?;
-        Ok(after.is_none_or(|info| crate::evm::parallel::state::is_empty(&info)))
     }
 
     fn account_diff(

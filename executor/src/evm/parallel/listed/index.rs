@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use millrace_proto::AccountInfo;
 use revm::{bytecode::Bytecode, primitives::hardfork::SpecId};
 
+use super::AccessListError;
 use crate::evm::{
     CodeCache, EvmEnv, StateReadError, StateReader,
     code_cache::analyse,
@@ -144,6 +145,9 @@ impl Listed {
     ) -> Result<Option<AccountInfo>, StateReadError> {
         let changes = self.changes(account);
         let base = self.reader.account(changes.address)?;
+        if base.as_ref().is_some_and(is_empty) {
+            return Err(StateReadError::source(AccessListError::Unsupported));
+        }
         let mut info = base.unwrap_or_default();
         let mut changed = false;
         if let Some(at) = last(&changes.balance_changes, index, |change| change.block_access_index)

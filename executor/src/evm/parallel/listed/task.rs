@@ -65,6 +65,12 @@ struct Progress {
     error: Option<(usize, AccessListError)>,
 }
 
+impl Progress {
+    const fn panicked(&self) -> bool {
+        matches!(&self.error, Some((_, AccessListError::Execution(ExecutionError::Panicked))))
+    }
+}
+
 impl Task {
     pub(super) fn new(
         listed: Arc<Listed>,
@@ -87,7 +93,8 @@ impl Task {
     /// Waits for the last transaction. Gives what each gave, in order, and what of the list was found.
     pub(super) fn finish(&self) -> Result<(Vec<Executed>, Marks), AccessListError> {
         let mut progress = self.progress.lock();
-        while progress.finished < self.transactions.len() {
+        // A thread that has panicked may not have taken what it would have told of.
+        while progress.finished < self.transactions.len() && !progress.panicked() {
             self.done.wait(&mut progress);
         }
         if let Some((_, error)) = progress.error.take() {
@@ -242,7 +249,7 @@ impl Worker {
             }
             Err(error) => {
                 let missing = self.evm.ctx.journaled_state.database.missing.take();
-                Err(missing.unwrap_or_else(|| ExecutionError::from(error).into()))
+                Err(missing.unwrap_or_else(|| AccessListError::of(error.into())))
             }
         }
     }
