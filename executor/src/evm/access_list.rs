@@ -2,6 +2,7 @@
 
 use alloy::eips::eip7928::{BlockAccessIndex, BlockAccessList};
 use alloy_primitives::{Address, U256};
+use millrace_proto::AccountInfo;
 use revm::{
     handler::SYSTEM_ADDRESS,
     state::{Account, EvmState, bal::Bal},
@@ -62,15 +63,10 @@ impl AccessListBuilder {
     }
 
     /// Adds a mint, and the nonce's bump, outside any transaction's execution.
-    pub(super) fn mint_and_bump(
-        &mut self,
-        address: Address,
-        balances: [U256; 2],
-        nonces: [u64; 2],
-    ) {
+    pub(super) fn mint_and_bump(&mut self, address: Address, [before, after]: [AccountInfo; 2]) {
         let account = self.list.accounts.entry(address).or_default();
-        account.balance_update(self.index, &balances[0], balances[1]);
-        account.nonce_update(self.index, &nonces[0], nonces[1]);
+        account.balance_update(self.index, &before.balance, after.balance);
+        account.nonce_update(self.index, &before.nonce, after.nonce);
     }
 
     pub(super) fn finish(self) -> BlockAccessList {

@@ -13,7 +13,7 @@ use revm::{
     state::{Account, AccountInfo as EvmAccount, EvmState},
 };
 
-use super::{CodeCache, StateReadError, StateReader};
+use super::{CodeCache, StateReadError, StateReader, diff};
 
 /// What the block has read and written so far. One map of accounts, each with its slots: reads fill it, a
 /// transaction's changes are written through, and the diff falls out at the end.
@@ -154,9 +154,9 @@ impl<R: StateReader> BlockState<R> {
         account.written = true;
         let info = account.now.get_or_insert_default();
         let before = from_evm(info);
-        info.balance = info.balance.saturating_add(amount);
-        info.nonce = info.nonce.saturating_add(1);
-        Ok([before, from_evm(info)])
+        let after = minted(before, amount);
+        (info.balance, info.nonce) = (after.balance, after.nonce);
+        Ok([before, after])
     }
 
     /// What the block changed.
@@ -168,18 +168,8 @@ impl<R: StateReader> BlockState<R> {
                 continue;
             }
             let account = cached.into_diff(&reader, address)?;
-            if account.before == account.after && account.storage.is_empty() {
-                continue;
-            }
-            if let Some(after) = account.after
-                && account.before.map(|before| before.code_hash) != Some(after.code_hash)
-                && let Some(code) = new_code.get(&after.code_hash)
-                && !diff.code.contains_key(&after.code_hash)
-                && reader.code(after.code_hash)?.is_none()
-            {
-                diff.code.insert(after.code_hash, code.original_bytes());
-            }
-            diff.accounts.insert(address, account);
+            let code = |hash| new_code.get(&hash).cloned();
+            diff::add(&mut diff, address, account, &reader, code)?;
         }
         Ok(diff)
     }
@@ -263,6 +253,12 @@ impl<R> fmt::Debug for BlockState<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockState").field("accounts", &self.accounts.len()).finish_non_exhaustive()
     }
+}
+
+/// An account after a deposit to it that could not be executed: it gets what was minted, and its nonce counts.
+pub(super) const fn minted(before: AccountInfo, amount: U256) -> AccountInfo {
+    let balance = before.balance.saturating_add(amount);
+    AccountInfo { balance, nonce: before.nonce.saturating_add(1), ..before }
 }
 
 /// As revm's account, without its code: that is asked for by its hash where it is needed.

@@ -136,10 +136,9 @@ impl<R: StateReader> BlockExecutor<R> {
             Err(EVMError::Transaction(_)) => {
                 self.discard();
                 let database = &mut self.evm.ctx.journaled_state.database;
-                let [before, after] = database.mint_and_bump(deposit.from, mint)?;
+                let account = database.mint_and_bump(deposit.from, mint)?;
                 if let Some(accesses) = &mut self.accesses {
-                    let balances = [before.balance, after.balance];
-                    accesses.mint_and_bump(deposit.from, balances, [before.nonce, after.nonce]);
+                    accesses.mint_and_bump(deposit.from, account);
                 }
                 Ok(self.tally.include(tx, false, deposit.gas_limit, Vec::new()))
             }

@@ -20,6 +20,7 @@ mod block_state;
 mod builder;
 mod call;
 mod code_cache;
+mod diff;
 mod env;
 mod error;
 mod executor;

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, U256, map::AddressMap};
 use millrace_proto::{AccountDiff, SlotDiff, StateDiff};
 
 use super::{state::AccountState, view::Shared};
-use crate::evm::{StateReadError, StateReader};
+use crate::evm::{StateReadError, StateReader, diff};
 
 /// Compares what the memory holds with the state before the block.
 pub(super) fn of(shared: &Shared) -> Result<StateDiff, StateReadError> {
@@ -19,18 +19,8 @@ pub(super) fn of(shared: &Shared) -> Result<StateDiff, StateReadError> {
     for (address, state) in accounts {
         let slots = slots.remove(&address).unwrap_or_default();
         let account = account_diff(shared, address, &state, slots)?;
-        if account.before == account.after && account.storage.is_empty() {
-            continue;
-        }
-        if let Some(after) = account.after
-            && account.before.map(|before| before.code_hash) != Some(after.code_hash)
-            && let Some(code) = shared.memory.code(after.code_hash)
-            && !diff.code.contains_key(&after.code_hash)
-            && shared.reader.code(after.code_hash)?.is_none()
-        {
-            diff.code.insert(after.code_hash, code.original_bytes());
-        }
-        diff.accounts.insert(address, account);
+        let code = |hash| shared.memory.code(hash);
+        diff::add(&mut diff, address, account, &*shared.reader, code)?;
     }
     for (address, slots) in slots {
         let state = shared.base_account(address)?;

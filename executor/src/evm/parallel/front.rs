@@ -19,7 +19,7 @@ use super::{
 };
 use crate::evm::{
     EvmEnv, ExecutionError, StateReadError,
-    block_state::from_evm,
+    block_state::{from_evm, minted},
     system::SystemCalls,
     tally::{Entry, Tally},
 };
@@ -156,16 +156,14 @@ impl Front {
             Ok(ran) => Ok(self.commit(index, tx, ran)?),
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(Failure::Invalid(_)) => {
-                let mut account = self.shared.account(deposit.from)?;
-                let before = account;
-                let info = account.info.get_or_insert_default();
-                info.balance = info.balance.saturating_add(U256::from(deposit.mint));
-                info.nonce = info.nonce.saturating_add(1);
-                self.shared.memory.accounts.commit(deposit.from, account, None);
                 if let Some(accesses) = &mut self.accesses {
                     accesses.account(deposit.from);
-                    accesses.change(deposit.from, &before, &account);
                 }
+                let accesses = self.accesses.as_deref_mut();
+                change(&self.shared, accesses, deposit.from, None, |before| {
+                    let info = minted(before.info.unwrap_or_default(), U256::from(deposit.mint));
+                    AccountState { info: Some(info), ..*before }
+                })?;
                 Ok(self.tally.include(tx, false, deposit.gas_limit, Vec::new()))
             }
             Err(Failure::Error(error)) => Err(error),
@@ -239,21 +237,14 @@ impl Front {
             if !account.is_touched() {
                 continue;
             }
-            let base = || shared.base_account(address);
             let life = Life::of(&account);
             let info = from_evm(&account.info);
-            let mut new_code = false;
-            let mut before = AccountState::base(None);
-            let after = shared.memory.accounts.update(address, None, base, |state| {
-                before = *state;
-                new_code = before.info.unwrap_or_default().code_hash != info.code_hash;
-                *state = life.lead(state, info, index, shared.removes_empty);
-                Some(*state)
+            let noted = accesses.as_deref_mut().map(|accesses| &mut **accesses);
+            let [before, after] = change(shared, noted, address, None, |before| {
+                life.lead(before, info, index, shared.removes_empty)
             })?;
-            if let (Some(accesses), Some(after)) = (&mut accesses, &after) {
-                accesses.change(address, &before, after);
-            }
-            let Some(AccountState { info: Some(_), generation }) = after else { continue };
+            let new_code = before.info.unwrap_or_default().code_hash != info.code_hash;
+            let AccountState { info: Some(_), generation } = after else { continue };
             if new_code {
                 shared.add_code(&account.info);
             }
@@ -280,17 +271,10 @@ impl Front {
         let mut slots = run.slot_writes.iter().peekable();
         for (number, write) in run.writes.iter().enumerate() {
             let address = write.address;
-            let base = || shared.base_account(address);
-            let mut before = AccountState::base(None);
-            let after = shared.memory.accounts.update(address, published, base, |state| {
-                before = *state;
-                *state = write.apply(state, index, shared.removes_empty);
-                Some(*state)
-            })?;
-            let Some(after) = after else { continue };
-            if let Some(accesses) = accesses {
-                accesses.change(address, &before, &after);
-            }
+            let [_, after] =
+                change(shared, accesses.as_deref_mut(), address, published, |before| {
+                    write.apply(before, index, shared.removes_empty)
+                })?;
             while let Some(slot) = slots.next_if(|slot| slot.account as usize == number) {
                 let key = SlotKey { address, generation: after.generation, slot: slot.slot };
                 if after.info.is_some() {
@@ -335,20 +319,15 @@ impl Front {
     fn pay(&mut self, index: u32, amount: U256) -> Result<(), StateReadError> {
         let Self { shared, accesses, .. } = self;
         let beneficiary = shared.env.block.beneficiary;
-        let base = || shared.base_account(beneficiary);
-        let mut before = AccountState::base(None);
-        let after = shared.memory.accounts.update(beneficiary, None, base, |state| {
-            before = *state;
-            let mut info = state.info.unwrap_or_default();
+        if let Some(accesses) = accesses {
+            accesses.account(beneficiary);
+        }
+        change(shared, accesses.as_deref_mut(), beneficiary, None, |before| {
+            let mut info = before.info.unwrap_or_default();
             // As revm: a sum that overflows is not paid.
             info.balance = info.balance.checked_add(amount).unwrap_or(info.balance);
-            *state = Life::Goes.lead(state, info, index, shared.removes_empty);
-            Some(*state)
+            Life::Goes.lead(before, info, index, shared.removes_empty)
         })?;
-        if let (Some(accesses), Some(after)) = (accesses, after) {
-            accesses.account(beneficiary);
-            accesses.change(beneficiary, &before, &after);
-        }
         Ok(())
     }
 
@@ -375,6 +354,28 @@ impl Front {
             Published::Slot(key, _) => memory.slots.withdraw(&key, index),
         });
     }
+}
+
+/// Changes a committed account, takes back what transaction `published` showed of it, and notes the change for the block's access list if
+/// there is one. Gives the account before and after.
+fn change(
+    shared: &Shared,
+    accesses: Option<&mut AccessLog>,
+    address: Address,
+    published: Option<u32>,
+    after: impl FnOnce(&AccountState) -> AccountState,
+) -> Result<[AccountState; 2], StateReadError> {
+    let base = || shared.base_account(address);
+    let mut states = [AccountState::base(None); 2];
+    shared.memory.accounts.update(address, published, base, |state| {
+        states = [*state, after(state)];
+        *state = states[1];
+        Some(())
+    })?;
+    if let Some(accesses) = accesses {
+        accesses.change(address, &states[0], &states[1]);
+    }
+    Ok(states)
 }
 
 /// The protocol's own calls, made at the front.

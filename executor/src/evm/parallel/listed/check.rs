@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
-use alloy::eips::eip7928::{AccountChanges, StorageChange};
+use alloy::eips::eip7928::AccountChanges;
 use alloy_primitives::{Address, B256, U256, map::U256Map};
+use millrace_proto::AccountInfo;
 use revm::state::{Account, EvmState, EvmStorageSlot};
 
 use super::{
@@ -93,7 +94,7 @@ impl ListedView {
         let used: usize = state.values().map(|account| account.storage.len()).sum();
         if used != self.slots {
             for (address, account) in state {
-                let number = self.account(*address)?;
+                let (number, _) = self.found(*address)?;
                 account
                     .storage
                     .keys()
@@ -113,18 +114,10 @@ impl ListedView {
         let before = found.unwrap_or_default();
         let life = Life::of(account);
         let ends = life == Life::Ends;
-        let removed = self.listed.removes_empty && account.is_touched() && account.info.is_empty();
+        let removed = account.is_touched() && account.info.is_empty();
         if account.is_touched() {
             let after = if ends { Default::default() } else { from_evm(&account.info) };
-            if before.balance != after.balance {
-                self.expect_balance(number, after.balance)?;
-            }
-            if before.nonce != after.nonce {
-                self.expect_nonce(number, after.nonce)?;
-            }
-            if before.code_hash != after.code_hash {
-                self.expect_code(number, after.code_hash)?;
-            }
+            self.check_info(number, &before, &after)?;
         }
         if life != Life::Goes || removed {
             return self.check_new_storage(address, number, account, found.is_some());
@@ -133,6 +126,25 @@ impl ListedView {
             if value.is_changed() {
                 self.check_slot(address, number, *slot, value.present_value)?;
             }
+        }
+        Ok(())
+    }
+
+    /// What becomes of an account but for its storage.
+    pub(super) fn check_info(
+        &mut self,
+        account: u32,
+        before: &AccountInfo,
+        after: &AccountInfo,
+    ) -> Result<(), AccessListError> {
+        if before.balance != after.balance {
+            self.expect_balance(account, after.balance)?;
+        }
+        if before.nonce != after.nonce {
+            self.expect_nonce(account, after.nonce)?;
+        }
+        if before.code_hash != after.code_hash {
+            self.expect_code(account, after.code_hash)?;
         }
         Ok(())
     }
@@ -173,17 +185,14 @@ impl ListedView {
         slot: U256,
         value: U256,
     ) -> Result<(), AccessListError> {
-        let listed = self.listed.clone();
-        let changes: &[StorageChange] = match listed.slot(account, &slot) {
-            Some(ListedSlot::Changed(changes)) => &changes.changes,
-            Some(ListedSlot::Read(_)) => &[],
-            None => {
-                let index = self.index;
-                return Err(AccessListError::NotListed { index, address, slot: Some(slot) });
+        let said = match self.listed.slot(account, &slot) {
+            Some(ListedSlot::Changed(changes)) => {
+                let of = &changes.changes;
+                at(of, self.index, |change| change.block_access_index).map(|at| of[at].new_value)
             }
+            Some(ListedSlot::Read(_)) => None,
+            None => return Err(self.not_listed(address, Some(slot))),
         };
-        let said = at(changes, self.index, |change| change.block_access_index);
-        let said = said.map(|at| changes[at].new_value);
         self.compare(account, || format!("slot {slot:#x}"), value, said)
     }
 
@@ -197,10 +206,7 @@ impl ListedView {
         match self.listed.slot(account, &slot) {
             Some(ListedSlot::Changed(_)) => {}
             Some(ListedSlot::Read(number)) => self.marks.read(number),
-            None => {
-                let index = self.index;
-                return Err(AccessListError::NotListed { index, address, slot: Some(slot) });
-            }
+            None => return Err(self.not_listed(address, Some(slot))),
         }
         Ok(())
     }

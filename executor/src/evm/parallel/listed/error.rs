@@ -77,12 +77,16 @@ pub enum AccessListError {
 }
 
 impl AccessListError {
-    /// Why execution failed, if that was for the list's sake.
+    /// Why execution failed: what the state by the list said, if it was that.
     pub(super) fn of(error: ExecutionError) -> Self {
-        if let ExecutionError::State(StateReadError::Source(source)) = &error
-            && matches!(source.downcast_ref(), Some(Self::Unsupported))
-        {
-            return Self::Unsupported;
+        if let ExecutionError::State(StateReadError::Source(source)) = &error {
+            match source.downcast_ref() {
+                Some(Self::Unsupported) => return Self::Unsupported,
+                Some(&Self::NotListed { index, address, slot }) => {
+                    return Self::NotListed { index, address, slot };
+                }
+                _ => {}
+            }
         }
         Self::Execution(error)
     }

@@ -6,8 +6,9 @@ use alloy::eips::{
     eip7685::Requests,
     eip7928::{AccountChanges, BlockAccessList, validate_block_access_list},
 };
-use alloy_primitives::{B256, KECCAK256_EMPTY, U256, keccak256};
+use alloy_primitives::{B256, U256, keccak256};
 use millrace_proto::{AccountDiff, RecoveredTx, SlotDiff, StateDiff, TxOutcome};
+use revm::primitives::hardfork::SpecId;
 
 use super::{
     AccessListError,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::evm::{
     BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError,
-    StateReader,
+    StateReader, diff,
     parallel::{
         WorkerPool,
         view::{LaneCode, SharedReader},
@@ -74,10 +75,10 @@ impl ListedExecutor {
         list: Arc<BlockAccessList>,
     ) -> Result<Self, AccessListError> {
         validate_block_access_list(&list, transactions.len())?;
-        let listed = Listed::new(list, &env, reader, codes.clone());
-        if !listed.removes_empty {
+        if !env.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON) {
             return Err(AccessListError::Unsupported);
         }
+        let listed = Listed::new(list, &env, reader, codes.clone());
         Ok(Self {
             marks: Marks::new(&listed),
             listed: Arc::new(listed),
@@ -109,7 +110,7 @@ impl ListedExecutor {
         }
         self.pool.keep_code(task.work(self.pool.code()));
         let (executed, marks) = task.finish()?;
-        self.marks.merge(marks);
+        marks.into_iter().for_each(|marks| self.marks.merge(marks));
 
         let mut outcomes = Vec::with_capacity(executed.len());
         for (tx, executed) in self.transactions.iter().zip(executed) {
@@ -170,10 +171,8 @@ impl ListedExecutor {
         for (number, changes) in listed.list.iter().enumerate() {
             if changes.has_changes() {
                 let account = self.account_diff(number as u32, changes)?;
-                if account.before != account.after || !account.storage.is_empty() {
-                    self.add_code(&mut diff, &account)?;
-                    diff.accounts.insert(changes.address, account);
-                }
+                let code = |hash| listed.changed_code(hash).cloned();
+                diff::add(&mut diff, changes.address, account, &*listed.reader, code)?;
             }
         }
         Ok(diff)
@@ -198,20 +197,6 @@ impl ListedExecutor {
             }
         }
         Ok(diff)
-    }
-
-    fn add_code(&self, diff: &mut StateDiff, account: &AccountDiff) -> Result<(), StateReadError> {
-        let Some(after) = account.after else { return Ok(()) };
-        let (hash, before) = (after.code_hash, account.before.map(|before| before.code_hash));
-        if Some(hash) != before
-            && hash != KECCAK256_EMPTY
-            && !diff.code.contains_key(&hash)
-            && let Some(code) = self.listed.changed_code(hash)
-            && self.listed.reader.code(hash)?.is_none()
-        {
-            diff.code.insert(hash, code);
-        }
-        Ok(())
     }
 }
 

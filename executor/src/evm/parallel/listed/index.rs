@@ -7,7 +7,7 @@ use std::{
 
 use alloy::eips::eip7928::{AccountChanges, BlockAccessIndex, BlockAccessList, SlotChanges};
 use alloy_primitives::{
-    Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256,
+    Address, B256, U256, keccak256,
     map::{AddressMap, B256Map, DefaultHashBuilder, HashMap},
 };
 use hashbrown::HashTable;
@@ -21,11 +21,10 @@ use crate::evm::{
     parallel::{state::is_empty, view::SharedReader},
 };
 
-/// The state before each transaction of a block, by its access list.
+/// The state before each transaction of a block, by its access list, under rules that remove empty accounts (EIP-161).
 pub(super) struct Listed {
     pub(super) list: Arc<BlockAccessList>,
     pub(super) reader: SharedReader,
-    pub(super) removes_empty: bool,
     codes: Arc<CodeCache>,
     accounts: AddressMap<u32>,
     slots: HashTable<SlotPlace>,
@@ -81,7 +80,7 @@ impl Listed {
             }
             for (place, change) in account.code_changes.iter().enumerate() {
                 let code = &change.new_code;
-                let hash = if code.is_empty() { KECCAK256_EMPTY } else { keccak256(code) };
+                let hash = keccak256(code);
                 code_hashes.insert((number, place as u32), hash);
                 let prague = spec.is_enabled_in(SpecId::PRAGUE);
                 let of = if prague { analyse } else { Bytecode::new_legacy };
@@ -92,7 +91,6 @@ impl Listed {
         Self {
             list,
             reader,
-            removes_empty: spec.is_enabled_in(SpecId::SPURIOUS_DRAGON),
             codes,
             accounts,
             slots,
@@ -167,8 +165,7 @@ impl Listed {
         if !changed {
             return Ok(base);
         }
-        let gone = self.removes_empty && is_empty(&info);
-        Ok((!gone).then_some(info))
+        Ok((!is_empty(&info)).then_some(info))
     }
 
     /// A changed slot as the transaction at `index` finds it.
@@ -185,15 +182,15 @@ impl Listed {
     }
 
     pub(super) fn code(&self, hash: B256) -> Result<Bytecode, StateReadError> {
-        match self.code.get(&hash) {
+        match self.changed_code(hash) {
             Some(code) => Ok(code.clone()),
             None => self.codes.read(hash, &*self.reader),
         }
     }
 
     /// Code that the block gives to an account.
-    pub(super) fn changed_code(&self, hash: B256) -> Option<Bytes> {
-        self.code.get(&hash).map(Bytecode::original_bytes)
+    pub(super) fn changed_code(&self, hash: B256) -> Option<&Bytecode> {
+        self.code.get(&hash)
     }
 
     /// The hash of the code that one of an account's changes sets.

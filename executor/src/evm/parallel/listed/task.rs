@@ -24,6 +24,7 @@ use revm::{
 use super::{AccessListError, check::Marks, index::Listed, view::ListedView};
 use crate::evm::{
     EvmEnv, ExecutionError,
+    block_state::minted,
     handler::{BlockEvmError, DepositHandler, TxHandler},
     parallel::{
         pool::{Disturbance, Job, Seat},
@@ -60,7 +61,8 @@ struct Progress {
     /// How many transactions are done with.
     finished: usize,
     executed: Vec<(usize, Executed)>,
-    marks: Option<Marks>,
+    /// Each thread's.
+    marks: Vec<Marks>,
     /// The first error in the block's order.
     error: Option<(usize, AccessListError)>,
 }
@@ -90,8 +92,8 @@ impl Task {
         }
     }
 
-    /// Waits for the last transaction. Gives what each gave, in order, and what of the list was found.
-    pub(super) fn finish(&self) -> Result<(Vec<Executed>, Marks), AccessListError> {
+    /// Waits for the last transaction. Gives what each gave, in order, and what of the list the threads have found.
+    pub(super) fn finish(&self) -> Result<(Vec<Executed>, Vec<Marks>), AccessListError> {
         let mut progress = self.progress.lock();
         // A thread that has panicked may not have taken what it would have told of.
         while progress.finished < self.transactions.len() && !progress.panicked() {
@@ -102,7 +104,7 @@ impl Task {
         }
         let mut executed = mem::take(&mut progress.executed);
         executed.sort_unstable_by_key(|(at, _)| *at);
-        let marks = progress.marks.take().unwrap_or_else(|| Marks::new(&self.listed));
+        let marks = mem::take(&mut progress.marks);
         Ok((executed.into_iter().map(|(_, executed)| executed).collect(), marks))
     }
 
@@ -162,10 +164,7 @@ impl Task {
     ) {
         let mut progress = self.progress.lock();
         progress.executed.extend(executed);
-        match (&mut progress.marks, marks) {
-            (Some(all), Some(marks)) => all.merge(marks),
-            (all, marks) => *all = all.take().or(marks),
-        }
+        progress.marks.extend(marks);
         if let Some((at, _)) = &error
             && progress.error.as_ref().is_none_or(|(first, _)| at < first)
         {
@@ -247,10 +246,7 @@ impl Worker {
                 let reason = reject_reason(invalid, &self.evm.ctx.tx, env);
                 Err(not_includable(tx, TxOutcome::Invalid(reason)))
             }
-            Err(error) => {
-                let missing = self.evm.ctx.journaled_state.database.missing.take();
-                Err(missing.unwrap_or_else(|| AccessListError::of(error.into())))
-            }
+            Err(error) => Err(AccessListError::of(error.into())),
         }
     }
 
@@ -260,14 +256,7 @@ impl Worker {
         let account = view.account(deposit.from)?;
         view.marks.see(account);
         let before = view.listed.account_before(account, view.index)?.unwrap_or_default();
-        let balance = before.balance.saturating_add(U256::from(deposit.mint));
-        let nonce = before.nonce.saturating_add(1);
-        if balance != before.balance {
-            view.expect_balance(account, balance)?;
-        }
-        if nonce != before.nonce {
-            view.expect_nonce(account, nonce)?;
-        }
+        view.check_info(account, &before, &minted(before, U256::from(deposit.mint)))?;
         Ok(Executed { success: false, gas_used: deposit.gas_limit, logs: Vec::new() })
     }
 }

@@ -25,26 +25,13 @@ pub(super) struct ListedView {
     /// What the thread's transactions have read and changed of the list.
     pub(super) marks: Marks,
     pub(super) code: LaneCode,
-    /// What was read and is not in the list, if anything.
-    pub(super) missing: Option<AccessListError>,
 }
 
 impl ListedView {
     pub(super) fn new(listed: Arc<Listed>, mut code: LaneCode) -> Self {
         code.begin();
         let marks = Marks::new(&listed);
-        Self { listed, index: 0, known: Vec::new(), slots: 0, marks, code, missing: None }
-    }
-
-    /// An account as the transaction has found it, with its number in the list.
-    pub(super) fn found(
-        &self,
-        address: Address,
-    ) -> Result<(u32, Option<AccountInfo>), AccessListError> {
-        if let Some((_, account, info)) = self.known.iter().find(|(of, ..)| *of == address) {
-            return Ok((*account, *info));
-        }
-        Ok((self.account(address)?, None))
+        Self { listed, index: 0, known: Vec::new(), slots: 0, marks, code }
     }
 
     pub(super) fn begin(&mut self, index: u32) {
@@ -53,19 +40,25 @@ impl ListedView {
         self.slots = 0;
     }
 
-    fn miss(&mut self, address: Address, slot: Option<U256>) -> StateReadError {
-        let error = || AccessListError::NotListed { index: self.index, address, slot };
-        self.missing = Some(error());
-        StateReadError::source(error())
+    /// What the transaction uses is not in the list.
+    pub(super) const fn not_listed(&self, address: Address, slot: Option<U256>) -> AccessListError {
+        AccessListError::NotListed { index: self.index, address, slot }
+    }
+
+    /// An account as the transaction has found it, with its number in the list.
+    pub(super) fn found(
+        &self,
+        address: Address,
+    ) -> Result<(u32, Option<AccountInfo>), AccessListError> {
+        match self.known.iter().find(|(of, ..)| *of == address) {
+            Some((_, account, info)) => Ok((*account, *info)),
+            None => Ok((self.account(address)?, None)),
+        }
     }
 
     /// An account's number in the list.
     pub(super) fn account(&self, address: Address) -> Result<u32, AccessListError> {
-        if let Some((_, account, _)) = self.known.iter().find(|(of, ..)| *of == address) {
-            return Ok(*account);
-        }
-        let not_listed = AccessListError::NotListed { index: self.index, address, slot: None };
-        self.listed.account(&address).ok_or(not_listed)
+        self.listed.account(&address).ok_or_else(|| self.not_listed(address, None))
     }
 }
 
@@ -73,7 +66,7 @@ impl Database for ListedView {
     type Error = StateReadError;
 
     fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
-        let account = self.account(address).map_err(|_| self.miss(address, None))?;
+        let account = self.account(address).map_err(StateReadError::source)?;
         self.marks.see(account);
         let info = self.listed.account_before(account, self.index)?;
         self.known.push((address, account, info));
@@ -89,7 +82,7 @@ impl Database for ListedView {
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
-        let account = self.account(address).map_err(|_| self.miss(address, None))?;
+        let (account, _) = self.found(address).map_err(StateReadError::source)?;
         self.slots += 1;
         match self.listed.slot(account, &slot) {
             Some(ListedSlot::Changed(changes)) => {
@@ -99,7 +92,7 @@ impl Database for ListedView {
                 self.marks.read(number);
                 self.listed.reader.storage(address, slot)
             }
-            None => Err(self.miss(address, Some(slot))),
+            None => Err(StateReadError::source(self.not_listed(address, Some(slot)))),
         }
     }
 
@@ -138,7 +131,7 @@ impl StateReader for ListedState {
 
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
         match self.listed.changed_code(hash) {
-            Some(code) => Ok(Some(code)),
+            Some(code) => Ok(Some(code.original_bytes())),
             None => self.listed.reader.code(hash),
         }
     }
