@@ -162,8 +162,6 @@ impl Rest<'_> {
                 add_slot(&mut changes, &mut reads, slot, noted);
             }
             changes.storage_changes.sort_unstable_by_key(|changes| changes.slot);
-            reads.sort_unstable();
-            reads.dedup();
         }
         let changed = &changes.storage_changes;
         reads.retain(|slot| changed.binary_search_by_key(slot, |changes| changes.slot).is_err());
@@ -179,8 +177,7 @@ fn add_slot(
     noted: Vec<(u32, U256)>,
 ) {
     if noted.is_empty() {
-        let place = reads.binary_search(&slot);
-        if let Err(place) = place {
+        if let Err(place) = reads.binary_search(&slot) {
             reads.insert(place, slot);
         }
         return;

@@ -14,8 +14,8 @@ pub(super) struct Gauge {
     pause: u32,
     /// For so many transactions running ahead is not questioned, unless hardly any run holds.
     trust: u32,
-    /// Gas a second before the pause.
-    before: f64,
+    /// Gas a second before the pause; `None` if running ahead was hopeless.
+    before: Option<f64>,
     phase: Phase,
 }
 
@@ -39,8 +39,8 @@ impl Gauge {
     const SHORTEST: u32 = 16;
     const LONGEST: u32 = 2048;
 
-    /// Tells how the next transaction fared and what gas it used; The answer is how many
-    /// transactions to pass before the next is run ahead.
+    /// Tells how the next transaction fared and what gas it used. The answer is how many transactions to pass before the next is run
+    /// ahead.
     pub(super) fn tell(
         &mut self,
         ahead: Ahead,
@@ -69,12 +69,11 @@ impl Gauge {
         let doubtful = self.held < Self::DOUBTFUL && self.trust == 0;
         self.trust = self.trust.saturating_sub(self.phase.count);
         let now = clock();
-        let rate = self.phase.rate(now);
-        self.phase = Phase::new(false, Some(now));
         if !doubtful && !hopeless {
+            self.phase = Phase::new(false, Some(now));
             return None;
         }
-        self.before = if hopeless { 0.0 } else { rate };
+        self.before = (!hopeless).then(|| self.phase.rate(now));
         self.phase = Phase::new(true, None);
         Some(self.pause as usize)
     }
@@ -92,17 +91,17 @@ impl Gauge {
             return;
         }
         let now = clock();
-        // Where all was run ahead before the pause, nothing was measured in it.
-        let measured = phase.began.is_some() && phase.gas > 0;
-        let hopeless = self.before == 0.0;
-        if !measured && !hopeless {
-            // Asked again soon.
-        } else if hopeless || phase.rate(now) > self.before {
-            self.pause = (self.pause * 2).min(Self::LONGEST);
-            self.trust = 0;
-        } else {
-            self.pause = Self::SHORTEST;
-            self.trust = Self::WINDOW * 32;
+        match self.before {
+            // All was run ahead before the pause, so that nothing was measured in it: the question comes again soon.
+            Some(_) if phase.gas == 0 => {}
+            Some(before) if phase.rate(now) <= before => {
+                self.pause = Self::SHORTEST;
+                self.trust = Self::WINDOW * 32;
+            }
+            _ => {
+                self.pause = (self.pause * 2).min(Self::LONGEST);
+                self.trust = 0;
+            }
         }
         // What follows decides soon.
         self.held = self.held.clamp(Self::HOPELESS + 16, Self::DOUBTFUL);
@@ -139,7 +138,7 @@ impl Phase {
 impl Default for Gauge {
     fn default() -> Self {
         let phase = Phase::new(false, None);
-        Self { held: 256 * 3 / 4, pause: Self::SHORTEST, trust: 0, before: 0.0, phase }
+        Self { held: 256 * 3 / 4, pause: Self::SHORTEST, trust: 0, before: None, phase }
     }
 }
 

@@ -125,9 +125,7 @@ impl<F> Schedule<F> {
     pub(super) fn fail(&self, tell: impl FnOnce(&mut F)) {
         let mut front = self.front.lock();
         tell(&mut front.inner);
-        self.stopped.store(true, Ordering::Release);
-        drop(front);
-        self.committed.set(usize::MAX);
+        self.stop();
     }
 
     /// Ends the stretch where the front is.

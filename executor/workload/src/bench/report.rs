@@ -114,46 +114,20 @@ impl Figures {
                 ("throughput", "tx/s", self.transactions as f64),
                 ("gas_throughput", "Mgas/s", self.gas as f64 / 1e6),
             ] {
-                rows.push(Row {
-                    bench: "executor",
-                    case: self.name.clone(),
-                    way,
-                    threads,
-                    metric,
-                    value: rate(amount, time),
-                    unit,
-                    baseline: rate(amount, self.bare),
-                    ratio: self.ratio(time),
-                });
+                let (value, baseline) = (rate(amount, time), rate(amount, self.bare));
+                rows.push(self.row((way, threads), (metric, unit), value, baseline));
             }
         }
         for (threads, _, stats) in &self.parallel {
             let value = 1.0 + stats.failed as f64 / self.transactions.max(1) as f64;
-            rows.push(Row {
-                bench: "executor",
-                case: self.name.clone(),
-                way: "parallel",
-                threads: *threads,
-                metric: "executions",
-                value,
-                unit: "1/tx",
-                baseline: 1.0,
-                ratio: value,
-            });
+            rows.push(self.row(("parallel", *threads), ("executions", "1/tx"), value, 1.0));
         }
-        let (total, critical) = (self.work.total.as_secs_f64(), self.work.critical.as_secs_f64());
-        for (metric, value) in [("total_work", total), ("critical_path", critical)] {
-            rows.push(Row {
-                bench: "executor",
-                case: self.name.clone(),
-                way: "parallel",
-                threads: 1,
-                metric,
-                value: value * 1e3,
-                unit: "ms",
-                baseline: self.bare.as_secs_f64() * 1e3,
-                ratio: value / self.bare.as_secs_f64().max(1e-9),
-            });
+        for (metric, time) in
+            [("total_work", self.work.total), ("critical_path", self.work.critical)]
+        {
+            let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+            let (value, baseline) = (milliseconds(time), milliseconds(self.bare));
+            rows.push(self.row(("parallel", 1), (metric, "ms"), value, baseline));
         }
         rows.extend(self.memory.iter().flat_map(|memory| self.memory_rows(memory)));
         rows
@@ -161,33 +135,32 @@ impl Figures {
 
     fn memory_rows(&self, memory: &Memory) -> Vec<Row> {
         let mut rows = Vec::new();
-        let mut push = |way, threads, metric, unit, value: f64, baseline: f64| {
-            let (case, ratio) = (self.name.clone(), value / baseline.max(1e-9));
-            rows.push(Row {
-                bench: "executor",
-                case,
-                way,
-                threads,
-                metric,
-                value,
-                unit,
-                baseline,
-                ratio,
-            });
-        };
         let calls = |allocated: Allocated| allocated.calls_each(self.transactions);
         let (bare_calls, bare_mib) = (calls(memory.bare), memory.bare.mib());
         let in_turn = [("bare_revm", 1, memory.bare), ("in_order", 1, memory.in_order)];
         let parallel = memory.parallel.iter();
         let parallel = parallel.map(|(threads, parallel)| ("parallel", *threads, parallel.warm));
         for (way, threads, allocated) in in_turn.into_iter().chain(parallel) {
-            push(way, threads, "allocations", "1/tx", calls(allocated), bare_calls);
-            push(way, threads, "memory", "MiB", allocated.mib(), bare_mib);
+            let way = (way, threads);
+            rows.push(self.row(way, ("allocations", "1/tx"), calls(allocated), bare_calls));
+            rows.push(self.row(way, ("memory", "MiB"), allocated.mib(), bare_mib));
         }
         for (threads, ParallelMemory { first, .. }) in &memory.parallel {
-            push("parallel", *threads, "memory_first", "MiB", first.mib(), bare_mib);
+            let way = ("parallel", *threads);
+            rows.push(self.row(way, ("memory_first", "MiB"), first.mib(), bare_mib));
         }
         rows
+    }
+
+    fn row(
+        &self,
+        (way, threads): (&'static str, usize),
+        (metric, unit): (&'static str, &'static str),
+        value: f64,
+        baseline: f64,
+    ) -> Row {
+        let (case, ratio) = (self.name.clone(), value / baseline.max(1e-9));
+        Row { bench: "executor", case, way, threads, metric, value, unit, baseline, ratio }
     }
 }
 

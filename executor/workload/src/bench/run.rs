@@ -15,7 +15,7 @@ use millrace_executor::{
 use millrace_proto::{RecoveredTx, TxOutcome};
 
 use super::{Allocated, AllocationMeter, allocation::counted};
-use crate::{BareOutcome, BareRevm, Block};
+use crate::{BareOutcome, BareRevm, Block, Ground};
 
 /// A block to measure.
 #[derive(Debug, Clone)]
@@ -244,10 +244,9 @@ impl<'a> Subject<'a> {
     /// The block's access list, by executing it in order.
     fn list(&self) -> Result<Arc<BlockAccessList>, ExecutionError> {
         let Block { env, state, transactions } = self.block;
-        let env = env.clone().with_access_list(true);
-        let mut block = BlockExecutor::with_env(env, state.clone(), self.codes.clone());
-        transactions.iter().try_for_each(|tx| block.execute(tx).map(drop))?;
-        Ok(Arc::new(block.finish()?.access_list.unwrap_or_default()))
+        let (env, state, codes) = (env.clone(), state.clone(), self.codes.clone());
+        let block = Ground { env, state, codes }.with_list(true).in_order(transactions)?;
+        Ok(Arc::new(block.output.access_list.unwrap_or_default()))
     }
 
     fn by_list(
