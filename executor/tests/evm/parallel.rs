@@ -1,6 +1,11 @@
 //! What only execution on several threads has.
 
-use std::{num::NonZeroUsize, sync::Arc, thread};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Duration,
+};
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use millrace_executor::{
@@ -156,4 +161,67 @@ fn blocks_use_a_pool_in_turns_and_leave_nothing_behind() {
         let output = parallel.finish().expect("the state reads");
         assert_eq!(output, chain.block(&transactions).output);
     }
+}
+
+/// A state of which an account is read in its turn only after a thread of the pool has read it.
+#[derive(Debug)]
+struct Ahead {
+    state: MemoryState,
+    address: Address,
+    read: Mutex<bool>,
+    told: Condvar,
+}
+
+impl StateReader for Ahead {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        if address == self.address {
+            let mut read = self.read.lock().expect("no thread panics");
+            if thread::current().name().is_some_and(|name| name.starts_with("execute-")) {
+                *read = true;
+                self.told.notify_all();
+            }
+            let patience = Duration::from_secs(30);
+            let waited = self.told.wait_timeout_while(read, patience, |read| !*read);
+            assert!(*waited.expect("no thread panics").0, "nobody reads ahead");
+        }
+        self.state.account(address)
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        self.state.storage(address, slot)
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        self.state.storage_of(address)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        self.state.code(hash)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.state.block_hash(number)
+    }
+}
+
+#[test]
+fn accounts_of_plain_transfers_are_read_ahead() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let recipient = Address::repeat_byte(0x77);
+    let pays = |index| Wallet::new(index).transfer(0, Address::repeat_byte(index as u8), 1);
+    let mut transactions: Vec<_> = (0..7).map(pays).collect();
+    transactions.push(Wallet::new(7).transfer(0, recipient, 1));
+    let plan = chain.plan(0).with_access_list();
+    let reader: SharedReader = Arc::new(Ahead {
+        state: chain.state.clone(),
+        address: recipient,
+        read: Mutex::default(),
+        told: Condvar::new(),
+    });
+    let mut block = ParallelExecutor::open(&plan, reader, chain.codes.clone(), pool(2)).expect("it opens");
+    let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");
+    assert_eq!(block.stats().plain, 8);
+    let expected = chain.block(&transactions);
+    assert_eq!(outcomes, expected.outcomes);
+    assert_eq!(block.finish().expect("the state reads"), expected.output);
 }

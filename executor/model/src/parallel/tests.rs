@@ -47,6 +47,8 @@ impl Work for Items {
         (self.worth)(at)
     }
 
+    fn fetch(&self, _at: usize) {}
+
     fn run_ahead(&self, (): &mut (), _at: usize) {}
 
     fn commit(&self, (): &mut (), front: &mut Vec<usize>, at: usize, _ran: bool) -> Step {

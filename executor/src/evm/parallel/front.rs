@@ -89,9 +89,8 @@ impl Front {
     ) -> Result<(TxOutcome, Ahead), ExecutionError> {
         let index = self.index;
         self.index += 1;
-        let shared = self.shared.clone();
         self.turn();
-        match self.tally.enter(&shared.env, tx)? {
+        match self.tally.enter(&self.shared.env, tx)? {
             Entry::Refused(outcome) => {
                 if let Prepared::Run(run) = prepared {
                     self.withdraw(index, &run);

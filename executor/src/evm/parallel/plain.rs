@@ -10,7 +10,7 @@ use super::{
     state::{AccountWrite, Life, is_huge},
     view::Shared,
 };
-use crate::evm::{EvmEnv, StateReadError, StateReader};
+use crate::evm::{EvmEnv, StateReadError};
 
 /// Gas of a transaction without data (EIP-2028 and before).
 const GAS: u64 = 21_000;
@@ -108,14 +108,6 @@ impl PlainRules {
 
 impl Plain {
     pub(super) const GAS: u64 = GAS;
-
-    /// Reads what the transfer needs from before the block, so that it is at hand when its turn comes.
-    pub(super) fn warm(&self, shared: &Shared) {
-        for address in [self.sender, self.recipient] {
-            // What fails here fails in its turn as well, and is told there.
-            let _ = shared.reader.account(address);
-        }
-    }
 
     /// Moves the ether. Nothing is changed, and the answer is `false`, if the transfer needs the EVM: because it is invalid, or
     /// its recipient has code.

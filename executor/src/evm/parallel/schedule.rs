@@ -3,6 +3,8 @@
 //! Every thread does the same: it commits what is ready at the front, if no other thread is at it, and runs ahead
 //! otherwise.
 
+use crossbeam_utils::CachePadded;
+
 use super::{
     signal::Signal,
     sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, Turn},
@@ -11,13 +13,17 @@ use super::{
 /// How far ahead of the front items are run; bounds what is kept of them.
 pub(super) const AHEAD: usize = 256;
 
+/// How far ahead of the front is read for items that are not run ahead. Far, as a thread that has come here sleeps: whom the front wakes
+/// is late by what a hundred short items take.
+const FETCHED: usize = 4096;
+
 /// Nobody works on the item yet.
 const WAITS: u8 = 0;
 /// Somebody does.
 const RUNS: u8 = 1;
 /// It was run ahead.
 const RAN: u8 = 2;
-/// It is not worth running ahead, and waits for its turn.
+/// It is not run ahead, and waits for its turn.
 const PASSED: u8 = 3;
 
 /// What there is to do.
@@ -29,6 +35,9 @@ pub(super) trait Work {
 
     /// Whether an item is worth running ahead.
     fn is_worth(&self, at: usize) -> bool;
+
+    /// Reads ahead of the front what an item is known to need, which changes nothing. Its turn may come meanwhile, or be over.
+    fn fetch(&self, at: usize);
 
     /// Runs an item ahead of the front, which changes nothing.
     fn run_ahead(&self, lane: &mut Self::Lane, at: usize);
@@ -55,13 +64,13 @@ pub(super) enum Step {
 pub(super) struct Schedule<F> {
     states: Vec<AtomicU8>,
     /// Items before this are taken; only a hint.
-    next: AtomicUsize,
+    next: CachePadded<AtomicUsize>,
     /// Nothing is run ahead before the front is here.
     resume: AtomicUsize,
-    committed: Signal,
+    committed: CachePadded<Signal>,
     /// Something failed: all stop.
     stopped: AtomicBool,
-    front: Turn<Front<F>>,
+    front: CachePadded<Turn<Front<F>>>,
 }
 
 struct Front<F> {
@@ -82,11 +91,11 @@ impl<F> Schedule<F> {
     pub(super) fn new(count: usize, pause: usize, front: F) -> Self {
         Self {
             states: (0..count).map(|_| AtomicU8::new(WAITS)).collect(),
-            next: AtomicUsize::new(0),
+            next: CachePadded::new(AtomicUsize::new(0)),
             resume: AtomicUsize::new(pause),
-            committed: Signal::new(),
+            committed: CachePadded::new(Signal::new()),
             stopped: AtomicBool::new(false),
-            front: Turn::new(Front { at: 0, inner: front }),
+            front: CachePadded::new(Turn::new(Front { at: 0, inner: front })),
         }
     }
 
@@ -190,25 +199,33 @@ impl<F> Schedule<F> {
         let count = self.states.len();
         let committed = self.committed.get();
         let resume = self.resume.load(Ordering::Relaxed);
-        if committed < resume {
-            return Claim::Later(resume.min(count));
-        }
         let mut at = self.next.load(Ordering::Relaxed).max(committed);
+        let later = |at: usize, front: usize| {
+            self.next.store(at, Ordering::Relaxed);
+            Claim::Later(front.min(count))
+        };
         while at < count {
-            if at >= committed.saturating_add(AHEAD) {
-                return Claim::Later((committed + AHEAD / 4).min(count));
+            if at >= committed.saturating_add(FETCHED) {
+                return later(at, committed + FETCHED / 2);
             }
             let state = &self.states[at];
             let take = |becomes| {
                 let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
                 state.compare_exchange(WAITS, becomes, success, failure).is_ok()
             };
-            let waits = state.load(Ordering::Relaxed) == WAITS;
-            if waits && !work.is_worth(at) {
-                take(PASSED);
-            } else if waits && take(RUNS) {
-                self.next.store(at + 1, Ordering::Relaxed);
-                return Claim::Taken(at);
+            if state.load(Ordering::Relaxed) == WAITS {
+                if at < resume || !work.is_worth(at) {
+                    if take(PASSED) {
+                        work.fetch(at);
+                    }
+                } else if committed < resume {
+                    return later(at, resume);
+                } else if at >= committed.saturating_add(AHEAD) {
+                    return later(at, at - AHEAD * 3 / 4);
+                } else if take(RUNS) {
+                    self.next.store(at + 1, Ordering::Relaxed);
+                    return Claim::Taken(at);
+                }
             }
             at += 1;
         }

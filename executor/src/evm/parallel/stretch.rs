@@ -3,8 +3,9 @@
 //! Commits are in order, and each checks that what the run ahead saw is what is there now; so the result is that of
 //! executing one after the other, whatever the threads do.
 
-use std::{sync::Arc, time::Instant};
+use std::{iter, sync::Arc, time::Instant};
 
+use alloy::consensus::Transaction;
 use millrace_proto::{RecoveredTx, TxOutcome};
 use parking_lot::Mutex;
 
@@ -106,14 +107,18 @@ impl Work for Ahead<'_> {
     type Lane = Lane;
     type Front = End;
 
-    /// Plain transfers cost less than handing them over: their accounts are warmed instead.
+    /// Plain transfers cost less than handing them over.
     fn is_worth(&self, at: usize) -> bool {
         let items = self.items;
-        let plain = items.rules.and_then(|rules| rules.of(&items.transactions[at]));
-        if let Some(plain) = plain {
-            plain.warm(&items.shared);
+        items.rules.and_then(|rules| rules.of(&items.transactions[at])).is_none()
+    }
+
+    fn fetch(&self, at: usize) {
+        let tx = &self.items.transactions[at];
+        for address in iter::once(tx.sender()).chain(tx.tx().to()) {
+            // What fails here fails in its turn as well, and is told there.
+            let _ = self.items.shared.fetch_account(address);
         }
-        plain.is_none()
     }
 
     fn run_ahead(&self, lane: &mut Lane, at: usize) {
