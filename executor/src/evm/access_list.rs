@@ -1,7 +1,7 @@
 //! The access list of a block that is executed in order, by revm's own builder.
 
 use alloy::eips::eip7928::{BlockAccessIndex, BlockAccessList};
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, U256, map::AddressMap};
 use millrace_proto::AccountInfo;
 use revm::{
     handler::SYSTEM_ADDRESS,
@@ -21,12 +21,15 @@ use super::{
 pub(super) struct AccessListBuilder {
     list: Bal,
     index: BlockAccessIndex,
+    /// What the system's calls at this index found first. Several share one, and revm's builder compares only with what the last found.
+    found: AddressMap<Account>,
 }
 
 impl AccessListBuilder {
     /// What comes now belongs to the transaction after the `included` that are in the block, or to the block's end.
     pub(super) fn after(&mut self, included: usize) {
         self.index = BlockAccessIndex::from_tx_index(included as u64);
+        self.found.clear();
     }
 
     /// Adds a transaction or a system call by what it left in its journal, before that is committed to `block`.
@@ -49,17 +52,30 @@ impl AccessListBuilder {
             }
             let gone = block.wiped_by(*address, account)?;
             let before = block.info(*address)?.unwrap_or_default();
-            if from_evm(&account.original_info()) == before {
+            if !system && from_evm(&account.original_info()) == before {
                 self.list.update_account(self.index, *address, account);
             } else {
                 // revm notes the account anew after a payment that failed for an overflow.
                 let mut account = account.clone();
                 *account.original_info_mut() = to_evm(before);
+                if system {
+                    self.compare_with_first(*address, &mut account);
+                }
                 self.list.update_account(self.index, *address, &account);
             }
             self.wipe(*address, account, gone);
         }
         Ok(())
+    }
+
+    /// Lets an account that a call of the system left be compared with what the first call at this index found.
+    fn compare_with_first(&mut self, address: Address, account: &mut Account) {
+        let found = self.found.entry(address).or_insert_with(|| account.clone());
+        *account.original_info_mut() = found.original_info();
+        for (slot, value) in &mut account.storage {
+            let first = found.storage.entry(*slot).or_insert_with(|| value.clone());
+            value.original_value = first.original_value;
+        }
     }
 
     /// Adds a mint, and the nonce's bump, outside any transaction's execution.

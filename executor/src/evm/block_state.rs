@@ -106,8 +106,8 @@ impl<R: StateReader> BlockState<R> {
     }
 
     /// Writes through what a transaction left in its journal.
-    pub(super) fn commit(&mut self, state: EvmState) -> Result<(), StateReadError> {
-        for (address, account) in state {
+    pub(super) fn commit(&mut self, state: &mut EvmState) -> Result<(), StateReadError> {
+        for (address, account) in state.drain() {
             if account.is_touched() {
                 self.commit_account(address, account)?;
             }

@@ -16,7 +16,7 @@ use super::{
     BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader,
     access_list::AccessListBuilder,
     block_state::BlockState,
-    handler::{BlockEvm, DepositHandler, TxHandler},
+    handler::{BlockEvm, DepositHandler, TxHandler, reuse},
     reject::reject_reason,
     system::{self, SystemCalls},
     tally::{Entry, Tally},
@@ -159,12 +159,14 @@ impl<R: StateReader> BlockExecutor<R> {
 
     /// Commits a transaction, or a call of the system.
     fn commit(&mut self, system: bool) -> Result<(), StateReadError> {
-        let state = self.evm.finalize();
+        let mut state = self.evm.finalize();
         let database = &mut self.evm.ctx.journaled_state.database;
         if let Some(accesses) = &mut self.accesses {
             accesses.add(&state, database, system)?;
         }
-        database.commit(state)
+        database.commit(&mut state)?;
+        reuse(&mut self.evm.ctx.journaled_state, state);
+        Ok(())
     }
 
     fn discard(&mut self) {

@@ -13,6 +13,7 @@ use revm::{
     handler::{EvmTr, FrameResult, Handler, MainnetContext},
     interpreter::{Gas, GasTracker, InitialAndFloorGas},
     primitives::hardfork::SpecId,
+    state::EvmState,
 };
 
 use super::{StateReadError, block_state::BlockState};
@@ -56,6 +57,15 @@ impl<D: Database<Error = StateReadError>> Handler for TxHandler<D> {
         let beneficiary = context.block.beneficiary();
         context.journaled_state.load_account_mut(beneficiary)?.incr_balance(reward);
         Ok(())
+    }
+}
+
+/// Gives a journal the emptied map of a transaction's accounts for the next transaction, unless it is so large that emptying it again and
+/// again costs more than a new one.
+pub(super) fn reuse<D: Database>(journal: &mut Journal<D>, accounts: EvmState) {
+    const MOST: usize = 64;
+    if accounts.capacity() <= MOST {
+        journal.inner.state = accounts;
     }
 }
 

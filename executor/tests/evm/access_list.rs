@@ -5,12 +5,14 @@ use std::{num::NonZeroUsize, sync::Arc};
 use alloy::{
     eips::{
         eip2935::HISTORY_STORAGE_ADDRESS,
+        eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+        eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
         eip7928::{
             AccountChanges, BlockAccessIndex, BlockAccessList, SlotChanges, StorageChange,
             validate_block_access_list,
         },
     },
-    primitives::{Address, U256, address},
+    primitives::{Address, U256, address, hex},
 };
 use millrace_executor::{AccessListError, BlockExecutor, WorkerPool};
 use millrace_proto::TxOutcome;
@@ -104,6 +106,31 @@ fn system_calls_come_before_the_first_transaction() {
     let slot = SlotChanges::new(U256::from(1), vec![value]);
     let expected = AccountChanges::new(HISTORY_STORAGE_ADDRESS).with_storage_change(slot);
     assert_eq!(*list, [expected]);
+}
+
+/// The system's calls at a block's end share an index. The first sets a slot of its contract; in the second the code then runs once more,
+/// and does `again`.
+fn two_calls_at_the_end(again: &[u8]) -> AccountChanges {
+    // With call data: `again`; without: SSTORE(0, 1)
+    let first = [&hex!("36600a576001600055005b")[..], again].concat();
+    let call = hex!("60006000600160006000 73");
+    let address = WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS;
+    let second = [&call[..], address.as_slice(), &hex!("5af100")].concat();
+    let code = [(address, first.into()), (CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, second.into())];
+    let mut chain = Chain::new(spec("prague", false, &code));
+    let block = chain.block(&[]);
+    of(block.output.access_list.as_ref().expect("it was asked for"), address).clone()
+}
+
+#[test]
+fn of_two_system_calls_at_one_index_what_they_come_to_is_listed() {
+    let read = two_calls_at_the_end(&hex!("60005400"));
+    let value = StorageChange::new(index(1), U256::ONE);
+    let slot = SlotChanges::new(U256::ZERO, vec![value]);
+    let address = WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS;
+    assert_eq!(read, AccountChanges::new(address).with_storage_change(slot));
+    let set_back = two_calls_at_the_end(&hex!("6000600055 00"));
+    assert_eq!(set_back, AccountChanges::new(address).with_storage_read(U256::ZERO));
 }
 
 /// A block with deposits, one of which fails, transfers and calls; not applied to the chain.

@@ -163,26 +163,31 @@ fn blocks_use_a_pool_in_turns_and_leave_nothing_behind() {
     }
 }
 
-/// A state of which an account is read in its turn only after a thread of the pool has read it.
+/// A state that counts what the asking thread reads of some accounts, and keeps it waiting at one until a thread of the pool has read another.
 #[derive(Debug)]
 struct Ahead {
     state: MemoryState,
-    address: Address,
-    read: Mutex<bool>,
+    waits_at: Address,
+    waits_for: Address,
+    counted: Vec<Address>,
+    count: Mutex<usize>,
+    come: Mutex<bool>,
     told: Condvar,
 }
 
 impl StateReader for Ahead {
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
-        if address == self.address {
-            let mut read = self.read.lock().expect("no thread panics");
-            if thread::current().name().is_some_and(|name| name.starts_with("execute-")) {
-                *read = true;
-                self.told.notify_all();
-            }
+        let worker = thread::current().name().is_some_and(|name| name.starts_with("execute-"));
+        if worker && address == self.waits_for {
+            *self.come.lock().expect("no thread panics") = true;
+            self.told.notify_all();
+        } else if !worker && address == self.waits_at {
+            let come = self.come.lock().expect("no thread panics");
             let patience = Duration::from_secs(30);
-            let waited = self.told.wait_timeout_while(read, patience, |read| !*read);
+            let waited = self.told.wait_timeout_while(come, patience, |come| !*come);
             assert!(*waited.expect("no thread panics").0, "nobody reads ahead");
+        } else if !worker && self.counted.contains(&address) {
+            *self.count.lock().expect("no thread panics") += 1;
         }
         self.state.account(address)
     }
@@ -205,22 +210,29 @@ impl StateReader for Ahead {
 }
 
 #[test]
-fn accounts_of_plain_transfers_are_read_ahead() {
+fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
     let mut chain = Chain::new(spec("prague", true, &contracts::all()));
-    let recipient = Address::repeat_byte(0x77);
-    let pays = |index| Wallet::new(index).transfer(0, Address::repeat_byte(index as u8), 1);
-    let mut transactions: Vec<_> = (0..7).map(pays).collect();
-    transactions.push(Wallet::new(7).transfer(0, recipient, 1));
+    let wallet = Wallet::new(0);
+    let recipient = |index: u64| Address::left_padding_from(&(0x10_0000 + index).to_be_bytes());
+    let pays = |index| wallet.transfer(index, recipient(index), 1);
+    let transactions: Vec<_> = (0..256).map(pays).collect();
     let plan = chain.plan(0).with_access_list();
-    let reader: SharedReader = Arc::new(Ahead {
+    // While the front waits at the first transfer, a chunk of 64 is read and handed over, and then another thread reads on.
+    let reader = Arc::new(Ahead {
         state: chain.state.clone(),
-        address: recipient,
-        read: Mutex::default(),
+        waits_at: recipient(0),
+        waits_for: recipient(128),
+        counted: (64..128).map(recipient).collect(),
+        count: Mutex::default(),
+        come: Mutex::default(),
         told: Condvar::new(),
     });
-    let mut block = ParallelExecutor::open(&plan, reader, chain.codes.clone(), pool(2)).expect("it opens");
+    let shared: SharedReader = reader.clone();
+    let mut block =
+        ParallelExecutor::open(&plan, shared, chain.codes.clone(), pool(2)).expect("it opens");
     let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");
-    assert_eq!(block.stats().plain, 8);
+    assert_eq!(*reader.count.lock().expect("no thread panics"), 0);
+    assert_eq!(block.stats().plain, 256);
     let expected = chain.block(&transactions);
     assert_eq!(outcomes, expected.outcomes);
     assert_eq!(block.finish().expect("the state reads"), expected.output);

@@ -55,8 +55,7 @@ impl ParallelExecutor {
         use revm::primitives::hardfork::SpecId;
         let removes_empty = env.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
         let memory = pool.memory();
-        let block = memory.accounts.block();
-        let shared = Arc::new(Shared { env, memory, block, reader, codes, removes_empty });
+        let shared = Arc::new(Shared { env, memory, reader, codes, removes_empty });
         Self {
             lane: Lane::new(shared.clone(), pool.code()),
             front: Some(Front::new(shared.clone(), pool.gauge())),

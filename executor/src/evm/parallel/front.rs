@@ -9,6 +9,7 @@ use revm::{context::result::ExecutionResult, handler::SYSTEM_ADDRESS, state::Evm
 
 use super::{
     accesses::AccessLog,
+    fetch::Parties,
     gauge::Gauge,
     lane::{Failure, Lane},
     plain::{Plain, PlainRules},
@@ -25,11 +26,11 @@ use crate::evm::{
 };
 
 /// What was done for a transaction ahead of the front.
-#[derive(Default)]
-pub(super) enum Prepared {
+pub(super) enum Prepared<'a> {
     /// Nothing.
-    #[default]
     Nothing,
+    /// Its accounts were read: it was a plain transfer.
+    Read(&'a Parties),
     /// It was run on what the memory showed, and its writes are published there.
     Run(Box<Run>),
 }
@@ -85,7 +86,7 @@ impl Front {
         &mut self,
         lane: &mut Lane,
         tx: &Arc<RecoveredTx>,
-        prepared: Prepared,
+        prepared: Prepared<'_>,
     ) -> Result<(TxOutcome, Ahead), ExecutionError> {
         let index = self.index;
         self.index += 1;
@@ -107,12 +108,16 @@ impl Front {
         lane: &mut Lane,
         index: u32,
         tx: &Arc<RecoveredTx>,
-        prepared: Prepared,
+        prepared: Prepared<'_>,
     ) -> Result<(TxOutcome, Ahead), ExecutionError> {
         let mut ahead = Ahead::Not;
-        if matches!(prepared, Prepared::Nothing)
+        let read = match prepared {
+            Prepared::Read(parties) => Some(parties),
+            _ => None,
+        };
+        if !matches!(prepared, Prepared::Run(_))
             && let Some(plain) = self.rules.and_then(|rules| rules.of(tx))
-            && plain.commit(&self.shared, index, self.accesses.as_deref_mut())?
+            && plain.commit(&self.shared, index, read, self.accesses.as_deref_mut())?
         {
             self.stats.plain += 1;
             self.reward(index, Some(plain.reward))?;
@@ -137,7 +142,7 @@ impl Front {
         self.stats.inline += 1;
         self.settle()?;
         match lane.run(index, tx) {
-            Ok(ran) => Ok((self.commit(index, tx, ran)?, ahead)),
+            Ok(ran) => Ok((self.commit(lane, index, tx, ran)?, ahead)),
             Err(Failure::Invalid(reason)) => Ok((TxOutcome::Invalid(reason), ahead)),
             Err(Failure::Error(error)) => Err(error),
         }
@@ -152,7 +157,7 @@ impl Front {
     ) -> Result<TxOutcome, ExecutionError> {
         self.settle()?;
         match lane.run_deposit(index, deposit) {
-            Ok(ran) => Ok(self.commit(index, tx, ran)?),
+            Ok(ran) => Ok(self.commit(lane, index, tx, ran)?),
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(Failure::Invalid(_)) => {
                 if let Some(accesses) = &mut self.accesses {
@@ -175,11 +180,13 @@ impl Front {
 
     fn commit(
         &mut self,
+        lane: &mut Lane,
         index: u32,
         tx: &Arc<RecoveredTx>,
-        ran: Ran,
+        mut ran: Ran,
     ) -> Result<TxOutcome, StateReadError> {
-        self.commit_state(index, ran.state, false)?;
+        self.commit_state(index, &mut ran.state, false)?;
+        lane.reuse_accounts(ran.state);
         self.reward(index, ran.reward)?;
         Ok(self.include(tx, ran.result))
     }
@@ -221,11 +228,11 @@ impl Front {
     fn commit_state(
         &mut self,
         index: u32,
-        state: EvmState,
+        state: &mut EvmState,
         system: bool,
     ) -> Result<(), StateReadError> {
         let Self { shared, accesses, .. } = self;
-        for (address, account) in state {
+        for (address, account) in state.drain() {
             // The caller of system calls does not count, unless it is changed.
             let counts = !system || address != SYSTEM_ADDRESS || account.is_changed();
             let mut accesses = accesses.as_mut().filter(|_| counts);
@@ -405,8 +412,8 @@ impl SystemCalls for FrontCalls<'_> {
         let index = self.front.index;
         self.front.index += 1;
         match self.lane.system_call(index, contract, input) {
-            Ok(ran) => {
-                self.front.commit_state(index, ran.state, true)?;
+            Ok(mut ran) => {
+                self.front.commit_state(index, &mut ran.state, true)?;
                 Ok(Some(ran.result))
             }
             Err(Failure::Invalid(reason)) => Err(ExecutionError::Evm(reason.to_string())),

@@ -11,6 +11,7 @@ use revm::{
         result::{EVMError, ExecutionResult, HaltReason},
     },
     handler::{EvmTr, FrameResult, Handler},
+    state::EvmState,
 };
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::evm::{
     ExecutionError,
-    handler::{BlockEvmError, DepositHandler, reward},
+    handler::{BlockEvmError, DepositHandler, reuse, reward},
     reject::reject_reason,
     tx::{deposit_env, tx_env},
 };
@@ -95,11 +96,17 @@ impl Lane {
         let view = &mut context.journaled_state.database;
         std::mem::swap(&mut run.accounts, &mut view.accounts);
         std::mem::swap(&mut run.slots, &mut view.slots);
-        run.fill(&view.shared, &context.chain, ran);
+        let accounts = run.fill(&view.shared, &context.chain, ran);
+        reuse(&mut context.journaled_state, accounts);
         if let Some(read) = run.accounts.iter_mut().find(|read| read.address == sender) {
             read.least = least;
         }
         Ok(run)
+    }
+
+    /// Takes the emptied map of a transaction's accounts, for the next.
+    pub(super) fn reuse_accounts(&mut self, accounts: EvmState) {
+        reuse(&mut self.evm.ctx.journaled_state, accounts);
     }
 
     /// Takes a run that is done with, for its buffers.

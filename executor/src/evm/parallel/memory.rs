@@ -44,8 +44,6 @@ pub(super) trait Key: Copy + Eq {
 type Shard<K, V> = CachePadded<RwLock<Values<K, V>>>;
 
 struct Values<K, V> {
-    /// How many blocks have used it before.
-    block: u64,
     committed: HashTable<(K, V)>,
     /// Versions by the transaction that wrote them, in no order; few at a time.
     pending: HashTable<(K, Pending<V>)>,
@@ -170,37 +168,6 @@ impl<K: Key, V: Copy> Versions<K, V> {
         }
     }
 
-    /// The block that it is for, counted.
-    pub(super) fn block(&self) -> u64 {
-        self.shards[0].read().block
-    }
-
-    /// Puts the value from before the block where the committed one is looked for, unless there is one. A thread may come too late with
-    /// that: nothing is put if `block` is over.
-    pub(super) fn fetch<E>(
-        &self,
-        key: K,
-        block: u64,
-        base: impl FnOnce() -> Result<V, E>,
-    ) -> Result<(), E> {
-        let hash = self.hash(&key);
-        let shard = self.shard(hash);
-        if shard.read().committed.find(hash, |(of, _)| *of == key).is_some() {
-            return Ok(());
-        }
-        // The shard is free while the value is read.
-        let base = base()?;
-        let mut values = shard.write();
-        if values.block != block {
-            return Ok(());
-        }
-        let again = |(key, _): &(K, V)| self.hash(key);
-        if let Entry::Vacant(entry) = values.committed.entry(hash, |(of, _)| *of == key, again) {
-            entry.insert((key, base));
-        }
-        Ok(())
-    }
-
     /// Visits all committed values.
     pub(super) fn visit(&self, mut visit: impl FnMut(&K, &V)) {
         for shard in &self.shards {
@@ -211,7 +178,6 @@ impl<K: Key, V: Copy> Versions<K, V> {
     fn clear(&self, kept: usize) {
         for shard in &self.shards {
             let mut values = shard.write();
-            values.block += 1;
             values.pending.clear();
             values.committed.clear();
             if values.committed.capacity() > 2 * kept {
@@ -239,7 +205,7 @@ impl<K, V> Default for Versions<K, V> {
     fn default() -> Self {
         let shard = |_| {
             let (committed, pending) = (HashTable::new(), HashTable::new());
-            CachePadded::new(RwLock::new(Values { block: 0, committed, pending }))
+            CachePadded::new(RwLock::new(Values { committed, pending }))
         };
         Self { shards: (0..SHARDS).map(shard).collect(), hasher: Default::default() }
     }
@@ -259,48 +225,5 @@ impl Key for SlotKey {
         self.slot.as_limbs().iter().for_each(|limb| hasher.write_u64(*limb));
         self.address.feed(hasher);
         hasher.write_u32(self.generation);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: Address = Address::repeat_byte(1);
-
-    fn fetch(values: &Versions<Address, u32>, block: u64, value: u32) {
-        let Ok(()) = values.fetch::<Infallible>(KEY, block, || Ok(value));
-    }
-
-    #[test]
-    fn what_is_fetched_stands_in_for_the_state_and_never_for_a_change() {
-        let values = Versions::default();
-        fetch(&values, values.block(), 1);
-        assert_eq!(values.before(&KEY, 9), Some(1));
-        values.commit(KEY, 2, None);
-        fetch(&values, values.block(), 1);
-        assert_eq!(values.committed(&KEY), Some(2));
-    }
-
-    #[test]
-    fn what_is_fetched_while_the_value_changes_is_dropped() {
-        let values = Versions::default();
-        let meanwhile = || {
-            values.commit(KEY, 2, None);
-            Ok(1)
-        };
-        let Ok(()) = values.fetch::<Infallible>(KEY, values.block(), meanwhile);
-        assert_eq!(values.committed(&KEY), Some(2));
-    }
-
-    #[test]
-    fn what_is_fetched_for_a_block_that_is_over_is_dropped() {
-        let values = Versions::default();
-        let over = values.block();
-        values.clear(0);
-        fetch(&values, over, 1);
-        assert_eq!(values.committed(&KEY), None);
-        fetch(&values, values.block(), 2);
-        assert_eq!(values.committed(&KEY), Some(2));
     }
 }

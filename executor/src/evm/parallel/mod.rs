@@ -17,6 +17,7 @@
 mod accesses;
 mod diff;
 mod executor;
+mod fetch;
 mod front;
 mod gauge;
 mod lane;

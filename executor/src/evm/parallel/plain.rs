@@ -7,7 +7,8 @@ use revm::{context::Cfg, primitives::hardfork::SpecId};
 
 use super::{
     accesses::AccessLog,
-    state::{AccountWrite, Life, is_huge},
+    fetch::Parties,
+    state::{AccountState, AccountWrite, Life, is_huge},
     view::Shared,
 };
 use crate::evm::{EvmEnv, StateReadError};
@@ -109,18 +110,31 @@ impl PlainRules {
 impl Plain {
     pub(super) const GAS: u64 = GAS;
 
-    /// Moves the ether. Nothing is changed, and the answer is `false`, if the transfer needs the EVM: because it is invalid, or
-    /// its recipient has code.
+    /// Sender and recipient.
+    pub(super) const fn parties(&self) -> [Address; 2] {
+        [self.sender, self.recipient]
+    }
+
+    /// Moves the ether, with the accounts from `before` the block if they were read. Nothing is changed, and the answer is `false`, if
+    /// the transfer needs the EVM: because it is invalid, or its recipient has code.
     pub(super) fn commit(
         &self,
         shared: &Shared,
         index: u32,
+        before: Option<&Parties>,
         accesses: Option<&mut AccessLog>,
     ) -> Result<bool, StateReadError> {
         let accounts = &shared.memory.accounts;
-        let base = |address| move || shared.base_account(address);
+        let base = |address, before: Option<_>| {
+            move || match before {
+                Some(info) => Ok(AccountState::base(info)),
+                None => shared.base_account(address),
+            }
+        };
+        let [sender, recipient] = before.map_or([None; 2], |parties| parties.map(Some));
+        let (sender, recipient) = (base(self.sender, sender), base(self.recipient, recipient));
         let mut unpaid = None;
-        let paid = accounts.update(self.sender, None, base(self.sender), |state| {
+        let paid = accounts.update(self.sender, None, sender, |state| {
             unpaid = Some(*state);
             let info = state.info.as_mut()?;
             let pays = info.code_hash == KECCAK256_EMPTY
@@ -141,7 +155,7 @@ impl Plain {
             code_hash: None,
             life: Life::Goes,
         };
-        let received = accounts.update(self.recipient, None, base(self.recipient), |state| {
+        let received = accounts.update(self.recipient, None, recipient, |state| {
             let code = state.info.is_some_and(|info| info.code_hash != KECCAK256_EMPTY);
             let plain = !code && !state.is_huge();
             plain.then(|| {

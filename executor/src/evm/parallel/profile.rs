@@ -60,7 +60,7 @@ pub(super) fn profile(
         let ran = started.elapsed();
         let (after, writes) = match &prepared {
             Prepared::Run(run) => (written.ready(run, tx.sender()), Some(written.keys(run))),
-            Prepared::Nothing => (Duration::ZERO, None),
+            _ => (Duration::ZERO, None),
         };
         let committing = Instant::now();
         front.step(lane, tx, prepared)?;

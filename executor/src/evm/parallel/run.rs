@@ -57,9 +57,9 @@ impl Run {
         self.published = false;
     }
 
-    /// Fills in what the EVM changed, with the reads there already.
-    pub(super) fn fill(&mut self, shared: &Shared, notes: &Notes, ran: Ran) {
-        let Ran { result, state, reward } = ran;
+    /// Fills in what the EVM changed, with the reads there already. Gives back the emptied map of accounts.
+    pub(super) fn fill(&mut self, shared: &Shared, notes: &Notes, ran: Ran) -> EvmState {
+        let Ran { result, mut state, reward } = ran;
         self.result = Some(result);
         self.reward = reward;
         // What is paid out of a huge balance may overflow any other.
@@ -75,7 +75,7 @@ impl Run {
                 }));
             }
         }
-        for (address, account) in state {
+        for (address, account) in state.drain() {
             if !account.is_touched() {
                 continue;
             }
@@ -83,6 +83,7 @@ impl Run {
             let Some(seen) = seen.map(|read| read.seen) else { continue };
             self.write(shared, address, seen, account);
         }
+        state
     }
 
     fn write(&mut self, shared: &Shared, address: Address, seen: AccountState, account: Account) {

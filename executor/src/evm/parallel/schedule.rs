@@ -23,8 +23,6 @@ const WAITS: u8 = 0;
 const RUNS: u8 = 1;
 /// It was run ahead.
 const RAN: u8 = 2;
-/// It is not run ahead, and waits for its turn.
-const PASSED: u8 = 3;
 
 /// What there is to do.
 pub(super) trait Work {
@@ -36,7 +34,7 @@ pub(super) trait Work {
     /// Whether an item is worth running ahead.
     fn is_worth(&self, at: usize) -> bool;
 
-    /// Reads ahead of the front what an item is known to need, which changes nothing. Its turn may come meanwhile, or be over.
+    /// Reads what an item that is not run ahead is known to need, which changes nothing. Its turn may come meanwhile, or be over.
     fn fetch(&self, at: usize);
 
     /// Runs an item ahead of the front, which changes nothing.
@@ -176,7 +174,7 @@ impl<F> Schedule<F> {
             }
             let (success, failure) = (Ordering::Acquire, Ordering::Acquire);
             let ran = match self.states[at].compare_exchange(WAITS, RUNS, success, failure) {
-                Ok(_) | Err(PASSED) => false,
+                Ok(_) => false,
                 Err(RAN) => true,
                 Err(_) => return Some(at),
             };
@@ -209,20 +207,17 @@ impl<F> Schedule<F> {
                 return later(at, committed + FETCHED / 2);
             }
             let state = &self.states[at];
-            let take = |becomes| {
+            if state.load(Ordering::Relaxed) != WAITS {
+                // Taken.
+            } else if !work.is_worth(at) {
+                work.fetch(at);
+            } else if committed < resume {
+                return later(at, resume);
+            } else if at >= committed.saturating_add(AHEAD) {
+                return later(at, at - AHEAD * 3 / 4);
+            } else {
                 let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-                state.compare_exchange(WAITS, becomes, success, failure).is_ok()
-            };
-            if state.load(Ordering::Relaxed) == WAITS {
-                if at < resume || !work.is_worth(at) {
-                    if take(PASSED) {
-                        work.fetch(at);
-                    }
-                } else if committed < resume {
-                    return later(at, resume);
-                } else if at >= committed.saturating_add(AHEAD) {
-                    return later(at, at - AHEAD * 3 / 4);
-                } else if take(RUNS) {
+                if state.compare_exchange(WAITS, RUNS, success, failure).is_ok() {
                     self.next.store(at + 1, Ordering::Relaxed);
                     return Claim::Taken(at);
                 }

@@ -3,18 +3,18 @@
 //! Commits are in order, and each checks that what the run ahead saw is what is there now; so the result is that of
 //! executing one after the other, whatever the threads do.
 
-use std::{iter, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use alloy::consensus::Transaction;
 use millrace_proto::{RecoveredTx, TxOutcome};
 use parking_lot::Mutex;
 
 use super::{
+    fetch::{Fetched, Fetches},
     front::{Front, Prepared},
     lane::Lane,
     plain::PlainRules,
     pool::Disturbance,
-    run::Published,
+    run::{Published, Run},
     schedule::{AHEAD, Schedule, Step, Work},
     view::Shared,
 };
@@ -33,8 +33,9 @@ struct Items {
     rules: Option<PlainRules>,
     /// Number in the block of the first transaction.
     first: u32,
-    /// What was prepared for the transaction at an index modulo the length.
-    prepared: Vec<Mutex<Prepared>>,
+    /// The run of the transaction at an index modulo the length.
+    runs: Vec<Mutex<Option<Box<Run>>>>,
+    fetches: Fetches,
     disturbance: Option<Disturbance>,
 }
 
@@ -42,6 +43,7 @@ struct Items {
 struct End {
     /// `None` once it is taken.
     front: Option<Front>,
+    fetched: Fetched,
     outcomes: Vec<TxOutcome>,
     error: Option<ExecutionError>,
 }
@@ -57,9 +59,11 @@ impl Stretch {
         front.gauge.begin();
         let (rules, first, pause) = (front.rules(), front.index, front.gauge.pausing());
         let outcomes = Vec::with_capacity(count);
-        let end = End { front: Some(front), outcomes, error: None };
-        let prepared = (0..count.min(AHEAD)).map(|_| Mutex::default()).collect();
-        let items = Items { shared, transactions, rules, first, prepared, disturbance };
+        let fetched = Fetched::default();
+        let end = End { front: Some(front), fetched, outcomes, error: None };
+        let runs = (0..count.min(AHEAD)).map(|_| Mutex::default()).collect();
+        let fetches = Fetches::new(count);
+        let items = Items { shared, transactions, rules, first, runs, fetches, disturbance };
         Self { schedule: Schedule::new(count, pause, end), items }
     }
 
@@ -114,11 +118,13 @@ impl Work for Ahead<'_> {
     }
 
     fn fetch(&self, at: usize) {
-        let tx = &self.items.transactions[at];
-        for address in iter::once(tx.sender()).chain(tx.tx().to()) {
+        let Items { shared, transactions, rules, fetches, .. } = self.items;
+        fetches.fetch(at, self.schedule.committed(), |at| {
+            let plain = rules.as_ref()?.of(transactions.get(at)?)?;
             // What fails here fails in its turn as well, and is told there.
-            let _ = self.items.shared.fetch_account(address);
-        }
+            let [from, to] = plain.parties().map(|address| shared.reader.account(address).ok());
+            Some([from?, to?])
+        });
     }
 
     fn run_ahead(&self, lane: &mut Lane, at: usize) {
@@ -143,15 +149,16 @@ impl Work for Ahead<'_> {
             });
         }
         self.meet();
-        *items.prepared[at % AHEAD].lock() = Prepared::Run(run);
+        *items.runs[at % AHEAD].lock() = Some(run);
     }
 
     fn commit(&self, lane: &mut Lane, end: &mut End, at: usize, ran: bool) -> Step {
         let items = self.items;
-        let prepared = if ran {
-            std::mem::take(&mut *items.prepared[at % AHEAD].lock())
-        } else {
-            Prepared::Nothing
+        let fetched = end.fetched.next(&items.fetches, at);
+        let run = if ran { items.runs[at % AHEAD].lock().take() } else { None };
+        let prepared = match run {
+            Some(run) => Prepared::Run(run),
+            None => fetched.map_or(Prepared::Nothing, Prepared::Read),
         };
         let Some(front) = &mut end.front else { return Step::Stop };
         match front.step(lane, &items.transactions[at], prepared) {

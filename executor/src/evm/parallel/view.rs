@@ -20,8 +20,6 @@ pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
 pub(super) struct Shared {
     pub(super) env: EvmEnv,
     pub(super) memory: Arc<Memory>,
-    /// The block that the memory is for.
-    pub(super) block: u64,
     pub(super) reader: SharedReader,
     pub(super) codes: Arc<CodeCache>,
     /// EIP-161: accounts that a transaction leaves empty are removed.
@@ -39,11 +37,6 @@ impl Shared {
 
     pub(super) fn base_account(&self, address: Address) -> Result<AccountState, StateReadError> {
         Ok(AccountState::base(self.reader.account(address)?))
-    }
-
-    /// Reads an account from before the block into the memory, ahead of who needs it.
-    pub(super) fn fetch_account(&self, address: Address) -> Result<(), StateReadError> {
-        self.memory.accounts.fetch(address, self.block, || self.base_account(address))
     }
 
     /// Code that some account of the block has or had.

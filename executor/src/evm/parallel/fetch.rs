@@ -1,0 +1,98 @@
+//! Accounts of plain transfers, read ahead of the front by threads that have nothing to run.
+
+use std::mem;
+
+use millrace_proto::AccountInfo;
+use parking_lot::Mutex;
+
+use super::sync::{AtomicBool, Ordering};
+
+/// So many transactions' accounts are read by one thread and handed over at once: what goes from thread to thread piece by piece costs more
+/// than reading it.
+const CHUNK: usize = 64;
+
+/// A transfer's sender and recipient as they were before the block.
+pub(super) type Parties = [Option<AccountInfo>; 2];
+
+/// What was read for the transactions of a stretch.
+pub(super) struct Fetches(Vec<Chunk>);
+
+#[derive(Default)]
+struct Chunk {
+    /// A thread reads it, or has.
+    taken: AtomicBool,
+    /// Empty until it is read; `None` for what is no plain transfer, and for what could not be read.
+    parties: Mutex<Vec<Option<Parties>>>,
+}
+
+/// The chunk where the front is.
+#[derive(Default)]
+pub(super) struct Fetched {
+    parties: Vec<Option<Parties>>,
+}
+
+impl Fetches {
+    pub(super) fn new(count: usize) -> Self {
+        Self((0..count.div_ceil(CHUNK)).map(|_| Chunk::default()).collect())
+    }
+
+    /// Reads the chunk of the transaction at an index, unless another thread does, or the front would be there first.
+    pub(super) fn fetch(&self, at: usize, front: usize, read: impl Fn(usize) -> Option<Parties>) {
+        let first = at - at % CHUNK;
+        let Some(chunk) = self.0.get(at / CHUNK) else { return };
+        let looked = chunk.taken.load(Ordering::Relaxed);
+        if looked
+            || front.saturating_add(CHUNK / 2) > first
+            || chunk.taken.swap(true, Ordering::Relaxed)
+        {
+            return;
+        }
+        let parties = (first..first + CHUNK).map(read).collect();
+        *chunk.parties.lock() = parties;
+    }
+}
+
+impl Fetched {
+    /// What was read for the next transaction, which is at this index.
+    pub(super) fn next(&mut self, fetches: &Fetches, at: usize) -> Option<&Parties> {
+        if at.is_multiple_of(CHUNK) {
+            let chunk = fetches.0.get(at / CHUNK);
+            self.parties =
+                chunk.map(|chunk| mem::take(&mut *chunk.parties.lock())).unwrap_or_default();
+        }
+        self.parties.get(at % CHUNK)?.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_read_once_and_handed_over() {
+        let fetches = Fetches::new(3 * CHUNK);
+        let read = RefCell::new(Vec::new());
+        for at in [CHUNK + 3, CHUNK, 2 * CHUNK - 1] {
+            fetches.fetch(at, 0, |at| {
+                read.borrow_mut().push(at);
+                (at % 2 == 0).then_some([None, None])
+            });
+        }
+        assert_eq!(*read.borrow(), (CHUNK..2 * CHUNK).collect::<Vec<_>>());
+        let mut fetched = Fetched::default();
+        for at in 0..3 * CHUNK {
+            let there = at / CHUNK == 1 && at % 2 == 0;
+            assert_eq!(fetched.next(&fetches, at).is_some(), there, "{at}");
+        }
+    }
+
+    #[test]
+    fn where_the_front_would_be_first_nothing_is_read() {
+        let fetches = Fetches::new(3 * CHUNK);
+        for front in [CHUNK - CHUNK / 2 + 1, CHUNK, 3 * CHUNK, usize::MAX] {
+            fetches.fetch(CHUNK, front, |_| unreachable!("it is too late"));
+        }
+    }
+}
