@@ -68,21 +68,21 @@ impl WorkerPool {
     /// # Errors
     /// When a thread cannot be started.
     pub fn new(threads: NonZeroUsize) -> io::Result<Self> {
-        let inner = Arc::<Inner>::default();
-        let start = |number| {
-            let inner = inner.clone();
-            let name = format!("execute-{number}");
-            thread::Builder::new().name(name).spawn(move || inner.serve())
-        };
-        let threads = (1..threads.get()).map(start).collect::<io::Result<_>>()?;
-        Ok(Self {
-            inner,
-            threads,
+        let mut pool = Self {
+            inner: Arc::default(),
+            threads: Vec::with_capacity(threads.get() - 1),
             spare: Mutex::default(),
             code: Mutex::default(),
             gauge: Mutex::default(),
             disturbance: None,
-        })
+        };
+        for number in 1..threads.get() {
+            let inner = pool.inner.clone();
+            let thread = thread::Builder::new().name(format!("execute-{number}"));
+            // If one cannot be started, those that were end with the pool.
+            pool.threads.push(thread.spawn(move || inner.serve())?);
+        }
+        Ok(pool)
     }
 
     /// A pool for tests: its threads give way at random places, so that they meet in more ways than they would by themselves.

@@ -73,13 +73,25 @@ pub enum AccessListError {
     },
     /// Execution itself fails.
     #[error(transparent)]
-    Execution(#[from] ExecutionError),
+    Execution(ExecutionError),
 }
 
-impl AccessListError {
-    /// Why execution failed: what the state by the list said, if it was that.
-    pub(super) fn of(error: ExecutionError) -> Self {
-        if let ExecutionError::State(StateReadError::Source(source)) = &error {
+/// Why execution failed: what the state by the list said, if it was that.
+impl From<ExecutionError> for AccessListError {
+    fn from(error: ExecutionError) -> Self {
+        match error {
+            ExecutionError::NotIncludable { hash, reason } => {
+                Self::NotIncludable { hash, outcome: Box::new(TxOutcome::Invalid(reason)) }
+            }
+            ExecutionError::State(error) => error.into(),
+            error => Self::Execution(error),
+        }
+    }
+}
+
+impl From<StateReadError> for AccessListError {
+    fn from(error: StateReadError) -> Self {
+        if let StateReadError::Source(source) = &error {
             match source.downcast_ref() {
                 Some(Self::Unsupported) => return Self::Unsupported,
                 Some(&Self::NotListed { index, address, slot }) => {
@@ -88,13 +100,7 @@ impl AccessListError {
                 _ => {}
             }
         }
-        Self::Execution(error)
-    }
-}
-
-impl From<StateReadError> for AccessListError {
-    fn from(error: StateReadError) -> Self {
-        Self::of(error.into())
+        Self::Execution(error.into())
     }
 }
 
@@ -102,5 +108,27 @@ fn item(address: &Address, slot: &Option<U256>) -> String {
     match slot {
         Some(slot) => format!("slot {slot:#x} of {address}"),
         None => format!("account {address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_proto::RejectReason;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_list_or_a_transaction_is_told_as_such() {
+        let (address, slot) = (Address::repeat_byte(1), Some(U256::from(2)));
+        let not_listed = AccessListError::NotListed { index: 3, address, slot };
+        let error = ExecutionError::from(StateReadError::source(not_listed));
+        assert!(matches!(error.into(), AccessListError::NotListed { index: 3, .. }));
+        let unsupported = StateReadError::source(AccessListError::Unsupported);
+        assert!(matches!(unsupported.into(), AccessListError::Unsupported));
+        let reason = RejectReason::Invalid { detail: String::new() };
+        let error = ExecutionError::NotIncludable { hash: TxHash::ZERO, reason };
+        assert!(matches!(error.into(), AccessListError::NotIncludable { .. }));
+        let error = ExecutionError::Panicked;
+        assert!(matches!(error.into(), AccessListError::Execution(ExecutionError::Panicked)));
     }
 }

@@ -152,7 +152,7 @@ impl ListedExecutor {
         let env = self.env.clone().with_access_list(true);
         let tally = mem::take(&mut self.tally);
         let mut block = BlockExecutor::resume(env, state, self.codes.clone(), tally);
-        let value = calls(&mut block).map_err(AccessListError::of)?;
+        let value = calls(&mut block)?;
         let (tally, list) = block.into_parts();
         self.tally = tally;
         let mut view = ListedView::new(self.listed.clone(), LaneCode::default());

@@ -246,7 +246,7 @@ impl Worker {
                 let reason = reject_reason(invalid, &self.evm.ctx.tx, env);
                 Err(not_includable(tx, TxOutcome::Invalid(reason)))
             }
-            Err(error) => Err(AccessListError::of(error.into())),
+            Err(error) => Err(ExecutionError::from(error).into()),
         }
     }
 
