@@ -25,7 +25,9 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_torn_log_leaves_whole_blocks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut chain = Chain::new(folder.path(), &small(), Model::default());
+    // Large enough that nothing is flushed while the folder is copied.
+    let config = StoreConfig { write_buffer_bytes: 256 << 20, ..small() };
+    let mut chain = Chain::new(folder.path(), &config, Model::default());
     for number in 0..12u64 {
         let changes: Vec<_> = (0..6)
             .flat_map(|byte| {
