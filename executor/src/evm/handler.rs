@@ -6,12 +6,17 @@ use alloy_primitives::U256;
 use revm::{
     Database, MainnetEvm,
     context::{
-        Block, BlockEnv, CfgEnv, Context, Journal, JournalTr, Transaction, TxEnv,
+        Block, BlockEnv, CfgEnv, Context, Evm, Journal, JournalTr, Transaction, TxEnv,
         result::{EVMError, HaltReason, InvalidTransaction},
     },
     context_interface::journaled_state::account::JournaledAccountTr,
-    handler::{EvmTr, FrameResult, Handler, MainnetContext},
-    interpreter::{Gas, GasTracker, InitialAndFloorGas},
+    handler::{
+        EthFrame, EvmTr, FrameResult, Handler, MainnetContext, PrecompileProvider,
+        instructions::EthInstructions,
+    },
+    interpreter::{
+        Gas, GasTracker, InitialAndFloorGas, InterpreterResult, interpreter::EthInterpreter,
+    },
     primitives::hardfork::SpecId,
     state::EvmState,
 };
@@ -23,6 +28,10 @@ pub(super) type BlockEvm<R> = MainnetEvm<MainnetContext<BlockState<R>>>;
 
 /// A context on database `D`, with notes `N` beside it.
 type ContextOf<D, N> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, N>;
+
+/// An EVM with precompiles `P`.
+pub(super) type EvmOf<C, P> =
+    Evm<C, (), EthInstructions<EthInterpreter, C>, P, EthFrame<EthInterpreter>>;
 
 /// What running a transaction can fail with.
 pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
@@ -87,19 +96,23 @@ pub(super) fn reward<D: Database, N>(
 /// Deposits (type `0x7E`): paid for on L1, so nothing is charged or refunded here. What L1 locked is minted before
 /// execution and stays minted if the call fails. The nonce is not checked, but counts up.
 #[derive(Debug)]
-pub(super) struct DepositHandler<D, N> {
+pub(super) struct DepositHandler<D, N, P> {
     mint: U256,
-    _context: PhantomData<fn() -> (D, N)>,
+    _context: PhantomData<(D, N, P)>,
 }
 
-impl<D, N> DepositHandler<D, N> {
+impl<D, N, P> DepositHandler<D, N, P> {
     pub(super) const fn new(mint: U256) -> Self {
         Self { mint, _context: PhantomData }
     }
 }
 
-impl<D: Database<Error = StateReadError>, N> Handler for DepositHandler<D, N> {
-    type Evm = MainnetEvm<ContextOf<D, N>>;
+impl<D, N, P> Handler for DepositHandler<D, N, P>
+where
+    D: Database<Error = StateReadError>,
+    P: PrecompileProvider<ContextOf<D, N>, Output = InterpreterResult>,
+{
+    type Evm = EvmOf<ContextOf<D, N>, P>;
     type Error = BlockEvmError;
     type HaltReason = HaltReason;
 

@@ -54,8 +54,8 @@ impl ParallelExecutor {
     ) -> Self {
         use revm::primitives::hardfork::SpecId;
         let removes_empty = env.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
-        let memory = pool.memory();
-        let shared = Arc::new(Shared { env, memory, reader, codes, removes_empty });
+        let (memory, precompiles) = (pool.memory(), pool.precompiles());
+        let shared = Arc::new(Shared { env, memory, reader, codes, precompiles, removes_empty });
         Self {
             lane: Lane::new(shared.clone(), pool.code()),
             front: Some(Front::new(shared.clone(), pool.gauge())),

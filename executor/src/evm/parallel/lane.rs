@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, Bytes, U256};
 use millrace_proto::{RecoveredTx, RejectReason, TxDeposit};
 use revm::{
-    ExecuteEvm, MainBuilder, MainnetEvm, SystemCallEvm,
+    ExecuteEvm, MainBuilder, SystemCallEvm,
     context::{
         Context, Transaction,
         result::{EVMError, ExecutionResult, HaltReason},
@@ -16,17 +16,18 @@ use revm::{
 
 use super::{
     notes::{LaneContext, take_notes},
+    precompiles::KeptPrecompiles,
     run::{Ran, Run},
     view::{LaneCode, Shared, TxView},
 };
 use crate::evm::{
     ExecutionError,
-    handler::{BlockEvmError, DepositHandler, reuse, reward},
+    handler::{BlockEvmError, DepositHandler, EvmOf, reuse, reward},
     reject::reject_reason,
     tx::{deposit_env, tx_env},
 };
 
-pub(super) type LaneEvm = MainnetEvm<LaneContext>;
+pub(super) type LaneEvm = EvmOf<LaneContext, KeptPrecompiles>;
 
 /// Runs transactions on what the memory shows; changes nothing.
 pub(super) struct Lane {
@@ -53,8 +54,10 @@ impl Lane {
         let handler = LaneHandler { keeps_base_fee: env.rollup };
         let (cfg, block) = (env.cfg.clone(), env.block.clone());
         let spec = cfg.spec;
+        let precompiles = KeptPrecompiles::new(spec, shared.precompiles.clone());
         let context: LaneContext = Context::new(TxView::new(shared, code), spec);
-        let mut evm = context.with_cfg(cfg).with_block(block).build_mainnet();
+        let evm = context.with_cfg(cfg).with_block(block).build_mainnet();
+        let mut evm = evm.with_precompiles(precompiles);
         take_notes(&mut evm.instruction);
         Self { evm, handler, spare: Vec::new() }
     }

@@ -26,6 +26,7 @@ mod memory;
 mod notes;
 mod plain;
 mod pool;
+mod precompiles;
 mod profile;
 mod run;
 mod schedule;

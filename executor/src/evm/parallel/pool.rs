@@ -17,6 +17,7 @@ use super::{
     gauge::Gauge,
     lane::Lane,
     memory::Memory,
+    precompiles::PrecompileCache,
     stretch::Stretch,
     view::{LaneCode, Shared},
 };
@@ -29,6 +30,7 @@ pub struct WorkerPool {
     spare: Mutex<Option<Arc<Memory>>>,
     /// Of the asking thread, between blocks.
     code: Mutex<LaneCode>,
+    precompiles: Arc<PrecompileCache>,
     /// As the last block left it: the next one is probably alike.
     gauge: Mutex<Gauge>,
     disturbance: Option<Disturbance>,
@@ -73,6 +75,7 @@ impl WorkerPool {
             threads: Vec::with_capacity(threads.get() - 1),
             spare: Mutex::default(),
             code: Mutex::default(),
+            precompiles: Arc::default(),
             gauge: Mutex::default(),
             disturbance: None,
         };
@@ -117,6 +120,16 @@ impl WorkerPool {
     /// Keeps the asking thread's code for the next block.
     pub(super) fn keep_code(&self, code: LaneCode) {
         *self.code.lock() = code;
+    }
+
+    /// What precompiles gave in the last blocks.
+    pub(super) fn precompiles(&self) -> Arc<PrecompileCache> {
+        self.precompiles.clone()
+    }
+
+    /// Forgets what precompiles gave: a block that is executed once more then costs what it costs the first time.
+    pub fn forget_precompiles(&self) {
+        self.precompiles.clear();
     }
 
     /// What the last blocks tell of running ahead.

@@ -7,6 +7,7 @@ use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
 
 use super::{
     memory::Memory,
+    precompiles::PrecompileCache,
     state::{AccountRead, AccountState, SlotKey, SlotRead},
 };
 use crate::evm::{
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub(super) memory: Arc<Memory>,
     pub(super) reader: SharedReader,
     pub(super) codes: Arc<CodeCache>,
+    pub(super) precompiles: Arc<PrecompileCache>,
     /// EIP-161: accounts that a transaction leaves empty are removed.
     pub(super) removes_empty: bool,
 }

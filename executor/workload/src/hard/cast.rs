@@ -239,7 +239,9 @@ fn strangers() -> Vec<Address> {
     let mut all: Vec<Address> = (0..6_u64)
         .map(|number| Address::from_word(B256::from(U256::from(0x0e_0000 + number))))
         .collect();
-    all.extend([2_u64, 3, 4, 9].map(|number| Address::from_word(B256::from(U256::from(number)))));
+    all.extend(
+        [1_u64, 2, 3, 4, 5, 6, 9].map(|number| Address::from_word(B256::from(U256::from(number)))),
+    );
     all
 }
 
