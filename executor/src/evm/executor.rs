@@ -6,17 +6,21 @@ use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, U256};
 use millrace_proto::{RecoveredTx, SharedReceipt, TxDeposit, TxOutcome};
 use revm::{
-    ExecuteEvm, MainBuilder, SystemCallEvm,
-    context::result::{EVMError, ExecutionResult},
+    Database, ExecuteEvm, MainBuilder, SystemCallEvm,
+    context::{
+        Journal,
+        result::{EVMError, ExecutionResult},
+    },
     handler::{Handler, MainnetContext},
     primitives::hardfork::SpecId,
+    state::EvmState,
 };
 
 use super::{
     BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader,
     access_list::AccessListBuilder,
     block_state::BlockState,
-    handler::{BlockEvm, DepositHandler, TxHandler, reuse},
+    handler::{BlockEvm, DepositHandler, TxHandler},
     reject::reject_reason,
     system::{self, SystemCalls},
     tally::{Entry, Tally},
@@ -192,6 +196,16 @@ pub(super) fn build_context<R: StateReader>(
     let spec = env.cfg.spec;
     let state = BlockState::new(reader, codes, spec.is_enabled_in(SpecId::SPURIOUS_DRAGON));
     MainnetContext::new(state, spec).with_cfg(env.cfg.clone()).with_block(env.block.clone())
+}
+
+/// Empties the map of a transaction's accounts and gives it back to the journal for the next transaction, unless it is so large that
+/// emptying it again and again costs more than a new one.
+pub(super) fn reuse<D: Database>(journal: &mut Journal<D>, mut accounts: EvmState) {
+    const MOST: usize = 64;
+    if accounts.capacity() <= MOST {
+        accounts.clear();
+        journal.inner.state = accounts;
+    }
 }
 
 impl<R: StateReader> SystemCalls for BlockExecutor<R> {

@@ -18,7 +18,6 @@ use revm::{
         Gas, GasTracker, InitialAndFloorGas, InterpreterResult, interpreter::EthInterpreter,
     },
     primitives::hardfork::SpecId,
-    state::EvmState,
 };
 
 use super::{StateReadError, block_state::BlockState};
@@ -66,15 +65,6 @@ impl<D: Database<Error = StateReadError>> Handler for TxHandler<D> {
         let beneficiary = context.block.beneficiary();
         context.journaled_state.load_account_mut(beneficiary)?.incr_balance(reward);
         Ok(())
-    }
-}
-
-/// Gives a journal the emptied map of a transaction's accounts for the next transaction, unless it is so large that emptying it again and
-/// again costs more than a new one.
-pub(super) fn reuse<D: Database>(journal: &mut Journal<D>, accounts: EvmState) {
-    const MOST: usize = 64;
-    if accounts.capacity() <= MOST {
-        journal.inner.state = accounts;
     }
 }
 

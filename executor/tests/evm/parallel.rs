@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -19,32 +22,40 @@ use crate::{
     support::{contracts, spec, wallet::Wallet, word},
 };
 
-/// A state that cannot be read on the pool's threads.
-#[derive(Debug)]
-struct Trap(MemoryState);
+/// A state that tells who reads an account, before it is read.
+struct Watched<F> {
+    state: MemoryState,
+    /// Whether it is a thread of the pool, and which account.
+    tell: F,
+}
 
-impl StateReader for Trap {
+impl<F: Fn(bool, Address)> StateReader for Watched<F> {
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
         let worker = thread::current().name().is_some_and(|name| name.starts_with("execute-"));
-        assert!(!worker, "a trap");
-        self.0.account(address)
+        (self.tell)(worker, address);
+        self.state.account(address)
     }
 
     fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
-        self.0.storage(address, slot)
+        self.state.storage(address, slot)
     }
 
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
-        self.0.storage_of(address)
+        self.state.storage_of(address)
     }
 
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
-        self.0.code(hash)
+        self.state.code(hash)
     }
 
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
-        self.0.block_hash(number)
+        self.state.block_hash(number)
     }
+}
+
+/// A state that cannot be read on the pool's threads.
+fn trap(state: MemoryState) -> SharedReader {
+    Arc::new(Watched { state, tell: |worker: bool, _: Address| assert!(!worker, "a trap") })
 }
 
 fn pool(threads: usize) -> Arc<WorkerPool> {
@@ -66,7 +77,7 @@ fn a_panic_fails_the_block_and_in_order_it_goes_on() {
     let plan = chain.plan(0).with_access_list();
     let expected = chain.block(&[&first[..], &second[..]].concat());
     let state = Chain::new(chain.spec.clone()).state;
-    let trap: SharedReader = Arc::new(Trap(state));
+    let trap = trap(state);
 
     // Whether a thread of the pool comes to read at all is its own affair, so it is tried until one did.
     let pool = pool(4);
@@ -107,7 +118,7 @@ fn a_panic_fails_a_block_that_is_executed_by_its_list() {
     let transactions: Vec<_> = calls.collect();
     let plan = chain.plan(0).with_access_list();
     let block = chain.block(&transactions);
-    let trap: SharedReader = Arc::new(Trap(Chain::new(chain.spec.clone()).state));
+    let trap = trap(Chain::new(chain.spec.clone()).state);
     let list = Arc::new(block.output.access_list.clone().expect("it was asked for"));
 
     // Whether a thread of the pool comes to read at all is its own affair, so it is tried until one did.
@@ -163,52 +174,6 @@ fn blocks_use_a_pool_in_turns_and_leave_nothing_behind() {
     }
 }
 
-/// A state that counts what the asking thread reads of some accounts, and keeps it waiting at one until a thread of the pool has read another.
-#[derive(Debug)]
-struct Ahead {
-    state: MemoryState,
-    waits_at: Address,
-    waits_for: Address,
-    counted: Vec<Address>,
-    count: Mutex<usize>,
-    come: Mutex<bool>,
-    told: Condvar,
-}
-
-impl StateReader for Ahead {
-    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
-        let worker = thread::current().name().is_some_and(|name| name.starts_with("execute-"));
-        if worker && address == self.waits_for {
-            *self.come.lock().expect("no thread panics") = true;
-            self.told.notify_all();
-        } else if !worker && address == self.waits_at {
-            let come = self.come.lock().expect("no thread panics");
-            let patience = Duration::from_secs(30);
-            let waited = self.told.wait_timeout_while(come, patience, |come| !*come);
-            assert!(*waited.expect("no thread panics").0, "nobody reads ahead");
-        } else if !worker && self.counted.contains(&address) {
-            *self.count.lock().expect("no thread panics") += 1;
-        }
-        self.state.account(address)
-    }
-
-    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
-        self.state.storage(address, slot)
-    }
-
-    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
-        self.state.storage_of(address)
-    }
-
-    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
-        self.state.code(hash)
-    }
-
-    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
-        self.state.block_hash(number)
-    }
-}
-
 #[test]
 fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
     let mut chain = Chain::new(spec("prague", true, &contracts::all()));
@@ -217,21 +182,30 @@ fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
     let pays = |index| wallet.transfer(index, recipient(index), 1);
     let transactions: Vec<_> = (0..256).map(pays).collect();
     let plan = chain.plan(0).with_access_list();
-    // While the front waits at the first transfer, a chunk of 64 is read and handed over, and then another thread reads on.
-    let reader = Arc::new(Ahead {
-        state: chain.state.clone(),
-        waits_at: recipient(0),
-        waits_for: recipient(128),
-        counted: (64..128).map(recipient).collect(),
-        count: Mutex::default(),
-        come: Mutex::default(),
-        told: Condvar::new(),
-    });
-    let shared: SharedReader = reader.clone();
+    // While the front waits at the first transfer, a chunk of 64 is read and handed over, and then the other thread reads on.
+    let (first, later) = (recipient(0), recipient(128));
+    let handed_over: Vec<_> = (64..128).map(recipient).collect();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = reads.clone();
+    let (come, told) = (Mutex::new(false), Condvar::new());
+    let tell = move |worker: bool, address: Address| {
+        if worker && address == later {
+            *come.lock().expect("no thread panics") = true;
+            told.notify_all();
+        } else if !worker && address == first {
+            let come = come.lock().expect("no thread panics");
+            let patience = Duration::from_secs(30);
+            let waited = told.wait_timeout_while(come, patience, |come| !*come);
+            assert!(*waited.expect("no thread panics").0, "nobody reads ahead");
+        } else if !worker && handed_over.contains(&address) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let shared: SharedReader = Arc::new(Watched { state: chain.state.clone(), tell });
     let mut block =
         ParallelExecutor::open(&plan, shared, chain.codes.clone(), pool(2)).expect("it opens");
     let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");
-    assert_eq!(*reader.count.lock().expect("no thread panics"), 0);
+    assert_eq!(reads.load(Ordering::Relaxed), 0);
     assert_eq!(block.stats().plain, 256);
     let expected = chain.block(&transactions);
     assert_eq!(outcomes, expected.outcomes);

@@ -1,11 +1,12 @@
 //! Accounts of plain transfers, read ahead of the front by threads that have nothing to run.
 
-use std::mem;
+use std::{
+    mem,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use millrace_proto::AccountInfo;
 use parking_lot::Mutex;
-
-use super::sync::{AtomicBool, Ordering};
 
 /// So many transactions' accounts are read by one thread and handed over at once: what goes from thread to thread piece by piece costs more
 /// than reading it.
@@ -40,8 +41,8 @@ impl Fetches {
     pub(super) fn fetch(&self, at: usize, front: usize, read: impl Fn(usize) -> Option<Parties>) {
         let first = at - at % CHUNK;
         let Some(chunk) = self.0.get(at / CHUNK) else { return };
-        let looked = chunk.taken.load(Ordering::Relaxed);
-        if looked
+        let taken = chunk.taken.load(Ordering::Relaxed);
+        if taken
             || front.saturating_add(CHUNK / 2) > first
             || chunk.taken.swap(true, Ordering::Relaxed)
         {

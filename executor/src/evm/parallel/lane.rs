@@ -22,7 +22,8 @@ use super::{
 };
 use crate::evm::{
     ExecutionError,
-    handler::{BlockEvmError, DepositHandler, EvmOf, reuse, reward},
+    executor::reuse,
+    handler::{BlockEvmError, DepositHandler, EvmOf, reward},
     reject::reject_reason,
     tx::{deposit_env, tx_env},
 };
@@ -107,7 +108,7 @@ impl Lane {
         Ok(run)
     }
 
-    /// Takes the emptied map of a transaction's accounts, for the next.
+    /// Takes the map of a transaction's accounts, for the next.
     pub(super) fn reuse_accounts(&mut self, accounts: EvmState) {
         reuse(&mut self.evm.ctx.journaled_state, accounts);
     }

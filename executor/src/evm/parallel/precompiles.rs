@@ -164,24 +164,14 @@ mod tests {
         }
     }
 
-    struct Both {
-        cache: Arc<PrecompileCache>,
-    }
-
-    impl Both {
-        /// Runs a call with the cache and without; that has to be the same.
-        fn run(&self, spec: SpecId, inputs: &CallInputs) -> InterpreterResult {
-            let mut context = Context::mainnet();
-            let mut kept = KeptPrecompiles::new(spec, self.cache.clone());
-            let got = kept.run(&mut context, inputs).expect("it runs").expect("it is one");
-            let expected = EthPrecompiles::new(spec).run(&mut context, inputs);
-            assert_eq!(got, expected.expect("it runs").expect("it is one"));
-            got
-        }
-
-        fn entries(&self) -> usize {
-            self.cache.0.len()
-        }
+    /// Runs a call with the cache and without; that has to be the same.
+    fn run(cache: &Arc<PrecompileCache>, spec: SpecId, inputs: &CallInputs) -> InterpreterResult {
+        let mut context = Context::mainnet();
+        let mut kept = KeptPrecompiles::new(spec, cache.clone());
+        let got = kept.run(&mut context, inputs).expect("it runs").expect("it is one");
+        let expected = EthPrecompiles::new(spec).run(&mut context, inputs);
+        assert_eq!(got, expected.expect("it runs").expect("it is one"));
+        got
     }
 
     /// The hash, `v`, `r` and `s` of a signature.
@@ -194,34 +184,34 @@ mod tests {
 
     #[test]
     fn what_succeeded_is_kept_by_all_that_it_depends_on() {
-        let both = Both { cache: Arc::default() };
+        let cache = Arc::<PrecompileCache>::default();
         for _ in 0..2 {
-            let result = both.run(SpecId::OSAKA, &call(ECRECOVER, &signature(), 5_000));
+            let result = run(&cache, SpecId::OSAKA, &call(ECRECOVER, &signature(), 5_000));
             assert_eq!((result.output.len(), result.gas.remaining()), (32, 2_000));
-            assert_eq!(both.entries(), 1);
+            assert_eq!(cache.0.len(), 1);
         }
         // Gas that is too little for what is kept.
-        let result = both.run(SpecId::OSAKA, &call(ECRECOVER, &signature(), 2_999));
+        let result = run(&cache, SpecId::OSAKA, &call(ECRECOVER, &signature(), 2_999));
         assert_eq!(result.result, InstructionResult::PrecompileOOG);
         // Another input, and the same under rules that charge otherwise.
         let mut other = signature();
         other[0] ^= 1;
-        both.run(SpecId::OSAKA, &call(ECRECOVER, &other, 5_000));
-        assert_eq!(both.entries(), 2);
+        run(&cache, SpecId::OSAKA, &call(ECRECOVER, &other, 5_000));
+        assert_eq!(cache.0.len(), 2);
         let power =
             [[1_u64; 3].map(|size| U256::from(size).to_be_bytes::<32>()).concat(), vec![3; 3]];
         for spec in [SpecId::BYZANTIUM, SpecId::BERLIN, SpecId::OSAKA] {
-            both.run(spec, &call(MODEXP, &power.concat(), 50_000));
+            run(&cache, spec, &call(MODEXP, &power.concat(), 50_000));
         }
-        assert_eq!(both.entries(), 5);
+        assert_eq!(cache.0.len(), 5);
     }
 
     #[test]
     fn what_is_kept_is_not_run_again() {
         let cache = Arc::<PrecompileCache>::default();
         let (spec, address) = (SpecId::OSAKA, ECRECOVER);
-        let call_of = Call { spec, address, input: signature().into() };
-        cache.0.insert(call_of, Kept { gas_used: 7, output: Bytes::from_static(b"kept") });
+        let known = Call { spec, address, input: signature().into() };
+        cache.0.insert(known, Kept { gas_used: 7, output: Bytes::from_static(b"kept") });
         let mut kept = KeptPrecompiles::new(SpecId::OSAKA, cache);
         let inputs = call(ECRECOVER, &signature(), 10);
         let result = kept.run(&mut Context::mainnet(), &inputs).expect("it runs");
@@ -231,12 +221,12 @@ mod tests {
 
     #[test]
     fn failures_and_long_and_cheap_calls_are_not_kept() {
-        let both = Both { cache: Arc::default() };
-        both.run(SpecId::OSAKA, &call(ECRECOVER, &signature(), 1));
-        both.run(SpecId::OSAKA, &call(ECRECOVER, &[0; 2_000], 5_000));
+        let cache = Arc::<PrecompileCache>::default();
+        run(&cache, SpecId::OSAKA, &call(ECRECOVER, &signature(), 1));
+        run(&cache, SpecId::OSAKA, &call(ECRECOVER, &[0; 2_000], 5_000));
         for last in 2..=4 {
-            both.run(SpecId::OSAKA, &call(Address::with_last_byte(last), b"abc", 5_000));
+            run(&cache, SpecId::OSAKA, &call(Address::with_last_byte(last), b"abc", 5_000));
         }
-        assert_eq!(both.entries(), 0);
+        assert_eq!(cache.0.len(), 0);
     }
 }

@@ -197,32 +197,34 @@ impl<F> Schedule<F> {
         let count = self.states.len();
         let committed = self.committed.get();
         let resume = self.resume.load(Ordering::Relaxed);
-        let mut at = self.next.load(Ordering::Relaxed).max(committed);
+        let first = self.next.load(Ordering::Relaxed).max(committed);
         let later = |at: usize, front: usize| {
             self.next.store(at, Ordering::Relaxed);
             Claim::Later(front.min(count))
         };
-        while at < count {
+        for at in first..count {
             if at >= committed.saturating_add(FETCHED) {
                 return later(at, committed + FETCHED / 2);
             }
             let state = &self.states[at];
             if state.load(Ordering::Relaxed) != WAITS {
-                // Taken.
-            } else if !work.is_worth(at) {
-                work.fetch(at);
-            } else if committed < resume {
-                return later(at, resume);
-            } else if at >= committed.saturating_add(AHEAD) {
-                return later(at, at - AHEAD * 3 / 4);
-            } else {
-                let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-                if state.compare_exchange(WAITS, RUNS, success, failure).is_ok() {
-                    self.next.store(at + 1, Ordering::Relaxed);
-                    return Claim::Taken(at);
-                }
+                continue;
             }
-            at += 1;
+            if !work.is_worth(at) {
+                work.fetch(at);
+                continue;
+            }
+            if committed < resume {
+                return later(at, resume);
+            }
+            if at >= committed.saturating_add(AHEAD) {
+                return later(at, at - AHEAD * 3 / 4);
+            }
+            let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+            if state.compare_exchange(WAITS, RUNS, success, failure).is_ok() {
+                self.next.store(at + 1, Ordering::Relaxed);
+                return Claim::Taken(at);
+            }
         }
         Claim::None
     }

@@ -25,6 +25,7 @@ use super::{AccessListError, check::Marks, index::Listed, view::ListedView};
 use crate::evm::{
     EvmEnv, ExecutionError,
     block_state::minted,
+    executor::reuse,
     handler::{BlockEvmError, DepositHandler, TxHandler},
     parallel::{
         pool::{Disturbance, Job, Seat},
@@ -236,6 +237,7 @@ impl Worker {
         match result {
             Ok(result) => {
                 self.evm.ctx.journaled_state.database.check(&state)?;
+                reuse(&mut self.evm.ctx.journaled_state, state);
                 Ok(Executed {
                     success: result.is_success(),
                     gas_used: result.tx_gas_used(),
