@@ -158,7 +158,7 @@ impl FixtureReplay {
             let in_order = ground.in_order(&block.transactions)?;
             sequential.push(start.elapsed());
             drop(in_order);
-            self.pool.forget_precompiles();
+            self.pool.forget();
             let start = Instant::now();
             let (execution, stats) = ground.in_parallel(&stretch, &self.pool)?;
             parallel.push(start.elapsed());

@@ -10,6 +10,8 @@ pub(super) use loom::{
 
 pub(super) const LOOKS: usize = 1;
 
+pub(super) const TAKEN: usize = 2;
+
 #[derive(Debug)]
 pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
 

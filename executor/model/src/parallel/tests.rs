@@ -37,11 +37,16 @@ struct Items {
     pause: bool,
     stop: Option<usize>,
     worth: fn(usize) -> bool,
+    calm: bool,
 }
 
 impl Work for Items {
     type Lane = ();
     type Front = Vec<usize>;
+
+    fn is_calm(&self) -> bool {
+        self.calm
+    }
 
     fn is_worth(&self, at: usize) -> bool {
         (self.worth)(at)
@@ -49,7 +54,9 @@ impl Work for Items {
 
     fn fetch(&self, _at: usize) {}
 
-    fn run_ahead(&self, (): &mut (), _at: usize) {}
+    fn run_ahead(&self, (): &mut (), _at: usize) -> u64 {
+        0
+    }
 
     fn commit(&self, (): &mut (), front: &mut Vec<usize>, at: usize, _ran: bool) -> Step {
         assert_eq!(front.len(), at, "items are committed in order, once");
@@ -62,6 +69,18 @@ impl Work for Items {
 }
 
 fn two_threads(count: usize, items: Items) {
+    for calm in [false, true] {
+        explore_two_threads(count, Items { calm, ..items });
+    }
+}
+
+#[test]
+fn items_taken_together_are_committed_by_whoever_comes() {
+    let items = Items { pause: false, stop: None, worth: |_| true, calm: true };
+    explore_two_threads(3, items);
+}
+
+fn explore_two_threads(count: usize, items: Items) {
     explore(3, move || {
         let schedule = Arc::new(Schedule::new(count, 0, Vec::new()));
         let other = schedule.clone();
@@ -77,22 +96,22 @@ fn two_threads(count: usize, items: Items) {
 
 #[test]
 fn all_is_committed_in_order_whoever_does_it() {
-    two_threads(2, Items { pause: false, stop: None, worth: |_| true });
+    two_threads(2, Items { pause: false, stop: None, worth: |_| true, calm: false });
 }
 
 #[test]
 fn a_pause_ends() {
-    two_threads(2, Items { pause: true, stop: None, worth: |_| true });
+    two_threads(2, Items { pause: true, stop: None, worth: |_| true, calm: false });
 }
 
 #[test]
 fn items_that_are_passed_over_wait_for_their_turn() {
-    two_threads(2, Items { pause: false, stop: None, worth: |at| at != 1 });
+    two_threads(2, Items { pause: false, stop: None, worth: |at| at != 1, calm: false });
 }
 
 #[test]
 fn a_stop_ends_every_wait() {
-    two_threads(2, Items { pause: false, stop: Some(1), worth: |_| true });
+    two_threads(2, Items { pause: false, stop: Some(1), worth: |_| true, calm: false });
 }
 
 const FAILED: usize = usize::MAX;
@@ -101,7 +120,7 @@ const FAILED: usize = usize::MAX;
 #[test]
 fn a_failure_elsewhere_ends_every_wait_and_is_told() {
     explore(3, || {
-        let items = Items { pause: false, stop: None, worth: |_| true };
+        let items = Items { pause: false, stop: None, worth: |_| true, calm: false };
         let schedule = Arc::new(Schedule::new(2, 0, Vec::new()));
         let other = schedule.clone();
         let helper = thread::spawn(move || other.fail(|front| front.push(FAILED)));

@@ -56,7 +56,10 @@ pub(super) enum Ahead {
     /// It was not run ahead.
     Not,
     /// Its result holds.
-    Held,
+    Held {
+        /// It needed a value that was not committed.
+        early: bool,
+    },
     /// It had to be run again.
     Failed,
 }
@@ -127,10 +130,10 @@ impl Front {
             if self.holds(&run)? {
                 self.stats.held += 1;
                 self.commit_run(index, &run)?;
-                let result = run.result.take();
+                let (result, early) = (run.result.take(), run.early);
                 lane.reuse(run);
                 if let Some(result) = result {
-                    return Ok((self.include(tx, result), Ahead::Held));
+                    return Ok((self.include(tx, result), Ahead::Held { early }));
                 }
                 return Err(ExecutionError::Evm("a run has no result".to_owned()));
             }
@@ -198,6 +201,7 @@ impl Front {
             self.settle()?;
         }
         let memory = &self.shared.memory;
+        let mut holds = true;
         for read in &run.slots {
             let now = match memory.slots.committed(&read.key) {
                 Some(value) => value,
@@ -205,7 +209,8 @@ impl Front {
                 None => continue,
             };
             if now != read.seen {
-                return Ok(false);
+                memory.slots.contend(&read.key);
+                holds = false;
             }
         }
         for read in &run.accounts {
@@ -218,10 +223,11 @@ impl Front {
                 None => continue,
             };
             if !read.holds(&now) {
-                return Ok(false);
+                memory.accounts.contend(&read.address);
+                holds = false;
             }
         }
-        Ok(true)
+        Ok(holds)
     }
 
     /// Commits what a transaction that ran in its place left in its journal.

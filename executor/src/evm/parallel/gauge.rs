@@ -10,6 +10,8 @@ use super::front::Ahead;
 pub(super) struct Gauge {
     /// Share of runs that held, of late, in 1/256.
     held: u32,
+    /// Share of runs that needed values which were not committed, of late, in 1/65,536.
+    early: u32,
     /// Length of the next pause, in transactions.
     pause: u32,
     /// For so many transactions running ahead is not questioned, unless hardly any run holds.
@@ -38,6 +40,8 @@ impl Gauge {
     const WINDOW: u32 = 64;
     const SHORTEST: u32 = 16;
     const LONGEST: u32 = 2048;
+    /// Below this share runs hardly ever need values that are not committed.
+    const RARE: u32 = 65_536 / 64;
 
     /// Tells how the next transaction fared and what gas it used. The answer is how many transactions to pass before the next is run
     /// ahead.
@@ -53,8 +57,15 @@ impl Gauge {
         }
         match ahead {
             Ahead::Not => {}
-            Ahead::Held => self.held += (256 - self.held) / 8,
+            Ahead::Held { .. } => self.held += (256 - self.held) / 8,
             Ahead::Failed => self.held -= self.held / 8,
+        }
+        match ahead {
+            Ahead::Not => {}
+            Ahead::Held { early: false } => self.early -= self.early / 256,
+            Ahead::Held { early: true } | Ahead::Failed => {
+                self.early += (65_536 - self.early) / 256
+            }
         }
         if self.phase.began.is_none() {
             self.phase.began = Some(clock());
@@ -108,6 +119,11 @@ impl Gauge {
         self.phase = Phase::new(false, Some(now));
     }
 
+    /// Whether runs hardly ever need values that are not committed.
+    pub(super) const fn is_calm(&self) -> bool {
+        self.early < Self::RARE
+    }
+
     /// Turns to another stretch; the time in between does not count.
     pub(super) fn begin(&mut self) {
         self.phase.began = None;
@@ -138,7 +154,14 @@ impl Phase {
 impl Default for Gauge {
     fn default() -> Self {
         let phase = Phase::new(false, None);
-        Self { held: 256 * 3 / 4, pause: Self::SHORTEST, trust: 0, before: None, phase }
+        Self {
+            held: 256 * 3 / 4,
+            early: 4 * Self::RARE,
+            pause: Self::SHORTEST,
+            trust: 0,
+            before: None,
+            phase,
+        }
     }
 }
 
@@ -159,7 +182,7 @@ mod tests {
             let outcome = match pauses {
                 true => Ahead::Not,
                 false if at % fails == 0 => Ahead::Failed,
-                false => Ahead::Held,
+                false => Ahead::Held { early: false },
             };
             tried += usize::from(!pauses);
             if let Some(pause) = gauge.tell(outcome, 1_000, || now) {
@@ -186,6 +209,21 @@ mod tests {
         assert!(tried > 0.95, "{tried}");
         let tried = share(20_000, 3, 12, 10);
         assert!(tried < 0.15, "{tried}");
+    }
+
+    #[test]
+    fn it_is_calm_as_long_as_runs_do_not_depend_on_each_other() {
+        let (mut gauge, now) = (Gauge::default(), Instant::now());
+        let mut calm_after = |count, ahead| {
+            for _ in 0..count {
+                gauge.tell(ahead, 1_000, || now);
+            }
+            gauge.is_calm()
+        };
+        assert!(!calm_after(1, Ahead::Held { early: false }), "nothing is known yet");
+        assert!(calm_after(1_000, Ahead::Held { early: false }));
+        assert!(calm_after(1, Ahead::Failed), "one does not count");
+        assert!(!calm_after(8, Ahead::Held { early: true }));
     }
 
     #[test]

@@ -15,7 +15,10 @@ use parking_lot::RwLock;
 use revm::bytecode::Bytecode;
 use smallvec::SmallVec;
 
-use super::state::{AccountState, SlotKey};
+use super::{
+    contended::Contended,
+    state::{AccountState, SlotKey},
+};
 
 /// Power of two.
 const SHARDS: usize = 64;
@@ -33,6 +36,8 @@ pub(super) struct Memory {
 pub(super) struct Versions<K, V> {
     shards: Box<[Shard<K, V>]>,
     hasher: DefaultHashBuilder,
+    /// Stays from block to block.
+    contended: Contended,
 }
 
 /// What values are found by.
@@ -63,7 +68,13 @@ impl Memory {
         self.code.write().insert(hash, code);
     }
 
-    /// Forgets everything, for the next block.
+    /// Forgets what transactions contended for.
+    pub(super) fn forget_contended(&self) {
+        self.accounts.contended.forget();
+        self.slots.contended.forget();
+    }
+
+    /// Forgets all values, for the next block.
     pub(super) fn clear(&self) {
         self.accounts.clear(Self::KEPT / SHARDS);
         self.slots.clear(Self::KEPT / SHARDS);
@@ -83,8 +94,8 @@ impl<K: Key, V: Copy> Versions<K, V> {
         &self.shards[(hash >> 40) as usize & (SHARDS - 1)]
     }
 
-    /// What transaction `index` sees: the value of the last transaction before it that wrote one.
-    pub(super) fn before(&self, key: &K, index: u32) -> Option<V> {
+    /// What transaction `index` sees: the value of the last transaction before it that wrote one, and whether that is committed.
+    pub(super) fn before(&self, key: &K, index: u32) -> Option<(V, bool)> {
         let hash = self.hash(key);
         let values = self.shard(hash).read();
         if !values.pending.is_empty()
@@ -92,10 +103,10 @@ impl<K: Key, V: Copy> Versions<K, V> {
         {
             let earlier = versions.iter().filter(|(writer, _)| *writer < index);
             if let Some((_, value)) = earlier.max_by_key(|(writer, _)| *writer) {
-                return Some(*value);
+                return Some((*value, false));
             }
         }
-        values.committed.find(hash, |(of, _)| of == key).map(|(_, value)| *value)
+        values.committed.find(hash, |(of, _)| of == key).map(|(_, value)| (*value, true))
     }
 
     pub(super) fn committed(&self, key: &K) -> Option<V> {
@@ -104,9 +115,18 @@ impl<K: Key, V: Copy> Versions<K, V> {
         values.committed.find(hash, |(of, _)| of == key).map(|(_, value)| *value)
     }
 
-    /// Shows a value to later transactions before its transaction is committed.
-    pub(super) fn publish(&self, key: K, index: u32, value: V) {
+    /// Notes that a run ahead was wrong about a value.
+    pub(super) fn contend(&self, key: &K) {
+        self.contended.mark(self.hash(key));
+    }
+
+    /// Shows a value to later transactions before its transaction is committed, if transactions contend for it or `always`. Gives
+    /// whether it did.
+    pub(super) fn publish(&self, key: K, index: u32, value: V, always: bool) -> bool {
         let hash = self.hash(&key);
+        if !always && !self.contended.has(hash) {
+            return false;
+        }
         let mut values = self.shard(hash).write();
         let again = |(key, _): &(K, _)| self.hash(key);
         match values.pending.entry(hash, |(of, _)| *of == key, again) {
@@ -115,6 +135,7 @@ impl<K: Key, V: Copy> Versions<K, V> {
                 entry.insert((key, SmallVec::from_buf([(index, value)])));
             }
         }
+        true
     }
 
     /// Takes back what `publish` showed.
@@ -207,7 +228,11 @@ impl<K, V> Default for Versions<K, V> {
             let (committed, pending) = (HashTable::new(), HashTable::new());
             CachePadded::new(RwLock::new(Values { committed, pending }))
         };
-        Self { shards: (0..SHARDS).map(shard).collect(), hasher: Default::default() }
+        Self {
+            shards: (0..SHARDS).map(shard).collect(),
+            hasher: Default::default(),
+            contended: Contended::default(),
+        }
     }
 }
 
@@ -225,5 +250,31 @@ impl Key for SlotKey {
         self.slot.as_limbs().iter().for_each(|limb| hasher.write_u64(*limb));
         self.address.feed(hasher);
         hasher.write_u32(self.generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_transactions_contend_for_is_shown_also_in_the_next_block() {
+        let memory = Memory::default();
+        let [contended, other] = [1, 2].map(Address::with_last_byte);
+        let state = AccountState::base(None);
+        let shown = |address| {
+            let shown = memory.accounts.publish(address, 1, state, false);
+            assert_eq!(memory.accounts.before(&address, 2), shown.then_some((state, false)));
+            memory.accounts.withdraw(&address, 1);
+            shown
+        };
+        assert!(!shown(contended) && !shown(other));
+        memory.accounts.contend(&contended);
+        assert!(shown(contended) && !shown(other));
+        memory.clear();
+        assert!(shown(contended));
+        memory.forget_contended();
+        assert!(!shown(contended));
+        assert!(memory.accounts.publish(other, 1, state, true));
     }
 }

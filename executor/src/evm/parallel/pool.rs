@@ -127,9 +127,13 @@ impl WorkerPool {
         self.precompiles.clone()
     }
 
-    /// Forgets what precompiles gave: a block that is executed once more then costs what it costs the first time.
-    pub fn forget_precompiles(&self) {
+    /// Forgets what precompiles gave, and what transactions contended for: a block that is executed once more then costs what it costs the
+    /// first time.
+    pub fn forget(&self) {
         self.precompiles.clear();
+        if let Some(memory) = &*self.spare.lock() {
+            memory.forget_contended();
+        }
     }
 
     /// What the last blocks tell of running ahead.
@@ -235,12 +239,16 @@ impl Disturbance {
         Self(Arc::new(AtomicU64::new(seed)))
     }
 
-    /// Gives way, now and then.
-    pub(super) fn meet(&self) {
-        // SplitMix64: a sequence that all threads draw from.
+    /// The next of a sequence that all threads draw from: SplitMix64, but for its last step.
+    pub(super) fn draw(&self) -> u64 {
         let mut draw = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         draw = (draw ^ (draw >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        draw = (draw ^ (draw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (draw ^ (draw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+    }
+
+    /// Gives way, now and then.
+    pub(super) fn meet(&self) {
+        let draw = self.draw();
         match (draw >> 32) % 8 {
             0 => (0..(draw >> 40) % 2_000).for_each(|_| std::hint::spin_loop()),
             1 | 2 => thread::yield_now(),

@@ -34,7 +34,9 @@ pub(super) struct Run {
     pub(super) reward: Option<U256>,
     /// `None` once it is taken.
     pub(super) result: Option<ExecutionResult>,
-    /// Whether its writes are shown to later transactions.
+    /// Whether it has seen a value that was not committed.
+    pub(super) early: bool,
+    /// Whether some of its writes are shown to later transactions.
     pub(super) published: bool,
 }
 
@@ -54,6 +56,7 @@ impl Run {
         self.slot_writes.clear();
         self.reward = None;
         self.result = None;
+        self.early = false;
         self.published = false;
     }
 
@@ -138,7 +141,10 @@ impl Run {
                 let key = SlotKey { address, generation, slot: slot.slot };
                 visit(Published::Slot(key, slot.value));
             }
-            visit(Published::Account(write.address, after));
+            // Where only slots are written, the account is as those before left it.
+            if after != seen.seen {
+                visit(Published::Account(write.address, after));
+            }
         }
     }
 }

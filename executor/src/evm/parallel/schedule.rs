@@ -3,11 +3,13 @@
 //! Every thread does the same: it commits what is ready at the front, if no other thread is at it, and runs ahead
 //! otherwise.
 
+use std::ops::Range;
+
 use crossbeam_utils::CachePadded;
 
 use super::{
     signal::Signal,
-    sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, Turn},
+    sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, TAKEN, Turn},
 };
 
 /// How far ahead of the front items are run; bounds what is kept of them.
@@ -17,11 +19,14 @@ pub(super) const AHEAD: usize = 256;
 /// is late by what a hundred short items take.
 const FETCHED: usize = 4096;
 
+/// A thread takes no more items when those that it took cost this much. In gas: some twenty microseconds.
+const ENOUGH: u64 = 400_000;
+
 /// Nobody works on the item yet.
 const WAITS: u8 = 0;
 /// Somebody does.
 const RUNS: u8 = 1;
-/// It was run ahead.
+/// It was run ahead, by the thread whose number is added.
 const RAN: u8 = 2;
 
 /// What there is to do.
@@ -31,14 +36,18 @@ pub(super) trait Work {
     /// What is changed only in order.
     type Front;
 
+    /// Whether runs hardly ever depend on each other. Then there is no hurry to commit them: the thread that ran an item commits it, so
+    /// that what it made of the item stays where it is.
+    fn is_calm(&self) -> bool;
+
     /// Whether an item is worth running ahead.
     fn is_worth(&self, at: usize) -> bool;
 
     /// Reads what an item that is not run ahead is known to need, which changes nothing. Its turn may come meanwhile, or be over.
     fn fetch(&self, at: usize);
 
-    /// Runs an item ahead of the front, which changes nothing.
-    fn run_ahead(&self, lane: &mut Self::Lane, at: usize);
+    /// Runs an item ahead of the front, which changes nothing. Gives what it cost, in gas.
+    fn run_ahead(&self, lane: &mut Self::Lane, at: usize) -> u64;
 
     /// Commits an item, which `ran` ahead or did not.
     fn commit(&self, lane: &mut Self::Lane, front: &mut Self::Front, at: usize, ran: bool) -> Step;
@@ -60,41 +69,66 @@ pub(super) enum Step {
 
 /// The items of a stretch.
 pub(super) struct Schedule<F> {
-    states: Vec<AtomicU8>,
-    /// Items before this are taken; only a hint.
-    next: CachePadded<AtomicUsize>,
+    count: usize,
+    states: Vec<States>,
     /// Nothing is run ahead before the front is here.
     resume: AtomicUsize,
-    committed: CachePadded<Signal>,
     /// Something failed: all stop.
     stopped: AtomicBool,
+    /// How many threads have come to work.
+    threads: AtomicUsize,
+    /// Items before this are taken, or about to be; only a hint.
+    next: CachePadded<AtomicUsize>,
+    committed: CachePadded<Signal>,
     front: CachePadded<Turn<Front<F>>>,
 }
+
+/// On a cache line of their own, as a thread takes them together.
+#[repr(align(64))]
+struct States([AtomicU8; TAKEN]);
 
 struct Front<F> {
     at: usize,
     inner: F,
 }
 
-enum Claim {
-    Taken(usize),
+/// What a thread is to do next.
+enum Task {
+    /// Run the first of these items, which is taken, and the others as far as nobody has them.
+    Run(Range<usize>),
     /// Nothing until the front is here.
-    Later(usize),
-    /// All are taken.
-    None,
+    Wait(usize),
+    /// Nothing: all are taken.
+    Leave,
+}
+
+/// Whose runs a thread commits.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Those with this state.
+    Own(u8),
+    All,
 }
 
 impl<F> Schedule<F> {
     /// Nothing is run ahead among the first `pause` items.
     pub(super) fn new(count: usize, pause: usize, front: F) -> Self {
         Self {
-            states: (0..count).map(|_| AtomicU8::new(WAITS)).collect(),
-            next: CachePadded::new(AtomicUsize::new(0)),
+            count,
+            states: (0..count.div_ceil(TAKEN))
+                .map(|_| States(std::array::from_fn(|_| AtomicU8::new(WAITS))))
+                .collect(),
             resume: AtomicUsize::new(pause),
-            committed: CachePadded::new(Signal::new()),
             stopped: AtomicBool::new(false),
+            threads: AtomicUsize::new(0),
+            next: CachePadded::new(AtomicUsize::new(0)),
+            committed: CachePadded::new(Signal::new()),
             front: CachePadded::new(Turn::new(Front { at: 0, inner: front })),
         }
+    }
+
+    fn state(&self, at: usize) -> &AtomicU8 {
+        &self.states[at / TAKEN].0[at % TAKEN]
     }
 
     /// How many items are committed.
@@ -104,27 +138,35 @@ impl<F> Schedule<F> {
 
     /// Works until every item is committed or taken by another thread.
     pub(super) fn work<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane) {
+        // Threads that share a number commit each other's items, which is right as well.
+        let number = self.threads.fetch_add(1, Ordering::Relaxed) % usize::from(u8::MAX - RAN);
+        let ran = RAN + number as u8;
         loop {
-            self.advance(work, lane);
+            let calm = work.is_calm();
+            self.advance(work, lane, if calm { Whose::Own(ran) } else { Whose::All });
             if self.is_over() {
                 return;
             }
             work.meet();
-            match self.claim(work) {
-                Claim::Taken(at) => {
-                    work.run_ahead(lane, at);
-                    // See `advance`.
-                    self.states[at].swap(RAN, Ordering::AcqRel);
-                }
-                Claim::Later(count) => self.committed.wait(count),
-                Claim::None => return,
+            let task = self.task(work, calm);
+            if let Task::Run(items) = task {
+                self.run_ahead(work, lane, items, ran);
+                continue;
+            }
+            if calm {
+                // Others may have counted on this thread for what they ran.
+                self.advance(work, lane, Whose::All);
+            }
+            match task {
+                Task::Wait(count) => self.committed.wait(count),
+                _ => return,
             }
         }
     }
 
     /// Waits until all is committed, or stopped, and gives the front to `take`.
     pub(super) fn finish<T>(&self, take: impl FnOnce(&mut F) -> T) -> T {
-        self.committed.wait(self.states.len());
+        self.committed.wait(self.count);
         take(&mut self.front.lock().inner)
     }
 
@@ -142,41 +184,45 @@ impl<F> Schedule<F> {
     }
 
     fn is_over(&self) -> bool {
-        self.stopped.load(Ordering::Acquire) || self.committed.get() >= self.states.len()
+        self.stopped.load(Ordering::Acquire) || self.committed.get() >= self.count
     }
 
     /// Commits what is ready, if no other thread is at it.
-    fn advance<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane) {
+    fn advance<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane, whose: Whose) {
         loop {
             let Some(mut front) = self.front.try_lock() else { return };
-            let Some(at) = self.commit_ready(work, lane, &mut front) else { return };
+            let Some(at) = self.commit_ready(work, lane, &mut front, whose) else { return };
             work.meet();
             drop(front);
             // The thread that runs the item at the front comes here when it is done. This looks whether it is by changing nothing: so
             // either it is seen to be done, or it sees that this came before, and the front with it that is free.
-            if self.states[at].fetch_or(0, Ordering::AcqRel) != RAN {
+            if self.state(at).fetch_or(0, Ordering::AcqRel) == RUNS {
                 return;
             }
         }
     }
 
-    /// Commits until the front is at an item that another thread runs, which is returned.
+    /// Commits until the front is at an item that another thread runs, which is returned; or at one that another is to commit.
     fn commit_ready<W: Work<Front = F>>(
         &self,
         work: &W,
         lane: &mut W::Lane,
         front: &mut Front<F>,
+        whose: Whose,
     ) -> Option<usize> {
         loop {
             let at = front.at;
-            if at == self.states.len() || self.stopped.load(Ordering::Relaxed) {
+            if at == self.count || self.stopped.load(Ordering::Relaxed) {
                 return None;
             }
             let (success, failure) = (Ordering::Acquire, Ordering::Acquire);
-            let ran = match self.states[at].compare_exchange(WAITS, RUNS, success, failure) {
+            let ran = match self.state(at).compare_exchange(WAITS, RUNS, success, failure) {
                 Ok(_) => false,
-                Err(RAN) => true,
-                Err(_) => return Some(at),
+                Err(RUNS) => return Some(at),
+                Err(by) => match whose {
+                    Whose::Own(own) if own != by => return None,
+                    _ => true,
+                },
             };
             work.meet();
             match work.commit(lane, &mut front.inner, at, ran) {
@@ -192,40 +238,94 @@ impl<F> Schedule<F> {
         }
     }
 
-    /// Takes the next item to run ahead.
-    fn claim<W: Work<Front = F>>(&self, work: &W) -> Claim {
-        let count = self.states.len();
-        let committed = self.committed.get();
-        let resume = self.resume.load(Ordering::Relaxed);
-        let first = self.next.load(Ordering::Relaxed).max(committed);
-        let later = |at: usize, front: usize| {
-            self.next.store(at, Ordering::Relaxed);
-            Claim::Later(front.min(count))
-        };
-        for at in first..count {
-            if at >= committed.saturating_add(FETCHED) {
-                return later(at, committed + FETCHED / 2);
+    /// Finds items to run ahead.
+    fn task<W: Work<Front = F>>(&self, work: &W, calm: bool) -> Task {
+        let count = self.count;
+        loop {
+            let committed = self.committed.get();
+            let next = self.next.load(Ordering::Relaxed);
+            let first = next.max(committed);
+            if first >= count {
+                return self.remainder(work, committed);
             }
-            let state = &self.states[at];
-            if state.load(Ordering::Relaxed) != WAITS {
+            if first >= committed.saturating_add(FETCHED) {
+                return Task::Wait((committed + FETCHED / 2).min(count));
+            }
+            let taken = if calm { TAKEN - first % TAKEN } else { 1 };
+            let end = (first + taken).min(count);
+            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+            if self.next.compare_exchange(next, end, success, failure).is_err() {
                 continue;
             }
-            if !work.is_worth(at) {
-                work.fetch(at);
-                continue;
-            }
-            if committed < resume {
-                return later(at, resume);
-            }
-            if at >= committed.saturating_add(AHEAD) {
-                return later(at, at - AHEAD * 3 / 4);
-            }
-            let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-            if state.compare_exchange(WAITS, RUNS, success, failure).is_ok() {
-                self.next.store(at + 1, Ordering::Relaxed);
-                return Claim::Taken(at);
+            for at in first..end {
+                if self.state(at).load(Ordering::Relaxed) != WAITS {
+                    continue;
+                }
+                if !work.is_worth(at) {
+                    work.fetch(at);
+                    continue;
+                }
+                let resume = self.resume.load(Ordering::Relaxed);
+                if committed < resume {
+                    self.give_back(at);
+                    return Task::Wait(resume.min(count));
+                }
+                let most = committed.saturating_add(AHEAD);
+                if at >= most {
+                    self.give_back(at);
+                    return Task::Wait(at - AHEAD * 3 / 4);
+                }
+                if self.take(at) {
+                    return Task::Run(at..end.min(most));
+                }
             }
         }
-        Claim::None
+    }
+
+    /// Finds an item among those that others are about to run, from the last on.
+    fn remainder<W: Work<Front = F>>(&self, work: &W, committed: usize) -> Task {
+        if committed < self.resume.load(Ordering::Relaxed) {
+            return Task::Leave;
+        }
+        let end = self.count.min(committed.saturating_add(AHEAD));
+        let waits = |at: &usize| self.state(*at).load(Ordering::Relaxed) == WAITS;
+        let mut left = (committed..end).rev().filter(waits);
+        let found = left.find(|at| work.is_worth(*at) && self.take(*at));
+        found.map_or(Task::Leave, |at| Task::Run(at..at + 1))
+    }
+
+    /// Runs the first of the items, which is taken, and those after it that nobody has taken meanwhile.
+    fn run_ahead<W: Work<Front = F>>(
+        &self,
+        work: &W,
+        lane: &mut W::Lane,
+        items: Range<usize>,
+        ran: u8,
+    ) {
+        let mut cost = work.run_ahead(lane, items.start);
+        // See `advance`.
+        self.state(items.start).swap(ran, Ordering::AcqRel);
+        for at in items.start + 1..items.end {
+            if cost >= ENOUGH || at < self.resume.load(Ordering::Relaxed) {
+                self.give_back(at);
+                return;
+            }
+            work.meet();
+            let waits = self.state(at).load(Ordering::Relaxed) == WAITS;
+            if waits && work.is_worth(at) && self.take(at) {
+                cost += work.run_ahead(lane, at);
+                self.state(at).swap(ran, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn take(&self, at: usize) -> bool {
+        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+        self.state(at).compare_exchange(WAITS, RUNS, success, failure).is_ok()
+    }
+
+    /// Leaves items to whoever comes next.
+    fn give_back(&self, at: usize) {
+        self.next.fetch_min(at, Ordering::Relaxed);
     }
 }

@@ -3,10 +3,17 @@
 //! Commits are in order, and each checks that what the run ahead saw is what is there now; so the result is that of
 //! executing one after the other, whatever the threads do.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use millrace_proto::{RecoveredTx, TxOutcome};
 use parking_lot::Mutex;
+use revm::context::result::ExecutionResult;
 
 use super::{
     fetch::{Fetched, Fetches},
@@ -19,6 +26,9 @@ use super::{
     view::Shared,
 };
 use crate::evm::ExecutionError;
+
+/// A run of so much gas always shows all that it wrote to later ones: to run them again would cost more.
+const COSTLY: u64 = 100_000;
 
 /// Transactions, and how far they are.
 pub(super) struct Stretch {
@@ -36,6 +46,8 @@ struct Items {
     /// The run of the transaction at an index modulo the length.
     runs: Vec<Mutex<Option<Box<Run>>>>,
     fetches: Fetches,
+    /// Runs hardly ever depend on each other, so that cheap ones show only what transactions contend for.
+    calm: AtomicBool,
     disturbance: Option<Disturbance>,
 }
 
@@ -58,12 +70,16 @@ impl Stretch {
         let count = transactions.len();
         front.gauge.begin();
         let (rules, first, pause) = (front.rules(), front.index, front.gauge.pausing());
+        let calm = AtomicBool::new(match &disturbance {
+            Some(disturbance) => disturbance.draw() >> 63 == 0,
+            None => front.gauge.is_calm(),
+        });
         let outcomes = Vec::with_capacity(count);
         let fetched = Fetched::default();
         let end = End { front: Some(front), fetched, outcomes, error: None };
         let runs = (0..count.min(AHEAD)).map(|_| Mutex::default()).collect();
         let fetches = Fetches::new(count);
-        let items = Items { shared, transactions, rules, first, runs, fetches, disturbance };
+        let items = Items { shared, transactions, rules, first, runs, fetches, calm, disturbance };
         Self { schedule: Schedule::new(count, pause, end), items }
     }
 
@@ -111,6 +127,10 @@ impl Work for Ahead<'_> {
     type Lane = Lane;
     type Front = End;
 
+    fn is_calm(&self) -> bool {
+        self.items.calm.load(Ordering::Relaxed)
+    }
+
     /// Plain transfers cost less than handing them over.
     fn is_worth(&self, at: usize) -> bool {
         let items = self.items;
@@ -127,29 +147,32 @@ impl Work for Ahead<'_> {
         });
     }
 
-    fn run_ahead(&self, lane: &mut Lane, at: usize) {
+    fn run_ahead(&self, lane: &mut Lane, at: usize) -> u64 {
         let items = self.items;
         let tx = &items.transactions[at];
         if tx.tx().is_deposit() {
-            return;
+            return 0;
         }
         let index = items.first + at as u32;
         // What fails here is run again at the front, and told there.
-        let Ok(mut run) = lane.run_ahead(index, tx) else { return };
-        // At the front it is committed at once.
-        if self.schedule.committed() != at {
-            run.published = true;
-            self.meet();
-            let memory = &items.shared.memory;
-            run.visit_published(index, items.shared.removes_empty, |published| match published {
+        let Ok(mut run) = lane.run_ahead(index, tx) else { return 0 };
+        let cost = run.result.as_ref().map_or(0, ExecutionResult::tx_gas_used);
+        self.meet();
+        let memory = &items.shared.memory;
+        let always = cost >= COSTLY || !self.is_calm();
+        let mut shown = false;
+        run.visit_published(index, items.shared.removes_empty, |published| {
+            shown |= match published {
                 Published::Account(address, state) => {
-                    memory.accounts.publish(address, index, state);
+                    memory.accounts.publish(address, index, state, always)
                 }
-                Published::Slot(key, value) => memory.slots.publish(key, index, value),
-            });
-        }
+                Published::Slot(key, value) => memory.slots.publish(key, index, value, always),
+            };
+        });
+        run.published = shown;
         self.meet();
         *items.runs[at % AHEAD].lock() = Some(run);
+        cost
     }
 
     fn commit(&self, lane: &mut Lane, end: &mut End, at: usize, ran: bool) -> Step {
@@ -166,7 +189,12 @@ impl Work for Ahead<'_> {
                 let gas =
                     if let TxOutcome::Included { gas_used, .. } = &outcome { *gas_used } else { 0 };
                 end.outcomes.push(outcome);
-                front.gauge.tell(ahead, gas, Instant::now).map_or(Step::Done, Step::Pause)
+                let pause = front.gauge.tell(ahead, gas, Instant::now);
+                let calm = front.gauge.is_calm();
+                if self.is_calm() != calm && items.disturbance.is_none() {
+                    items.calm.store(calm, Ordering::Relaxed);
+                }
+                pause.map_or(Step::Done, Step::Pause)
             }
             Err(error) => {
                 end.error.get_or_insert(error);

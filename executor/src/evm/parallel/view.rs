@@ -78,6 +78,8 @@ pub(super) struct TxView {
     ahead: Option<(Address, u64)>,
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
+    /// Whether it has seen a value that is not committed.
+    pub(super) early: bool,
     /// Storage generations other than zero.
     generations: Vec<(Address, u32)>,
     code: LaneCode,
@@ -139,6 +141,7 @@ impl TxView {
             ahead: None,
             accounts: Vec::new(),
             slots: Vec::new(),
+            early: false,
             generations: Vec::new(),
             code,
         }
@@ -155,6 +158,7 @@ impl TxView {
         self.ahead = ahead;
         self.accounts.clear();
         self.slots.clear();
+        self.early = false;
         self.generations.clear();
     }
 
@@ -169,7 +173,10 @@ impl Database for TxView {
 
     fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
         let (seen, written) = match self.shared.memory.accounts.before(&address, self.index) {
-            Some(state) => (state, true),
+            Some((state, committed)) => {
+                self.early |= !committed;
+                (state, true)
+            }
             None => (self.shared.base_account(address)?, false),
         };
         if seen.generation != 0 {
@@ -206,7 +213,10 @@ impl Database for TxView {
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
         let key = SlotKey { address, generation: self.generation(&address), slot };
         let (seen, written) = match self.shared.memory.slots.before(&key, self.index) {
-            Some(value) => (value, true),
+            Some((value, committed)) => {
+                self.early |= !committed;
+                (value, true)
+            }
             None => (self.shared.base_slot(&key)?, false),
         };
         if self.ahead.is_some() {

@@ -152,7 +152,7 @@ pub fn measure(
         drop((outcomes, block));
 
         for (pool, (times, stats)) in pools.iter().zip(&mut parallel_times) {
-            pool.forget_precompiles();
+            pool.forget();
             let started = Instant::now();
             let (block, outcomes) = subject.in_parallel(pool)?;
             record(times, started, counts);
@@ -176,7 +176,7 @@ pub fn measure(
     let alone = pool(NonZeroUsize::MIN)?;
     let mut works = Vec::new();
     for _ in 0..runs {
-        alone.forget_precompiles();
+        alone.forget();
         works.push(subject.open(&alone).profile(&subject.shared)?);
     }
     works.sort_by_key(|work| work.critical);
