@@ -22,21 +22,36 @@ use crate::{
     support::{contracts, spec, wallet::Wallet, word},
 };
 
-/// A state that tells who reads an account, before it is read.
+/// A state that tells what is read, before it is.
 struct Watched<F> {
     state: MemoryState,
-    /// Whether it is a thread of the pool, and which account.
     tell: F,
 }
 
-impl<F: Fn(bool, Address)> StateReader for Watched<F> {
-    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+#[derive(Clone, Copy)]
+struct Read {
+    /// Whether a thread of the pool reads.
+    worker: bool,
+    address: Address,
+    /// Whether it is a slot that is read, not the account.
+    slot: bool,
+}
+
+impl<F: Fn(Read)> Watched<F> {
+    fn tell(&self, address: Address, slot: bool) {
         let worker = thread::current().name().is_some_and(|name| name.starts_with("execute-"));
-        (self.tell)(worker, address);
+        (self.tell)(Read { worker, address, slot });
+    }
+}
+
+impl<F: Fn(Read)> StateReader for Watched<F> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        self.tell(address, false);
         self.state.account(address)
     }
 
     fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        self.tell(address, true);
         self.state.storage(address, slot)
     }
 
@@ -55,7 +70,7 @@ impl<F: Fn(bool, Address)> StateReader for Watched<F> {
 
 /// A state that cannot be read on the pool's threads.
 fn trap(state: MemoryState) -> SharedReader {
-    Arc::new(Watched { state, tell: |worker: bool, _: Address| assert!(!worker, "a trap") })
+    Arc::new(Watched { state, tell: |read: Read| assert!(!read.worker, "a trap") })
 }
 
 fn pool(threads: usize) -> Arc<WorkerPool> {
@@ -188,7 +203,7 @@ fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
     let reads = Arc::new(AtomicUsize::new(0));
     let counter = reads.clone();
     let (come, told) = (Mutex::new(false), Condvar::new());
-    let tell = move |worker: bool, address: Address| {
+    let tell = move |Read { worker, address, .. }: Read| {
         if worker && address == later {
             *come.lock().expect("no thread panics") = true;
             told.notify_all();
@@ -210,4 +225,43 @@ fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
     let expected = chain.block(&transactions);
     assert_eq!(outcomes, expected.outcomes);
     assert_eq!(block.finish().expect("the state reads"), expected.output);
+}
+
+#[test]
+fn a_transaction_waits_for_what_failed_without_in_the_block_before() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let (a, b, c) = (Wallet::new(0), Wallet::new(1), Wallet::new(2));
+    let pool = pool(2);
+    let failed = [0, 1].map(|nonce| {
+        let transactions = [
+            a.send(nonce, contracts::STORE, 0, 100_000, &word(nonce + 5)),
+            b.send(nonce, contracts::STORE, 0, 100_000, &word(nonce + 8)),
+            c.send(nonce, contracts::ENV, 0, 100_000, &word(0)),
+        ];
+        // Whoever comes first waits until the other thread has come: to the same slot or, if it knows better, to another.
+        let (come, told) = (Mutex::new(Vec::new()), Condvar::new());
+        let tell = move |read: Read| {
+            if read.slot && [contracts::STORE, contracts::ENV].contains(&read.address) {
+                let mut come = come.lock().expect("no thread panics");
+                if !come.contains(&read.worker) {
+                    come.push(read.worker);
+                    told.notify_all();
+                }
+                let patience = Duration::from_secs(30);
+                let waited = told.wait_timeout_while(come, patience, |come| come.len() < 2);
+                assert_eq!(waited.expect("no thread panics").0.len(), 2, "the other has not come");
+            }
+        };
+        let plan = chain.plan(0).with_access_list();
+        let shared: SharedReader = Arc::new(Watched { state: chain.state.clone(), tell });
+        let mut block = ParallelExecutor::open(&plan, shared, chain.codes.clone(), pool.clone())
+            .expect("it opens");
+        let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");
+        let failed = block.stats().failed;
+        let expected = chain.block(&transactions);
+        assert_eq!(outcomes, expected.outcomes);
+        assert_eq!(block.finish().expect("the state reads"), expected.output);
+        failed
+    });
+    assert_eq!(failed, [1, 0]);
 }

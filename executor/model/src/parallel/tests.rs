@@ -38,6 +38,8 @@ struct Items {
     stop: Option<usize>,
     worth: fn(usize) -> bool,
     calm: bool,
+    /// Each needs the one before it.
+    chain: bool,
 }
 
 impl Work for Items {
@@ -50,6 +52,14 @@ impl Work for Items {
 
     fn is_worth(&self, at: usize) -> bool {
         (self.worth)(at)
+    }
+
+    fn needs(&self, at: usize) -> Option<usize> {
+        (self.chain && at > 0).then(|| at - 1)
+    }
+
+    fn needed_by(&self, at: usize) -> Option<usize> {
+        self.chain.then_some(at + 1)
     }
 
     fn fetch(&self, _at: usize) {}
@@ -75,8 +85,13 @@ fn two_threads(count: usize, items: Items) {
 }
 
 #[test]
+fn items_that_need_each_other_are_all_committed() {
+    two_threads(2, Items { pause: false, stop: None, worth: |_| true, calm: false, chain: true });
+}
+
+#[test]
 fn items_taken_together_are_committed_by_whoever_comes() {
-    let items = Items { pause: false, stop: None, worth: |_| true, calm: true };
+    let items = Items { pause: false, stop: None, worth: |_| true, calm: true, chain: false };
     explore_two_threads(3, items);
 }
 
@@ -96,22 +111,28 @@ fn explore_two_threads(count: usize, items: Items) {
 
 #[test]
 fn all_is_committed_in_order_whoever_does_it() {
-    two_threads(2, Items { pause: false, stop: None, worth: |_| true, calm: false });
+    two_threads(2, Items { pause: false, stop: None, worth: |_| true, calm: false, chain: false });
 }
 
 #[test]
 fn a_pause_ends() {
-    two_threads(2, Items { pause: true, stop: None, worth: |_| true, calm: false });
+    two_threads(2, Items { pause: true, stop: None, worth: |_| true, calm: false, chain: false });
 }
 
 #[test]
 fn items_that_are_passed_over_wait_for_their_turn() {
-    two_threads(2, Items { pause: false, stop: None, worth: |at| at != 1, calm: false });
+    two_threads(
+        2,
+        Items { pause: false, stop: None, worth: |at| at != 1, calm: false, chain: false },
+    );
 }
 
 #[test]
 fn a_stop_ends_every_wait() {
-    two_threads(2, Items { pause: false, stop: Some(1), worth: |_| true, calm: false });
+    two_threads(
+        2,
+        Items { pause: false, stop: Some(1), worth: |_| true, calm: false, chain: false },
+    );
 }
 
 const FAILED: usize = usize::MAX;
@@ -120,7 +141,7 @@ const FAILED: usize = usize::MAX;
 #[test]
 fn a_failure_elsewhere_ends_every_wait_and_is_told() {
     explore(3, || {
-        let items = Items { pause: false, stop: None, worth: |_| true, calm: false };
+        let items = Items { pause: false, stop: None, worth: |_| true, calm: false, chain: false };
         let schedule = Arc::new(Schedule::new(2, 0, Vec::new()));
         let other = schedule.clone();
         let helper = thread::spawn(move || other.fail(|front| front.push(FAILED)));

@@ -58,7 +58,7 @@ impl ParallelExecutor {
         let shared = Arc::new(Shared { env, memory, reader, codes, precompiles, removes_empty });
         Self {
             lane: Lane::new(shared.clone(), pool.code()),
-            front: Some(Front::new(shared.clone(), pool.gauge())),
+            front: Some(Front::new(shared.clone(), pool.gauge(), pool.hints())),
             pool,
             shared,
         }
@@ -140,8 +140,9 @@ impl ParallelExecutor {
 impl Drop for ParallelExecutor {
     fn drop(&mut self) {
         // Without a front a stretch has failed, and a thread may still be at it.
-        if let Some(front) = &self.front {
+        if let Some(front) = &mut self.front {
             self.pool.keep_gauge(front.gauge);
+            self.pool.keep_hints(std::mem::take(&mut front.hints));
             self.pool.reuse(self.shared.memory.clone());
         }
         self.pool.keep_code(self.lane.take_code());

@@ -11,6 +11,7 @@ use super::{
     accesses::AccessLog,
     fetch::Parties,
     gauge::Gauge,
+    hints::Hints,
     lane::{Failure, Lane},
     plain::{Plain, PlainRules},
     run::{Published, Ran, Run},
@@ -44,6 +45,7 @@ pub(super) struct Front {
     pub(super) index: u32,
     pub(super) stats: ParallelStats,
     pub(super) gauge: Gauge,
+    pub(super) hints: Hints,
     /// What the beneficiary is still to be paid.
     owed: Option<U256>,
     /// Notes for the block's access list, if one is asked for.
@@ -65,7 +67,8 @@ pub(super) enum Ahead {
 }
 
 impl Front {
-    pub(super) fn new(shared: Arc<Shared>, gauge: Gauge) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, gauge: Gauge, mut hints: Hints) -> Self {
+        hints.begin();
         let rules = PlainRules::new(&shared.env);
         let rules = rules.filter(|_| shared.removes_empty);
         Self {
@@ -76,6 +79,7 @@ impl Front {
             index: 0,
             stats: ParallelStats::default(),
             gauge,
+            hints,
             owed: None,
         }
     }
@@ -127,9 +131,9 @@ impl Front {
             return Ok((self.tally.include(tx, true, Plain::GAS, Vec::new()), ahead));
         }
         if let Prepared::Run(mut run) = prepared {
-            if self.holds(&run)? {
+            if self.holds(tx, &run)? {
                 self.stats.held += 1;
-                self.commit_run(index, &run)?;
+                self.commit_run(index, tx, &run)?;
                 let (result, early) = (run.result.take(), run.early);
                 lane.reuse(run);
                 if let Some(result) = result {
@@ -188,14 +192,14 @@ impl Front {
         tx: &Arc<RecoveredTx>,
         mut ran: Ran,
     ) -> Result<TxOutcome, StateReadError> {
-        self.commit_state(index, &mut ran.state, false)?;
+        self.commit_state(index, Some(tx), &mut ran.state)?;
         lane.reuse_accounts(ran.state);
         self.reward(index, ran.reward)?;
         Ok(self.include(tx, ran.result))
     }
 
     /// Whether a run that was made ahead would give the same now that everything before it is committed.
-    fn holds(&mut self, run: &Run) -> Result<bool, StateReadError> {
+    fn holds(&mut self, tx: &RecoveredTx, run: &Run) -> Result<bool, StateReadError> {
         let beneficiary = self.shared.env.block.beneficiary;
         if self.owed.is_some() && run.accounts.iter().any(|read| read.address == beneficiary) {
             self.settle()?;
@@ -209,7 +213,7 @@ impl Front {
                 None => continue,
             };
             if now != read.seen {
-                memory.slots.contend(&read.key);
+                self.hints.read(tx, memory.slots.contend(&read.key));
                 holds = false;
             }
         }
@@ -230,17 +234,17 @@ impl Front {
         Ok(holds)
     }
 
-    /// Commits what a transaction that ran in its place left in its journal.
+    /// Commits what a transaction that ran in its place left in its journal, or a call of the system.
     fn commit_state(
         &mut self,
         index: u32,
+        tx: Option<&RecoveredTx>,
         state: &mut EvmState,
-        system: bool,
     ) -> Result<(), StateReadError> {
-        let Self { shared, accesses, .. } = self;
+        let Self { shared, accesses, hints, .. } = self;
         for (address, account) in state.drain() {
             // The caller of system calls does not count, unless it is changed.
-            let counts = !system || address != SYSTEM_ADDRESS || account.is_changed();
+            let counts = tx.is_some() || address != SYSTEM_ADDRESS || account.is_changed();
             let mut accesses = accesses.as_mut().filter(|_| counts);
             if let Some(accesses) = &mut accesses {
                 accesses.account(address);
@@ -265,15 +269,23 @@ impl Front {
                 if let Some(accesses) = &mut accesses {
                     accesses.write(&key, value.present_value);
                 }
-                shared.memory.slots.commit(key, value.present_value, None);
+                let contended = shared.memory.slots.commit(key, value.present_value, None);
+                if let (Some(tx), Some(slot)) = (tx, contended) {
+                    hints.write(tx, slot);
+                }
             }
         }
         Ok(())
     }
 
     /// Commits what a run ahead changed.
-    fn commit_run(&mut self, index: u32, run: &Run) -> Result<(), StateReadError> {
-        let Self { shared, accesses, .. } = self;
+    fn commit_run(
+        &mut self,
+        index: u32,
+        tx: &RecoveredTx,
+        run: &Run,
+    ) -> Result<(), StateReadError> {
+        let Self { shared, accesses, hints, .. } = self;
         if let Some(accesses) = accesses {
             run.accounts.iter().for_each(|read| accesses.account(read.address));
             run.slots.iter().for_each(|read| accesses.read(read.key.address, read.key.slot));
@@ -293,7 +305,9 @@ impl Front {
                     if let Some(accesses) = accesses {
                         accesses.write(&key, slot.value);
                     }
-                    shared.memory.slots.commit(key, slot.value, published);
+                    if let Some(slot) = shared.memory.slots.commit(key, slot.value, published) {
+                        hints.write(tx, slot);
+                    }
                 } else if run.published {
                     shared.memory.slots.withdraw(&key, index);
                 }
@@ -419,7 +433,7 @@ impl SystemCalls for FrontCalls<'_> {
         self.front.index += 1;
         match self.lane.system_call(index, contract, input) {
             Ok(mut ran) => {
-                self.front.commit_state(index, &mut ran.state, true)?;
+                self.front.commit_state(index, None, &mut ran.state)?;
                 Ok(Some(ran.result))
             }
             Err(Failure::Invalid(reason)) => Err(ExecutionError::Evm(reason.to_string())),

@@ -115,9 +115,16 @@ impl<K: Key, V: Copy> Versions<K, V> {
         values.committed.find(hash, |(of, _)| of == key).map(|(_, value)| *value)
     }
 
-    /// Notes that a run ahead was wrong about a value.
-    pub(super) fn contend(&self, key: &K) {
-        self.contended.mark(self.hash(key));
+    /// Notes that a run ahead was wrong about a value. Gives the hash by which its place is known to be contended for.
+    pub(super) fn contend(&self, key: &K) -> u64 {
+        let hash = self.hash(key);
+        self.contended.mark(hash);
+        hash
+    }
+
+    /// The hash of a place, if transactions contend for it.
+    pub(super) fn contended(&self, key: &K) -> Option<u64> {
+        Some(self.hash(key)).filter(|hash| self.contended.has(*hash))
     }
 
     /// Shows a value to later transactions before its transaction is committed, if transactions contend for it or `always`. Gives
@@ -144,13 +151,16 @@ impl<K: Key, V: Copy> Versions<K, V> {
         self.shard(hash).write().withdraw(hash, key, index);
     }
 
-    /// Sets the committed value, and takes back what transaction `published` showed.
-    pub(super) fn commit(&self, key: K, value: V, published: Option<u32>) {
+    /// Sets the committed value, and takes back what transaction `published` showed. Gives the hash of the place, if transactions contend
+    /// for it.
+    pub(super) fn commit(&self, key: K, value: V, published: Option<u32>) -> Option<u64> {
+        let hash = self.hash(&key);
         let set = |now: &mut V| {
             *now = value;
             Some(())
         };
-        let Ok(_) = self.update::<_, Infallible>(key, published, || Ok(value), set);
+        let Ok(_) = self.update_at::<_, Infallible>(hash, key, published, || Ok(value), set);
+        Some(hash).filter(|hash| self.contended.has(*hash))
     }
 
     /// Changes the committed value, or `first` if there is none yet, and takes back what transaction `published` showed.
@@ -162,7 +172,17 @@ impl<K: Key, V: Copy> Versions<K, V> {
         first: impl FnOnce() -> Result<V, E>,
         change: impl FnOnce(&mut V) -> Option<T>,
     ) -> Result<Option<T>, E> {
-        let hash = self.hash(&key);
+        self.update_at(self.hash(&key), key, published, first, change)
+    }
+
+    fn update_at<T, E>(
+        &self,
+        hash: u64,
+        key: K,
+        published: Option<u32>,
+        first: impl FnOnce() -> Result<V, E>,
+        change: impl FnOnce(&mut V) -> Option<T>,
+    ) -> Result<Option<T>, E> {
         let mut values = self.shard(hash).write();
         if let Some(index) = published {
             values.withdraw(hash, &key, index);

@@ -21,6 +21,7 @@ mod executor;
 mod fetch;
 mod front;
 mod gauge;
+mod hints;
 mod lane;
 mod listed;
 mod memory;

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     gauge::Gauge,
+    hints::Hints,
     lane::Lane,
     memory::Memory,
     precompiles::PrecompileCache,
@@ -33,6 +34,7 @@ pub struct WorkerPool {
     precompiles: Arc<PrecompileCache>,
     /// As the last block left it: the next one is probably alike.
     gauge: Mutex<Gauge>,
+    hints: Mutex<Hints>,
     disturbance: Option<Disturbance>,
 }
 
@@ -77,6 +79,7 @@ impl WorkerPool {
             code: Mutex::default(),
             precompiles: Arc::default(),
             gauge: Mutex::default(),
+            hints: Mutex::default(),
             disturbance: None,
         };
         for number in 1..threads.get() {
@@ -131,6 +134,7 @@ impl WorkerPool {
     /// first time.
     pub fn forget(&self) {
         self.precompiles.clear();
+        self.hints.lock().forget();
         if let Some(memory) = &*self.spare.lock() {
             memory.forget_contended();
         }
@@ -143,6 +147,15 @@ impl WorkerPool {
 
     pub(super) fn keep_gauge(&self, gauge: Gauge) {
         *self.gauge.lock() = gauge;
+    }
+
+    /// What the last blocks tell of their transactions.
+    pub(super) fn hints(&self) -> Hints {
+        std::mem::take(&mut *self.hints.lock())
+    }
+
+    pub(super) fn keep_hints(&self, hints: Hints) {
+        *self.hints.lock() = hints;
     }
 
     /// Takes the memory of a block that is over, with no run under way.

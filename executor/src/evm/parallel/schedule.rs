@@ -43,6 +43,12 @@ pub(super) trait Work {
     /// Whether an item is worth running ahead.
     fn is_worth(&self, at: usize) -> bool;
 
+    /// An earlier item, without whose result this one would probably be run in vain.
+    fn needs(&self, at: usize) -> Option<usize>;
+
+    /// The first item that needs this one.
+    fn needed_by(&self, at: usize) -> Option<usize>;
+
     /// Reads what an item that is not run ahead is known to need, which changes nothing. Its turn may come meanwhile, or be over.
     fn fetch(&self, at: usize);
 
@@ -275,7 +281,7 @@ impl<F> Schedule<F> {
                     self.give_back(at);
                     return Task::Wait(at - AHEAD * 3 / 4);
                 }
-                if self.take(at) {
+                if self.is_ready(work, at) && self.take(at) {
                     return Task::Run(at..end.min(most));
                 }
             }
@@ -290,7 +296,8 @@ impl<F> Schedule<F> {
         let end = self.count.min(committed.saturating_add(AHEAD));
         let waits = |at: &usize| self.state(*at).load(Ordering::Relaxed) == WAITS;
         let mut left = (committed..end).rev().filter(waits);
-        let found = left.find(|at| work.is_worth(*at) && self.take(*at));
+        let found =
+            left.find(|at| work.is_worth(*at) && self.is_ready(work, *at) && self.take(*at));
         found.map_or(Task::Leave, |at| Task::Run(at..at + 1))
     }
 
@@ -302,21 +309,34 @@ impl<F> Schedule<F> {
         items: Range<usize>,
         ran: u8,
     ) {
-        let mut cost = work.run_ahead(lane, items.start);
-        // See `advance`.
-        self.state(items.start).swap(ran, Ordering::AcqRel);
-        for at in items.start + 1..items.end {
-            if cost >= ENOUGH || at < self.resume.load(Ordering::Relaxed) {
-                self.give_back(at);
-                return;
+        let mut cost = 0;
+        for at in items.clone() {
+            if at > items.start {
+                if cost >= ENOUGH || at < self.resume.load(Ordering::Relaxed) {
+                    self.give_back(at);
+                    return;
+                }
+                work.meet();
+                let waits = self.state(at).load(Ordering::Relaxed) == WAITS;
+                if !waits || !work.is_worth(at) || !self.is_ready(work, at) || !self.take(at) {
+                    continue;
+                }
             }
-            work.meet();
-            let waits = self.state(at).load(Ordering::Relaxed) == WAITS;
-            if waits && work.is_worth(at) && self.take(at) {
-                cost += work.run_ahead(lane, at);
-                self.state(at).swap(ran, Ordering::AcqRel);
+            cost += work.run_ahead(lane, at);
+            // See `advance`.
+            self.state(at).swap(ran, Ordering::AcqRel);
+            if let Some(next) = work.needed_by(at) {
+                self.give_back(next);
             }
         }
+    }
+
+    /// Whether what an item needs is done.
+    fn is_ready<W: Work<Front = F>>(&self, work: &W, at: usize) -> bool {
+        work.needs(at).is_none_or(|other| {
+            let ran = self.state(other).load(Ordering::Relaxed) >= RAN;
+            ran || other < self.committed.get()
+        })
     }
 
     fn take(&self, at: usize) -> bool {

@@ -18,6 +18,7 @@ use revm::context::result::ExecutionResult;
 use super::{
     fetch::{Fetched, Fetches},
     front::{Front, Prepared},
+    hints::Order,
     lane::Lane,
     plain::PlainRules,
     pool::Disturbance,
@@ -46,6 +47,7 @@ struct Items {
     /// The run of the transaction at an index modulo the length.
     runs: Vec<Mutex<Option<Box<Run>>>>,
     fetches: Fetches,
+    order: Option<Order>,
     /// Runs hardly ever depend on each other, so that cheap ones show only what transactions contend for.
     calm: AtomicBool,
     disturbance: Option<Disturbance>,
@@ -74,12 +76,15 @@ impl Stretch {
             Some(disturbance) => disturbance.draw() >> 63 == 0,
             None => front.gauge.is_calm(),
         });
+        let known = transactions.iter().map(|tx| &**tx);
+        let order = front.hints.order(&shared.memory, known);
         let outcomes = Vec::with_capacity(count);
         let fetched = Fetched::default();
         let end = End { front: Some(front), fetched, outcomes, error: None };
         let runs = (0..count.min(AHEAD)).map(|_| Mutex::default()).collect();
         let fetches = Fetches::new(count);
-        let items = Items { shared, transactions, rules, first, runs, fetches, calm, disturbance };
+        let items =
+            Items { shared, transactions, rules, first, runs, fetches, order, calm, disturbance };
         Self { schedule: Schedule::new(count, pause, end), items }
     }
 
@@ -135,6 +140,14 @@ impl Work for Ahead<'_> {
     fn is_worth(&self, at: usize) -> bool {
         let items = self.items;
         items.rules.and_then(|rules| rules.of(&items.transactions[at])).is_none()
+    }
+
+    fn needs(&self, at: usize) -> Option<usize> {
+        self.items.order.as_ref()?.needs(at)
+    }
+
+    fn needed_by(&self, at: usize) -> Option<usize> {
+        self.items.order.as_ref()?.needed_by(at)
     }
 
     fn fetch(&self, at: usize) {

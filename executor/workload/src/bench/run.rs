@@ -54,6 +54,8 @@ pub struct Figures {
     pub in_order: Duration,
     /// Our parallel executor, by its number of threads.
     pub parallel: Vec<(usize, Duration, ParallelStats)>,
+    /// How the same work is done right after a block alike, with what was learnt from that.
+    pub again: Vec<(usize, ParallelStats)>,
     /// The same with the block's access list given; nothing under rules that have no use for one.
     pub listed: Vec<(usize, Duration)>,
     /// What bounds any number of threads.
@@ -172,6 +174,11 @@ pub fn measure(
             drop((outcomes, block));
         }
     }
+    let mut again = Vec::new();
+    for pool in &pools {
+        let (block, _) = subject.in_parallel(pool)?;
+        again.push((pool.threads(), block.stats()));
+    }
     let memory = meter.map(|meter| subject.memory(meter, &pools)).transpose()?;
     let alone = pool(NonZeroUsize::MIN)?;
     let mut works = Vec::new();
@@ -187,6 +194,7 @@ pub fn measure(
         transactions: subject.shared.len(),
         gas,
         work: works.get(works.len() / 2).copied().unwrap_or_default(),
+        again,
         memory,
         bare: median(bare_times),
         in_order: median(in_order_times),
