@@ -209,7 +209,7 @@ impl Front {
         for read in &run.slots {
             let now = match memory.slots.committed(&read.key) {
                 Some(value) => value,
-                None if read.written => self.shared.base_slot(&read.key)?,
+                None if read.written && holds => self.shared.base_slot(&read.key)?,
                 None => continue,
             };
             if now != read.seen {
@@ -221,7 +221,9 @@ impl Front {
             let now = match memory.accounts.committed(&read.address) {
                 Some(state) => state,
                 // What the EVM was given differs from what is there, if earlier transactions did not come.
-                None if read.written || read.nonce != read.seen.info.map_or(0, |i| i.nonce) => {
+                None if holds
+                    && (read.written || read.nonce != read.seen.info.map_or(0, |i| i.nonce)) =>
+                {
                     self.shared.base_account(read.address)?
                 }
                 None => continue,

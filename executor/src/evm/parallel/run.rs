@@ -34,7 +34,7 @@ pub(super) struct Run {
     pub(super) reward: Option<U256>,
     /// `None` once it is taken.
     pub(super) result: Option<ExecutionResult>,
-    /// Whether it has seen a value that was not committed.
+    /// Whether it depends on a value that was not committed.
     pub(super) early: bool,
     /// Whether some of its writes are shown to later transactions.
     pub(super) published: bool,
@@ -69,6 +69,7 @@ impl Run {
         let huge = self.accounts.iter().any(|read| read.seen.is_huge());
         for read in &mut self.accounts {
             read.exact = huge || notes.has_balance_of(&read.address);
+            self.early |= read.early && read.exact;
         }
         if shared.env.access_list {
             let used: usize = state.values().map(|account| account.storage.len()).sum();

@@ -147,8 +147,10 @@ impl<F> Schedule<F> {
         // Threads that share a number commit each other's items, which is right as well.
         let number = self.threads.fetch_add(1, Ordering::Relaxed) % usize::from(u8::MAX - RAN);
         let ran = RAN + number as u8;
+        let mut cost = 0;
         loop {
-            let calm = work.is_calm();
+            // While this thread was long at something, others may have waited for the front.
+            let calm = work.is_calm() && cost < ENOUGH;
             self.advance(work, lane, if calm { Whose::Own(ran) } else { Whose::All });
             if self.is_over() {
                 return;
@@ -156,7 +158,7 @@ impl<F> Schedule<F> {
             work.meet();
             let task = self.task(work, calm);
             if let Task::Run(items) = task {
-                self.run_ahead(work, lane, items, ran);
+                cost = self.run_ahead(work, lane, items, ran);
                 continue;
             }
             if calm {
@@ -241,84 +243,93 @@ impl<F> Schedule<F> {
             }
             front.at += 1;
             self.committed.set(at + 1);
+            if !ran && let Some(next) = work.needed_by(at).filter(|next| *next > at + 1) {
+                self.give_back(next);
+            }
         }
     }
 
     /// Finds items to run ahead.
     fn task<W: Work<Front = F>>(&self, work: &W, calm: bool) -> Task {
         let count = self.count;
-        loop {
-            let committed = self.committed.get();
-            let next = self.next.load(Ordering::Relaxed);
-            let first = next.max(committed);
-            if first >= count {
-                return self.remainder(work, committed);
-            }
-            if first >= committed.saturating_add(FETCHED) {
+        let (committed, next) = (self.committed.get(), self.next.load(Ordering::Relaxed));
+        let most = committed.saturating_add(AHEAD);
+        for at in next.max(committed)..count {
+            if at >= committed.saturating_add(FETCHED) {
+                self.move_on(next, at);
                 return Task::Wait((committed + FETCHED / 2).min(count));
             }
-            let taken = if calm { TAKEN - first % TAKEN } else { 1 };
-            let end = (first + taken).min(count);
-            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-            if self.next.compare_exchange(next, end, success, failure).is_err() {
+            if self.state(at).load(Ordering::Relaxed) != WAITS {
                 continue;
             }
-            for at in first..end {
-                if self.state(at).load(Ordering::Relaxed) != WAITS {
-                    continue;
-                }
-                if !work.is_worth(at) {
-                    work.fetch(at);
-                    continue;
-                }
-                let resume = self.resume.load(Ordering::Relaxed);
-                if committed < resume {
-                    self.give_back(at);
-                    return Task::Wait(resume.min(count));
-                }
-                let most = committed.saturating_add(AHEAD);
-                if at >= most {
-                    self.give_back(at);
-                    return Task::Wait(at - AHEAD * 3 / 4);
-                }
-                if self.is_ready(work, at) && self.take(at) {
-                    return Task::Run(at..end.min(most));
-                }
+            if !work.is_worth(at) {
+                work.fetch(at);
+                continue;
+            }
+            let resume = self.resume.load(Ordering::Relaxed);
+            if committed < resume {
+                self.move_on(next, at);
+                return Task::Wait(resume.min(count));
+            }
+            if at >= most {
+                self.move_on(next, at);
+                return Task::Wait(at - AHEAD * 3 / 4);
+            }
+            if self.missing(work, at).is_none() && self.take(at) {
+                let taken = if calm { TAKEN - at % TAKEN } else { 1 };
+                let end = (at + taken).min(count);
+                self.move_on(next, end);
+                return Task::Run(at..end.min(most));
             }
         }
+        self.move_on(next, count);
+        self.remainder(work, committed)
     }
 
-    /// Finds an item among those that others are about to run, from the last on.
+    /// Finds an item among those that others are about to run or that were not ready, from the last on.
     fn remainder<W: Work<Front = F>>(&self, work: &W, committed: usize) -> Task {
-        if committed < self.resume.load(Ordering::Relaxed) {
-            return Task::Leave;
-        }
+        let mut task = Task::Leave;
+        let resume = self.resume.load(Ordering::Relaxed);
         let end = self.count.min(committed.saturating_add(AHEAD));
-        let waits = |at: &usize| self.state(*at).load(Ordering::Relaxed) == WAITS;
-        let mut left = (committed..end).rev().filter(waits);
-        let found =
-            left.find(|at| work.is_worth(*at) && self.is_ready(work, *at) && self.take(*at));
-        found.map_or(Task::Leave, |at| Task::Run(at..at + 1))
+        for at in (committed..end).rev() {
+            if self.state(at).load(Ordering::Relaxed) != WAITS || !work.is_worth(at) {
+                continue;
+            }
+            if committed < resume {
+                return Task::Wait(resume.min(self.count));
+            }
+            match self.missing(work, at) {
+                None if self.take(at) => return Task::Run(at..at + 1),
+                // Of several that need the same, each may have a thread.
+                Some(other) if work.needed_by(other) != Some(at) => task = Task::Wait(other + 1),
+                _ => {}
+            }
+        }
+        task
     }
 
-    /// Runs the first of the items, which is taken, and those after it that nobody has taken meanwhile.
+    /// Runs the first of the items, which is taken, and those after it that nobody has taken meanwhile. Gives what they cost.
     fn run_ahead<W: Work<Front = F>>(
         &self,
         work: &W,
         lane: &mut W::Lane,
         items: Range<usize>,
         ran: u8,
-    ) {
+    ) -> u64 {
         let mut cost = 0;
         for at in items.clone() {
             if at > items.start {
                 if cost >= ENOUGH || at < self.resume.load(Ordering::Relaxed) {
                     self.give_back(at);
-                    return;
+                    break;
                 }
                 work.meet();
                 let waits = self.state(at).load(Ordering::Relaxed) == WAITS;
-                if !waits || !work.is_worth(at) || !self.is_ready(work, at) || !self.take(at) {
+                if !waits
+                    || !work.is_worth(at)
+                    || self.missing(work, at).is_some()
+                    || !self.take(at)
+                {
                     continue;
                 }
             }
@@ -329,19 +340,26 @@ impl<F> Schedule<F> {
                 self.give_back(next);
             }
         }
+        cost
     }
 
-    /// Whether what an item needs is done.
-    fn is_ready<W: Work<Front = F>>(&self, work: &W, at: usize) -> bool {
-        work.needs(at).is_none_or(|other| {
-            let ran = self.state(other).load(Ordering::Relaxed) >= RAN;
-            ran || other < self.committed.get()
+    /// What an item needs and is not done.
+    fn missing<W: Work<Front = F>>(&self, work: &W, at: usize) -> Option<usize> {
+        work.needs(at).filter(|other| {
+            let ran = self.state(*other).load(Ordering::Relaxed) >= RAN;
+            !ran && *other >= self.committed.get()
         })
     }
 
     fn take(&self, at: usize) -> bool {
         let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
         self.state(at).compare_exchange(WAITS, RUNS, success, failure).is_ok()
+    }
+
+    /// Marks what is before an item as seen through, unless others have come or given back meanwhile.
+    fn move_on(&self, seen: usize, at: usize) {
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.next.compare_exchange(seen, at, success, failure);
     }
 
     /// Leaves items to whoever comes next.

@@ -34,6 +34,8 @@ pub(super) struct AccountRead {
     pub(super) nonce: u64,
     /// Whether `seen` was written in this block.
     pub(super) written: bool,
+    /// Whether it was not committed.
+    pub(super) early: bool,
     /// Whether the result depends on the exact balance.
     pub(super) exact: bool,
     /// The least balance that gives the same result, where the exact one does not matter.

@@ -78,7 +78,7 @@ pub(super) struct TxView {
     ahead: Option<(Address, u64)>,
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
-    /// Whether it has seen a value that is not committed.
+    /// Whether it has seen a slot's value that is not committed.
     pub(super) early: bool,
     /// Storage generations other than zero.
     generations: Vec<(Address, u32)>,
@@ -172,12 +172,10 @@ impl Database for TxView {
     type Error = StateReadError;
 
     fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
-        let (seen, written) = match self.shared.memory.accounts.before(&address, self.index) {
-            Some((state, committed)) => {
-                self.early |= !committed;
-                (state, true)
-            }
-            None => (self.shared.base_account(address)?, false),
+        let (seen, written, early) = match self.shared.memory.accounts.before(&address, self.index)
+        {
+            Some((state, committed)) => (state, true, !committed),
+            None => (self.shared.base_account(address)?, false, false),
         };
         if seen.generation != 0 {
             self.generations.push((address, seen.generation));
@@ -195,6 +193,7 @@ impl Database for TxView {
                 seen,
                 nonce: info.map_or(0, |info| info.nonce),
                 written,
+                early,
                 exact: false,
                 least: U256::ZERO,
             });
