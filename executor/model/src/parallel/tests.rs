@@ -42,6 +42,9 @@ struct Items {
     chain: bool,
 }
 
+/// Items of which nothing special is asked.
+const ITEMS: Items = Items { pause: false, stop: None, worth: |_| true, calm: false, chain: false };
+
 impl Work for Items {
     type Lane = ();
     type Front = Vec<usize>;
@@ -86,12 +89,12 @@ fn two_threads(count: usize, items: Items) {
 
 #[test]
 fn items_that_need_each_other_are_all_committed() {
-    two_threads(2, Items { pause: false, stop: None, worth: |_| true, calm: false, chain: true });
+    two_threads(2, Items { chain: true, ..ITEMS });
 }
 
 #[test]
 fn items_taken_together_are_committed_by_whoever_comes() {
-    let items = Items { pause: false, stop: None, worth: |_| true, calm: true, chain: false };
+    let items = Items { calm: true, ..ITEMS };
     explore_two_threads(3, items);
 }
 
@@ -111,28 +114,22 @@ fn explore_two_threads(count: usize, items: Items) {
 
 #[test]
 fn all_is_committed_in_order_whoever_does_it() {
-    two_threads(2, Items { pause: false, stop: None, worth: |_| true, calm: false, chain: false });
+    two_threads(2, ITEMS);
 }
 
 #[test]
 fn a_pause_ends() {
-    two_threads(2, Items { pause: true, stop: None, worth: |_| true, calm: false, chain: false });
+    two_threads(2, Items { pause: true, ..ITEMS });
 }
 
 #[test]
 fn items_that_are_passed_over_wait_for_their_turn() {
-    two_threads(
-        2,
-        Items { pause: false, stop: None, worth: |at| at != 1, calm: false, chain: false },
-    );
+    two_threads(2, Items { worth: |at| at != 1, ..ITEMS });
 }
 
 #[test]
 fn a_stop_ends_every_wait() {
-    two_threads(
-        2,
-        Items { pause: false, stop: Some(1), worth: |_| true, calm: false, chain: false },
-    );
+    two_threads(2, Items { stop: Some(1), ..ITEMS });
 }
 
 const FAILED: usize = usize::MAX;
@@ -141,7 +138,7 @@ const FAILED: usize = usize::MAX;
 #[test]
 fn a_failure_elsewhere_ends_every_wait_and_is_told() {
     explore(3, || {
-        let items = Items { pause: false, stop: None, worth: |_| true, calm: false, chain: false };
+        let items = ITEMS;
         let schedule = Arc::new(Schedule::new(2, 0, Vec::new()));
         let other = schedule.clone();
         let helper = thread::spawn(move || other.fail(|front| front.push(FAILED)));

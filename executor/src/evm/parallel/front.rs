@@ -11,7 +11,7 @@ use super::{
     accesses::AccessLog,
     fetch::Parties,
     gauge::Gauge,
-    hints::Hints,
+    hints::{Hints, Slots},
     lane::{Failure, Lane},
     plain::{Plain, PlainRules},
     run::{Published, Ran, Run},
@@ -32,7 +32,7 @@ pub(super) enum Prepared<'a> {
     Nothing,
     /// Its accounts were read: it was a plain transfer.
     Read(&'a Parties),
-    /// It was run on what the memory showed, and its writes are published there.
+    /// It was run on what the memory showed, and some of its writes may be published there.
     Run(Box<Run>),
 }
 
@@ -205,7 +205,7 @@ impl Front {
             self.settle()?;
         }
         let memory = &self.shared.memory;
-        let mut holds = true;
+        let (mut holds, mut failed) = (true, Slots::new());
         for read in &run.slots {
             let now = match memory.slots.committed(&read.key) {
                 Some(value) => value,
@@ -213,7 +213,7 @@ impl Front {
                 None => continue,
             };
             if now != read.seen {
-                self.hints.read(tx, memory.slots.contend(&read.key));
+                failed.push(memory.slots.contend(&read.key));
                 holds = false;
             }
         }
@@ -233,6 +233,7 @@ impl Front {
                 holds = false;
             }
         }
+        self.hints.read(tx, &failed);
         Ok(holds)
     }
 
@@ -244,6 +245,7 @@ impl Front {
         state: &mut EvmState,
     ) -> Result<(), StateReadError> {
         let Self { shared, accesses, hints, .. } = self;
+        let mut contended = Slots::new();
         for (address, account) in state.drain() {
             // The caller of system calls does not count, unless it is changed.
             let counts = tx.is_some() || address != SYSTEM_ADDRESS || account.is_changed();
@@ -271,11 +273,11 @@ impl Front {
                 if let Some(accesses) = &mut accesses {
                     accesses.write(&key, value.present_value);
                 }
-                let contended = shared.memory.slots.commit(key, value.present_value, None);
-                if let (Some(tx), Some(slot)) = (tx, contended) {
-                    hints.write(tx, slot);
-                }
+                contended.extend(shared.memory.slots.commit(key, value.present_value, None));
             }
+        }
+        if let Some(tx) = tx {
+            hints.write(tx, &contended);
         }
         Ok(())
     }
@@ -294,6 +296,7 @@ impl Front {
             run.own_slots.iter().for_each(|(address, slot)| accesses.read(*address, *slot));
         }
         let published = run.published.then_some(index);
+        let mut contended = Slots::new();
         let mut slots = run.slot_writes.iter().peekable();
         for (number, write) in run.writes.iter().enumerate() {
             let address = write.address;
@@ -307,14 +310,13 @@ impl Front {
                     if let Some(accesses) = accesses {
                         accesses.write(&key, slot.value);
                     }
-                    if let Some(slot) = shared.memory.slots.commit(key, slot.value, published) {
-                        hints.write(tx, slot);
-                    }
+                    contended.extend(shared.memory.slots.commit(key, slot.value, published));
                 } else if run.published {
                     shared.memory.slots.withdraw(&key, index);
                 }
             }
         }
+        hints.write(tx, &contended);
         self.reward(index, run.reward)
     }
 

@@ -30,7 +30,8 @@ struct Contacts {
     writes: Slots,
 }
 
-type Slots = SmallVec<[u64; 4]>;
+/// Slots by the hashes of their keys.
+pub(super) type Slots = SmallVec<[u64; 4]>;
 
 /// Who depends on whom in a stretch, probably.
 #[derive(Debug, Default)]
@@ -61,23 +62,28 @@ impl Hints {
         self.blocks = 0;
     }
 
-    /// A transaction's run failed, because of a slot.
-    pub(super) fn read(&mut self, tx: &RecoveredTx, slot: u64) {
-        if let Some(contacts) = self.contacts(tx) {
-            add(&mut contacts.reads, slot);
-        }
+    /// A transaction's run failed, because of these slots.
+    pub(super) fn read(&mut self, tx: &RecoveredTx, slots: &[u64]) {
+        self.learn(tx, slots, |contacts| &mut contacts.reads);
     }
 
-    /// A transaction has written a contended slot.
-    pub(super) fn write(&mut self, tx: &RecoveredTx, slot: u64) {
-        if let Some(contacts) = self.contacts(tx) {
-            add(&mut contacts.writes, slot);
-        }
+    /// A transaction has written these contended slots.
+    pub(super) fn write(&mut self, tx: &RecoveredTx, slots: &[u64]) {
+        self.learn(tx, slots, |contacts| &mut contacts.writes);
     }
 
-    fn contacts(&mut self, tx: &RecoveredTx) -> Option<&mut Contacts> {
-        let kind = self.kind(tx)?;
-        Some(self.kinds.entry(kind).or_default())
+    fn learn(
+        &mut self,
+        tx: &RecoveredTx,
+        slots: &[u64],
+        known: impl FnOnce(&mut Contacts) -> &mut Slots,
+    ) {
+        if !slots.is_empty()
+            && let Some(kind) = self.kind(tx)
+        {
+            let known = known(self.kinds.entry(kind).or_default());
+            slots.iter().for_each(|slot| add(known, *slot));
+        }
     }
 
     /// What tells where a call goes: the contract, the function, and the addresses among the arguments. The sender's own says nothing:
@@ -205,14 +211,14 @@ mod tests {
             .map(|(sender, pool)| call(sender, &[pool, sender], u64::from(sender), &[]))
             .into();
         assert!(hints.order(&memory, calls.iter()).is_none());
-        hints.read(&calls[2], 70);
+        hints.read(&calls[2], &[70]);
         assert_eq!(needs(&hints, &memory, &calls), [None; 5], "nobody is known to write");
-        hints.write(&calls[0], 70);
+        hints.write(&calls[0], &[70]);
         assert_eq!(needs(&hints, &memory, &calls), [None, None, Some(0), None, Some(2)]);
         let order = hints.order(&memory, calls.iter()).expect("something is known");
         assert_eq!([0, 1, 2].map(|at| order.needed_by(at)), [Some(2), None, Some(4)]);
         // The other pool's transactions come to the same slot.
-        hints.read(&calls[1], 70);
+        hints.read(&calls[1], &[70]);
         assert_eq!(needs(&hints, &memory, &calls), [None, Some(0), Some(0), Some(2), Some(2)]);
         (0..=Hints::BLOCKS).for_each(|_| hints.begin());
         assert!(hints.order(&memory, calls.iter()).is_none());
@@ -224,7 +230,7 @@ mod tests {
         let key = |slot: u8| SlotKey { address: address(9), generation: 0, slot: U256::from(slot) };
         let listed = |slot: u8| (address(9), B256::from(key(slot).slot));
         let writer = call(1, &[7], 0, &[]);
-        hints.write(&writer, memory.slots.contend(&key(1)));
+        hints.write(&writer, &[memory.slots.contend(&key(1))]);
         let strange = |list| call(2, &[100], 5, list);
         let calls = [writer, strange(&[listed(2)]), strange(&[listed(2), listed(1)])];
         assert_eq!(needs(&hints, &memory, &calls), [None, None, Some(0)]);

@@ -100,7 +100,6 @@ impl Lane {
         let view = &mut context.journaled_state.database;
         std::mem::swap(&mut run.accounts, &mut view.accounts);
         std::mem::swap(&mut run.slots, &mut view.slots);
-        run.early = view.early;
         let accounts = run.fill(&view.shared, &context.chain, ran);
         reuse(&mut context.journaled_state, accounts);
         if let Some(read) = run.accounts.iter_mut().find(|read| read.address == sender) {

@@ -1,9 +1,6 @@
 //! The multi-version memory: what the block's transactions have written.
 
-use std::{
-    convert::Infallible,
-    hash::{BuildHasher, Hasher},
-};
+use std::hash::{BuildHasher, Hasher};
 
 use alloy_primitives::{
     Address, B256, U256,
@@ -155,11 +152,17 @@ impl<K: Key, V: Copy> Versions<K, V> {
     /// for it.
     pub(super) fn commit(&self, key: K, value: V, published: Option<u32>) -> Option<u64> {
         let hash = self.hash(&key);
-        let set = |now: &mut V| {
-            *now = value;
-            Some(())
-        };
-        let Ok(_) = self.update_at::<_, Infallible>(hash, key, published, || Ok(value), set);
+        let mut values = self.shard(hash).write();
+        if let Some(index) = published {
+            values.withdraw(hash, &key, index);
+        }
+        let again = |(key, _): &(K, V)| self.hash(key);
+        match values.committed.entry(hash, |(of, _)| *of == key, again) {
+            Entry::Occupied(entry) => entry.into_mut().1 = value,
+            Entry::Vacant(entry) => {
+                entry.insert((key, value));
+            }
+        }
         Some(hash).filter(|hash| self.contended.has(*hash))
     }
 
@@ -172,17 +175,7 @@ impl<K: Key, V: Copy> Versions<K, V> {
         first: impl FnOnce() -> Result<V, E>,
         change: impl FnOnce(&mut V) -> Option<T>,
     ) -> Result<Option<T>, E> {
-        self.update_at(self.hash(&key), key, published, first, change)
-    }
-
-    fn update_at<T, E>(
-        &self,
-        hash: u64,
-        key: K,
-        published: Option<u32>,
-        first: impl FnOnce() -> Result<V, E>,
-        change: impl FnOnce(&mut V) -> Option<T>,
-    ) -> Result<Option<T>, E> {
+        let hash = self.hash(&key);
         let mut values = self.shard(hash).write();
         if let Some(index) = published {
             values.withdraw(hash, &key, index);

@@ -69,8 +69,9 @@ impl Run {
         let huge = self.accounts.iter().any(|read| read.seen.is_huge());
         for read in &mut self.accounts {
             read.exact = huge || notes.has_balance_of(&read.address);
-            self.early |= read.early && read.exact;
         }
+        self.early = self.slots.iter().any(|read| read.early)
+            || self.accounts.iter().any(|read| read.early && read.exact);
         if shared.env.access_list {
             let used: usize = state.values().map(|account| account.storage.len()).sum();
             if used != self.slots.len() {

@@ -83,7 +83,7 @@ pub(super) struct Schedule<F> {
     stopped: AtomicBool,
     /// How many threads have come to work.
     threads: AtomicUsize,
-    /// Items before this are taken, or about to be; only a hint.
+    /// Items before this are taken, about to be, or need others; only a hint.
     next: CachePadded<AtomicUsize>,
     committed: CachePadded<Signal>,
     front: CachePadded<Turn<Front<F>>>,
@@ -104,7 +104,7 @@ enum Task {
     Run(Range<usize>),
     /// Nothing until the front is here.
     Wait(usize),
-    /// Nothing: all are taken.
+    /// Nothing: the rest is taken, or comes one after the other.
     Leave,
 }
 
@@ -142,7 +142,7 @@ impl<F> Schedule<F> {
         self.committed.get()
     }
 
-    /// Works until every item is committed or taken by another thread.
+    /// Works until every item is committed or taken by another thread, or left to one that does those before it.
     pub(super) fn work<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane) {
         // Threads that share a number commit each other's items, which is right as well.
         let number = self.threads.fetch_add(1, Ordering::Relaxed) % usize::from(u8::MAX - RAN);

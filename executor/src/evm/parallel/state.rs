@@ -49,6 +49,8 @@ pub(super) struct SlotRead {
     pub(super) seen: U256,
     /// Whether `seen` was written in this block.
     pub(super) written: bool,
+    /// Whether it was not committed.
+    pub(super) early: bool,
 }
 
 /// What a transaction does to an account. Balances are changed by a difference, so that payments to one account do not

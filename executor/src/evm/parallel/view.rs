@@ -78,8 +78,6 @@ pub(super) struct TxView {
     ahead: Option<(Address, u64)>,
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
-    /// Whether it has seen a slot's value that is not committed.
-    pub(super) early: bool,
     /// Storage generations other than zero.
     generations: Vec<(Address, u32)>,
     code: LaneCode,
@@ -141,7 +139,6 @@ impl TxView {
             ahead: None,
             accounts: Vec::new(),
             slots: Vec::new(),
-            early: false,
             generations: Vec::new(),
             code,
         }
@@ -158,7 +155,6 @@ impl TxView {
         self.ahead = ahead;
         self.accounts.clear();
         self.slots.clear();
-        self.early = false;
         self.generations.clear();
     }
 
@@ -211,15 +207,12 @@ impl Database for TxView {
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
         let key = SlotKey { address, generation: self.generation(&address), slot };
-        let (seen, written) = match self.shared.memory.slots.before(&key, self.index) {
-            Some((value, committed)) => {
-                self.early |= !committed;
-                (value, true)
-            }
-            None => (self.shared.base_slot(&key)?, false),
+        let (seen, written, early) = match self.shared.memory.slots.before(&key, self.index) {
+            Some((value, committed)) => (value, true, !committed),
+            None => (self.shared.base_slot(&key)?, false, false),
         };
         if self.ahead.is_some() {
-            self.slots.push(SlotRead { key, seen, written });
+            self.slots.push(SlotRead { key, seen, written, early });
         }
         Ok(seen)
     }
