@@ -117,6 +117,10 @@ impl StateReader for WarmReader {
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
         self.state.block_hash(number)
     }
+
+    fn keeps_reads(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for WarmState {

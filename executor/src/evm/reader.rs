@@ -22,6 +22,11 @@ pub trait StateReader {
 
     /// The hash of a block of this chain, or `None` if it is not known. The EVM asks for the last 256 only.
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError>;
+
+    /// Whether accounts and slots that were read once are read again at less cost, so that it pays to read what will be needed soon.
+    fn keeps_reads(&self) -> bool {
+        false
+    }
 }
 
 /// Why state could not be read.
@@ -64,6 +69,10 @@ impl<R: StateReader + ?Sized> StateReader for &R {
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
         (**self).block_hash(number)
     }
+
+    fn keeps_reads(&self) -> bool {
+        (**self).keeps_reads()
+    }
 }
 
 impl<R: StateReader + ?Sized> StateReader for Arc<R> {
@@ -85,5 +94,9 @@ impl<R: StateReader + ?Sized> StateReader for Arc<R> {
 
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
         (**self).block_hash(number)
+    }
+
+    fn keeps_reads(&self) -> bool {
+        (**self).keeps_reads()
     }
 }

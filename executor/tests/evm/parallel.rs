@@ -26,6 +26,7 @@ use crate::{
 struct Watched<F> {
     state: MemoryState,
     tell: F,
+    keeps_reads: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -38,6 +39,10 @@ struct Read {
 }
 
 impl<F: Fn(Read)> Watched<F> {
+    const fn new(state: MemoryState, tell: F) -> Self {
+        Self { state, tell, keeps_reads: false }
+    }
+
     fn tell(&self, address: Address, slot: bool) {
         let worker = thread::current().name().is_some_and(|name| name.starts_with("execute-"));
         (self.tell)(Read { worker, address, slot });
@@ -66,11 +71,15 @@ impl<F: Fn(Read)> StateReader for Watched<F> {
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
         self.state.block_hash(number)
     }
+
+    fn keeps_reads(&self) -> bool {
+        self.keeps_reads
+    }
 }
 
 /// A state that cannot be read on the pool's threads.
 fn trap(state: MemoryState) -> SharedReader {
-    Arc::new(Watched { state, tell: |read: Read| assert!(!read.worker, "a trap") })
+    Arc::new(Watched::new(state, |read: Read| assert!(!read.worker, "a trap")))
 }
 
 fn pool(threads: usize) -> Arc<WorkerPool> {
@@ -216,12 +225,43 @@ fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     };
-    let shared: SharedReader = Arc::new(Watched { state: chain.state.clone(), tell });
+    let shared: SharedReader = Arc::new(Watched::new(chain.state.clone(), tell));
     let mut block =
         ParallelExecutor::open(&plan, shared, chain.codes.clone(), pool(2)).expect("it opens");
     let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");
     assert_eq!(reads.load(Ordering::Relaxed), 0);
     assert_eq!(block.stats().plain, 256);
+    let expected = chain.block(&transactions);
+    assert_eq!(outcomes, expected.outcomes);
+    assert_eq!(block.finish().expect("the state reads"), expected.output);
+}
+
+#[test]
+fn what_transactions_need_that_wait_is_read_ahead() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let wallet = Wallet::new(0);
+    let recipient = |index: u64| Address::left_padding_from(&(0x10_0000 + index).to_be_bytes());
+    let calls = |index| wallet.send(index, recipient(index), 1, 30_000, &word(0));
+    let transactions: Vec<_> = (0..512).map(calls).collect();
+    let plan = chain.plan(0).with_access_list();
+    // Whoever has the first transaction waits until the other thread has read for one that is too far ahead to be run.
+    let (first, later) = (recipient(0), recipient(400));
+    let (come, told) = (Mutex::new(false), Condvar::new());
+    let tell = move |Read { address, .. }: Read| {
+        if address == later {
+            *come.lock().expect("no thread panics") = true;
+            told.notify_all();
+        } else if address == first {
+            let come = come.lock().expect("no thread panics");
+            let patience = Duration::from_secs(30);
+            let waited = told.wait_timeout_while(come, patience, |come| !*come);
+            assert!(*waited.expect("no thread panics").0, "nobody reads ahead");
+        }
+    };
+    let watched = Watched { keeps_reads: true, ..Watched::new(chain.state.clone(), tell) };
+    let mut block = ParallelExecutor::open(&plan, Arc::new(watched), chain.codes.clone(), pool(2))
+        .expect("it opens");
+    let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");
     let expected = chain.block(&transactions);
     assert_eq!(outcomes, expected.outcomes);
     assert_eq!(block.finish().expect("the state reads"), expected.output);
@@ -253,7 +293,7 @@ fn a_transaction_waits_for_what_failed_without_in_the_block_before() {
             }
         };
         let plan = chain.plan(0).with_access_list();
-        let shared: SharedReader = Arc::new(Watched { state: chain.state.clone(), tell });
+        let shared: SharedReader = Arc::new(Watched::new(chain.state.clone(), tell));
         let mut block = ParallelExecutor::open(&plan, shared, chain.codes.clone(), pool.clone())
             .expect("it opens");
         let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");

@@ -10,7 +10,11 @@ pub(super) use loom::{
 
 pub(super) const LOOKS: usize = 1;
 
+pub(super) const AHEAD: usize = 2;
+
 pub(super) const TAKEN: usize = 2;
+
+pub(super) const ENOUGH: u64 = 2;
 
 #[derive(Debug)]
 pub(super) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -1,7 +1,9 @@
-//! Accounts of plain transfers, read ahead of the front by threads that have nothing to run.
+//! What transactions are known to need, read ahead of the front by threads that have nothing to run. The accounts of plain transfers are
+//! handed over; what else is read the reader keeps.
 
 use std::{
     mem,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -51,6 +53,19 @@ impl Fetches {
         let parties = (first..first + CHUNK).map(read).collect();
         *chunk.parties.lock() = parties;
     }
+
+    /// The same for each of these transactions.
+    pub(super) fn fetch_all(
+        &self,
+        items: Range<usize>,
+        front: usize,
+        read: impl Fn(usize) -> Option<Parties>,
+    ) {
+        let first = items.start - items.start % CHUNK;
+        for at in (first..items.end).step_by(CHUNK) {
+            self.fetch(at, front, &read);
+        }
+    }
 }
 
 impl Fetched {
@@ -87,6 +102,17 @@ mod tests {
             let there = at / CHUNK == 1 && at % 2 == 0;
             assert_eq!(fetched.next(&fetches, at).is_some(), there, "{at}");
         }
+    }
+
+    #[test]
+    fn all_chunks_of_a_range_are_read() {
+        let fetches = Fetches::new(4 * CHUNK);
+        let read = RefCell::new(Vec::new());
+        fetches.fetch_all(2 * CHUNK - 1..3 * CHUNK + 1, 0, |at| {
+            read.borrow_mut().push(at);
+            None
+        });
+        assert_eq!(*read.borrow(), (CHUNK..4 * CHUNK).collect::<Vec<_>>());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     run::{Published, Ran, Run},
     state::{AccountState, Life, SlotKey},
     stats::ParallelStats,
-    view::Shared,
+    view::{Shared, paid},
 };
 use crate::evm::{
     EvmEnv, ExecutionError, StateReadError,
@@ -67,6 +67,9 @@ pub(super) enum Ahead {
 }
 
 impl Front {
+    /// Of so many transactions that run in their place, one tells what it writes that is contended for.
+    const TELLS: u32 = 8;
+
     pub(super) fn new(shared: Arc<Shared>, gauge: Gauge, mut hints: Hints) -> Self {
         hints.begin();
         let rules = PlainRules::new(&shared.env);
@@ -147,9 +150,8 @@ impl Front {
             lane.reuse(run);
         }
         self.stats.inline += 1;
-        self.settle()?;
-        match lane.run(index, tx) {
-            Ok(ran) => Ok((self.commit(lane, index, tx, ran)?, ahead)),
+        match lane.run(index, tx, self.owed) {
+            Ok(ran) => Ok((self.commit(lane, index, tx, ran, ahead)?, ahead)),
             Err(Failure::Invalid(reason)) => Ok((TxOutcome::Invalid(reason), ahead)),
             Err(Failure::Error(error)) => Err(error),
         }
@@ -164,7 +166,7 @@ impl Front {
     ) -> Result<TxOutcome, ExecutionError> {
         self.settle()?;
         match lane.run_deposit(index, deposit) {
-            Ok(ran) => Ok(self.commit(lane, index, tx, ran)?),
+            Ok(ran) => Ok(self.commit(lane, index, tx, ran, Ahead::Not)?),
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(Failure::Invalid(_)) => {
                 if let Some(accesses) = &mut self.accesses {
@@ -191,8 +193,13 @@ impl Front {
         index: u32,
         tx: &Arc<RecoveredTx>,
         mut ran: Ran,
+        ahead: Ahead,
     ) -> Result<TxOutcome, StateReadError> {
-        self.commit_state(index, Some(tx), &mut ran.state)?;
+        let contended = self.commit_state(lane, index, false, &mut ran.state)?;
+        // What runs are not failed by is nearly always known already.
+        if ahead == Ahead::Failed || index.is_multiple_of(Self::TELLS) {
+            self.hints.write(tx, &contended);
+        }
         lane.reuse_accounts(ran.state);
         self.reward(index, ran.reward)?;
         Ok(self.include(tx, ran.result))
@@ -237,18 +244,21 @@ impl Front {
         Ok(holds)
     }
 
-    /// Commits what a transaction that ran in its place left in its journal, or a call of the system.
+    /// Commits what a transaction that ran in its place left in its journal, or a call of the system. Gives the contended slots that it
+    /// has written.
     fn commit_state(
         &mut self,
+        lane: &Lane,
         index: u32,
-        tx: Option<&RecoveredTx>,
+        system: bool,
         state: &mut EvmState,
-    ) -> Result<(), StateReadError> {
-        let Self { shared, accesses, hints, .. } = self;
+    ) -> Result<Slots, StateReadError> {
+        let Self { shared, accesses, owed, .. } = self;
+        let beneficiary = shared.env.block.beneficiary;
         let mut contended = Slots::new();
         for (address, account) in state.drain() {
             // The caller of system calls does not count, unless it is changed.
-            let counts = tx.is_some() || address != SYSTEM_ADDRESS || account.is_changed();
+            let counts = !system || address != SYSTEM_ADDRESS || account.is_changed();
             let mut accesses = accesses.as_mut().filter(|_| counts);
             if let Some(accesses) = &mut accesses {
                 accesses.account(address);
@@ -258,16 +268,25 @@ impl Front {
                 continue;
             }
             let life = Life::of(&account);
-            let info = from_evm(&account.info);
-            let noted = accesses.as_deref_mut().map(|accesses| &mut **accesses);
-            let [before, after] = change(shared, noted, address, None, |before| {
-                life.lead(before, info, index, shared.removes_empty)
-            })?;
-            let new_code = before.info.unwrap_or_default().code_hash != info.code_hash;
-            let AccountState { info: Some(_), generation } = after else { continue };
-            if new_code {
-                shared.add_code(&account.info);
-            }
+            // An empty account that is touched goes.
+            let generation = if life == Life::Goes && !account.is_changed() && !account.is_empty() {
+                lane.generation(&address)
+            } else {
+                if address == beneficiary {
+                    // The transaction has seen it paid, and so it is now.
+                    *owed = None;
+                }
+                let info = from_evm(&account.info);
+                let noted = accesses.as_deref_mut().map(|accesses| &mut **accesses);
+                let [before, after] = change(shared, noted, address, None, |before| {
+                    life.lead(before, info, index, shared.removes_empty)
+                })?;
+                let AccountState { info: Some(_), generation } = after else { continue };
+                if before.info.unwrap_or_default().code_hash != info.code_hash {
+                    shared.add_code(&account.info);
+                }
+                generation
+            };
             for (slot, value) in account.changed_storage_slots() {
                 let key = SlotKey { address, generation, slot: *slot };
                 if let Some(accesses) = &mut accesses {
@@ -276,10 +295,7 @@ impl Front {
                 contended.extend(shared.memory.slots.commit(key, value.present_value, None));
             }
         }
-        if let Some(tx) = tx {
-            hints.write(tx, &contended);
-        }
-        Ok(())
+        Ok(contended)
     }
 
     /// Commits what a run ahead changed.
@@ -354,8 +370,7 @@ impl Front {
         }
         change(shared, accesses.as_deref_mut(), beneficiary, None, |before| {
             let mut info = before.info.unwrap_or_default();
-            // As revm: a sum that overflows is not paid.
-            info.balance = info.balance.checked_add(amount).unwrap_or(info.balance);
+            info.balance = paid(info.balance, amount);
             Life::Goes.lead(before, info, index, shared.removes_empty)
         })?;
         Ok(())
@@ -437,7 +452,7 @@ impl SystemCalls for FrontCalls<'_> {
         self.front.index += 1;
         match self.lane.system_call(index, contract, input) {
             Ok(mut ran) => {
-                self.front.commit_state(index, None, &mut ran.state)?;
+                self.front.commit_state(self.lane, index, true, &mut ran.state)?;
                 Ok(Some(ran.result))
             }
             Err(Failure::Invalid(reason)) => Err(ExecutionError::Evm(reason.to_string())),

@@ -73,14 +73,25 @@ impl Lane {
         Arc::ptr_eq(&self.evm.ctx.journaled_state.database.shared, shared)
     }
 
+    /// The generation of an account's storage, as the last transaction saw it.
+    pub(super) fn generation(&self, address: &Address) -> u32 {
+        self.evm.ctx.journaled_state.database.generation(address)
+    }
+
     fn begin(&mut self, index: u32, ahead: Option<(Address, u64)>) {
         self.evm.ctx.journaled_state.database.begin(index, ahead);
         self.evm.ctx.chain.clear();
     }
 
-    /// Runs a transaction in its place: all before it are committed.
-    pub(super) fn run(&mut self, index: u32, tx: &RecoveredTx) -> Result<Ran, Failure> {
+    /// Runs a transaction in its place: all before it are committed, but for what they owe to the beneficiary.
+    pub(super) fn run(
+        &mut self,
+        index: u32,
+        tx: &RecoveredTx,
+        owed: Option<U256>,
+    ) -> Result<Ran, Failure> {
         self.begin(index, None);
+        self.evm.ctx.journaled_state.database.owe(owed);
         self.evm.ctx.tx = tx_env(tx);
         let result = self.handler.run(&mut self.evm);
         self.finish(result)

@@ -60,6 +60,9 @@ impl PlainRules {
     /// The transfer that a transaction is, or `None` if the EVM has to say.
     pub(super) fn of(&self, recovered: &RecoveredTx) -> Option<Plain> {
         let tx = recovered.tx();
+        if !tx.input().is_empty() {
+            return None;
+        }
         let legacy = match tx {
             TxEnvelope::Legacy(_) => true,
             TxEnvelope::Eip1559(tx) if tx.tx().access_list.is_empty() => false,
@@ -74,8 +77,7 @@ impl PlainRules {
         };
         // Precompiles have addresses of two bytes.
         let precompile = recipient.as_slice()[..18].iter().all(|byte| *byte == 0);
-        if !tx.input().is_empty()
-            || precompile
+        if precompile
             || recipient == self.beneficiary
             || sender == self.beneficiary
             || !on_chain

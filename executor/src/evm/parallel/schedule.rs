@@ -9,18 +9,12 @@ use crossbeam_utils::CachePadded;
 
 use super::{
     signal::Signal,
-    sync::{AtomicBool, AtomicU8, AtomicUsize, Ordering, TAKEN, Turn},
+    sync::{AHEAD, AtomicBool, AtomicU8, AtomicUsize, ENOUGH, Ordering, TAKEN, Turn},
 };
-
-/// How far ahead of the front items are run; bounds what is kept of them.
-pub(super) const AHEAD: usize = 256;
 
 /// How far ahead of the front is read for items that are not run ahead. Far, as a thread that has come here sleeps: whom the front wakes
 /// is late by what a hundred short items take.
 const FETCHED: usize = 4096;
-
-/// A thread takes no more items when those that it took cost this much. In gas: some twenty microseconds.
-const ENOUGH: u64 = 400_000;
 
 /// Nobody works on the item yet.
 const WAITS: u8 = 0;
@@ -51,6 +45,9 @@ pub(super) trait Work {
 
     /// Reads what an item that is not run ahead is known to need, which changes nothing. Its turn may come meanwhile, or be over.
     fn fetch(&self, at: usize);
+
+    /// The same for items that a thread would run ahead, had it not to wait.
+    fn fetch_waiting(&self, items: Range<usize>);
 
     /// Runs an item ahead of the front, which changes nothing. Gives what it cost, in gas.
     fn run_ahead(&self, lane: &mut Self::Lane, at: usize) -> u64;
@@ -269,10 +266,12 @@ impl<F> Schedule<F> {
             let resume = self.resume.load(Ordering::Relaxed);
             if committed < resume {
                 self.move_on(next, at);
+                self.fetch_waiting(work, at, resume);
                 return Task::Wait(resume.min(count));
             }
             if at >= most {
                 self.move_on(next, at);
+                self.fetch_waiting(work, at, at);
                 return Task::Wait(at - AHEAD * 3 / 4);
             }
             if self.missing(work, at).is_none() && self.take(at) {
@@ -283,7 +282,14 @@ impl<F> Schedule<F> {
             }
         }
         self.move_on(next, count);
+        self.fetch_waiting(work, committed, committed);
         self.remainder(work, committed)
+    }
+
+    /// Reads what items from one on are known to need, and for some after those before another.
+    fn fetch_waiting<W: Work<Front = F>>(&self, work: &W, first: usize, last: usize) {
+        let end = last.saturating_add(AHEAD).min(self.count);
+        work.fetch_waiting(first..end);
     }
 
     /// Finds an item among those that others are about to run or that were not ready, from the last on.

@@ -4,6 +4,7 @@
 //! executing one after the other, whatever the threads do.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,14 +17,15 @@ use parking_lot::Mutex;
 use revm::context::result::ExecutionResult;
 
 use super::{
-    fetch::{Fetched, Fetches},
+    fetch::{Fetched, Fetches, Parties},
     front::{Front, Prepared},
     hints::Order,
     lane::Lane,
     plain::PlainRules,
     pool::Disturbance,
     run::{Published, Run},
-    schedule::{AHEAD, Schedule, Step, Work},
+    schedule::{Schedule, Step, Work},
+    sync::AHEAD,
     view::Shared,
 };
 use crate::evm::ExecutionError;
@@ -122,6 +124,23 @@ impl Stretch {
     }
 }
 
+impl Items {
+    /// Reads what the transaction at an index is known to need, if there is one. For a plain transfer that is all, and is given.
+    fn read(&self, at: usize) -> Option<Parties> {
+        let tx = self.transactions.get(at)?;
+        let reader = &self.shared.reader;
+        let Some(plain) = self.rules.as_ref().and_then(|rules| rules.of(tx)) else {
+            if reader.keeps_reads() {
+                self.shared.prefetch(tx);
+            }
+            return None;
+        };
+        // What fails here fails in its turn as well, and is told there.
+        let [from, to] = plain.parties().map(|address| reader.account(address).ok());
+        Some([from?, to?])
+    }
+}
+
 /// The transactions, for threads to work on.
 struct Ahead<'a> {
     items: &'a Items,
@@ -151,13 +170,15 @@ impl Work for Ahead<'_> {
     }
 
     fn fetch(&self, at: usize) {
-        let Items { shared, transactions, rules, fetches, .. } = self.items;
-        fetches.fetch(at, self.schedule.committed(), |at| {
-            let plain = rules.as_ref()?.of(transactions.get(at)?)?;
-            // What fails here fails in its turn as well, and is told there.
-            let [from, to] = plain.parties().map(|address| shared.reader.account(address).ok());
-            Some([from?, to?])
-        });
+        let items = self.items;
+        items.fetches.fetch(at, self.schedule.committed(), |at| items.read(at));
+    }
+
+    fn fetch_waiting(&self, waiting: Range<usize>) {
+        let items = self.items;
+        if items.shared.reader.keeps_reads() {
+            items.fetches.fetch_all(waiting, self.schedule.committed(), |at| items.read(at));
+        }
     }
 
     fn run_ahead(&self, lane: &mut Lane, at: usize) -> u64 {

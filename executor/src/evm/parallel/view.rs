@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
+use alloy::consensus::Transaction;
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, map::B256Map};
+use millrace_proto::RecoveredTx;
 use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
 
 use super::{
@@ -13,6 +15,9 @@ use super::{
 use crate::evm::{
     CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm, code_cache::analyse,
 };
+
+/// At most so many slots of a transaction's access list are read before it is run.
+const PREFETCHED: usize = 256;
 
 /// A state that threads share.
 pub type SharedReader = Arc<dyn StateReader + Send + Sync>;
@@ -57,6 +62,26 @@ impl Shared {
             Ok(U256::ZERO)
         }
     }
+
+    /// Reads what a transaction is known to need, for a reader that keeps it. What fails here fails in the transaction's turn as well,
+    /// and is told there.
+    pub(super) fn prefetch(&self, tx: &RecoveredTx) {
+        let read = |address| self.reader.account(address).ok().flatten();
+        read(tx.sender());
+        if let Some(called) = tx.tx().to().and_then(read)
+            && called.code_hash != KECCAK256_EMPTY
+        {
+            let _ = self.code(called.code_hash);
+        }
+        let Some(list) = tx.tx().access_list() else { return };
+        let slots = list.iter().flat_map(|item| {
+            read(item.address);
+            item.storage_keys.iter().map(|slot| (item.address, *slot))
+        });
+        for (address, slot) in slots.take(PREFETCHED) {
+            let _ = self.reader.storage(address, slot.into());
+        }
+    }
 }
 
 impl Shared {
@@ -76,6 +101,8 @@ pub(super) struct TxView {
     /// Sender and nonce of a transaction that is run ahead: what it reads is remembered, and its sender is given the nonce if earlier
     /// transactions are still to come.
     ahead: Option<(Address, u64)>,
+    /// What the beneficiary is still to be paid for committed transactions.
+    owed: Option<U256>,
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
     /// Storage generations other than zero.
@@ -137,6 +164,7 @@ impl TxView {
             shared,
             index: 0,
             ahead: None,
+            owed: None,
             accounts: Vec::new(),
             slots: Vec::new(),
             generations: Vec::new(),
@@ -153,15 +181,27 @@ impl TxView {
     pub(super) fn begin(&mut self, index: u32, ahead: Option<(Address, u64)>) {
         self.index = index;
         self.ahead = ahead;
+        self.owed = None;
         self.accounts.clear();
         self.slots.clear();
         self.generations.clear();
     }
 
-    fn generation(&self, address: &Address) -> u32 {
+    /// The transaction comes when the beneficiary is still to be paid this, and sees it paid.
+    pub(super) const fn owe(&mut self, owed: Option<U256>) {
+        self.owed = owed;
+    }
+
+    /// The generation of an account's storage, as the transaction saw it.
+    pub(super) fn generation(&self, address: &Address) -> u32 {
         let found = self.generations.iter().find(|(of, _)| of == address);
         found.map_or(0, |(_, generation)| *generation)
     }
+}
+
+/// A balance after a payment. As revm: a sum that overflows is not paid.
+pub(super) fn paid(balance: U256, amount: U256) -> U256 {
+    balance.checked_add(amount).unwrap_or(balance)
 }
 
 impl Database for TxView {
@@ -182,6 +222,12 @@ impl Database for TxView {
             && info.nonce < nonce
         {
             info.nonce = nonce;
+        }
+        if let Some(owed) = self.owed
+            && address == self.shared.env.block.beneficiary
+        {
+            let info = info.get_or_insert_default();
+            info.balance = paid(info.balance, owed);
         }
         if self.ahead.is_some() {
             self.accounts.push(AccountRead {
