@@ -22,6 +22,8 @@ pub(crate) struct Chain {
     pub(crate) head: SealedHeader,
     pub(crate) state: MemoryState,
     pub(crate) codes: Arc<CodeCache>,
+    /// Whether each block is executed by its access list as well.
+    pub(crate) by_list: bool,
     pools: [Arc<WorkerPool>; 2],
 }
 
@@ -40,7 +42,7 @@ impl Chain {
         let disturbed =
             |count| Arc::new(WorkerPool::disturbed(threads(count), 1).expect("threads start"));
         let pools = [disturbed(1), disturbed(3)];
-        Self { spec, head, state, codes: Arc::default(), pools }
+        Self { spec, head, state, codes: Arc::default(), by_list: true, pools }
     }
 
     pub(crate) fn attributes(&self, deposits: u64) -> BlockAttributes {
@@ -90,7 +92,9 @@ impl Chain {
             let same = parallel.finish().expect("the state reads");
             assert_eq!(&same, *output, "on {} threads", pool.threads());
         }
-        self.replicate(&plan, &outcomes, &output);
+        if self.by_list {
+            self.replicate(&plan, &outcomes, &output);
+        }
         plan.check(&output).expect("the deposits are there");
         let block = plan.seal(output.clone(), B256::ZERO);
         self.state.apply(&output.diff);

@@ -2,6 +2,7 @@
 
 use alloy::primitives::{Address, B256, U256, hex};
 use millrace_executor::StateReader;
+use millrace_proto::AccountInfo;
 
 use crate::{
     chain::Chain,
@@ -87,4 +88,23 @@ fn since_cancun_an_older_contract_only_loses_its_balance() {
     assert_eq!(after.balance, U256::ZERO);
     assert_eq!((after.nonce, after.code_hash), (before.nonce, before.code_hash));
     assert_eq!(slots(&chain, child).len(), 2);
+}
+
+#[test]
+fn an_empty_account_goes_when_it_is_touched() {
+    let mut chain = Chain::new(spec("prague", true, &[]));
+    let a = Wallet::new(0);
+    let empty = [0x77, 0x78].map(Address::repeat_byte);
+    for address in empty {
+        chain.state.set_account(address, Some(AccountInfo::default()));
+    }
+    // Lists are refused where empty accounts are.
+    chain.by_list = false;
+    // One by the EVM, as there is data, and one by a plain transfer.
+    let block = chain.block(&[a.send(0, empty[0], 0, 100_000, &[1]), a.transfer(1, empty[1], 0)]);
+    for address in empty {
+        let diff = &block.output.diff.accounts[&address];
+        assert_eq!((diff.before, diff.after), (Some(AccountInfo::default()), None));
+        assert_eq!(chain.account(address), None);
+    }
 }

@@ -1,5 +1,6 @@
-//! What transactions are known to need, read ahead of the front by threads that have nothing to run. The accounts of plain transfers are
-//! handed over; what else is read the reader keeps.
+//! What transactions are known to need, read ahead of the front by threads that have nothing to run.
+//!
+//! The accounts of plain transfers are handed over; what else is read the reader keeps.
 
 use std::{
     mem,

@@ -16,7 +16,7 @@ use crate::evm::{
     CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm, code_cache::analyse,
 };
 
-/// At most so many slots of a transaction's access list are read before it is run.
+/// At most so many accounts and so many slots of a transaction's access list are read before it is run.
 const PREFETCHED: usize = 256;
 
 /// A state that threads share.
@@ -74,7 +74,7 @@ impl Shared {
             let _ = self.code(called.code_hash);
         }
         let Some(list) = tx.tx().access_list() else { return };
-        let slots = list.iter().flat_map(|item| {
+        let slots = list.iter().take(PREFETCHED).flat_map(|item| {
             read(item.address);
             item.storage_keys.iter().map(|slot| (item.address, *slot))
         });
