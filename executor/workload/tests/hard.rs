@@ -195,6 +195,40 @@ fn a_payment_that_overflows_fails_on_threads_too() {
     }
 }
 
+/// After a payment that failed for an overflow, and a revert, revm takes what is left of the payer for what it had before.
+#[test]
+fn what_an_overflow_took_is_committed_in_any_case() {
+    let (creator, rich) = (Address::repeat_byte(1), Address::repeat_byte(2));
+    let [reverts, payer] = [0, 1].map(|nonce| creator.create(nonce));
+    let accounts = [(creator, U256::from(1_000)), (rich, U256::MAX)];
+    let push = |address: Address| [&[0x73], address.as_slice()].concat();
+    let deploy = |runtime: Vec<u8>| {
+        let size = runtime.len() as u8;
+        [&[0x60, size, 0x60, 12, 0x60, 0, 0x39, 0x60, size, 0x60, 0, 0xf3][..], &runtime].concat()
+    };
+    // Calls the payer with a byte, and reverts.
+    let reverts_code =
+        [&hex!("60006000600160006000")[..], &push(payer), &hex!("5af160006000fd")].concat();
+    // Pays if there is data, with no gas beside the stipend, as all of it would be gone.
+    let payer_code =
+        [&hex!("36600557005b60006000600060006001")[..], &push(rich), &hex!("6000f100")].concat();
+    let call = |to| [&hex!("60006000600060006000")[..], &push(to), &hex!("5af150")].concat();
+    let (reverts_init, payer_init) = (deploy(reverts_code), deploy(payer_code));
+    let both = [call(reverts), call(payer)].concat();
+    let transactions = [
+        (creator, 0, TxKind::Create, U256::ZERO, &reverts_init[..]),
+        (creator, 1, TxKind::Create, U256::from(5), &payer_init),
+        (creator, 2, TxKind::Create, U256::ZERO, &both),
+    ];
+    let block = block(SpecId::LONDON, &accounts, &transactions);
+    let ground =
+        Ground { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() };
+    let diff = ground.in_order(&block.transactions).expect("it executes").output.diff;
+    let left = diff.accounts[&payer].after.expect("it exists").balance;
+    assert_eq!(left, U256::from(4), "the overflow took one");
+    check_often(&block);
+}
+
 #[test]
 fn old_code_that_begins_like_a_delegation_is_code() {
     let (creator, other) = (Address::repeat_byte(1), Address::repeat_byte(2));

@@ -115,7 +115,7 @@ impl Work for Run {
 
     fn fetch(&self, _at: usize) {}
 
-    fn fetch_waiting(&self, items: Range<usize>) {
+    fn fetch_waiting(&self, items: Range<usize>, _until: usize) {
         if items.len() > AHEAD {
             FETCHED_FAR.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }

@@ -195,7 +195,7 @@ impl Front {
         mut ran: Ran,
         ahead: Ahead,
     ) -> Result<TxOutcome, StateReadError> {
-        let contended = self.commit_state(lane, index, false, &mut ran.state)?;
+        let contended = self.commit_state(index, false, &mut ran.state)?;
         // What runs are not failed by is nearly always known already.
         if ahead == Ahead::Failed || index.is_multiple_of(Self::TELLS) {
             self.hints.write(tx, &contended);
@@ -248,7 +248,6 @@ impl Front {
     /// has written.
     fn commit_state(
         &mut self,
-        lane: &Lane,
         index: u32,
         system: bool,
         state: &mut EvmState,
@@ -267,26 +266,21 @@ impl Front {
             if !account.is_touched() {
                 continue;
             }
+            if address == beneficiary {
+                // The transaction has seen it paid, and so it is now.
+                *owed = None;
+            }
             let life = Life::of(&account);
-            // An empty account that is touched goes.
-            let generation = if life == Life::Goes && !account.is_changed() && !account.is_empty() {
-                lane.generation(&address)
-            } else {
-                if address == beneficiary {
-                    // The transaction has seen it paid, and so it is now.
-                    *owed = None;
-                }
-                let info = from_evm(&account.info);
-                let noted = accesses.as_deref_mut().map(|accesses| &mut **accesses);
-                let [before, after] = change(shared, noted, address, None, |before| {
-                    life.lead(before, info, index, shared.removes_empty)
-                })?;
-                let AccountState { info: Some(_), generation } = after else { continue };
-                if before.info.unwrap_or_default().code_hash != info.code_hash {
-                    shared.add_code(&account.info);
-                }
-                generation
-            };
+            let info = from_evm(&account.info);
+            let noted = accesses.as_deref_mut().map(|accesses| &mut **accesses);
+            let [before, after] = change(shared, noted, address, None, |before| {
+                life.lead(before, info, index, shared.removes_empty)
+            })?;
+            let new_code = before.info.unwrap_or_default().code_hash != info.code_hash;
+            let AccountState { info: Some(_), generation } = after else { continue };
+            if new_code {
+                shared.add_code(&account.info);
+            }
             for (slot, value) in account.changed_storage_slots() {
                 let key = SlotKey { address, generation, slot: *slot };
                 if let Some(accesses) = &mut accesses {
@@ -354,7 +348,7 @@ impl Front {
         Ok(())
     }
 
-    /// Pays what is owed; before anything that looks at the beneficiary's account.
+    /// Pays what is owed; before anything that looks at the beneficiary's account and cannot be shown it paid.
     pub(super) fn settle(&mut self) -> Result<(), StateReadError> {
         match self.owed.take() {
             Some(owed) => self.pay(self.index, owed),
@@ -452,7 +446,7 @@ impl SystemCalls for FrontCalls<'_> {
         self.front.index += 1;
         match self.lane.system_call(index, contract, input) {
             Ok(mut ran) => {
-                self.front.commit_state(self.lane, index, true, &mut ran.state)?;
+                self.front.commit_state(index, true, &mut ran.state)?;
                 Ok(Some(ran.result))
             }
             Err(Failure::Invalid(reason)) => Err(ExecutionError::Evm(reason.to_string())),

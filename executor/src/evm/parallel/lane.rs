@@ -73,11 +73,6 @@ impl Lane {
         Arc::ptr_eq(&self.evm.ctx.journaled_state.database.shared, shared)
     }
 
-    /// The generation of an account's storage, as the last transaction saw it.
-    pub(super) fn generation(&self, address: &Address) -> u32 {
-        self.evm.ctx.journaled_state.database.generation(address)
-    }
-
     fn begin(&mut self, index: u32, ahead: Option<(Address, u64)>) {
         self.evm.ctx.journaled_state.database.begin(index, ahead);
         self.evm.ctx.chain.clear();

@@ -46,8 +46,8 @@ pub(super) trait Work {
     /// Reads what an item that is not run ahead is known to need, which changes nothing. Its turn may come meanwhile, or be over.
     fn fetch(&self, at: usize);
 
-    /// The same for items that a thread would run ahead, had it not to wait.
-    fn fetch_waiting(&self, items: Range<usize>);
+    /// The same for items that a thread would run ahead, had it not to wait until so many are committed.
+    fn fetch_waiting(&self, items: Range<usize>, until: usize);
 
     /// Runs an item ahead of the front, which changes nothing. Gives what it cost, in gas.
     fn run_ahead(&self, lane: &mut Self::Lane, at: usize) -> u64;
@@ -99,10 +99,15 @@ struct Front<F> {
 enum Task {
     /// Run the first of these items, which is taken, and the others as far as nobody has them.
     Run(Range<usize>),
-    /// Nothing until the front is here.
-    Wait(usize),
-    /// Nothing: the rest is taken, or comes one after the other.
-    Leave,
+    /// Nothing until the front is here, or nothing more: the rest is taken, or comes one after the other. What some items need that wait can
+    /// be read.
+    Rest { until: Option<usize>, waiting: Range<usize> },
+}
+
+impl Task {
+    const fn wait(until: usize, waiting: Range<usize>) -> Self {
+        Self::Rest { until: Some(until), waiting }
+    }
 }
 
 /// Whose runs a thread commits.
@@ -153,18 +158,21 @@ impl<F> Schedule<F> {
                 return;
             }
             work.meet();
-            let task = self.task(work, calm);
-            if let Task::Run(items) = task {
-                cost = self.run_ahead(work, lane, items, ran);
-                continue;
-            }
+            let (until, waiting) = match self.task(work, calm) {
+                Task::Run(items) => {
+                    cost = self.run_ahead(work, lane, items, ran);
+                    continue;
+                }
+                Task::Rest { until, waiting } => (until, waiting),
+            };
             if calm {
                 // Others may have counted on this thread for what they ran.
                 self.advance(work, lane, Whose::All);
             }
-            match task {
-                Task::Wait(count) => self.committed.wait(count),
-                _ => return,
+            work.fetch_waiting(waiting, until.unwrap_or(self.count));
+            match until {
+                Some(until) => self.committed.wait(until),
+                None => return,
             }
         }
     }
@@ -254,7 +262,7 @@ impl<F> Schedule<F> {
         for at in next.max(committed)..count {
             if at >= committed.saturating_add(FETCHED) {
                 self.move_on(next, at);
-                return Task::Wait((committed + FETCHED / 2).min(count));
+                return Task::wait((committed + FETCHED / 2).min(count), 0..0);
             }
             if self.state(at).load(Ordering::Relaxed) != WAITS {
                 continue;
@@ -266,13 +274,11 @@ impl<F> Schedule<F> {
             let resume = self.resume.load(Ordering::Relaxed);
             if committed < resume {
                 self.move_on(next, at);
-                self.fetch_waiting(work, at, resume);
-                return Task::Wait(resume.min(count));
+                return Task::wait(resume.min(count), self.within(at, resume));
             }
             if at >= most {
                 self.move_on(next, at);
-                self.fetch_waiting(work, at, at);
-                return Task::Wait(at - AHEAD * 3 / 4);
+                return Task::wait(at - AHEAD * 3 / 4, self.within(at, at));
             }
             if self.missing(work, at).is_none() && self.take(at) {
                 let taken = if calm { TAKEN - at % TAKEN } else { 1 };
@@ -282,36 +288,34 @@ impl<F> Schedule<F> {
             }
         }
         self.move_on(next, count);
-        self.fetch_waiting(work, committed, committed);
         self.remainder(work, committed)
     }
 
-    /// Reads what items from one on are known to need, and for some after those before another.
-    fn fetch_waiting<W: Work<Front = F>>(&self, work: &W, first: usize, last: usize) {
-        let end = last.saturating_add(AHEAD).min(self.count);
-        work.fetch_waiting(first..end);
+    /// The items from one on that are run ahead when the front is at another.
+    fn within(&self, first: usize, front: usize) -> Range<usize> {
+        first..front.saturating_add(AHEAD).min(self.count)
     }
 
     /// Finds an item among those that others are about to run or that were not ready, from the last on.
     fn remainder<W: Work<Front = F>>(&self, work: &W, committed: usize) -> Task {
-        let mut task = Task::Leave;
+        let near = self.within(committed, committed);
+        let mut until = None;
         let resume = self.resume.load(Ordering::Relaxed);
-        let end = self.count.min(committed.saturating_add(AHEAD));
-        for at in (committed..end).rev() {
+        for at in near.clone().rev() {
             if self.state(at).load(Ordering::Relaxed) != WAITS || !work.is_worth(at) {
                 continue;
             }
             if committed < resume {
-                return Task::Wait(resume.min(self.count));
+                return Task::wait(resume.min(self.count), near);
             }
             match self.missing(work, at) {
                 None if self.take(at) => return Task::Run(at..at + 1),
                 // Of several that need the same, each may have a thread.
-                Some(other) if work.needed_by(other) != Some(at) => task = Task::Wait(other + 1),
+                Some(other) if work.needed_by(other) != Some(at) => until = Some(other + 1),
                 _ => {}
             }
         }
-        task
+        Task::Rest { until, waiting: near }
     }
 
     /// Runs the first of the items, which is taken, and those after it that nobody has taken meanwhile. Gives what they cost.

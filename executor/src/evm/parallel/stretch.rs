@@ -124,27 +124,27 @@ impl Stretch {
     }
 }
 
-impl Items {
-    /// Reads what the transaction at an index is known to need, if there is one. For a plain transfer that is all, and is given.
-    fn read(&self, at: usize) -> Option<Parties> {
-        let tx = self.transactions.get(at)?;
-        let reader = &self.shared.reader;
-        let Some(plain) = self.rules.as_ref().and_then(|rules| rules.of(tx)) else {
-            if reader.keeps_reads() {
-                self.shared.prefetch(tx);
-            }
-            return None;
-        };
-        // What fails here fails in its turn as well, and is told there.
-        let [from, to] = plain.parties().map(|address| reader.account(address).ok());
-        Some([from?, to?])
-    }
-}
-
 /// The transactions, for threads to work on.
 struct Ahead<'a> {
     items: &'a Items,
     schedule: &'a Schedule<End>,
+}
+
+impl Ahead<'_> {
+    /// Reads what the transaction at an index is known to need, if there is one. For a plain transfer that is all, and is given.
+    fn read(&self, at: usize) -> Option<Parties> {
+        let Items { shared, transactions, rules, .. } = self.items;
+        let tx = transactions.get(at)?;
+        let Some(plain) = rules.as_ref().and_then(|rules| rules.of(tx)) else {
+            if shared.reader.keeps_reads() && self.schedule.committed() <= at {
+                shared.prefetch(tx);
+            }
+            return None;
+        };
+        // What fails here fails in its turn as well, and is told there.
+        let [from, to] = plain.parties().map(|address| shared.reader.account(address).ok());
+        Some([from?, to?])
+    }
 }
 
 impl Work for Ahead<'_> {
@@ -170,14 +170,18 @@ impl Work for Ahead<'_> {
     }
 
     fn fetch(&self, at: usize) {
-        let items = self.items;
-        items.fetches.fetch(at, self.schedule.committed(), |at| items.read(at));
+        let front = self.schedule.committed();
+        self.items.fetches.fetch(at, front, |at| self.read(at));
     }
 
-    fn fetch_waiting(&self, waiting: Range<usize>) {
-        let items = self.items;
-        if items.shared.reader.keeps_reads() {
-            items.fetches.fetch_all(waiting, self.schedule.committed(), |at| items.read(at));
+    fn fetch_waiting(&self, waiting: Range<usize>, until: usize) {
+        if self.items.shared.reader.keeps_reads() {
+            for at in Fetches::firsts(waiting) {
+                if self.schedule.committed() >= until {
+                    return;
+                }
+                self.fetch(at);
+            }
         }
     }
 

@@ -192,8 +192,7 @@ impl TxView {
         self.owed = owed;
     }
 
-    /// The generation of an account's storage, as the transaction saw it.
-    pub(super) fn generation(&self, address: &Address) -> u32 {
+    fn generation(&self, address: &Address) -> u32 {
         let found = self.generations.iter().find(|(of, _)| of == address);
         found.map_or(0, |(_, generation)| *generation)
     }
