@@ -32,7 +32,7 @@ pub(crate) struct ExecutorArgs {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,2")]
     threads: Vec<NonZeroUsize>,
 
-    /// How often each case is executed each way; the median counts.
+    /// How often each case is executed each way at least; the median counts.
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
 

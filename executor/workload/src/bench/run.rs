@@ -113,8 +113,15 @@ pub enum RunError {
     },
 }
 
-/// Executes a case `runs` times every way in turn, after one time that is not counted; then once more each way for what it
-/// allocates, if there is a meter.
+/// How long a case is measured at least, unless it would take more than [`MOST_RUNS`].
+const ENOUGH: Duration = Duration::from_secs(2);
+
+/// How often a case is executed every way at most, unless more is asked for.
+const MOST_RUNS: usize = 101;
+
+/// Executes a case at least `runs` times every way in turn, after one time that is not counted; then once more each way for what it
+/// allocates, if there is a meter. A short case is executed more often, up to a hundred and one times, until all its runs have taken
+/// two seconds.
 ///
 /// What is timed: from the transactions, their senders recovered, to their outcomes and the changed state in memory. Roots, the
 /// state diff, and freeing what a run leaves are not. All code has been analysed before.
@@ -139,7 +146,12 @@ pub fn measure(
         let (case, way) = (case.name.clone(), way.to_owned());
         if got == expected { Ok(()) } else { Err(RunError::Gas { case, way, got, expected }) }
     };
-    for round in 0..=runs {
+    let began = Instant::now();
+    for round in 0.. {
+        let enough = began.elapsed() >= ENOUGH || round > MOST_RUNS;
+        if round > runs && enough {
+            break;
+        }
         let counts = round > 0;
         let started = Instant::now();
         let outcome = subject.bare()?;
