@@ -10,6 +10,8 @@ use millrace_executor::{
 };
 use millrace_proto::{AccountDiff, RecoveredTx, StateDiff, TxOutcome};
 
+use crate::Block;
+
 /// What executing a block gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Execution {
@@ -59,6 +61,11 @@ pub enum Difference {
 }
 
 impl Ground {
+    /// Of a block, with no code analysed yet.
+    pub fn of(block: &Block) -> Self {
+        Self { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() }
+    }
+
     /// Executes one transaction after the other.
     ///
     /// # Errors

@@ -61,9 +61,8 @@ fn hard_blocks_reach_what_is_hard() {
     let mut coverage = Coverage::default();
     for number in 0..200 {
         let block = HardBlock::generate(HardBlock::seed(RUN, number));
-        let Block { env, state, transactions } = &block;
-        let ground = Ground { env: env.clone(), state: state.clone(), codes: Arc::default() };
-        coverage.note_outcomes(&ground.in_order(transactions).expect("the block executes"));
+        let executed = Ground::of(&block).in_order(&block.transactions);
+        coverage.note_outcomes(&executed.expect("the block executes"));
         coverage.note_behaviours(&block).expect("memory reads");
     }
     let all: Vec<_> = coverage.counts().collect();
@@ -183,9 +182,8 @@ fn a_payment_that_overflows_fails_on_threads_too() {
             (rich, 1, to, U256::ONE, data),
         ];
         let block = block(SpecId::LONDON, &accounts, &transactions);
-        let ground =
-            Ground { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() };
-        let outcomes = ground.in_order(&block.transactions).expect("it executes").outcomes;
+        let executed = Ground::of(&block).in_order(&block.transactions);
+        let outcomes = executed.expect("it executes").outcomes;
         let failed = |outcome: &TxOutcome| match outcome {
             TxOutcome::Included { receipt, .. } => !receipt.success,
             _ => panic!("{outcome:?}"),
@@ -221,9 +219,8 @@ fn what_an_overflow_took_is_committed_in_any_case() {
         (creator, 2, TxKind::Create, U256::ZERO, &both),
     ];
     let block = block(SpecId::LONDON, &accounts, &transactions);
-    let ground =
-        Ground { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() };
-    let diff = ground.in_order(&block.transactions).expect("it executes").output.diff;
+    let executed = Ground::of(&block).in_order(&block.transactions);
+    let diff = executed.expect("it executes").output.diff;
     let left = diff.accounts[&payer].after.expect("it exists").balance;
     assert_eq!(left, U256::from(4), "the overflow took one");
     check_often(&block);

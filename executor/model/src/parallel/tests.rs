@@ -1,6 +1,6 @@
 //! The models. A lost wake-up shows as a deadlock, a broken order as a failed assertion.
 
-use std::ops::Range;
+use std::{ops::Range, sync::atomic::AtomicUsize};
 
 use loom::{sync::Arc, thread};
 
@@ -83,7 +83,7 @@ impl Run {
 }
 
 /// How often, in any run, items were read for that come after a pause.
-static FETCHED_FAR: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+static FETCHED_FAR: AtomicUsize = AtomicUsize::new(0);
 
 impl Work for Run {
     type Lane = ();
@@ -117,7 +117,7 @@ impl Work for Run {
 
     fn fetch_waiting(&self, items: Range<usize>, _until: usize) {
         if items.len() > AHEAD {
-            FETCHED_FAR.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            FETCHED_FAR.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -198,7 +198,7 @@ fn a_pause_ends() {
 #[test]
 fn in_a_pause_is_read_for_what_comes_after_it() {
     two_threads(4, Items { paused: 2, ..ITEMS });
-    assert!(FETCHED_FAR.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    assert!(FETCHED_FAR.load(Ordering::Relaxed) > 0);
 }
 
 #[test]

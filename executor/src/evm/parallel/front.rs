@@ -15,9 +15,9 @@ use super::{
     lane::{Failure, Lane},
     plain::{Plain, PlainRules},
     run::{Published, Ran, Run},
-    state::{AccountState, Life, SlotKey},
+    state::{AccountState, Life, SlotKey, paid},
     stats::ParallelStats,
-    view::{Shared, paid},
+    view::Shared,
 };
 use crate::evm::{
     EvmEnv, ExecutionError, StateReadError,

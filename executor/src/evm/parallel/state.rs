@@ -142,6 +142,11 @@ pub(super) const fn is_huge(amount: U256) -> bool {
     amount.bit_len() > SAFE_BITS
 }
 
+/// A balance after a payment. As revm: a sum that overflows is not paid.
+pub(super) fn paid(balance: U256, amount: U256) -> U256 {
+    balance.checked_add(amount).unwrap_or(balance)
+}
+
 pub(super) fn is_empty(info: &AccountInfo) -> bool {
     info.balance.is_zero() && info.nonce == 0 && info.code_hash == AccountInfo::default().code_hash
 }

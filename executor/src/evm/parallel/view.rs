@@ -10,7 +10,7 @@ use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
 use super::{
     memory::Memory,
     precompiles::PrecompileCache,
-    state::{AccountRead, AccountState, SlotKey, SlotRead},
+    state::{AccountRead, AccountState, SlotKey, SlotRead, paid},
 };
 use crate::evm::{
     CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm, code_cache::analyse,
@@ -82,9 +82,7 @@ impl Shared {
             let _ = self.reader.storage(address, slot.into());
         }
     }
-}
 
-impl Shared {
     /// Keeps the code of an account whose code changed.
     pub(super) fn add_code(&self, info: &EvmAccount) {
         if let Some(code) = info.code.as_ref().filter(|code| !code.is_empty()) {
@@ -196,11 +194,6 @@ impl TxView {
         let found = self.generations.iter().find(|(of, _)| of == address);
         found.map_or(0, |(_, generation)| *generation)
     }
-}
-
-/// A balance after a payment. As revm: a sum that overflows is not paid.
-pub(super) fn paid(balance: U256, amount: U256) -> U256 {
-    balance.checked_add(amount).unwrap_or(balance)
 }
 
 impl Database for TxView {

@@ -79,7 +79,7 @@ impl HardChecker {
     /// # Errors
     /// When an execution on threads does not give what that in order gives.
     pub fn check(&self, block: &Block, seed: u64) -> Result<ParallelStats, Box<HardFailure>> {
-        let without = ground(block);
+        let without = Ground::of(block);
         let with = without.clone().with_list(true);
         let listed = with.in_order(&block.transactions);
         let expected = without.in_order(&block.transactions);
@@ -127,7 +127,7 @@ impl HardChecker {
         let Some(pool) = self.pools.iter().find(|pool| pool.threads() == failure.threads) else {
             return (kept, None);
         };
-        let ground = ground(block);
+        let ground = Ground::of(block);
         let fails = |kept: &[usize]| {
             let transactions: Vec<_> =
                 kept.iter().map(|index| block.transactions[*index].clone()).collect();
@@ -154,10 +154,6 @@ impl HardChecker {
         }
         (kept, last)
     }
-}
-
-fn ground(block: &Block) -> Ground {
-    Ground { env: block.env.clone(), state: block.state.clone(), codes: Arc::default() }
 }
 
 /// Executes by the access list, and by one that is not the block's.

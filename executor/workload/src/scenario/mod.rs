@@ -94,12 +94,8 @@ mod tests {
         scenarios(Scenario::SMALL, &artifacts).expect("the contracts can be set up")
     }
 
-    fn ground(Block { env, state, .. }: &Block) -> Ground {
-        Ground { env: env.clone(), state: state.clone(), codes: Arc::default() }
-    }
-
     fn in_order(block: &Block) -> Execution {
-        ground(block).in_order(&block.transactions).expect("the block executes")
+        Ground::of(block).in_order(&block.transactions).expect("the block executes")
     }
 
     /// How many transactions have logged an event.
@@ -121,7 +117,8 @@ mod tests {
                 let threads = NonZeroUsize::new(threads).expect("a pool has a thread");
                 let pool = Arc::new(WorkerPool::new(threads).expect("threads start"));
                 let all = [Arc::from(block.transactions.clone())];
-                let (got, _) = ground(&block).in_parallel(&all, &pool).expect("the block executes");
+                let (got, _) =
+                    Ground::of(&block).in_parallel(&all, &pool).expect("the block executes");
                 assert_eq!(expected.difference(&got), None, "{name} on {threads} threads");
             }
         }
