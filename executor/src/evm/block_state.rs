@@ -13,7 +13,10 @@ use revm::{
     state::{Account, AccountInfo as EvmAccount, EvmState},
 };
 
-use super::{CodeCache, StateReadError, StateReader, diff};
+use super::{
+    CodeCache, StateReadError, StateReader, diff,
+    hashes::{Hashes, KeepsHashes},
+};
 
 /// What the block has read and written so far. One map of accounts, each with its slots: reads fill it, a
 /// transaction's changes are written through, and the diff falls out at the end.
@@ -24,6 +27,7 @@ pub(super) struct BlockState<R> {
     removes_empty: bool,
     accounts: AddressMap<CachedAccount>,
     new_code: B256Map<Bytecode>,
+    hashes: Hashes,
 }
 
 /// An account of the block. What it was before is read again for the diff, off the hot path.
@@ -54,6 +58,7 @@ impl<R: StateReader> BlockState<R> {
             removes_empty,
             accounts: AddressMap::default(),
             new_code: B256Map::default(),
+            hashes: Hashes::default(),
         }
     }
 
@@ -246,6 +251,12 @@ impl<R: StateReader> Database for BlockState<R> {
 
     fn block_hash(&mut self, number: u64) -> Result<B256, StateReadError> {
         Ok(self.reader.block_hash(number)?.unwrap_or_default())
+    }
+}
+
+impl<R> KeepsHashes for BlockState<R> {
+    fn hashes(&mut self) -> &mut Hashes {
+        &mut self.hashes
     }
 }
 

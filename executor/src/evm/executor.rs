@@ -21,6 +21,7 @@ use super::{
     access_list::AccessListBuilder,
     block_state::BlockState,
     handler::{BlockEvm, DepositHandler, TxHandler},
+    hashes::keep_hashes,
     reject::reject_reason,
     system::{self, SystemCalls},
     tally::{Entry, Tally},
@@ -184,7 +185,9 @@ pub(super) fn build_evm<R: StateReader>(
     reader: R,
     codes: Arc<CodeCache>,
 ) -> BlockEvm<R> {
-    build_context(env, reader, codes).build_mainnet()
+    let mut evm = build_context(env, reader, codes).build_mainnet();
+    keep_hashes(&mut evm.instruction);
+    evm
 }
 
 /// The context that such an EVM runs in.

@@ -25,6 +25,7 @@ mod env;
 mod error;
 mod executor;
 mod handler;
+mod hashes;
 mod memory;
 mod output;
 mod parallel;

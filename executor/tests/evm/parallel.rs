@@ -238,6 +238,12 @@ fn accounts_of_plain_transfers_are_read_ahead_and_handed_over() {
 
 #[test]
 fn what_transactions_need_that_wait_is_read_ahead() {
+    for keeps_reads in [false, true] {
+        need_is_read_ahead(keeps_reads);
+    }
+}
+
+fn need_is_read_ahead(keeps_reads: bool) {
     let mut chain = Chain::new(spec("prague", true, &contracts::all()));
     let wallet = Wallet::new(0);
     let recipient = |index: u64| Address::left_padding_from(&(0x10_0000 + index).to_be_bytes());
@@ -258,7 +264,7 @@ fn what_transactions_need_that_wait_is_read_ahead() {
             assert!(*waited.expect("no thread panics").0, "nobody reads ahead");
         }
     };
-    let watched = Watched { keeps_reads: true, ..Watched::new(chain.state.clone(), tell) };
+    let watched = Watched { keeps_reads, ..Watched::new(chain.state.clone(), tell) };
     let mut block = ParallelExecutor::open(&plan, Arc::new(watched), chain.codes.clone(), pool(2))
         .expect("it opens");
     let outcomes = block.execute(transactions.as_slice().into()).expect("the state reads");

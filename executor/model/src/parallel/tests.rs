@@ -5,7 +5,7 @@ use std::{ops::Range, sync::atomic::AtomicUsize};
 use loom::{sync::Arc, thread};
 
 use super::{
-    schedule::{Schedule, Step, Work},
+    schedule::{Role, Schedule, Step, Work},
     signal::Signal,
     sync::{AHEAD, AtomicBool, Ordering},
 };
@@ -175,8 +175,8 @@ fn explore_two_threads(count: usize, items: Items) {
         let schedule = Arc::new(Schedule::new(count, items.paused, Vec::new()));
         let run = Arc::new(Run::new(items));
         let (other, same) = (schedule.clone(), run.clone());
-        let helper = thread::spawn(move || other.work(&*same, &mut ()));
-        schedule.work(&*run, &mut ());
+        let helper = thread::spawn(move || other.work(&*same, &mut (), Role::Helps));
+        schedule.work(&*run, &mut (), Role::Asks);
         // Whatever the helper still has is waited for.
         let committed = schedule.finish(|front| front.len());
         assert_eq!(committed, items.stop.unwrap_or(count));
@@ -193,6 +193,11 @@ fn all_is_committed_in_order_whoever_does_it() {
 #[test]
 fn a_pause_ends() {
     two_threads(2, Items { pause: 1, ..ITEMS });
+}
+
+#[test]
+fn a_pause_of_several_ends() {
+    two_threads(3, Items { pause: 2, ..ITEMS });
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn a_failure_elsewhere_ends_every_wait_and_is_told() {
         let schedule = Arc::new(Schedule::new(2, 0, Vec::new()));
         let other = schedule.clone();
         let helper = thread::spawn(move || other.fail(|front| front.push(FAILED)));
-        schedule.work(&Run::new(ITEMS), &mut ());
+        schedule.work(&Run::new(ITEMS), &mut (), Role::Asks);
         schedule.finish(|front| {
             assert!(front.last() == Some(&FAILED) || *front == [0, 1], "{front:?}");
         });

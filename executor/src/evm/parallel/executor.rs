@@ -9,6 +9,7 @@ use super::{
     front::{Front, FrontCalls, Prepared},
     lane::Lane,
     pool, profile,
+    schedule::Role,
     stretch::Stretch,
     view::{Shared, SharedReader},
 };
@@ -57,7 +58,7 @@ impl ParallelExecutor {
         let (memory, precompiles) = (pool.memory(), pool.precompiles());
         let shared = Arc::new(Shared { env, memory, reader, codes, precompiles, removes_empty });
         Self {
-            lane: Lane::new(shared.clone(), pool.code()),
+            lane: Lane::new(shared.clone(), pool.cache()),
             front: Some(Front::new(shared.clone(), pool.gauge(), pool.hints())),
             pool,
             shared,
@@ -101,7 +102,7 @@ impl ParallelExecutor {
         let stretch = Stretch::new(self.shared.clone(), front, transactions, disturbance);
         let stretch = Arc::new(stretch);
         self.pool.post(stretch.clone());
-        pool::run_on(&stretch, &mut self.lane);
+        pool::run_on(&stretch, &mut self.lane, Role::Asks);
         let (front, outcomes) = stretch.finish()?;
         self.front = Some(front);
         Ok(outcomes)
@@ -145,7 +146,7 @@ impl Drop for ParallelExecutor {
             self.pool.keep_hints(std::mem::take(&mut front.hints));
             self.pool.reuse(self.shared.memory.clone());
         }
-        self.pool.keep_code(self.lane.take_code());
+        self.pool.keep_cache(self.lane.take_cache());
         self.pool.release();
     }
 }

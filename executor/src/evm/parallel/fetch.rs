@@ -1,6 +1,6 @@
 //! What transactions are known to need, read ahead of the front by threads that have nothing to run.
 //!
-//! The accounts of plain transfers are handed over; what else is read the reader keeps.
+//! The accounts of transactions are handed over; what else is read the reader keeps.
 
 use std::{
     mem,
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 /// than reading it.
 const CHUNK: usize = 64;
 
-/// A transfer's sender and recipient as they were before the block.
+/// A transaction's sender and the account that it calls, as they were before the block; the sender again, if it creates one.
 pub(super) type Parties = [Option<AccountInfo>; 2];
 
 /// What was read for the transactions of a stretch.
@@ -25,7 +25,7 @@ pub(super) struct Fetches(Vec<Chunk>);
 struct Chunk {
     /// A thread reads it, or has.
     taken: AtomicBool,
-    /// Empty until it is read; `None` for what is no plain transfer, and for what could not be read.
+    /// Empty until it is read; `None` for what was not read, as it will be run ahead, and for what could not be.
     parties: Mutex<Vec<Option<Parties>>>,
 }
 

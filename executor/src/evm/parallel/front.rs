@@ -30,7 +30,7 @@ use crate::evm::{
 pub(super) enum Prepared<'a> {
     /// Nothing.
     Nothing,
-    /// Its accounts were read: it was a plain transfer.
+    /// Its accounts were read.
     Read(&'a Parties),
     /// It was run on what the memory showed, and some of its writes may be published there.
     Run(Box<Run>),
@@ -150,7 +150,7 @@ impl Front {
             lane.reuse(run);
         }
         self.stats.inline += 1;
-        match lane.run(index, tx, self.owed) {
+        match lane.run(index, tx, self.owed, read) {
             Ok(ran) => Ok((self.commit(lane, index, tx, ran, ahead)?, ahead)),
             Err(Failure::Invalid(reason)) => Ok((TxOutcome::Invalid(reason), ahead)),
             Err(Failure::Error(error)) => Err(error),

@@ -15,15 +15,18 @@ use revm::{
 };
 
 use super::{
+    fetch::Parties,
+    lane_cache::LaneCache,
     notes::{LaneContext, take_notes},
     precompiles::KeptPrecompiles,
     run::{Ran, Run},
-    view::{LaneCode, Shared, TxView},
+    view::{Shared, TxView},
 };
 use crate::evm::{
     ExecutionError,
     executor::reuse,
     handler::{BlockEvmError, DepositHandler, EvmOf, reward},
+    hashes::keep_hashes,
     reject::reject_reason,
     tx::{deposit_env, tx_env},
 };
@@ -50,22 +53,23 @@ impl Lane {
     /// How many runs are kept to be used again.
     const SPARE: usize = 64;
 
-    pub(super) fn new(shared: Arc<Shared>, code: LaneCode) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, cache: LaneCache) -> Self {
         let env = &shared.env;
         let handler = LaneHandler { keeps_base_fee: env.rollup };
         let (cfg, block) = (env.cfg.clone(), env.block.clone());
         let spec = cfg.spec;
         let precompiles = KeptPrecompiles::new(spec, shared.precompiles.clone());
-        let context: LaneContext = Context::new(TxView::new(shared, code), spec);
+        let context: LaneContext = Context::new(TxView::new(shared, cache), spec);
         let evm = context.with_cfg(cfg).with_block(block).build_mainnet();
         let mut evm = evm.with_precompiles(precompiles);
         take_notes(&mut evm.instruction);
+        keep_hashes(&mut evm.instruction);
         Self { evm, handler, spare: Vec::new() }
     }
 
-    /// Its code, for the lane of another block.
-    pub(super) fn take_code(&mut self) -> LaneCode {
-        self.evm.ctx.journaled_state.database.take_code()
+    /// Its cache, for the lane of another block.
+    pub(super) fn take_cache(&mut self) -> LaneCache {
+        self.evm.ctx.journaled_state.database.take_cache()
     }
 
     /// Whether it belongs to the block that shares this.
@@ -78,15 +82,21 @@ impl Lane {
         self.evm.ctx.chain.clear();
     }
 
-    /// Runs a transaction in its place: all before it are committed, but for what they owe to the beneficiary.
+    /// Runs a transaction in its place: all before it are committed, but for what they owe to the beneficiary. `read` is what its
+    /// accounts were before the block, if that is known.
     pub(super) fn run(
         &mut self,
         index: u32,
         tx: &RecoveredTx,
         owed: Option<U256>,
+        read: Option<&Parties>,
     ) -> Result<Ran, Failure> {
         self.begin(index, None);
-        self.evm.ctx.journaled_state.database.owe(owed);
+        let view = &mut self.evm.ctx.journaled_state.database;
+        view.owe(owed);
+        if let Some(read) = read {
+            view.know(tx, read);
+        }
         self.evm.ctx.tx = tx_env(tx);
         let result = self.handler.run(&mut self.evm);
         self.finish(result)

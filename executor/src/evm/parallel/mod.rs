@@ -23,6 +23,7 @@ mod front;
 mod gauge;
 mod hints;
 mod lane;
+mod lane_cache;
 mod listed;
 mod memory;
 mod notes;

@@ -112,11 +112,6 @@ impl PlainRules {
 impl Plain {
     pub(super) const GAS: u64 = GAS;
 
-    /// Sender and recipient.
-    pub(super) const fn parties(&self) -> [Address; 2] {
-        [self.sender, self.recipient]
-    }
-
     /// Moves the ether, with the accounts from `before` the block if they were read. Nothing is changed, and the answer is `false`, if
     /// the transfer needs the EVM: because it is invalid, or its recipient has code.
     pub(super) fn commit(

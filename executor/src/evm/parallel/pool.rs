@@ -14,13 +14,8 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    gauge::Gauge,
-    hints::Hints,
-    lane::Lane,
-    memory::Memory,
-    precompiles::PrecompileCache,
-    stretch::Stretch,
-    view::{LaneCode, Shared},
+    gauge::Gauge, hints::Hints, lane::Lane, lane_cache::LaneCache, memory::Memory,
+    precompiles::PrecompileCache, schedule::Role, stretch::Stretch, view::Shared,
 };
 
 /// Threads for executing blocks, besides the one that asks. A pool serves one block at a time; more share it in turns.
@@ -30,7 +25,7 @@ pub struct WorkerPool {
     /// Of a block that is over.
     spare: Mutex<Option<Arc<Memory>>>,
     /// Of the asking thread, between blocks.
-    code: Mutex<LaneCode>,
+    cache: Mutex<LaneCache>,
     precompiles: Arc<PrecompileCache>,
     /// As the last block left it: the next one is probably alike.
     gauge: Mutex<Gauge>,
@@ -49,7 +44,7 @@ pub(super) trait Job: Send + Sync {
 pub(super) struct Seat {
     /// Of the block that it worked on last.
     lane: Option<Lane>,
-    code: LaneCode,
+    cache: LaneCache,
 }
 
 #[derive(Default)]
@@ -76,7 +71,7 @@ impl WorkerPool {
             inner: Arc::default(),
             threads: Vec::with_capacity(threads.get() - 1),
             spare: Mutex::default(),
-            code: Mutex::default(),
+            cache: Mutex::default(),
             precompiles: Arc::default(),
             gauge: Mutex::default(),
             hints: Mutex::default(),
@@ -115,14 +110,14 @@ impl WorkerPool {
         self.spare.lock().take().unwrap_or_default()
     }
 
-    /// The asking thread's code.
-    pub(super) fn code(&self) -> LaneCode {
-        std::mem::take(&mut *self.code.lock())
+    /// The asking thread's cache.
+    pub(super) fn cache(&self) -> LaneCache {
+        std::mem::take(&mut *self.cache.lock())
     }
 
-    /// Keeps the asking thread's code for the next block.
-    pub(super) fn keep_code(&self, code: LaneCode) {
-        *self.code.lock() = code;
+    /// Keeps the asking thread's cache for the next block.
+    pub(super) fn keep_cache(&self, cache: LaneCache) {
+        *self.cache.lock() = cache;
     }
 
     /// What precompiles gave in the last blocks.
@@ -205,8 +200,8 @@ impl Inner {
             match work {
                 Some(work) => work.run(&mut seat),
                 None => {
-                    let code = seat.take_code();
-                    seat.keep_code(code);
+                    let cache = seat.take_cache();
+                    seat.keep_cache(cache);
                 }
             }
         }
@@ -218,28 +213,28 @@ impl Seat {
     fn lane(&mut self, shared: &Arc<Shared>) -> &mut Lane {
         let lane = match self.lane.take() {
             Some(lane) if lane.is_of(shared) => lane,
-            Some(mut other) => Lane::new(shared.clone(), other.take_code()),
-            None => Lane::new(shared.clone(), std::mem::take(&mut self.code)),
+            Some(mut other) => Lane::new(shared.clone(), other.take_cache()),
+            None => Lane::new(shared.clone(), std::mem::take(&mut self.cache)),
         };
         self.lane.insert(lane)
     }
 
-    /// The thread's code; gives up the lane that uses it.
-    pub(super) fn take_code(&mut self) -> LaneCode {
+    /// The thread's cache; gives up the lane that uses it.
+    pub(super) fn take_cache(&mut self) -> LaneCache {
         match self.lane.take() {
-            Some(mut lane) => lane.take_code(),
-            None => std::mem::take(&mut self.code),
+            Some(mut lane) => lane.take_cache(),
+            None => std::mem::take(&mut self.cache),
         }
     }
 
-    pub(super) fn keep_code(&mut self, code: LaneCode) {
-        self.code = code;
+    pub(super) fn keep_cache(&mut self, cache: LaneCache) {
+        self.cache = cache;
     }
 }
 
 impl Job for Stretch {
     fn run(&self, seat: &mut Seat) {
-        run_on(self, seat.lane(self.shared()));
+        run_on(self, seat.lane(self.shared()), Role::Helps);
     }
 }
 
@@ -271,8 +266,8 @@ impl Disturbance {
 }
 
 /// Works on a stretch. A panic ends the stretch with an error, not the thread.
-pub(super) fn run_on(stretch: &Stretch, lane: &mut Lane) {
-    if catch_unwind(AssertUnwindSafe(|| stretch.work(lane))).is_err() {
+pub(super) fn run_on(stretch: &Stretch, lane: &mut Lane, role: Role) {
+    if catch_unwind(AssertUnwindSafe(|| stretch.work(lane, role))).is_err() {
         stretch.poison();
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Schedule<F> {
     resume: AtomicUsize,
     /// Something failed: all stop.
     stopped: AtomicBool,
+    /// The asking thread waits, or has left.
+    rests: AtomicBool,
     /// How many threads have come to work.
     threads: AtomicUsize,
     /// Items before this are taken, about to be, or need others; only a hint.
@@ -110,6 +112,26 @@ impl Task {
     }
 }
 
+/// Which thread works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The one that has asked for the items, and takes what becomes of them. In pauses it has the front, so that what it makes of the items,
+    /// and frees later, is made and freed on one thread.
+    Asks,
+    /// Another.
+    Helps,
+}
+
+/// Where committing comes to an end, for now.
+enum Halt {
+    /// At the end, or at an item that another thread is to commit.
+    Over,
+    /// At an item that another thread runs.
+    Running(usize),
+    /// At the start of a pause.
+    Pause,
+}
+
 /// Whose runs a thread commits.
 #[derive(Clone, Copy)]
 enum Whose {
@@ -128,6 +150,7 @@ impl<F> Schedule<F> {
                 .collect(),
             resume: AtomicUsize::new(pause),
             stopped: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
             threads: AtomicUsize::new(0),
             next: CachePadded::new(AtomicUsize::new(0)),
             committed: CachePadded::new(Signal::new()),
@@ -145,7 +168,7 @@ impl<F> Schedule<F> {
     }
 
     /// Works until every item is committed or taken by another thread, or left to one that does those before it.
-    pub(super) fn work<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane) {
+    pub(super) fn work<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane, role: Role) {
         // Threads that share a number commit each other's items, which is right as well.
         let number = self.threads.fetch_add(1, Ordering::Relaxed) % usize::from(u8::MAX - RAN);
         let ran = RAN + number as u8;
@@ -153,7 +176,7 @@ impl<F> Schedule<F> {
         loop {
             // While this thread was long at something, others may have waited for the front.
             let calm = work.is_calm() && cost < ENOUGH;
-            self.advance(work, lane, if calm { Whose::Own(ran) } else { Whose::All });
+            self.advance(work, lane, role, if calm { Whose::Own(ran) } else { Whose::All });
             if self.is_over() {
                 return;
             }
@@ -165,14 +188,19 @@ impl<F> Schedule<F> {
                 }
                 Task::Rest { until, waiting } => (until, waiting),
             };
-            if calm {
-                // Others may have counted on this thread for what they ran.
-                self.advance(work, lane, Whose::All);
+            // Others may have left the front to this thread, or in calm counted on it for what they ran. Those that come from now on see
+            // that it rests; what others left before is seen here.
+            if role == Role::Asks {
+                self.rests.swap(true, Ordering::AcqRel);
+            }
+            if calm || role == Role::Asks {
+                self.advance(work, lane, role, Whose::All);
             }
             work.fetch_waiting(waiting, until.unwrap_or(self.count));
-            match until {
-                Some(until) => self.committed.wait(until),
-                None => return,
+            let Some(until) = until else { return };
+            self.committed.wait(until);
+            if role == Role::Asks {
+                self.rests.store(false, Ordering::Relaxed);
             }
         }
     }
@@ -201,55 +229,73 @@ impl<F> Schedule<F> {
     }
 
     /// Commits what is ready, if no other thread is at it.
-    fn advance<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane, whose: Whose) {
-        loop {
+    fn advance<W: Work<Front = F>>(&self, work: &W, lane: &mut W::Lane, role: Role, whose: Whose) {
+        while !(role == Role::Helps && self.is_left_to_who_asks()) {
             let Some(mut front) = self.front.try_lock() else { return };
-            let Some(at) = self.commit_ready(work, lane, &mut front, whose) else { return };
+            let halt = self.commit_ready(work, lane, &mut front, role, whose);
             work.meet();
             drop(front);
-            // The thread that runs the item at the front comes here when it is done. This looks whether it is by changing nothing: so
-            // either it is seen to be done, or it sees that this came before, and the front with it that is free.
-            if self.state(at).fetch_or(0, Ordering::AcqRel) == RUNS {
-                return;
+            match halt {
+                Halt::Over => return,
+                Halt::Pause => {}
+                // The thread that runs the item at the front comes here when it is done. This looks whether it is by changing nothing: so
+                // either it is seen to be done, or it sees that this came before, and the front with it that is free.
+                Halt::Running(at) => {
+                    if self.state(at).fetch_or(0, Ordering::AcqRel) == RUNS {
+                        return;
+                    }
+                }
             }
         }
     }
 
-    /// Commits until the front is at an item that another thread runs, which is returned; or at one that another is to commit.
+    /// Whether there is a pause, in which the asking thread comes to the front by itself. This looks by changing nothing: either the thread
+    /// is seen to rest, or it sees, when it comes to rest, that this came before, and the front with it that is free.
+    fn is_left_to_who_asks(&self) -> bool {
+        self.committed.get() < self.resume.load(Ordering::Relaxed)
+            && !self.rests.fetch_or(false, Ordering::AcqRel)
+    }
+
+    /// Commits until the front is where another thread goes on.
     fn commit_ready<W: Work<Front = F>>(
         &self,
         work: &W,
         lane: &mut W::Lane,
         front: &mut Front<F>,
+        role: Role,
         whose: Whose,
-    ) -> Option<usize> {
+    ) -> Halt {
         loop {
             let at = front.at;
             if at == self.count || self.stopped.load(Ordering::Relaxed) {
-                return None;
+                return Halt::Over;
             }
             let (success, failure) = (Ordering::Acquire, Ordering::Acquire);
             let ran = match self.state(at).compare_exchange(WAITS, RUNS, success, failure) {
                 Ok(_) => false,
-                Err(RUNS) => return Some(at),
+                Err(RUNS) => return Halt::Running(at),
                 Err(by) => match whose {
-                    Whose::Own(own) if own != by => return None,
+                    Whose::Own(own) if own != by => return Halt::Over,
                     _ => true,
                 },
             };
             work.meet();
-            match work.commit(lane, &mut front.inner, at, ran) {
+            let step = work.commit(lane, &mut front.inner, at, ran);
+            match step {
                 Step::Done => {}
                 Step::Pause(count) => self.resume.store(at + 1 + count, Ordering::Relaxed),
                 Step::Stop => {
                     self.stop();
-                    return None;
+                    return Halt::Over;
                 }
             }
             front.at += 1;
             self.committed.set(at + 1);
             if !ran && let Some(next) = work.needed_by(at).filter(|next| *next > at + 1) {
                 self.give_back(next);
+            }
+            if role == Role::Helps && matches!(step, Step::Pause(_)) {
+                return Halt::Pause;
             }
         }
     }

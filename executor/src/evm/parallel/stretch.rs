@@ -24,7 +24,7 @@ use super::{
     plain::PlainRules,
     pool::Disturbance,
     run::{Published, Run},
-    schedule::{Schedule, Step, Work},
+    schedule::{Role, Schedule, Step, Work},
     sync::AHEAD,
     view::Shared,
 };
@@ -96,8 +96,8 @@ impl Stretch {
     }
 
     /// Works until every transaction is committed or taken by another thread.
-    pub(super) fn work(&self, lane: &mut Lane) {
-        self.schedule.work(&Ahead { items: &self.items, schedule: &self.schedule }, lane);
+    pub(super) fn work(&self, lane: &mut Lane, role: Role) {
+        self.schedule.work(&Ahead { items: &self.items, schedule: &self.schedule }, lane, role);
     }
 
     /// Waits for the last transaction and gives the outcomes, an outcome each; and the front, unless it failed.
@@ -131,19 +131,21 @@ struct Ahead<'a> {
 }
 
 impl Ahead<'_> {
-    /// Reads what the transaction at an index is known to need, if there is one. For a plain transfer that is all, and is given.
-    fn read(&self, at: usize) -> Option<Parties> {
+    /// Reads what the transaction at an index is known to need. Gives its accounts, if it is a plain transfer or `any`.
+    fn read(&self, at: usize, any: bool) -> Option<Parties> {
         let Items { shared, transactions, rules, .. } = self.items;
         let tx = transactions.get(at)?;
-        let Some(plain) = rules.as_ref().and_then(|rules| rules.of(tx)) else {
-            if shared.reader.keeps_reads() && self.schedule.committed() <= at {
-                shared.prefetch(tx);
-            }
+        if rules.as_ref().is_some_and(|rules| rules.of(tx).is_some()) {
+            return shared.parties(tx);
+        }
+        if !any || self.schedule.committed() > at {
             return None;
-        };
-        // What fails here fails in its turn as well, and is told there.
-        let [from, to] = plain.parties().map(|address| shared.reader.account(address).ok());
-        Some([from?, to?])
+        }
+        let parties = shared.parties(tx)?;
+        if shared.reader.keeps_reads() {
+            shared.prefetch(tx, &parties);
+        }
+        Some(parties)
     }
 }
 
@@ -170,18 +172,18 @@ impl Work for Ahead<'_> {
     }
 
     fn fetch(&self, at: usize) {
-        let front = self.schedule.committed();
-        self.items.fetches.fetch(at, front, |at| self.read(at));
+        let Items { shared, fetches, .. } = self.items;
+        let any = shared.reader.keeps_reads();
+        fetches.fetch(at, self.schedule.committed(), |at| self.read(at, any));
     }
 
     fn fetch_waiting(&self, waiting: Range<usize>, until: usize) {
-        if self.items.shared.reader.keeps_reads() {
-            for at in Fetches::firsts(waiting) {
-                if self.schedule.committed() >= until {
-                    return;
-                }
-                self.fetch(at);
+        for first in Fetches::firsts(waiting) {
+            let front = self.schedule.committed();
+            if front >= until {
+                return;
             }
+            self.items.fetches.fetch(first, front, |at| self.read(at, true));
         }
     }
 
@@ -245,5 +247,103 @@ impl Work for Ahead<'_> {
         if let Some(disturbance) = &self.items.disturbance {
             disturbance.meet();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Condvar, Mutex},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Items of which the first ends in a pause, while the asking thread runs the third ahead.
+    #[derive(Default)]
+    struct Items {
+        so_far: Mutex<SoFar>,
+        changed: Condvar,
+    }
+
+    #[derive(Default)]
+    struct SoFar {
+        helper_at_front: bool,
+        asking_ahead: bool,
+        helper_rests: bool,
+        /// Who has committed.
+        by: Vec<Role>,
+    }
+
+    impl Items {
+        fn tell(&self, change: impl FnOnce(&mut SoFar)) {
+            change(&mut self.so_far.lock().expect("no thread panics"));
+            self.changed.notify_all();
+        }
+
+        fn wait(&self, until: impl Fn(&SoFar) -> bool) {
+            let so_far = self.so_far.lock().expect("no thread panics");
+            let patience = Duration::from_secs(30);
+            let waited = self.changed.wait_timeout_while(so_far, patience, |now| !until(now));
+            assert!(!waited.expect("no thread panics").1.timed_out(), "nobody comes");
+        }
+    }
+
+    impl Work for Items {
+        type Lane = Role;
+        type Front = ();
+
+        fn is_calm(&self) -> bool {
+            false
+        }
+
+        fn is_worth(&self, _: usize) -> bool {
+            true
+        }
+
+        fn needs(&self, _: usize) -> Option<usize> {
+            None
+        }
+
+        fn needed_by(&self, _: usize) -> Option<usize> {
+            None
+        }
+
+        fn fetch(&self, _: usize) {}
+
+        fn fetch_waiting(&self, _: Range<usize>, _: usize) {
+            self.tell(|now| now.helper_rests = true);
+        }
+
+        fn run_ahead(&self, role: &mut Role, at: usize) -> u64 {
+            if (*role, at) == (Role::Asks, 2) {
+                self.tell(|now| now.asking_ahead = true);
+                self.wait(|now| now.helper_rests || now.by.len() > 1);
+            }
+            1
+        }
+
+        fn commit(&self, role: &mut Role, (): &mut (), at: usize, _: bool) -> Step {
+            if at == 0 {
+                self.tell(|now| now.helper_at_front = true);
+                self.wait(|now| now.asking_ahead);
+            }
+            self.tell(|now| now.by.push(*role));
+            if at == 0 { Step::Pause(5) } else { Step::Done }
+        }
+    }
+
+    #[test]
+    fn in_a_pause_the_asking_thread_has_the_front() {
+        let (schedule, items) = (Schedule::new(6, 0, ()), Items::default());
+        thread::scope(|scope| {
+            scope.spawn(|| schedule.work(&items, &mut { Role::Helps }, Role::Helps));
+            items.wait(|now| now.helper_at_front);
+            schedule.work(&items, &mut { Role::Asks }, Role::Asks);
+        });
+        schedule.finish(|()| {});
+        let by = &items.so_far.lock().expect("no thread panics").by;
+        assert_eq!(by[..], [&[Role::Helps][..], &[Role::Asks; 5]].concat());
     }
 }

@@ -3,17 +3,21 @@
 use std::{fmt, sync::Arc};
 
 use alloy::consensus::Transaction;
-use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, map::B256Map};
-use millrace_proto::RecoveredTx;
+use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256};
+use millrace_proto::{AccountInfo, RecoveredTx};
 use revm::{Database, bytecode::Bytecode, state::AccountInfo as EvmAccount};
 
 use super::{
+    fetch::Parties,
+    lane_cache::LaneCache,
     memory::Memory,
     precompiles::PrecompileCache,
     state::{AccountRead, AccountState, SlotKey, SlotRead, paid},
 };
 use crate::evm::{
-    CodeCache, EvmEnv, StateReadError, StateReader, block_state::to_evm, code_cache::analyse,
+    CodeCache, EvmEnv, StateReadError, StateReader,
+    block_state::to_evm,
+    hashes::{Hashes, KeepsHashes},
 };
 
 /// At most so many accounts and so many slots of a transaction's access list are read before it is run.
@@ -63,19 +67,23 @@ impl Shared {
         }
     }
 
-    /// Reads what a transaction is known to need, for a reader that keeps it. What fails here fails in the transaction's turn as well,
-    /// and is told there.
-    pub(super) fn prefetch(&self, tx: &RecoveredTx) {
-        let read = |address| self.reader.account(address).ok().flatten();
-        read(tx.sender());
-        if let Some(called) = tx.tx().to().and_then(read)
+    /// The accounts of a transaction as they were before the block. What fails here fails in the transaction's turn as well, and is told
+    /// there.
+    pub(super) fn parties(&self, tx: &RecoveredTx) -> Option<Parties> {
+        let [sender, called] = parties(tx).map(|address| self.reader.account(address).ok());
+        Some([sender?, called?])
+    }
+
+    /// Reads what a transaction is known to need beside its accounts, for a reader that keeps it.
+    pub(super) fn prefetch(&self, tx: &RecoveredTx, [_, called]: &Parties) {
+        if let Some(called) = called
             && called.code_hash != KECCAK256_EMPTY
         {
             let _ = self.code(called.code_hash);
         }
         let Some(list) = tx.tx().access_list() else { return };
         let slots = list.iter().take(PREFETCHED).flat_map(|item| {
-            read(item.address);
+            let _ = self.reader.account(item.address);
             item.storage_keys.iter().map(|slot| (item.address, *slot))
         });
         for (address, slot) in slots.take(PREFETCHED) {
@@ -101,78 +109,34 @@ pub(super) struct TxView {
     ahead: Option<(Address, u64)>,
     /// What the beneficiary is still to be paid for committed transactions.
     owed: Option<U256>,
+    /// Accounts as they were before the block, so far as they have been read.
+    known: Option<[(Address, Option<AccountInfo>); 2]>,
     pub(super) accounts: Vec<AccountRead>,
     pub(super) slots: Vec<SlotRead>,
     /// Storage generations other than zero.
     generations: Vec<(Address, u32)>,
-    code: LaneCode,
-}
-
-/// Code for one thread alone: threads that share code would take turns at its reference count, which every call changes. Code that
-/// is used here and there is not worth a copy.
-#[derive(Default)]
-pub(super) struct LaneCode {
-    code: B256Map<Bytecode>,
-    bytes: usize,
-    /// How often the block has used code of which there is no copy.
-    uses: B256Map<u32>,
-}
-
-impl LaneCode {
-    /// The most that a thread keeps from block to block.
-    const MOST: usize = 64 << 20;
-    /// So often a block uses code before it is copied.
-    const OFTEN: u32 = 16;
-
-    /// Turns to another block.
-    pub(super) fn begin(&mut self) {
-        self.uses.clear();
-    }
-
-    pub(super) fn get(
-        &mut self,
-        hash: B256,
-        read: impl FnOnce() -> Result<Bytecode, StateReadError>,
-    ) -> Result<Bytecode, StateReadError> {
-        if let Some(code) = self.code.get(&hash) {
-            return Ok(code.clone());
-        }
-        let shared = read()?;
-        let uses = self.uses.entry(hash).or_default();
-        *uses += 1;
-        if *uses < Self::OFTEN {
-            return Ok(shared);
-        }
-        let raw = Bytes::copy_from_slice(shared.original_byte_slice());
-        let raw_len = raw.len();
-        let own = if shared.is_eip7702() { analyse(raw) } else { Bytecode::new_legacy(raw) };
-        if self.bytes > Self::MOST {
-            *self = Self::default();
-        }
-        self.bytes += raw_len;
-        self.code.insert(hash, own.clone());
-        Ok(own)
-    }
+    cache: LaneCache,
 }
 
 impl TxView {
-    pub(super) fn new(shared: Arc<Shared>, mut code: LaneCode) -> Self {
-        code.begin();
+    pub(super) fn new(shared: Arc<Shared>, mut cache: LaneCache) -> Self {
+        cache.begin();
         Self {
             shared,
             index: 0,
             ahead: None,
             owed: None,
+            known: None,
             accounts: Vec::new(),
             slots: Vec::new(),
             generations: Vec::new(),
-            code,
+            cache,
         }
     }
 
-    /// Gives back the code, for another block.
-    pub(super) fn take_code(&mut self) -> LaneCode {
-        std::mem::take(&mut self.code)
+    /// Gives back the cache, for another block.
+    pub(super) fn take_cache(&mut self) -> LaneCache {
+        std::mem::take(&mut self.cache)
     }
 
     /// Turns to another transaction. `ahead` is the sender and the nonce of one that is run before its turn.
@@ -180,6 +144,7 @@ impl TxView {
         self.index = index;
         self.ahead = ahead;
         self.owed = None;
+        self.known = None;
         self.accounts.clear();
         self.slots.clear();
         self.generations.clear();
@@ -190,10 +155,30 @@ impl TxView {
         self.owed = owed;
     }
 
+    /// The transaction's accounts have been read.
+    pub(super) fn know(&mut self, tx: &RecoveredTx, read: &Parties) {
+        let ([sender, called], [of_sender, of_called]) = (parties(tx), *read);
+        self.known = Some([(sender, of_sender), (called, of_called)]);
+    }
+
+    fn base_account(&self, address: Address) -> Result<AccountState, StateReadError> {
+        let known = self.known.iter().flatten().find(|(of, _)| *of == address);
+        known.map_or_else(
+            || self.shared.base_account(address),
+            |(_, info)| Ok(AccountState::base(*info)),
+        )
+    }
+
     fn generation(&self, address: &Address) -> u32 {
         let found = self.generations.iter().find(|(of, _)| of == address);
         found.map_or(0, |(_, generation)| *generation)
     }
+}
+
+/// A transaction's sender and the account that it calls: the sender again, if it creates one.
+fn parties(tx: &RecoveredTx) -> [Address; 2] {
+    let sender = tx.sender();
+    [sender, tx.tx().to().unwrap_or(sender)]
 }
 
 impl Database for TxView {
@@ -203,7 +188,7 @@ impl Database for TxView {
         let (seen, written, early) = match self.shared.memory.accounts.before(&address, self.index)
         {
             Some((state, committed)) => (state, true, !committed),
-            None => (self.shared.base_account(address)?, false, false),
+            None => (self.base_account(address)?, false, false),
         };
         if seen.generation != 0 {
             self.generations.push((address, seen.generation));
@@ -239,8 +224,8 @@ impl Database for TxView {
         if hash == KECCAK256_EMPTY {
             return Ok(Bytecode::default());
         }
-        let Self { code, shared, .. } = self;
-        code.get(hash, || shared.code(hash))
+        let Self { cache, shared, .. } = self;
+        cache.code(hash, || shared.code(hash))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
@@ -260,8 +245,88 @@ impl Database for TxView {
     }
 }
 
+impl KeepsHashes for TxView {
+    fn hashes(&mut self) -> &mut Hashes {
+        &mut self.cache.hashes
+    }
+}
+
 impl fmt::Debug for TxView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TxView").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::consensus::{SignableTransaction, TxEip1559};
+    use alloy_primitives::{Bytes, Signature, TxKind};
+    use millrace_proto::TxEnvelope;
+    use revm::{context::BlockEnv, primitives::hardfork::SpecId};
+
+    use super::*;
+
+    /// A state none of which can be read.
+    struct Broken;
+
+    fn broken<T>() -> Result<T, StateReadError> {
+        Err(StateReadError::source(std::io::Error::other("a broken disk")))
+    }
+
+    impl StateReader for Broken {
+        fn account(&self, _: Address) -> Result<Option<AccountInfo>, StateReadError> {
+            broken()
+        }
+
+        fn storage(&self, _: Address, _: U256) -> Result<U256, StateReadError> {
+            broken()
+        }
+
+        fn storage_of(&self, _: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+            broken()
+        }
+
+        fn code(&self, _: B256) -> Result<Option<Bytes>, StateReadError> {
+            broken()
+        }
+
+        fn block_hash(&self, _: u64) -> Result<Option<B256>, StateReadError> {
+            broken()
+        }
+    }
+
+    #[test]
+    fn what_was_read_ahead_is_not_read_again_and_gives_way_to_what_is_committed() {
+        let [sender, called, other] = [1, 2, 3].map(Address::with_last_byte);
+        let shared = Arc::new(Shared {
+            env: EvmEnv::ethereum(SpecId::CANCUN, 1, BlockEnv::default()),
+            memory: Arc::default(),
+            reader: Arc::new(Broken),
+            codes: Arc::default(),
+            precompiles: Arc::default(),
+            removes_empty: true,
+        });
+        let tx = |to| {
+            let tx = TxEip1559 { to, ..TxEip1559::default() };
+            let signed = tx.into_signed(Signature::test_signature());
+            RecoveredTx::new_unchecked(TxEnvelope::Eip1559(signed), sender)
+        };
+        let info = |nonce| Some(AccountInfo { nonce, ..AccountInfo::default() });
+        let mut view = TxView::new(shared.clone(), LaneCache::default());
+        let nonces = |view: &mut TxView| {
+            [sender, called, other].map(|address| {
+                view.basic(address).ok().map(|account| account.map(|account| account.nonce))
+            })
+        };
+
+        view.begin(0, None);
+        view.know(&tx(TxKind::Call(called)), &[info(7), None]);
+        assert_eq!(nonces(&mut view), [Some(Some(7)), Some(None), None]);
+
+        view.begin(1, None);
+        assert_eq!(nonces(&mut view), [None; 3], "another transaction knows nothing yet");
+        view.know(&tx(TxKind::Create), &[info(7), info(7)]);
+        shared.memory.accounts.commit(sender, AccountState::base(info(8)), None);
+        assert_eq!(nonces(&mut view), [Some(Some(8)), None, None]);
     }
 }

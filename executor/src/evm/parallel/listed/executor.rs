@@ -20,10 +20,7 @@ use super::{
 use crate::evm::{
     BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, StateReadError,
     StateReader, diff,
-    parallel::{
-        WorkerPool,
-        view::{LaneCode, SharedReader},
-    },
+    parallel::{WorkerPool, lane_cache::LaneCache, view::SharedReader},
     system,
     tally::{Entry, Tally},
 };
@@ -108,7 +105,7 @@ impl ListedExecutor {
         if self.transactions.len() > 1 {
             self.pool.post(task.clone());
         }
-        self.pool.keep_code(task.work(self.pool.code()));
+        self.pool.keep_cache(task.work(self.pool.cache()));
         let (executed, marks) = task.finish()?;
         marks.into_iter().for_each(|marks| self.marks.merge(marks));
 
@@ -155,7 +152,7 @@ impl ListedExecutor {
         let value = calls(&mut block)?;
         let (tally, list) = block.into_parts();
         self.tally = tally;
-        let mut view = ListedView::new(self.listed.clone(), LaneCode::default());
+        let mut view = ListedView::new(self.listed.clone(), LaneCache::default());
         view.begin(index);
         for account in list.iter().flatten() {
             view.check_changes(account)?;

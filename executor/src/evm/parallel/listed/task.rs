@@ -27,9 +27,10 @@ use crate::evm::{
     block_state::minted,
     executor::reuse,
     handler::{BlockEvmError, DepositHandler, TxHandler},
+    hashes::keep_hashes,
     parallel::{
+        lane_cache::LaneCache,
         pool::{Disturbance, Job, Seat},
-        view::LaneCode,
     },
     reject::reject_reason,
     tally::{Entry, Tally},
@@ -109,26 +110,26 @@ impl Task {
         Ok((executed.into_iter().map(|(_, executed)| executed).collect(), marks))
     }
 
-    /// Takes transactions until there is none left. Gives the thread's code back.
-    pub(super) fn work(&self, code: LaneCode) -> LaneCode {
+    /// Takes transactions until there is none left. Gives the thread's cache back.
+    pub(super) fn work(&self, cache: LaneCache) -> LaneCache {
         let mut taken = 0;
-        let work = || self.take(code, &mut taken);
+        let work = || self.take(cache, &mut taken);
         match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(code) => code,
+            Ok(cache) => cache,
             Err(_) => {
                 let error = AccessListError::Execution(ExecutionError::Panicked);
                 self.report(taken, Vec::new(), None, Some((0, error)));
-                LaneCode::default()
+                LaneCache::default()
             }
         }
     }
 
-    fn take(&self, code: LaneCode, taken: &mut usize) -> LaneCode {
+    fn take(&self, cache: LaneCache, taken: &mut usize) -> LaneCache {
         let count = self.transactions.len();
         if self.next.load(Ordering::Relaxed) >= count {
-            return code;
+            return cache;
         }
-        let mut worker = Worker::new(self.listed.clone(), &self.env, code);
+        let mut worker = Worker::new(self.listed.clone(), &self.env, cache);
         let (mut executed, mut error) = (Vec::new(), None);
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
@@ -151,9 +152,9 @@ impl Task {
         }
         let view = &mut worker.evm.ctx.journaled_state.database;
         let marks = mem::take(&mut view.marks);
-        let code = mem::take(&mut view.code);
+        let cache = mem::take(&mut view.cache);
         self.report(*taken, executed, Some(marks), error);
-        code
+        cache
     }
 
     fn report(
@@ -179,8 +180,8 @@ impl Task {
 
 impl Job for Task {
     fn run(&self, seat: &mut Seat) {
-        let code = self.work(seat.take_code());
-        seat.keep_code(code);
+        let cache = self.work(seat.take_cache());
+        seat.keep_cache(cache);
     }
 }
 
@@ -193,11 +194,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(listed: Arc<Listed>, env: &EvmEnv, code: LaneCode) -> Self {
-        let view = ListedView::new(listed, code);
+    fn new(listed: Arc<Listed>, env: &EvmEnv, cache: LaneCache) -> Self {
+        let view = ListedView::new(listed, cache);
         let context: MainnetContext<ListedView> = Context::new(view, env.cfg.spec);
         let context = context.with_cfg(env.cfg.clone()).with_block(env.block.clone());
-        Self { evm: context.build_mainnet(), handler: TxHandler::new(env.rollup) }
+        let mut evm = context.build_mainnet();
+        keep_hashes(&mut evm.instruction);
+        Self { evm, handler: TxHandler::new(env.rollup) }
     }
 
     fn execute(

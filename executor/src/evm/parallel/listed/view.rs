@@ -11,7 +11,12 @@ use super::{
     check::Marks,
     index::{Listed, ListedSlot},
 };
-use crate::evm::{StateReadError, StateReader, block_state::to_evm, parallel::view::LaneCode};
+use crate::evm::{
+    StateReadError, StateReader,
+    block_state::to_evm,
+    hashes::{Hashes, KeepsHashes},
+    parallel::lane_cache::LaneCache,
+};
 
 /// revm's database for the transactions that a thread executes.
 pub(super) struct ListedView {
@@ -24,14 +29,14 @@ pub(super) struct ListedView {
     pub(super) slots: usize,
     /// What the thread's transactions have read and changed of the list.
     pub(super) marks: Marks,
-    pub(super) code: LaneCode,
+    pub(super) cache: LaneCache,
 }
 
 impl ListedView {
-    pub(super) fn new(listed: Arc<Listed>, mut code: LaneCode) -> Self {
-        code.begin();
+    pub(super) fn new(listed: Arc<Listed>, mut cache: LaneCache) -> Self {
+        cache.begin();
         let marks = Marks::new(&listed);
-        Self { listed, index: 0, known: Vec::new(), slots: 0, marks, code }
+        Self { listed, index: 0, known: Vec::new(), slots: 0, marks, cache }
     }
 
     pub(super) fn begin(&mut self, index: u32) {
@@ -77,8 +82,8 @@ impl Database for ListedView {
         if hash == KECCAK256_EMPTY {
             return Ok(Bytecode::default());
         }
-        let Self { code, listed, .. } = self;
-        code.get(hash, || listed.code(hash))
+        let Self { cache, listed, .. } = self;
+        cache.code(hash, || listed.code(hash))
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
@@ -138,6 +143,12 @@ impl StateReader for ListedState {
 
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
         self.listed.reader.block_hash(number)
+    }
+}
+
+impl KeepsHashes for ListedView {
+    fn hashes(&mut self) -> &mut Hashes {
+        &mut self.cache.hashes
     }
 }
 
