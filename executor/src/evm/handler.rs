@@ -26,7 +26,7 @@ use super::{StateReadError, block_state::BlockState};
 pub(super) type BlockEvm<R> = MainnetEvm<MainnetContext<BlockState<R>>>;
 
 /// A context on database `D`, with notes `N` beside it.
-type ContextOf<D, N> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, N>;
+pub(super) type ContextOf<D, N> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, N>;
 
 /// An EVM with precompiles `P`.
 pub(super) type EvmOf<C, P> =

@@ -8,7 +8,6 @@ use alloy_primitives::{B256, U256, keccak256, map::DefaultHashBuilder};
 use revm::{
     Database,
     bytecode::opcode,
-    context::{BlockEnv, CfgEnv, Context, Journal, TxEnv},
     handler::instructions::EthInstructions,
     interpreter::{
         Host, Instruction, InstructionContext, InstructionExecResult, InstructionResult,
@@ -17,13 +16,15 @@ use revm::{
     },
 };
 
+use super::handler::ContextOf;
+
 /// What a slot is computed of: the entry's key and the mapping's place, a word each.
 const INPUT: usize = 64;
 
 /// Keccak-256 of some recent inputs, each in the one place that it can be in.
 #[derive(Default)]
 pub(super) struct Hashes {
-    /// None until the first is asked for.
+    /// Empty until the first is asked for.
     entries: Vec<Option<Entry>>,
     hasher: DefaultHashBuilder,
 }
@@ -64,11 +65,9 @@ pub(super) trait KeepsHashes {
     fn hashes(&mut self) -> &mut Hashes;
 }
 
-type Ctx<D, N> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, N>;
-
 /// Lets `KECCAK256` look among the hashes that are kept.
 pub(super) fn keep_hashes<D: Database + KeepsHashes, N>(
-    instructions: &mut EthInstructions<EthInterpreter, Ctx<D, N>>,
+    instructions: &mut EthInstructions<EthInterpreter, ContextOf<D, N>>,
 ) {
     let gas = instructions.gas_table()[usize::from(opcode::KECCAK256)];
     let instruction = Instruction::new(keccak256_kept::<D, N>);
@@ -77,7 +76,7 @@ pub(super) fn keep_hashes<D: Database + KeepsHashes, N>(
 
 /// revm's instruction, but for two words that are in memory already.
 fn keccak256_kept<D: Database + KeepsHashes, N>(
-    context: InstructionContext<'_, Ctx<D, N>, EthInterpreter>,
+    context: InstructionContext<'_, ContextOf<D, N>, EthInterpreter>,
 ) -> InstructionExecResult {
     let Some(input) = two_words(context.interpreter) else { return system::keccak256(context) };
     let interpreter = context.interpreter;

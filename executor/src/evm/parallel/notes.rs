@@ -6,7 +6,6 @@
 use alloy_primitives::{Address, U256, map::AddressSet};
 use revm::{
     bytecode::opcode,
-    context::{BlockEnv, CfgEnv, Context, Journal, TxEnv},
     handler::instructions::EthInstructions,
     interpreter::{
         Instruction, InstructionContext, InstructionExecResult,
@@ -17,9 +16,10 @@ use revm::{
 };
 
 use super::view::TxView;
+use crate::evm::handler::ContextOf;
 
 /// The context of a transaction's execution.
-pub(super) type LaneContext = Context<BlockEnv, TxEnv, CfgEnv, TxView, Journal<TxView>, Notes>;
+pub(super) type LaneContext = ContextOf<TxView, Notes>;
 
 type Op = fn(Ictx<'_>) -> InstructionExecResult;
 

@@ -173,8 +173,8 @@ impl Work for Ahead<'_> {
 
     fn fetch(&self, at: usize) {
         let Items { shared, fetches, .. } = self.items;
-        let any = shared.reader.keeps_reads();
-        fetches.fetch(at, self.schedule.committed(), |at| self.read(at, any));
+        let read = |at| self.read(at, shared.reader.keeps_reads());
+        fetches.fetch(at, self.schedule.committed(), read);
     }
 
     fn fetch_waiting(&self, waiting: Range<usize>, until: usize) {

@@ -70,7 +70,7 @@ impl Shared {
     /// The accounts of a transaction as they were before the block. What fails here fails in the transaction's turn as well, and is told
     /// there.
     pub(super) fn parties(&self, tx: &RecoveredTx) -> Option<Parties> {
-        let [sender, called] = parties(tx).map(|address| self.reader.account(address).ok());
+        let [sender, called] = addresses(tx).map(|address| self.reader.account(address).ok());
         Some([sender?, called?])
     }
 
@@ -157,7 +157,7 @@ impl TxView {
 
     /// The transaction's accounts have been read.
     pub(super) fn know(&mut self, tx: &RecoveredTx, read: &Parties) {
-        let ([sender, called], [of_sender, of_called]) = (parties(tx), *read);
+        let ([sender, called], [of_sender, of_called]) = (addresses(tx), *read);
         self.known = Some([(sender, of_sender), (called, of_called)]);
     }
 
@@ -176,7 +176,7 @@ impl TxView {
 }
 
 /// A transaction's sender and the account that it calls: the sender again, if it creates one.
-fn parties(tx: &RecoveredTx) -> [Address; 2] {
+fn addresses(tx: &RecoveredTx) -> [Address; 2] {
     let sender = tx.sender();
     [sender, tx.tx().to().unwrap_or(sender)]
 }
