@@ -132,3 +132,62 @@ impl fmt::Debug for WarmState {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::genesis::{Genesis, GenesisAccount};
+    use millrace_proto::{AccountDiff, BlockSelector, ChainSpec, SlotDiff};
+
+    use super::*;
+    use crate::{chain::Chain, store::StoreConfig};
+
+    const ADDRESS: Address = Address::repeat_byte(0xac);
+    const SLOT: B256 = B256::with_last_byte(1);
+
+    #[test]
+    fn what_was_read_is_kept_and_follows_the_head() {
+        let account = GenesisAccount {
+            balance: U256::from(5),
+            storage: Some([(SLOT, B256::with_last_byte(7))].into()),
+            ..GenesisAccount::default()
+        };
+        let genesis = Genesis { alloc: [(ADDRESS, account)].into(), ..Genesis::default() };
+        let spec = ChainSpec::new(genesis).expect("a plain genesis is valid");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = StoreConfig {
+            cache_bytes: 8 << 20,
+            write_buffer_bytes: 4 << 20,
+            ..StoreConfig::default()
+        };
+        let chain = Chain::open(folder.path(), &config, Arc::new(spec)).expect("the store opens");
+        let state = chain.state(BlockSelector::Latest).expect("the head is there");
+        let warm = Arc::new(WarmState::new(0));
+        let reader = warm.reader(state);
+        assert!(reader.keeps_reads(), "reading ahead of transactions that wait pays");
+
+        let read = |reader: &WarmReader| {
+            let account = reader.account(ADDRESS).expect("the state is there");
+            (account, reader.storage(ADDRESS, SLOT.into()).expect("the state is there"))
+        };
+        let kept = || (warm.accounts.get(&ADDRESS), warm.slots.get(&(ADDRESS, SLOT.into())));
+        let before = read(&reader);
+        assert_eq!(before.1, U256::from(7));
+        assert_eq!(kept(), (Some(before.0), Some(before.1)));
+
+        let after = AccountInfo { balance: U256::from(6), ..before.0.expect("it exists") };
+        let slot = SlotDiff { before: before.1, after: U256::from(8) };
+        let account =
+            AccountDiff { before: before.0, after: Some(after), storage: [(SLOT, slot)].into() };
+        let mut diff = StateDiff::default();
+        diff.accounts.insert(ADDRESS, account);
+        warm.follow(1, &diff);
+        let now = (Some(Some(after)), Some(U256::from(8)));
+        assert_eq!(kept(), now);
+        assert_eq!(read(&reader), before, "the reader is of the block before");
+        assert_eq!(kept(), now, "and keeps nothing of it for the next");
+
+        // A block that does not come next.
+        warm.follow(3, &StateDiff::default());
+        assert_eq!(kept(), (None, None));
+    }
+}

@@ -26,22 +26,28 @@ pub(super) struct BlockState<R> {
     /// EIP-161: accounts that a transaction leaves empty are removed.
     removes_empty: bool,
     accounts: AddressMap<CachedAccount>,
-    new_code: B256Map<Bytecode>,
+    /// Code that the block made or has used.
+    used_code: B256Map<Bytecode>,
     hashes: Hashes,
 }
 
-/// An account of the block. What it was before is read again for the diff, off the hot path.
+/// An account of the block, kept small: blocks of many accounts are as fast as memory is. What it was before is read again for the diff,
+/// off the hot path.
 #[derive(Default)]
 struct CachedAccount {
-    now: Option<EvmAccount>,
+    now: Option<AccountInfo>,
     /// It existed before the block.
     existed: bool,
     /// It may differ from what it was before the block.
     written: bool,
     /// Destroyed or created in this block: slots that are not in `slots` are zero.
     wiped: bool,
-    slots: HashMap<U256, CachedSlot>,
+    slots: CachedSlots,
 }
+
+/// Slots of an account; most have none.
+#[derive(Default)]
+struct CachedSlots(Option<Box<HashMap<U256, CachedSlot>>>);
 
 #[derive(Clone, Copy)]
 struct CachedSlot {
@@ -57,7 +63,7 @@ impl<R: StateReader> BlockState<R> {
             codes,
             removes_empty,
             accounts: AddressMap::default(),
-            new_code: B256Map::default(),
+            used_code: B256Map::default(),
             hashes: Hashes::default(),
         }
     }
@@ -68,7 +74,7 @@ impl<R: StateReader> BlockState<R> {
             Entry::Vacant(entry) => {
                 let before = self.reader.account(address)?;
                 Ok(entry.insert(CachedAccount {
-                    now: before.map(to_evm),
+                    now: before,
                     existed: before.is_some(),
                     ..CachedAccount::default()
                 }))
@@ -78,12 +84,12 @@ impl<R: StateReader> BlockState<R> {
 
     /// An account as it is now.
     pub(super) fn info(&mut self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
-        Ok(self.load(address)?.now.as_ref().map(from_evm))
+        Ok(self.load(address)?.now)
     }
 
     /// Whether there is code at an address now.
     pub(super) fn has_code(&mut self, address: Address) -> Result<bool, StateReadError> {
-        let account = self.load(address)?.now.as_ref();
+        let account = self.load(address)?.now;
         Ok(account.is_some_and(|info| info.code_hash != KECCAK256_EMPTY))
     }
 
@@ -104,7 +110,7 @@ impl<R: StateReader> BlockState<R> {
         } else {
             Vec::new()
         };
-        slots.retain(|(slot, _)| !cached.slots.contains_key(slot));
+        slots.retain(|(slot, _)| cached.slots.get(slot).is_none());
         slots.extend(cached.slots.iter().map(|(slot, value)| (*slot, value.now)));
         slots.retain(|(_, value)| !value.is_zero());
         Ok(slots)
@@ -133,19 +139,17 @@ impl<R: StateReader> BlockState<R> {
             cached.wipe();
         }
         for (slot, value) in account.changed_storage_slots() {
-            cached.slots.insert(*slot, CachedSlot { now: value.present_value, written: true });
+            let now = CachedSlot { now: value.present_value, written: true };
+            cached.slots.all().insert(*slot, now);
         }
-        let mut info = account.info;
-        let previous = cached.now.take();
-        let previous_hash = previous.as_ref().map_or(KECCAK256_EMPTY, |info| info.code_hash);
-        let mut new_code = None;
-        if info.code_hash == previous_hash {
-            info.code = info.code.or_else(|| previous.and_then(|previous| previous.code));
-        } else if info.code_hash != KECCAK256_EMPTY {
-            new_code = info.code.clone().map(|code| (info.code_hash, code));
+        let info = from_evm(&account.info);
+        let before = cached.now.replace(info).map_or(KECCAK256_EMPTY, |info| info.code_hash);
+        if info.code_hash != before
+            && info.code_hash != KECCAK256_EMPTY
+            && let Some(code) = account.info.code
+        {
+            self.used_code.insert(info.code_hash, code);
         }
-        cached.now = Some(info);
-        self.new_code.extend(new_code);
         Ok(())
     }
 
@@ -158,22 +162,21 @@ impl<R: StateReader> BlockState<R> {
         let account = self.load(address)?;
         account.written = true;
         let info = account.now.get_or_insert_default();
-        let before = from_evm(info);
-        let after = minted(before, amount);
-        (info.balance, info.nonce) = (after.balance, after.nonce);
-        Ok([before, after])
+        let before = *info;
+        *info = minted(before, amount);
+        Ok([before, *info])
     }
 
     /// What the block changed.
     pub(super) fn into_diff(self) -> Result<StateDiff, StateReadError> {
-        let Self { reader, accounts, new_code, .. } = self;
+        let Self { reader, accounts, used_code, .. } = self;
         let mut diff = StateDiff::default();
         for (address, cached) in accounts {
             if !cached.written {
                 continue;
             }
             let account = cached.into_diff(&reader, address)?;
-            let code = |hash| new_code.get(&hash).cloned();
+            let code = |hash| used_code.get(&hash).cloned();
             diff::add(&mut diff, address, account, &reader, code)?;
         }
         Ok(diff)
@@ -183,7 +186,7 @@ impl<R: StateReader> BlockState<R> {
 impl CachedAccount {
     fn wipe(&mut self) {
         self.wiped = true;
-        for slot in self.slots.values_mut() {
+        for slot in self.slots.0.iter_mut().flat_map(|slots| slots.values_mut()) {
             *slot = CachedSlot { now: U256::ZERO, written: true };
         }
     }
@@ -196,7 +199,7 @@ impl CachedAccount {
         let existed = self.existed;
         let mut diff = AccountDiff {
             before: if existed { reader.account(address)? } else { None },
-            after: self.now.as_ref().map(from_evm),
+            after: self.now,
             ..AccountDiff::default()
         };
         for (slot, value) in self.slots.iter().filter(|(_, value)| value.written) {
@@ -207,7 +210,7 @@ impl CachedAccount {
         }
         if self.wiped && existed {
             for (slot, before) in reader.storage_of(address)? {
-                if !before.is_zero() && !self.slots.contains_key(&slot) {
+                if !before.is_zero() && self.slots.get(&slot).is_none() {
                     let gone = SlotDiff { before, after: U256::ZERO };
                     diff.storage.insert(B256::from(slot), gone);
                 }
@@ -217,28 +220,43 @@ impl CachedAccount {
     }
 }
 
+impl CachedSlots {
+    fn get(&self, slot: &U256) -> Option<&CachedSlot> {
+        self.0.as_ref()?.get(slot)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&U256, &CachedSlot)> {
+        self.0.iter().flat_map(|slots| slots.iter())
+    }
+
+    /// All of them, to be changed.
+    fn all(&mut self) -> &mut HashMap<U256, CachedSlot> {
+        self.0.get_or_insert_default()
+    }
+}
+
 impl<R: StateReader> Database for BlockState<R> {
     type Error = StateReadError;
 
     fn basic(&mut self, address: Address) -> Result<Option<EvmAccount>, StateReadError> {
-        Ok(self.load(address)?.now.clone())
+        Ok(self.load(address)?.now.map(to_evm))
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateReadError> {
         if hash == KECCAK256_EMPTY {
             return Ok(Bytecode::default());
         }
-        if let Some(code) = self.new_code.get(&hash) {
-            return Ok(code.clone());
+        match self.used_code.entry(hash) {
+            Entry::Occupied(entry) => Ok(entry.get().clone()),
+            Entry::Vacant(entry) => Ok(entry.insert(self.codes.read(hash, &self.reader)?).clone()),
         }
-        self.codes.read(hash, &self.reader)
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateReadError> {
         self.load(address)?;
         let Self { accounts, reader, .. } = self;
         let Some(account) = accounts.get_mut(&address) else { return Ok(U256::ZERO) };
-        match account.slots.entry(slot) {
+        match account.slots.all().entry(slot) {
             Entry::Occupied(entry) => Ok(entry.get().now),
             Entry::Vacant(_) if account.wiped || !account.existed => Ok(U256::ZERO),
             Entry::Vacant(entry) => {
