@@ -33,6 +33,7 @@ fn the_layout_names_every_module() -> Result<()> {
     let layout = fs::read_to_string(root.join("docs/layout.md"))?;
     for krate in [
         "proto",
+        "proto/crypto",
         "executor",
         "executor/rocksdb-build",
         "executor/workload",

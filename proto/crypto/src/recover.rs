@@ -1,0 +1,156 @@
+//! Recovering signers.
+
+use alloy_primitives::{Address, B256, Signature, U256, keccak256};
+use secp256k1::{
+    Message, SECP256K1,
+    ecdsa::{RecoverableSignature, RecoveryId},
+};
+
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::Avx512;
+use crate::{
+    engine::{RecoverPath, engine},
+    keccak::hash_all,
+    lanes::{LANES, Lanes},
+    secp::{self, Input, Key},
+};
+
+/// The group's order n.
+const ORDER: U256 = U256::from_limbs([
+    0xbfd2_5e8c_d036_4141,
+    0xbaae_dce6_af48_a03b,
+    0xffff_ffff_ffff_fffe,
+    0xffff_ffff_ffff_ffff,
+]);
+
+/// How many signatures are recovered with the same inversions.
+const BATCH: usize = 32 * LANES;
+/// Fewer signatures than this are recovered one by one.
+const LEAST: usize = 4;
+
+/// A public key: its x and its y, each of 32 big-endian bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublicKey(pub [u8; 64]);
+
+impl PublicKey {
+    /// The address of the key's account: the last 20 bytes of the Keccak-256 hash of the key.
+    pub fn address(&self) -> Address {
+        address(keccak256(self.0))
+    }
+}
+
+/// Why a signature has no signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// r or s is zero, or not below the group's order.
+    #[error("the signature's r and s have to be from 1 to the group's order less 1")]
+    OutOfRange,
+    /// No point of the curve has r for its x, or the signature's equation gives the point at infinity.
+    #[error("no key can have made this signature")]
+    NoKey,
+}
+
+/// Recovers the address that signed each message hash. Gives what libsecp256k1 gives, also for an s above n / 2, which EIP-2 forbids
+/// in transactions: that is for the caller to refuse.
+pub fn recover_batch(signatures: &[(Signature, B256)]) -> Vec<Result<Address, RecoverError>> {
+    let keys = recover_keys(signatures);
+    let found: Vec<&[u8]> = keys.iter().flatten().map(|key| key.0.as_slice()).collect();
+    let mut addresses = hash_all(&found).into_iter().map(address);
+    keys.iter()
+        .map(|key| key.map(|key| addresses.next().unwrap_or_else(|| key.address())))
+        .collect()
+}
+
+/// Recovers the key that signed each message hash: [`recover_batch`] with the keys.
+pub fn recover_keys(signatures: &[(Signature, B256)]) -> Vec<Result<PublicKey, RecoverError>> {
+    match engine().recover {
+        #[cfg(target_arch = "x86_64")]
+        RecoverPath::Avx512Ifma => recover_in_lanes::<Avx512>(signatures),
+        _ => signatures.iter().map(|(signature, hash)| recover_key(signature, *hash)).collect(),
+    }
+}
+
+/// Recovers the address that signed one message hash.
+///
+/// # Errors
+/// When there is none.
+pub fn recover(signature: &Signature, hash: B256) -> Result<Address, RecoverError> {
+    recover_key(signature, hash).map(|key| key.address())
+}
+
+fn address(hash: B256) -> Address {
+    Address::from_slice(&hash[12..])
+}
+
+/// With libsecp256k1.
+pub(crate) fn recover_key(signature: &Signature, hash: B256) -> Result<PublicKey, RecoverError> {
+    let mut rs = [0; 64];
+    rs[..32].copy_from_slice(&signature.r().to_be_bytes::<32>());
+    rs[32..].copy_from_slice(&signature.s().to_be_bytes::<32>());
+    if !in_range(signature) {
+        return Err(RecoverError::OutOfRange);
+    }
+    let id = if signature.v() { RecoveryId::One } else { RecoveryId::Zero };
+    let recoverable =
+        RecoverableSignature::from_compact(&rs, id).map_err(|_| RecoverError::OutOfRange)?;
+    let key = SECP256K1
+        .recover_ecdsa(Message::from_digest(hash.0), &recoverable)
+        .map_err(|_| RecoverError::NoKey)?;
+    let mut bytes = [0; 64];
+    bytes.copy_from_slice(&key.serialize_uncompressed()[1..]);
+    Ok(PublicKey(bytes))
+}
+
+fn in_range(signature: &Signature) -> bool {
+    [signature.r(), signature.s()].iter().all(|value| !value.is_zero() && *value < ORDER)
+}
+
+/// In lanes, with libsecp256k1 for what those cannot do and where there is too little for them.
+pub(crate) fn recover_in_lanes<L: Lanes>(
+    signatures: &[(Signature, B256)],
+) -> Vec<Result<PublicKey, RecoverError>> {
+    let mut results = Vec::with_capacity(signatures.len());
+    let (mut inputs, mut keys) = (Vec::new(), Vec::new());
+    for batch in signatures.chunks(BATCH) {
+        if batch.len() < LEAST {
+            results.extend(batch.iter().map(|(signature, hash)| recover_key(signature, *hash)));
+            continue;
+        }
+        inputs.clear();
+        inputs.extend(batch.iter().filter(|(signature, _)| in_range(signature)).map(input));
+        keys.clear();
+        secp::recover::<L>(&inputs, &mut keys);
+        let mut keys = keys.iter();
+        for (signature, hash) in batch {
+            results.push(if in_range(signature) {
+                match keys.next() {
+                    Some(Key::Point(point)) => Ok(key_of(point)),
+                    Some(Key::NotOnCurve) => Err(RecoverError::NoKey),
+                    Some(Key::Exceptional) | None => recover_key(signature, *hash),
+                }
+            } else {
+                Err(RecoverError::OutOfRange)
+            });
+        }
+    }
+    results
+}
+
+fn input((signature, hash): &(Signature, B256)) -> Input {
+    Input {
+        r: signature.r().into_limbs(),
+        s: signature.s().into_limbs(),
+        message: U256::from_be_bytes(hash.0).into_limbs(),
+        odd: signature.v(),
+    }
+}
+
+fn key_of(point: &[u64; LANES]) -> PublicKey {
+    let mut bytes = [0; 64];
+    let (words, _) = bytes.as_chunks_mut::<8>();
+    for (at, word) in words.iter_mut().enumerate() {
+        *word = point[if at < 4 { 3 - at } else { 11 - at }].to_be_bytes();
+    }
+    PublicKey(bytes)
+}

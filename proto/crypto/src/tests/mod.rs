@@ -1,0 +1,13 @@
+//! Everything on the plain lanes, and on the processor's where it has them, against libsecp256k1 and others.
+
+mod field;
+mod keccak;
+mod recover;
+
+use rand::{SeedableRng, rngs::StdRng};
+
+use crate::lanes::{Avx2, Avx512, Lanes, Portable, Words};
+
+fn rng(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}
