@@ -161,14 +161,12 @@ fn round<W: Words>(state: &mut [W; STATE], constant: u64) {
 fn hash<W: Words>(messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
     let mut states: States = [[0; LANES]; STATE];
     let longest = messages.iter().map(|message| message.len() / RATE).max().unwrap_or(0);
-    for block in 0..=longest {
+    for at in 0..=longest {
         for (lane, message) in messages.iter().enumerate() {
-            let last = message.len() / RATE;
-            if block < last {
-                let block = &message[block * RATE..];
-                absorb(&mut states, lane, block.first_chunk().unwrap_or(&[0; RATE]));
-            } else if block == last {
-                let rest = &message[block * RATE..];
+            let (blocks, rest) = message.as_chunks::<RATE>();
+            if let Some(block) = blocks.get(at) {
+                absorb(&mut states, lane, block);
+            } else if at == blocks.len() {
                 let mut padded = [0; RATE];
                 padded[..rest.len()].copy_from_slice(rest);
                 padded[rest.len()] = 1;
@@ -178,7 +176,7 @@ fn hash<W: Words>(messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
         }
         permute::<W>(&mut states);
         for (lane, message) in messages.iter().enumerate() {
-            if block == message.len() / RATE {
+            if at == message.len() / RATE {
                 for (word, bytes) in hashes[lane].chunks_exact_mut(8).enumerate() {
                     bytes.copy_from_slice(&states[word][lane].to_le_bytes());
                 }

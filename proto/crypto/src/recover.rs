@@ -3,6 +3,7 @@
 use alloy_primitives::{Address, B256, Signature, U256, keccak256};
 use secp256k1::{
     Message, SECP256K1,
+    constants::CURVE_ORDER,
     ecdsa::{RecoverableSignature, RecoveryId},
 };
 
@@ -16,12 +17,7 @@ use crate::{
 };
 
 /// The group's order n.
-const ORDER: U256 = U256::from_limbs([
-    0xbfd2_5e8c_d036_4141,
-    0xbaae_dce6_af48_a03b,
-    0xffff_ffff_ffff_fffe,
-    0xffff_ffff_ffff_ffff,
-]);
+const ORDER: U256 = U256::from_be_bytes(CURVE_ORDER);
 
 /// How many signatures are recovered with the same inversions.
 const BATCH: usize = 32 * LANES;
@@ -85,12 +81,12 @@ fn address(hash: B256) -> Address {
 
 /// With libsecp256k1.
 pub(crate) fn recover_key(signature: &Signature, hash: B256) -> Result<PublicKey, RecoverError> {
-    let mut rs = [0; 64];
-    rs[..32].copy_from_slice(&signature.r().to_be_bytes::<32>());
-    rs[32..].copy_from_slice(&signature.s().to_be_bytes::<32>());
     if !in_range(signature) {
         return Err(RecoverError::OutOfRange);
     }
+    let mut rs = [0; 64];
+    rs[..32].copy_from_slice(&signature.r().to_be_bytes::<32>());
+    rs[32..].copy_from_slice(&signature.s().to_be_bytes::<32>());
     let id = if signature.v() { RecoveryId::One } else { RecoveryId::Zero };
     let recoverable =
         RecoverableSignature::from_compact(&rs, id).map_err(|_| RecoverError::OutOfRange)?;

@@ -36,7 +36,7 @@ fn zip<L: Lanes>(a: [L; LIMBS], b: [L; LIMBS], f: impl Fn(L, L) -> L) -> [L; LIM
 
 /// Carries from limb to limb, up to the highest.
 #[inline(always)]
-fn carried<L: Lanes>(mut limbs: [L; LIMBS]) -> [L; LIMBS] {
+pub(super) fn carried<L: Lanes>(mut limbs: [L; LIMBS]) -> [L; LIMBS] {
     for limb in 0..LIMBS - 1 {
         limbs[limb + 1] = limbs[limb + 1].add(limbs[limb].shr(LIMB_BITS));
         limbs[limb] = limbs[limb].and(L::splat(LIMB));

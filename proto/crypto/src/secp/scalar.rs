@@ -1,6 +1,6 @@
 //! Integers modulo the order n of secp256k1's group, eight at a time, and how multipliers of points are cut into digits.
 
-use super::field::{LIMB, LIMB_BITS, LIMBS, limbs_of, words_of};
+use super::field::{LIMB, LIMB_BITS, LIMBS, carried, limbs_of, words_of};
 use crate::lanes::{Lanes, Mask, each, splat_all};
 
 /// n.
@@ -231,15 +231,6 @@ fn product<L: Lanes>(a: [L; 3], b: [u64; 3]) -> [L; 4] {
         }
     }
     columns
-}
-
-#[inline(always)]
-fn carried<L: Lanes>(mut limbs: [L; LIMBS]) -> [L; LIMBS] {
-    for limb in 0..LIMBS - 1 {
-        limbs[limb + 1] = limbs[limb + 1].add(limbs[limb].shr(LIMB_BITS));
-        limbs[limb] = limbs[limb].and(L::splat(LIMB));
-    }
-    limbs
 }
 
 /// The difference of two integers. Where it is negative, its highest limb is.

@@ -104,7 +104,7 @@ fn exceptional_sums() {
         k[24..].copy_from_slice(&small.to_be_bytes());
         let point = secp256k1::PublicKey::from_secret_key(
             SECP256K1,
-            &SecretKey::from_byte_array(k).unwrap(),
+            &SecretKey::from_byte_array(k).expect("below the order"),
         )
         .serialize_uncompressed();
         let r = U256::from_be_slice(&point[1..33]);
