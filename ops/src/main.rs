@@ -6,7 +6,7 @@
 //!  dev_l1     the embedded L1             verify     the chain from L1 alone
 //!  bench      figures beside an alternative's
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
-//!  torture    hard made-up blocks, checked
+//!  torture    hard made-up inputs, checked
 //!  telemetry  logs, metrics, health       supervisor every task has an owner
 //!  allocation the allocator
 //! ```

@@ -4,6 +4,9 @@
 use alloy::primitives::B256;
 use millrace_proto::{Batch, BatchHeader, BatchLimits, RecoveredTx, batch_digest};
 
+/// Transactions whose senders are recovered at once.
+const AT_ONCE: usize = 256;
+
 /// The end of the derived chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
@@ -54,9 +57,13 @@ pub(super) fn check(
         (timestamp, consumed) = (block.timestamp, block.deposits_end);
     }
     let claim = batch.last_block_hash;
-    for tx in batch.blocks.into_iter().flat_map(|block| block.transactions) {
-        let hash = tx.hash();
-        RecoveredTx::recover(tx).map_err(|_| format!("transaction {hash} has no sender"))?;
+    let mut txs = batch.blocks.into_iter().flat_map(|block| block.transactions);
+    loop {
+        let some: Vec<_> = txs.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            break;
+        }
+        RecoveredTx::recover_all(some).map_err(|unsigned| unsigned.to_string())?;
     }
     Ok(claim)
 }

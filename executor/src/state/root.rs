@@ -1,10 +1,11 @@
 //! The state root after a diff.
 
 use alloy::{
-    primitives::{Address, B256, keccak256},
+    primitives::{Address, B256},
     rlp,
 };
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
+use millrace_crypto::keccak256_batch;
 use millrace_proto::{AccountDiff, StateDiff};
 use rayon::prelude::*;
 
@@ -48,6 +49,9 @@ struct Account {
     nodes: Vec<NodeChange>,
 }
 
+/// Addresses that a thread hashes at once.
+const KEYS: usize = 256;
+
 /// The root after `diff` on top of what `reader` sees: storage tries first, each by itself, then the account trie.
 pub(crate) fn state_root(
     reader: Reader<'_>,
@@ -62,10 +66,11 @@ pub(crate) fn state_root(
         .collect::<Result<Vec<_>, _>>()
         .in_table(Table::Accounts)?;
 
-    let accounts: Vec<_> = diff.accounts.iter().zip(before).collect();
+    let keys = addresses.par_chunks(KEYS).flat_map_iter(keccak256_batch).collect::<Vec<_>>();
+    let accounts: Vec<_> = diff.accounts.iter().zip(before).zip(keys).collect();
     let mut accounts = accounts
         .into_par_iter()
-        .map(|((address, diff), before)| account(reader, *address, diff, before))
+        .map(|(((address, diff), before), key)| account(reader, *address, key, diff, before))
         .collect::<Result<Vec<_>, _>>()?;
     accounts.sort_unstable_by_key(|account| account.key);
 
@@ -98,6 +103,7 @@ pub(crate) fn state_root(
 fn account(
     reader: Reader<'_>,
     address: Address,
+    key: B256,
     diff: &AccountDiff,
     before: Option<AccountRecord>,
 ) -> Result<Account, StoreError> {
@@ -105,13 +111,13 @@ fn account(
         let problem = "it was another before";
         return Err(StoreError::Diff { address, problem });
     }
-    let key = keccak256(address);
-    let mut slots: Vec<_> = diff
-        .storage
-        .iter()
-        .filter(|(_, slot)| slot.before != slot.after)
-        .map(|(slot, values)| Update {
-            key: Nibbles::unpack(keccak256(slot)),
+    let changed = || diff.storage.iter().filter(|(_, slot)| slot.before != slot.after);
+    let slots: Vec<_> = changed().map(|(slot, _)| slot).collect();
+    let mut slots: Vec<_> = keccak256_batch(&slots)
+        .into_iter()
+        .zip(changed())
+        .map(|(key, (_, values))| Update {
+            key: Nibbles::unpack(key),
             value: (!values.after.is_zero()).then(|| rlp::encode(values.after)),
         })
         .collect();

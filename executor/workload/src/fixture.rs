@@ -133,6 +133,9 @@ struct HeaderFields {
 #[derive(Deserialize)]
 struct RawTransaction {
     raw: Bytes,
+    /// Who sent it, and its hash, as a node told.
+    from: Address,
+    hash: B256,
 }
 
 #[derive(Deserialize)]
@@ -185,14 +188,25 @@ impl Fixture {
         }
         let spec = SpecId::from_str(&file.spec)
             .map_err(|_| content(format!("hardfork {:?} is unknown", file.spec)))?;
-        let transactions = (file.transactions.into_iter().enumerate())
-            .map(|(index, tx)| match RecoveredTx::decode(tx.raw) {
+        let raw = file.transactions.iter().map(|tx| tx.raw.clone()).collect();
+        let transactions: Vec<Arc<RecoveredTx>> = (RecoveredTx::decode_batch(raw).into_iter())
+            .enumerate()
+            .map(|(index, tx)| match tx {
                 Ok(tx) => Ok(Arc::new(tx)),
                 Err(source) => {
                     Err(FixtureError::Transaction { path: path.to_owned(), index, source })
                 }
             })
             .collect::<Result<_, _>>()?;
+        for (tx, told) in transactions.iter().zip(&file.transactions) {
+            let (from, hash) = (tx.sender(), tx.hash());
+            if (from, hash) != (told.from, told.hash) {
+                return Err(content(format!(
+                    "transaction {} from {} is, by its bytes, {hash} from {from}",
+                    told.hash, told.from
+                )));
+            }
+        }
         let mut state = MemoryState::default();
         for code in file.codes.into_values() {
             state.add_code(code);

@@ -1,5 +1,6 @@
 //! Logs, metrics and health: what an operator watches.
 
+mod crypto;
 mod log;
 mod server;
 

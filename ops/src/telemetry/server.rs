@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::crypto;
 use crate::config::PerService;
 
 /// Seconds; from a tenth of a millisecond (a group commit) to an hour (a commitment while L1 is dear).
@@ -42,6 +43,7 @@ pub(crate) fn install_recorder() -> Result<PrometheusHandle> {
         )?
         .install_recorder()
         .wrap_err("cannot install the metrics recorder")?;
+    crypto::start();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_secs(5));
@@ -91,7 +93,7 @@ impl MetricsScope {
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
         match self {
             Self::Sequencer => {
-                starts(&["millrace_sequencer_", "millrace_rpc_"])
+                starts(&["millrace_sequencer_", "millrace_rpc_", "millrace_crypto_"])
                     && !line.contains("server=\"dev-l1\"")
             }
             Self::Executor => {
@@ -205,6 +207,7 @@ impl TelemetryServer {
 }
 
 async fn render(State(telemetry): State<Telemetry>) -> impl IntoResponse {
+    crypto::record();
     let rendered = telemetry.recorder.render();
     let body = if telemetry.whole_process { rendered } else { telemetry.scope.select(&rendered) };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body)

@@ -1,6 +1,6 @@
 //! Which code runs on this processor.
 
-use std::{fmt, sync::LazyLock};
+use std::{ffi::OsStr, fmt, sync::LazyLock};
 
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
@@ -40,13 +40,8 @@ pub struct Engine {
 /// The environment's variable that leaves only the scalar paths, if it is `1`.
 const FORCE_SCALAR: &str = "MILLRACE_FORCE_SCALAR";
 
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
-    if std::env::var_os(FORCE_SCALAR).is_some_and(|value| value == "1") {
-        Engine::SCALAR
-    } else {
-        Engine::detected()
-    }
-});
+static ENGINE: LazyLock<Engine> =
+    LazyLock::new(|| Engine::chosen(std::env::var_os(FORCE_SCALAR).as_deref()));
 
 /// The code that this process runs: the best for its processor, or the scalar code if `MILLRACE_FORCE_SCALAR` is `1` when this is first asked.
 pub fn engine() -> Engine {
@@ -55,6 +50,11 @@ pub fn engine() -> Engine {
 
 impl Engine {
     const SCALAR: Self = Self { recover: RecoverPath::Scalar, hash: HashPath::Scalar };
+
+    /// By the value of [`FORCE_SCALAR`].
+    fn chosen(force_scalar: Option<&OsStr>) -> Self {
+        if force_scalar.is_some_and(|value| value == "1") { Self::SCALAR } else { Self::detected() }
+    }
 
     /// The best for this processor.
     fn detected() -> Self {
@@ -83,5 +83,18 @@ impl fmt::Display for Engine {
             HashPath::Scalar => "one by one",
         };
         write!(f, "signatures: {recover}; hashes: {hash}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_forces_the_scalar_paths() {
+        assert_eq!(Engine::chosen(Some(OsStr::new("1"))), Engine::SCALAR);
+        for other in [None, Some(OsStr::new("0")), Some(OsStr::new(""))] {
+            assert_eq!(Engine::chosen(other), Engine::detected());
+        }
     }
 }

@@ -5,6 +5,7 @@ use alloy_primitives::{B256, keccak256};
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
 use crate::{
+    counters,
     engine::{HashPath, engine},
     lanes::{LANES, Words},
 };
@@ -55,7 +56,10 @@ pub(crate) fn hash_all(messages: &[&[u8]]) -> Vec<B256> {
         HashPath::Avx512 => hash_in_lanes::<Avx512>(messages),
         #[cfg(target_arch = "x86_64")]
         HashPath::Avx2 => hash_in_lanes::<Avx2>(messages),
-        _ => messages.iter().map(keccak256).collect(),
+        _ => {
+            counters::HASHED_SINGLY.add(messages.len());
+            messages.iter().map(keccak256).collect()
+        }
     }
 }
 
@@ -68,6 +72,7 @@ pub(crate) fn hash_in_lanes<W: Words>(messages: &[&[u8]]) -> Vec<B256> {
     if !order.is_sorted_by_key(|(blocks, _)| *blocks) {
         order.sort_unstable();
     }
+    let (mut in_lanes, mut lanes_used) = (0, 0);
     for group in order.chunks(LANES) {
         // A lane that stays empty costs what a full one does, and so does a block that only one message has.
         let blocks: usize = group.iter().map(|(blocks, _)| blocks + 1).sum();
@@ -78,6 +83,8 @@ pub(crate) fn hash_in_lanes<W: Words>(messages: &[&[u8]]) -> Vec<B256> {
             }
             continue;
         }
+        in_lanes += group.len();
+        lanes_used += group.len().next_multiple_of(W::COUNT);
         let mut lanes: [&[u8]; LANES] = [&[]; LANES];
         for (lane, (_, at)) in lanes.iter_mut().zip(group) {
             *lane = messages[*at];
@@ -88,20 +95,23 @@ pub(crate) fn hash_in_lanes<W: Words>(messages: &[&[u8]]) -> Vec<B256> {
             hashes[*at] = hash.into();
         }
     }
+    counters::HASHED_IN_LANES.add(in_lanes);
+    counters::HASH_LANES.add(lanes_used);
+    counters::HASHED_SINGLY.add(messages.len() - in_lanes);
     hashes
 }
 
 /// The states of eight messages: word by word, that of each message.
 type States = [[u64; LANES]; STATE];
 
-/// Permutes eight states.
+/// Permutes the states of so many messages.
 #[inline(never)]
-fn permute<W: Words>(states: &mut States) {
+fn permute<W: Words>(states: &mut States, count: usize) {
     W::compiled(
         #[inline(always)]
         || {
             let mut at = 0;
-            while at < LANES {
+            while at < count {
                 let mut state = [W::splat(0); STATE];
                 for (word, values) in state.iter_mut().zip(states.iter()) {
                     *word = W::load(values, at);
@@ -174,7 +184,7 @@ fn hash<W: Words>(messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
                 absorb(&mut states, lane, &padded);
             }
         }
-        permute::<W>(&mut states);
+        permute::<W>(&mut states, messages.len());
         for (lane, message) in messages.iter().enumerate() {
             if at == message.len() / RATE {
                 for (word, bytes) in hashes[lane].chunks_exact_mut(8).enumerate() {

@@ -9,24 +9,33 @@
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
-    allow(dead_code, reason = "the lanes are in use where there are instructions for them")
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "the lanes are in use where there are instructions for them"
+    )
 )]
 #![allow(
     clippy::needless_range_loop,
     reason = "limbs, columns and lanes are numbers that the formulas calculate with"
 )]
 
+mod counters;
 mod engine;
 mod keccak;
 mod lanes;
 mod recover;
 mod secp;
+#[cfg(any(test, feature = "torture"))]
+pub mod torture;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 
 pub use self::{
+    counters::{Counters, counters},
     engine::{Engine, HashPath, RecoverPath, engine},
     keccak::keccak256_batch,
-    recover::{PublicKey, RecoverError, recover, recover_batch, recover_keys},
+    recover::{PublicKey, RecoverError, prepare, recover, recover_batch, recover_keys},
 };

@@ -1,6 +1,7 @@
 //! Recovering signers.
 
 use alloy_primitives::{Address, B256, Signature, U256, keccak256};
+use rayon::prelude::*;
 use secp256k1::{
     Message, SECP256K1,
     constants::CURVE_ORDER,
@@ -10,6 +11,7 @@ use secp256k1::{
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::Avx512;
 use crate::{
+    counters,
     engine::{RecoverPath, engine},
     keccak::hash_all,
     lanes::{LANES, Lanes},
@@ -17,12 +19,16 @@ use crate::{
 };
 
 /// The group's order n.
-const ORDER: U256 = U256::from_be_bytes(CURVE_ORDER);
+pub(crate) const ORDER: U256 = U256::from_be_bytes(CURVE_ORDER);
 
-/// How many signatures are recovered with the same inversions.
+/// Most signatures that are recovered with the same inversions.
 const BATCH: usize = 32 * LANES;
 /// Fewer signatures than this are recovered one by one.
-const LEAST: usize = 4;
+const LEAST: usize = 3;
+/// Least signatures that a thread is given where there are more than a batch: with fewer the inversions cost more than they save.
+const LEAST_ON_THREAD: usize = 8 * LANES;
+/// From how many signatures on several threads are used where there are no lanes.
+const SINGLY: usize = 64;
 
 /// A public key: its x and its y, each of 32 big-endian bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +55,15 @@ pub enum RecoverError {
 
 /// Recovers the address that signed each message hash. Gives what libsecp256k1 gives, also for an s above n / 2, which EIP-2 forbids
 /// in transactions: that is for the caller to refuse.
+///
+/// More than a batch, which is 256 signatures in lanes, are recovered on rayon's threads.
 pub fn recover_batch(signatures: &[(Signature, B256)]) -> Vec<Result<Address, RecoverError>> {
-    let keys = recover_keys(signatures);
+    addresses(&recover_keys(signatures))
+}
+
+pub(crate) fn addresses(
+    keys: &[Result<PublicKey, RecoverError>],
+) -> Vec<Result<Address, RecoverError>> {
     let found: Vec<&[u8]> = keys.iter().flatten().map(|key| key.0.as_slice()).collect();
     let mut addresses = hash_all(&found).into_iter().map(address);
     keys.iter()
@@ -62,8 +75,41 @@ pub fn recover_batch(signatures: &[(Signature, B256)]) -> Vec<Result<Address, Re
 pub fn recover_keys(signatures: &[(Signature, B256)]) -> Vec<Result<PublicKey, RecoverError>> {
     match engine().recover {
         #[cfg(target_arch = "x86_64")]
-        RecoverPath::Avx512Ifma => recover_in_lanes::<Avx512>(signatures),
-        _ => signatures.iter().map(|(signature, hash)| recover_key(signature, *hash)).collect(),
+        RecoverPath::Avx512Ifma => on_threads(signatures, BATCH, recover_in_lanes::<Avx512>),
+        _ => on_threads(signatures, SINGLY, recover_singly),
+    }
+}
+
+type Keys = Vec<Result<PublicKey, RecoverError>>;
+
+/// More than `batch` signatures are shared out to rayon's threads; fewer are recovered here.
+fn on_threads(
+    signatures: &[(Signature, B256)],
+    batch: usize,
+    recover: fn(&[(Signature, B256)]) -> Keys,
+) -> Keys {
+    if signatures.len() <= batch {
+        return recover(signatures);
+    }
+    // About as many for each thread, in whole lanes.
+    let threads = rayon::current_num_threads();
+    let rounds = signatures.len().div_ceil(batch * threads);
+    let each = signatures.len().div_ceil(rounds * threads).next_multiple_of(LANES);
+    let each = each.clamp(LEAST_ON_THREAD.min(batch), batch);
+    let keys: Vec<Keys> = signatures.par_chunks(each).map(recover).collect();
+    keys.concat()
+}
+
+fn recover_singly(signatures: &[(Signature, B256)]) -> Keys {
+    let tried = signatures.iter().filter(|(signature, _)| in_range(signature)).count();
+    counters::RECOVERED_SINGLY.add(tried);
+    signatures.iter().map(|(signature, hash)| recover_key(signature, *hash)).collect()
+}
+
+/// Makes now what recovering in lanes needs and would make at its first use: some 30 milliseconds' work. Nothing where there are no lanes.
+pub fn prepare() {
+    if engine().recover != RecoverPath::Scalar {
+        secp::prepare();
     }
 }
 
@@ -72,6 +118,7 @@ pub fn recover_keys(signatures: &[(Signature, B256)]) -> Vec<Result<PublicKey, R
 /// # Errors
 /// When there is none.
 pub fn recover(signature: &Signature, hash: B256) -> Result<Address, RecoverError> {
+    counters::RECOVERED_SINGLY.add(1);
     recover_key(signature, hash).map(|key| key.address())
 }
 
@@ -103,20 +150,22 @@ fn in_range(signature: &Signature) -> bool {
 }
 
 /// In lanes, with libsecp256k1 for what those cannot do and where there is too little for them.
-pub(crate) fn recover_in_lanes<L: Lanes>(
-    signatures: &[(Signature, B256)],
-) -> Vec<Result<PublicKey, RecoverError>> {
+pub(crate) fn recover_in_lanes<L: Lanes>(signatures: &[(Signature, B256)]) -> Keys {
     let mut results = Vec::with_capacity(signatures.len());
     let (mut inputs, mut keys) = (Vec::new(), Vec::new());
     for batch in signatures.chunks(BATCH) {
-        if batch.len() < LEAST {
-            results.extend(batch.iter().map(|(signature, hash)| recover_key(signature, *hash)));
-            continue;
-        }
         inputs.clear();
         inputs.extend(batch.iter().filter(|(signature, _)| in_range(signature)).map(input));
+        if inputs.len() < LEAST {
+            results.extend(recover_singly(batch));
+            continue;
+        }
         keys.clear();
         secp::recover::<L>(&inputs, &mut keys);
+        let exceptional = keys.iter().filter(|key| matches!(key, Key::Exceptional)).count();
+        counters::RECOVERED_IN_LANES.add(keys.len() - exceptional);
+        counters::FALLBACKS.add(exceptional);
+        counters::RECOVERY_LANES.add(inputs.len().next_multiple_of(LANES));
         let mut keys = keys.iter();
         for (signature, hash) in batch {
             results.push(if in_range(signature) {

@@ -25,5 +25,5 @@ pub use self::{
     reject::RejectReason,
     spec::{ChainSpec, Hardfork, RollupParams, SpecError},
     stage::{Inclusion, Stage, TxStatus},
-    tx::{DecodeTxError, RecoveredTx, TxEnvelope, TxType},
+    tx::{DecodeTxError, RecoveredTx, TxEnvelope, TxType, Unsigned},
 };

@@ -2,17 +2,18 @@
 
 use alloy::{
     consensus::{
-        EthereumTxEnvelope, InMemorySize, Sealed, Signed, TransactionEnvelope, TxEip1559,
-        TxEip2930, TxEip4844, TxEip7702, TxLegacy,
+        EthereumTxEnvelope, InMemorySize, Sealed, SignableTransaction, Signed, TransactionEnvelope,
+        TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy,
         crypto::RecoveryError,
         transaction::{SignerRecoverable, TxHashRef},
     },
     eips::{Decodable2718, Encodable2718, eip2718::Eip2718Error},
     primitives::{Address, B256, Bytes, Signature, TxHash},
 };
+use millrace_crypto::keccak256_batch;
 use op_alloy_consensus::TxDeposit;
 
-use crate::types::recover::recover_signer;
+use crate::types::recover::{hashes, recover_signer, recover_signers};
 
 /// Every transaction type that a Millrace chain can hold.
 ///
@@ -68,6 +69,40 @@ impl TxEnvelope {
             Self::Eip4844(tx) => tx.signature_hash(),
             Self::Eip7702(tx) => tx.signature_hash(),
             Self::Deposit(tx) => tx.seal(),
+        }
+    }
+
+    /// Writes what the hash that is signed is the hash of; nothing for a deposit.
+    pub(crate) fn encode_for_signing(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Legacy(tx) => tx.tx().encode_for_signing(out),
+            Self::Eip2930(tx) => tx.tx().encode_for_signing(out),
+            Self::Eip1559(tx) => tx.tx().encode_for_signing(out),
+            Self::Eip4844(tx) => tx.tx().encode_for_signing(out),
+            Self::Eip7702(tx) => tx.tx().encode_for_signing(out),
+            Self::Deposit(_) => {}
+        }
+    }
+
+    /// Hashes transactions several at a time, so that [`TxEnvelope::hash`] costs nothing after.
+    pub fn hash_batch(txs: Vec<Self>) -> Vec<Self> {
+        let hashes = hashes(txs.iter());
+        txs.into_iter().zip(hashes).map(|(tx, hash)| tx.with_hash(hash)).collect()
+    }
+
+    /// With a hash that the caller knows to be right.
+    fn with_hash(self, hash: TxHash) -> Self {
+        fn with<T>(tx: Signed<T>, hash: TxHash) -> Signed<T> {
+            let signature = *tx.signature();
+            Signed::new_unchecked(tx.strip_signature(), signature, hash)
+        }
+        match self {
+            Self::Legacy(tx) => Self::Legacy(with(tx, hash)),
+            Self::Eip2930(tx) => Self::Eip2930(with(tx, hash)),
+            Self::Eip1559(tx) => Self::Eip1559(with(tx, hash)),
+            Self::Eip4844(tx) => Self::Eip4844(with(tx, hash)),
+            Self::Eip7702(tx) => Self::Eip7702(with(tx, hash)),
+            Self::Deposit(tx) => Self::Deposit(tx),
         }
     }
 
@@ -193,6 +228,52 @@ impl RecoveredTx {
         Ok(Self { tx, sender, encoded })
     }
 
+    /// [`RecoveredTx::decode`] for many transactions: several at a time where the processor can.
+    pub fn decode_batch(raw: Vec<Bytes>) -> Vec<Result<Self, DecodeTxError>> {
+        let (mut txs, mut encoded) = (Vec::new(), Vec::new());
+        let errors: Vec<Option<DecodeTxError>> = raw
+            .into_iter()
+            .map(|raw| {
+                txs.push(match decode_tx(&raw) {
+                    Ok(tx) => tx,
+                    Err(error) => return Some(error),
+                });
+                encoded.push(raw);
+                None
+            })
+            .collect();
+        let txs = TxEnvelope::hash_batch(txs).into_iter().zip(encoded).collect();
+        let mut recovered = Self::recover_encoded_batch(txs).into_iter();
+        errors.into_iter().filter_map(|error| error.map(Err).or_else(|| recovered.next())).collect()
+    }
+
+    /// [`RecoveredTx::recover`] for many transactions, which all have to be signed: several at a time where the processor can.
+    ///
+    /// # Errors
+    /// The first whose signature does not recover.
+    pub fn recover_all(txs: Vec<TxEnvelope>) -> Result<Vec<Self>, Unsigned> {
+        let encoded: Vec<Bytes> = txs.iter().map(|tx| tx.encoded_2718().into()).collect();
+        let hashes = keccak256_batch(&encoded);
+        let txs = txs.into_iter().zip(&hashes).map(|(tx, hash)| tx.with_hash(*hash));
+        let recovered = Self::recover_encoded_batch(txs.zip(encoded).collect());
+        let numbered = recovered.into_iter().zip(hashes).enumerate();
+        numbered
+            .map(|(index, (tx, hash))| tx.map_err(|source| Unsigned { index, hash, source }))
+            .collect()
+    }
+
+    /// [`RecoveredTx::recover_encoded`] for many transactions: several at a time where the processor can.
+    pub fn recover_encoded_batch(
+        txs: Vec<(TxEnvelope, Bytes)>,
+    ) -> Vec<Result<Self, DecodeTxError>> {
+        let senders = recover_signers(txs.iter().map(|(tx, _)| tx));
+        let join = |((tx, encoded), sender): ((TxEnvelope, Bytes), Result<Address, _>)| {
+            let sender = sender.map_err(DecodeTxError::Signature)?;
+            Ok(Self { tx, sender, encoded })
+        };
+        txs.into_iter().zip(senders).map(join).collect()
+    }
+
     /// Joins a transaction and a sender that the caller knows to be right.
     pub fn new_unchecked(tx: TxEnvelope, sender: Address) -> Self {
         let encoded = tx.encoded_2718().into();
@@ -232,6 +313,18 @@ pub enum DecodeTxError {
     /// No sender can be recovered from the signature.
     #[error("invalid signature: {0}")]
     Signature(#[source] RecoveryError),
+}
+
+/// A transaction among others that nobody signed.
+#[derive(Debug, thiserror::Error)]
+#[error("transaction {hash} has no sender: {source}")]
+pub struct Unsigned {
+    /// Which.
+    pub index: usize,
+    /// Its hash.
+    pub hash: TxHash,
+    /// Why.
+    pub source: DecodeTxError,
 }
 
 fn decode_tx(mut raw: &[u8]) -> Result<TxEnvelope, DecodeTxError> {

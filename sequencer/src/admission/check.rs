@@ -15,7 +15,7 @@ use alloy::{
 };
 use millrace_proto::{ChainSpec, DecodeTxError, Hardfork, RecoveredTx, RejectReason, TxEnvelope};
 
-use super::intrinsic::least_gas_limit;
+use super::{Checked, intrinsic::least_gas_limit};
 
 /// EIP-3860: twice the code size limit of EIP-170.
 const MAX_INIT_CODE: usize = 49_152;
@@ -67,8 +67,42 @@ impl Checker {
         self.next_timestamp.store(timestamp, Ordering::Relaxed);
     }
 
-    /// Decodes a transaction, checks it, and recovers its sender.
-    pub(super) fn check(&self, raw: Bytes) -> Result<Arc<RecoveredTx>, RejectReason> {
+    /// Decodes transactions, checks them, and recovers their senders, several at a time where the processor can. A result for each, in order.
+    pub(super) fn check(&self, raw: Vec<Bytes>) -> Checked {
+        let (mut txs, mut encoded) = (Vec::new(), Vec::new());
+        let mut checked: Vec<_> = raw
+            .into_iter()
+            .map(|raw| {
+                let tx = self.decode_and_check(&raw);
+                tx.map(|tx| {
+                    txs.push(tx);
+                    encoded.push(raw);
+                })
+            })
+            .collect();
+        let hashed = TxEnvelope::hash_batch(txs);
+        let mut new = Vec::with_capacity(hashed.len());
+        let going_on = checked.iter_mut().filter(|checked| checked.is_ok());
+        for ((tx, raw), checked) in hashed.into_iter().zip(encoded).zip(going_on) {
+            let hash = tx.hash();
+            if self.known.is_known(hash) {
+                *checked = Err(RejectReason::AlreadyKnown { hash });
+            } else {
+                new.push((tx, raw));
+            }
+        }
+        let mut recovered = RecoveredTx::recover_encoded_batch(new).into_iter();
+        checked
+            .into_iter()
+            .filter_map(|checked| match checked {
+                Ok(()) => recovered.next().map(|tx| tx.map(Arc::new).map_err(unrecovered)),
+                Err(reason) => Some(Err(reason)),
+            })
+            .collect()
+    }
+
+    /// All but whether it is known and who sent it.
+    fn decode_and_check(&self, raw: &Bytes) -> Result<TxEnvelope, RejectReason> {
         if raw.len() > self.max_bytes {
             return Err(RejectReason::Oversize {
                 size: raw.len() as u64,
@@ -79,21 +113,12 @@ impl Checker {
             self.next_number.load(Ordering::Relaxed),
             self.next_timestamp.load(Ordering::Relaxed),
         );
-        let tx = self.decode(&raw, fork)?;
+        let tx = self.decode(raw, fork)?;
         self.check_chain(&tx)?;
         self.check_fees(&tx)?;
         self.check_gas(&tx, fork)?;
         check_fields(&tx)?;
-        let hash = tx.hash();
-        if self.known.is_known(hash) {
-            return Err(RejectReason::AlreadyKnown { hash });
-        }
-        RecoveredTx::recover_encoded(tx, raw).map(Arc::new).map_err(|error| match error {
-            DecodeTxError::Signature(error) => {
-                RejectReason::BadSignature { detail: error.to_string() }
-            }
-            other => RejectReason::BadEncoding { detail: other.to_string() },
-        })
+        Ok(tx)
     }
 
     fn decode(&self, raw: &[u8], fork: Hardfork) -> Result<TxEnvelope, RejectReason> {
@@ -161,6 +186,13 @@ impl Checker {
             return Err(RejectReason::IntrinsicGas { got, required });
         }
         Ok(())
+    }
+}
+
+fn unrecovered(error: DecodeTxError) -> RejectReason {
+    match error {
+        DecodeTxError::Signature(error) => RejectReason::BadSignature { detail: error.to_string() },
+        other => RejectReason::BadEncoding { detail: other.to_string() },
     }
 }
 

@@ -8,18 +8,15 @@ use std::{
 };
 
 use alloy::primitives::Bytes;
-use millrace_proto::{RecoveredTx, RejectReason};
+use millrace_crypto::{RecoverPath, engine};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
-use super::Checker;
+use super::{Checked, Checker};
 
-/// Transactions that one thread takes at a time.
+/// Transactions that one thread takes at most at a time. Few enough for `recover_batch` to do its work here, and not on other threads.
 const BATCH: usize = 32;
-
-/// What became of each transaction of a submission, in its order.
-pub(crate) type Checked = Vec<Result<Arc<RecoveredTx>, RejectReason>>;
 
 struct Job {
     raw: Vec<Bytes>,
@@ -128,16 +125,30 @@ impl Drop for RecoveryPool {
 
 impl Shared {
     fn work(&self) {
+        // One by one nothing is gained by waiting for the others' answers.
+        let together = engine().recover != RecoverPath::Scalar;
         while let Some(batch) = self.next_batch() {
-            for job in batch {
-                let checked = job.raw.into_iter().map(|raw| self.checker.check(raw)).collect();
+            if !together {
+                for job in batch {
+                    let _ = job.reply.send(self.checker.check(job.raw));
+                }
+                continue;
+            }
+            let mut raw = Vec::new();
+            let mut replies = Vec::with_capacity(batch.len());
+            for mut job in batch {
+                replies.push((job.reply, job.raw.len()));
+                raw.append(&mut job.raw);
+            }
+            let mut checked = self.checker.check(raw).into_iter();
+            for (reply, count) in replies {
                 // A caller that went away does not want the reply any more.
-                let _ = job.reply.send(checked);
+                let _ = reply.send(checked.by_ref().take(count).collect());
             }
         }
     }
 
-    /// Waits for jobs, and takes about one batch of them.
+    /// Waits for a job, and takes those that wait with it, up to a batch.
     fn next_batch(&self) -> Option<Vec<Job>> {
         let mut queue = self.queue.lock();
         loop {
@@ -151,8 +162,8 @@ impl Shared {
         }
         let mut batch = Vec::new();
         let mut count = 0;
-        while count < BATCH
-            && let Some(job) = queue.jobs.pop_front()
+        while let Some(job) =
+            queue.jobs.pop_front_if(|job| batch.is_empty() || count + job.raw.len() <= BATCH)
         {
             count += job.raw.len();
             batch.push(job);

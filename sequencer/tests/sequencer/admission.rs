@@ -8,7 +8,7 @@ use alloy::{
     primitives::{Address, Bytes, TxKind, U256},
     signers::SignerSync,
 };
-use millrace_proto::{PoolStatus, RejectReason as R, Sequencer, SubmitError, TxPool};
+use millrace_proto::{PoolStatus, RecoveredTx, RejectReason as R, Sequencer, SubmitError, TxPool};
 
 use crate::support::{CHAIN_ID, CONTRACT, GWEI, POOR, Setup, hash_of, sign, signer, transfer};
 
@@ -79,6 +79,45 @@ async fn what_needs_no_state() {
 
     let pool = node.handle.pool_status().await.expect("status");
     assert_eq!(pool, PoolStatus::default(), "a refusal has no effect");
+    node.stop().await.expect("a clean end");
+}
+
+/// The same with another r, that is no point's x.
+fn unsigned(good: &Bytes) -> Bytes {
+    let mut changed = good.to_vec();
+    // In front of s and the byte that tells its length.
+    let at = changed.len() - 34;
+    while RecoveredTx::decode(changed.clone().into()).is_ok() {
+        changed[at] = changed[at].wrapping_add(1);
+    }
+    changed.into()
+}
+
+/// More than one thread takes at a time, so that several batches have some of everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_submitted_together_is_answered_in_order() {
+    let mut setup = Setup::new();
+    let node = setup.start().await;
+    let known = sign(&signer(1), transfer(0));
+    let known_hash = node.submit(known.clone()).await.expect("accepted");
+    let mut raw = Vec::new();
+    for nonce in 0..25 {
+        let good = sign(&signer(0), transfer(nonce));
+        raw.extend([good.clone(), known.clone(), Bytes::from_static(&[0x02]), unsigned(&good)]);
+    }
+    let results = node.handle.submit_many(raw.clone()).await;
+    assert_eq!(results.len(), raw.len());
+    for (at, (raw, result)) in raw.iter().zip(results).enumerate() {
+        match (at % 4, result) {
+            (0, Ok(hash)) => assert_eq!(hash, hash_of(raw)),
+            (1, Err(SubmitError::Rejected(R::AlreadyKnown { hash }))) => {
+                assert_eq!(hash, known_hash);
+            }
+            (2, Err(SubmitError::Rejected(R::BadEncoding { .. })))
+            | (3, Err(SubmitError::Rejected(R::BadSignature { .. }))) => {}
+            (_, other) => panic!("{at}: {other:?}"),
+        }
+    }
     node.stop().await.expect("a clean end");
 }
 

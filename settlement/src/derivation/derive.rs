@@ -5,11 +5,14 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 use millrace_proto::{
     Batch, BatchBlock, BatchHeader, BatchLimits, Deposit, DerivedBlock, ExecutedBlock, HeaderExtra,
-    PostedBatch, RecoveredTx, TxEnvelope, batch_digest,
+    PostedBatch, RecoveredTx, TxEnvelope, Unsigned, batch_digest,
 };
 use rayon::prelude::*;
 
 use super::{DeriveError, SkipReason};
+
+/// Transactions whose senders a thread recovers at once.
+const CHUNK: usize = 256;
 
 /// The end of the chain derived so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,12 +197,7 @@ impl Derivation {
                 (number, block, minted)
             })
             .collect();
-        blocks
-            .into_par_iter()
-            .map(|(number, block, minted)| recover_block(number, block, minted))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect()
+        recover(blocks)
     }
 
     fn minted(&self, deposit: &Deposit) -> Arc<RecoveredTx> {
@@ -230,31 +228,42 @@ fn covered<'a>(
     Ok(deposits)
 }
 
-fn recover_block(
-    number: u64,
-    block: BatchBlock,
-    minted: Vec<Arc<RecoveredTx>>,
-) -> Result<DerivedBlock, SkipReason> {
-    let signed = block
-        .transactions
-        .into_par_iter()
-        .map(|tx| {
-            let hash = tx.hash();
-            RecoveredTx::recover(tx)
-                .map(Arc::new)
-                .map_err(|_| SkipReason::Signature { block: number, hash })
-        })
-        .collect::<Vec<_>>();
-    let mut transactions = minted;
-    transactions.reserve(signed.len());
-    // The first bad one in order, whichever thread was first: everyone names the same.
-    for tx in signed {
-        transactions.push(tx?);
+/// The blocks with the senders of their transactions: recovered on rayon's threads, several at a time where the processor can.
+fn recover(
+    blocks: Vec<(u64, BatchBlock, Vec<Arc<RecoveredTx>>)>,
+) -> Result<Vec<DerivedBlock>, SkipReason> {
+    let mut derived = Vec::with_capacity(blocks.len());
+    // Transactions of several blocks make a chunk, as blocks can be small.
+    let (mut chunks, mut chunk) = (Vec::new(), Vec::new());
+    for (number, block, minted) in blocks {
+        let signed = block.transactions.len();
+        for tx in block.transactions {
+            chunk.push((number, tx));
+            if chunk.len() == CHUNK {
+                chunks.push(std::mem::take(&mut chunk));
+            }
+        }
+        let (timestamp, deposits_end) = (block.timestamp, block.deposits_end);
+        let block = DerivedBlock { number, timestamp, deposits_end, transactions: minted };
+        derived.push((block, signed));
     }
-    Ok(DerivedBlock {
-        number,
-        timestamp: block.timestamp,
-        deposits_end: block.deposits_end,
-        transactions,
+    chunks.push(chunk);
+    let recovered: Vec<_> = chunks.into_par_iter().map(recover_chunk).collect();
+    // The first bad one in order, whichever thread was first: everyone names the same.
+    let recovered = recovered.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut recovered = recovered.into_iter().flatten();
+    let complete = |(mut block, signed): (DerivedBlock, usize)| {
+        block.transactions.extend(recovered.by_ref().take(signed).map(Arc::new));
+        block
+    };
+    Ok(derived.into_iter().map(complete).collect())
+}
+
+/// Recovers the senders of some transactions, which come with their blocks' numbers.
+fn recover_chunk(txs: Vec<(u64, TxEnvelope)>) -> Result<Vec<RecoveredTx>, SkipReason> {
+    let (numbers, txs): (Vec<u64>, Vec<TxEnvelope>) = txs.into_iter().unzip();
+    RecoveredTx::recover_all(txs).map_err(|Unsigned { index, hash, .. }| SkipReason::Signature {
+        block: numbers[index],
+        hash,
     })
 }

@@ -204,6 +204,44 @@ fn the_first_transaction_without_a_sender_is_named() {
     assert_eq!(case.skipped(), SkipReason::Signature { block: 2, hash: unsigned[0] });
 }
 
+/// As many as are recovered in several pieces, in blocks that do not end where those do.
+#[test]
+fn blocks_keep_their_transactions_whatever_is_recovered_together() {
+    let mut case = Case::new();
+    let signed: Vec<_> = (0..5).map(|nonce| transfer(nonce, ROLLUP)).collect();
+    let mut turn = signed.iter().cycle();
+    for (block, count) in case.batch.blocks.iter_mut().zip([300, 0, 400]) {
+        block.transactions = turn.by_ref().take(count).map(|tx| tx.tx().clone()).collect();
+    }
+    case.encode();
+    let derived = case.derive().expect("a valid batch");
+    let mut turn = signed.iter().cycle();
+    for (block, deposits) in derived.blocks.iter().zip([0, 2, 0]) {
+        for tx in &block.transactions[deposits..] {
+            assert_eq!(Some(tx), turn.next());
+        }
+    }
+    let counts: Vec<_> = derived.blocks.iter().map(|block| block.transactions.len()).collect();
+    assert_eq!(counts, [300, 2, 400]);
+
+    // In the last piece, then also in the first.
+    let nobody = Signature::new(U256::MAX, U256::from(1), false);
+    for (block, at) in [(2, 350), (2, 3), (0, 299)] {
+        let TxEnvelope::Eip1559(signed) = &case.batch.blocks[block].transactions[at] else {
+            panic!("a transfer is of type 2");
+        };
+        let mut tx = signed.tx().clone();
+        tx.nonce = 1_000 + at as u64;
+        let unsigned =
+            TxEnvelope::Eip1559(alloy::consensus::SignableTransaction::into_signed(tx, nobody));
+        let hash = unsigned.hash();
+        case.batch.blocks[block].transactions[at] = unsigned;
+        case.encode();
+        let block = block as u64 + 1;
+        assert_eq!(case.skipped(), SkipReason::Signature { block, hash });
+    }
+}
+
 #[test]
 fn deposits_that_are_not_the_contracts_are_no_fault_of_the_batch() {
     let mut case = Case::new();

@@ -9,11 +9,12 @@ use super::{Allocated, Figures, Kind, Memory, ParallelMemory};
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `executor`.
+    /// `executor` or `crypto`.
     pub bench: &'static str,
     /// Which block.
     pub case: String,
-    /// How it was executed: `bare_revm`, `in_order`, `parallel`, or `listed` (parallel, with the access list given).
+    /// How it was done. Blocks: `bare_revm`, `in_order`, `parallel`, or `listed` (parallel, with the access list given). Signatures and
+    /// hashes: `singly` or `batch`.
     pub way: &'static str,
     /// Threads.
     pub threads: usize,
@@ -23,7 +24,7 @@ pub struct Row {
     pub value: f64,
     /// Of what.
     pub unit: &'static str,
-    /// The same of the bare revm loop, in the same run.
+    /// The same of what it is compared with (the bare revm loop, one at a time), in the same run.
     pub baseline: f64,
     /// How many times the baseline; more is better for rates.
     pub ratio: f64,
@@ -173,7 +174,7 @@ pub fn summarize(figures: &[Figures]) -> Summary {
     let mut targets = Vec::new();
     let mut target = |name: String, goal: f64, value: Option<f64>| {
         if let Some(value) = value {
-            targets.push(Target { name, goal, value, met: value >= goal });
+            targets.push(Target::new(name, goal, value));
         }
     };
     for (name, goal) in GOALS {
@@ -200,7 +201,7 @@ pub fn summarize(figures: &[Figures]) -> Summary {
     target("any case, 1 thread: worst".to_owned(), 0.95, least(&single));
     let in_order: Vec<f64> = figures.iter().map(Figures::in_order_ratio).collect();
     target("any case, in order: worst".to_owned(), 0.97, least(&in_order));
-    Summary { summary: true, machine: machine(), targets }
+    Summary::new(targets)
 }
 
 /// The geometric mean.
@@ -213,12 +214,22 @@ fn least(ratios: &[f64]) -> Option<f64> {
     ratios.iter().copied().min_by(f64::total_cmp)
 }
 
-fn machine() -> Machine {
-    let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
-    let processor = model.map(|model| model.trim_start_matches([' ', '\t', ':']).to_owned());
-    Machine { cores, processor }
+impl Target {
+    /// Holds what was reached against a goal.
+    pub fn new(name: String, goal: f64, value: f64) -> Self {
+        Self { name, goal, value, met: value >= goal }
+    }
+}
+
+impl Summary {
+    /// Measured on this machine.
+    pub fn new(targets: Vec<Target>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+        let processor = model.map(|model| model.trim_start_matches([' ', '\t', ':']).to_owned());
+        Self { summary: true, machine: Machine { cores, processor }, targets }
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ impl Words for Avx2 {
         fn compiled<R>(run: impl FnOnce() -> R) -> R {
             run()
         }
+        debug_assert!(Self::is_there(), "asked before");
         there!(compiled(run))
     }
 

@@ -4,14 +4,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(test)]
+#[cfg(any(test, feature = "torture"))]
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
-#[cfg(test)]
+#[cfg(any(test, feature = "torture"))]
 pub(crate) use portable::Portable;
 
 /// How many lanes there are.

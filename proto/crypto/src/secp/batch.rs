@@ -49,7 +49,7 @@ pub(crate) fn recover<L: Lanes>(inputs: &[Input], keys: &mut Vec<Key>) {
             misses.push(missed);
         }
     }
-    let tables = Tables::of(&points);
+    let tables = tables(&points);
     let multipliers = multipliers(&vectors);
     let mut sums: Vec<Jacobian<L>> = Vec::with_capacity(vectors.len());
     let both = multipliers.iter().zip(&tables);
@@ -162,45 +162,39 @@ fn points_of<L: Lanes>(rows: [&Row; LANES]) -> Affine<L> {
     Affine { x: Fe::from_words([x0, x1, x2, x3]), y: Fe::from_words([y0, y1, y2, y3]) }
 }
 
-/// For each lane, 1 to 16 times its point R, and λ times those.
-struct Tables {
-    multiples: [[Row; MULTIPLES]; LANES],
-    turned: [[Row; MULTIPLES]; LANES],
+/// For each lane, 1 to 16 times its point.
+type Table = [[Row; MULTIPLES]; LANES];
+
+/// The table of R, and that of λ R.
+type Tables = [Table; 2];
+
+fn tables<L: Lanes>(points: &[Affine<L>]) -> Vec<Tables> {
+    // Zeros, which the allocator has, instead of copies of something.
+    let mut all = vec![[[[[0; LANES]; MULTIPLES]; LANES]; 2]; points.len()];
+    for (tables, points) in all.iter_mut().zip(multiples(points)) {
+        fill(tables, &points);
+    }
+    all
 }
 
-impl Tables {
-    fn of<L: Lanes>(points: &[Affine<L>]) -> Vec<Self> {
-        let zero = [[[0; LANES]; MULTIPLES]; LANES];
-        let mut all = Vec::with_capacity(points.len());
-        for points in multiples(points) {
-            let mut tables = Self { multiples: zero, turned: zero };
-            tables.fill(&points);
-            all.push(tables);
-        }
-        all
-    }
-
-    #[inline(never)]
-    fn fill<L: Lanes>(&mut self, points: &[Affine<L>; MULTIPLES]) {
-        L::compiled(
-            #[inline(always)]
-            || {
-                let beta = Fe::splat(BETA);
-                for (at, point) in points.iter().enumerate() {
-                    let y = point.y.canonical().to_words();
-                    for (x, tables) in
-                        [(point.x, &mut self.multiples), (point.x.mul(beta), &mut self.turned)]
-                    {
-                        let x = x.canonical().to_words();
-                        let turned = rows([x[0], x[1], x[2], x[3], y[0], y[1], y[2], y[3]]);
-                        for lane in 0..LANES {
-                            tables[lane][at] = turned[lane];
-                        }
+#[inline(never)]
+fn fill<L: Lanes>([table, turned]: &mut Tables, points: &[Affine<L>; MULTIPLES]) {
+    L::compiled(
+        #[inline(always)]
+        || {
+            let beta = Fe::splat(BETA);
+            for (at, point) in points.iter().enumerate() {
+                let y = point.y.canonical().to_words();
+                for (x, table) in [(point.x, &mut *table), (point.x.mul(beta), &mut *turned)] {
+                    let x = x.canonical().to_words();
+                    let rows = rows([x[0], x[1], x[2], x[3], y[0], y[1], y[2], y[3]]);
+                    for lane in 0..LANES {
+                        table[lane][at] = rows[lane];
                     }
                 }
-            },
-        );
-    }
+            }
+        },
+    );
 }
 
 /// How often each point is in a sum, for eight sums.
@@ -254,10 +248,10 @@ fn multipliers<L: Lanes>(vectors: &[Vector<L>]) -> Vec<Multipliers<L>> {
 
 /// The points that a digit stands for, which may be any where it is zero.
 #[inline(always)]
-fn own_points<L: Lanes>(tables: &[[Row; MULTIPLES]; LANES], digit: &Digit<L>) -> Affine<L> {
-    let mut rows = [&tables[0][0]; LANES];
+fn own_points<L: Lanes>(table: &Table, digit: &Digit<L>) -> Affine<L> {
+    let mut rows = [&table[0][0]; LANES];
     for (lane, size) in digit.size.values().into_iter().enumerate() {
-        rows[lane] = &tables[lane][(size as usize).wrapping_sub(1) % MULTIPLES];
+        rows[lane] = &table[lane][(size as usize).wrapping_sub(1) % MULTIPLES];
     }
     points_of(rows)
 }
@@ -274,7 +268,11 @@ fn known_points<L: Lanes>(table: &[Row; LARGEST], digit: &Digit<L>) -> Affine<L>
 
 /// Adds up eight sums, all points with shared doublings (Straus).
 #[inline(never)]
-fn sum<L: Lanes>(multipliers: &Multipliers<L>, tables: &Tables, known: &Known) -> Jacobian<L> {
+fn sum<L: Lanes>(
+    multipliers: &Multipliers<L>,
+    [table, turned]: &Tables,
+    known: &Known,
+) -> Jacobian<L> {
     L::compiled(
         #[inline(always)]
         || {
@@ -286,10 +284,10 @@ fn sum<L: Lanes>(multipliers: &Multipliers<L>, tables: &Tables, known: &Known) -
                 if bit % WINDOW == 0 {
                     let at = bit / WINDOW;
                     let digit = multipliers.point.at(at);
-                    let point = own_points(&tables.multiples, &digit);
+                    let point = own_points(table, &digit);
                     sum.add(&point, digit.negative ^ multipliers.point_negative, digit.zero);
                     let digit = multipliers.turned.at(at);
-                    let point = own_points(&tables.turned, &digit);
+                    let point = own_points(turned, &digit);
                     sum.add(&point, digit.negative ^ multipliers.turned_negative, digit.zero);
                 }
                 if bit % WIDTH == 0 {

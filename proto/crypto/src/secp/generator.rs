@@ -45,6 +45,11 @@ pub(crate) static KNOWN: LazyLock<Known> = LazyLock::new(|| {
     }
 });
 
+/// Makes it now.
+pub(crate) fn prepare() {
+    LazyLock::force(&KNOWN);
+}
+
 /// Big-endian.
 fn power_of_two(power: u32) -> [u8; 32] {
     let mut bytes = [0; 32];

@@ -9,4 +9,7 @@ pub(crate) mod field;
 pub(crate) mod generator;
 pub(crate) mod scalar;
 
-pub(crate) use self::batch::{Input, Key, recover};
+pub(crate) use self::{
+    batch::{Input, Key, recover},
+    generator::prepare,
+};

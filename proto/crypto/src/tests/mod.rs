@@ -3,6 +3,7 @@
 mod field;
 mod keccak;
 mod recover;
+mod wycheproof;
 
 use rand::{SeedableRng, rngs::StdRng};
 

@@ -1,32 +1,17 @@
-use alloy_primitives::{B256, Signature, U256};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use alloy_primitives::{B256, Signature};
 use rand::RngExt;
-use secp256k1::{Message, SECP256K1, SecretKey, ecdsa::RecoverableSignature};
 
 use super::*;
 use crate::{
     lanes::LANES,
-    recover::{recover_in_lanes, recover_key},
+    recover::{recover, recover_batch, recover_in_lanes, recover_key},
+    torture::{Torture, edges, signed},
 };
-
-/// n.
-const N: U256 = alloy_primitives::uint!(
-    0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256
-);
-/// p.
-const P: U256 = alloy_primitives::uint!(
-    0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f_U256
-);
-
-fn signed(rng: &mut StdRng) -> (Signature, B256) {
-    loop {
-        let hash: [u8; 32] = rng.random();
-        let Ok(key) = SecretKey::from_byte_array(rng.random()) else { continue };
-        let signature: RecoverableSignature =
-            SECP256K1.sign_ecdsa_recoverable(Message::from_digest(hash), &key);
-        let (id, rs) = signature.serialize_compact();
-        return (Signature::from_bytes_and_parity(&rs, i32::from(id) & 1 == 1), hash.into());
-    }
-}
 
 /// Recovered in lanes, the answers are libsecp256k1's.
 fn agree<L: Lanes>(signatures: &[(Signature, B256)]) {
@@ -52,19 +37,6 @@ fn keys_are_libsecp256k1s() {
     for count in 0..30 {
         agree_everywhere(&signatures[..count]);
     }
-}
-
-/// Numbers near to where something changes.
-fn edges() -> Vec<U256> {
-    let half = N >> 1;
-    let mut all = vec![U256::ZERO, U256::ONE, U256::MAX, U256::MAX - U256::ONE];
-    for middle in [N, P, P - N, half, U256::from(1) << 128, U256::from(7), half << 1] {
-        for off in 0..3 {
-            all.push(middle.wrapping_add(U256::from(off)));
-            all.push(middle.wrapping_sub(U256::from(off)));
-        }
-    }
-    all
 }
 
 #[test]
@@ -93,35 +65,56 @@ fn edges_in_every_lane() {
     }
 }
 
-/// Signatures whose sums meet equal and opposite points, and infinity.
+/// More than a batch is shared out to threads, whose answers come in order.
 #[test]
-fn exceptional_sums() {
-    let mut rng = rng(4);
-    let mut signatures = Vec::new();
-    for small in 1..200_u64 {
-        // R is a small multiple of G, so that multiples of R and of G meet.
-        let mut k = [0; 32];
-        k[24..].copy_from_slice(&small.to_be_bytes());
-        let point = secp256k1::PublicKey::from_secret_key(
-            SECP256K1,
-            &SecretKey::from_byte_array(k).expect("below the order"),
-        )
-        .serialize_uncompressed();
-        let r = U256::from_be_slice(&point[1..33]);
-        let odd = point[64] & 1 == 1;
-        // s R = m G: the point at infinity, which is no key.
-        let s = U256::from(rng.random::<u64>());
-        let m = s.mul_mod(U256::from(small), N);
-        for m in [m, m.add_mod(U256::ONE, N), N.wrapping_sub(m), U256::ZERO] {
-            signatures.push((Signature::new(r, s, odd), B256::from(m)));
+fn any_number_on_any_number_of_threads() {
+    let mut rng = rng(5);
+    let edges = edges();
+    let signatures: Vec<_> = (0..1500)
+        .map(|at| match (at % 5, signed(&mut rng)) {
+            (0, (good, hash)) => {
+                (Signature::new(edges[at % edges.len()], good.s(), good.v()), hash)
+            }
+            (_, good) => good,
+        })
+        .collect();
+    let want: Vec<_> =
+        signatures.iter().map(|(signature, hash)| recover(signature, *hash)).collect();
+    for threads in [1, 2, 7, 64] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        for count in [0, 1, 65, 256, 257, 600, 1500] {
+            let found = pool.install(|| recover_batch(&signatures[..count]));
+            assert_eq!(found, want[..count], "{count} on {threads} threads");
         }
-        signatures.push((Signature::new(r, U256::ONE, odd), B256::from(U256::from(small))));
-        signatures.push((Signature::new(r, r, odd), B256::from(r)));
-        signatures.push((Signature::new(r, r, !odd), B256::from(r)));
-        signatures.push((
-            Signature::new(r, r.mul_mod(U256::from(5), N), odd),
-            B256::from(r.mul_mod(U256::from(5 * small), N)),
-        ));
     }
-    agree_everywhere(&signatures);
+}
+
+/// A million made-up signatures, and some on the plain lanes where there are others. `millrace torture crypto` checks more.
+#[test]
+fn a_million_made_up_signatures() {
+    let batches = 1_000_000_u64.div_ceil(Torture::BATCH);
+    let (torture, plain) = (Torture::new(1, false), Torture::new(2, true));
+    let next = AtomicU64::new(0);
+    let check = || {
+        let mut signers = 0;
+        loop {
+            let batch = next.fetch_add(1, Ordering::Relaxed);
+            if batch >= batches {
+                return signers;
+            }
+            let tally = torture.check(batch).unwrap_or_else(|difference| panic!("{difference}"));
+            assert_eq!(tally.signatures, Torture::BATCH);
+            signers += tally.signers;
+            if batch.is_multiple_of(16) {
+                plain.check(batch).unwrap_or_else(|difference| panic!("{difference}"));
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let signers: u64 = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(check)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no difference")).sum()
+    });
+    // Half of all numbers are no point's x.
+    assert!(signers > 500_000 && signers < 600_000, "{signers}");
 }

@@ -1,7 +1,6 @@
-//! `millrace torture`: made-up inputs that are hard to get right, checked against the plain way.
+//! `millrace torture executor`: blocks of conflicting transactions, in order and on threads.
 
 use std::{
-    io::IsTerminal,
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -11,16 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use eyre::{Result, WrapErr, bail, eyre};
-use indicatif::{ProgressBar, ProgressStyle};
 use millrace_proto::ErrorChain;
 use millrace_workload::{Block, HardBlock, HardChecker, HardFailure};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-/// Least time between two progress lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(3);
+use super::progress::Progress;
 
 /// A block that takes longer hangs. Ordinary ones take milliseconds.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -28,12 +25,6 @@ const LONGEST: Duration = Duration::from_secs(120);
 /// For how long a failing block is made smaller, and how many are.
 const SHRINK: Duration = Duration::from_secs(20);
 const SHRUNK: u64 = 3;
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum Torture {
-    /// Blocks of conflicting transactions, executed in order and on threads.
-    Executor(ExecutorArgs),
-}
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExecutorArgs {
@@ -59,8 +50,7 @@ pub(crate) struct ExecutorArgs {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Torture) -> Result<()> {
-    let Torture::Executor(args) = args;
+pub(super) async fn run(args: ExecutorArgs) -> Result<()> {
     let checker =
         HardChecker::new(&args.threads, args.seed).wrap_err("cannot start the threads")?;
     let run = Arc::new(Run {
@@ -77,7 +67,7 @@ pub(crate) async fn run(args: Torture) -> Result<()> {
         sender.send(()).is_ok()
     })?;
     let start = Instant::now();
-    let mut watch = Watch { at: 0, since: start, line: start, bar: bar(&run) };
+    let mut progress = Progress::new("blocks", run.args.blocks);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let (interrupted, hangs) = loop {
         tokio::select! {
@@ -93,13 +83,15 @@ pub(crate) async fn run(args: Torture) -> Result<()> {
                 }
             }
             _ = tick.tick() => {
-                if watch.look(&run, start) {
+                let at = run.at.load(Ordering::Relaxed);
+                progress.show(at, run.failed.load(Ordering::Relaxed));
+                if progress.stands_for() > LONGEST {
                     break (false, true);
                 }
             }
         }
     };
-    watch.bar.finish_and_clear();
+    progress.finish();
     run.summarize(start.elapsed(), interrupted, hangs);
     let failed = run.failed.load(Ordering::Relaxed);
     if hangs {
@@ -203,49 +195,4 @@ impl Run {
             );
         }
     }
-}
-
-/// How far the run is.
-struct Watch {
-    at: u64,
-    /// When it came there.
-    since: Instant,
-    /// When the last line was printed.
-    line: Instant,
-    bar: ProgressBar,
-}
-
-impl Watch {
-    /// Shows it. Answers whether the run hangs.
-    fn look(&mut self, run: &Run, start: Instant) -> bool {
-        let at = run.at.load(Ordering::Relaxed);
-        if at != self.at {
-            (self.at, self.since) = (at, Instant::now());
-        }
-        let failed = run.failed.load(Ordering::Relaxed);
-        if self.bar.is_hidden() {
-            if self.line.elapsed() >= LINE_EVERY {
-                self.line = Instant::now();
-                let rate = at as f64 / start.elapsed().as_secs_f64();
-                eprintln!(
-                    "{at} of {} blocks, {failed} failed, {rate:.0} blocks/s",
-                    run.args.blocks
-                );
-            }
-        } else {
-            self.bar.set_position(at);
-            self.bar.set_message(format!("{failed} failed"));
-        }
-        self.since.elapsed() > LONGEST
-    }
-}
-
-fn bar(run: &Run) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("{bar:30} block {pos}/{len} · {msg} · {per_sec} · ETA {eta}")
-            .expect("the template is constant");
-    ProgressBar::new(run.args.blocks).with_style(style)
 }

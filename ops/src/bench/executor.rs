@@ -1,22 +1,16 @@
-//! `millrace bench`: Millrace beside an alternative, measured in the same run.
+//! `millrace bench executor`: blocks, executed in order and on threads, beside the bare revm loop.
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use eyre::{Result, WrapErr, bail};
 use millrace_workload::{
     Artifacts, Block, Fixture, Scenario,
-    bench::{Allocated, AllocationMeter, Case, Figures, Kind, Memory, Summary, measure, summarize},
+    bench::{Allocated, AllocationMeter, Case, Figures, Kind, Memory, measure, summarize},
     scenarios,
 };
-use serde::Serialize;
 
-/// What to measure.
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum Bench {
-    /// Execute blocks in memory: the bare revm loop, in order, and on several threads.
-    Executor(ExecutorArgs),
-}
+use super::{print_json, print_summary};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExecutorArgs {
@@ -49,14 +43,8 @@ pub(crate) struct ExecutorArgs {
     json: bool,
 }
 
-/// Runs a benchmark. Missed goals are in its last line; only what could not be measured is an error.
-pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
-    match bench {
-        Bench::Executor(args) => executor(&args, meter),
-    }
-}
-
-fn executor(args: &ExecutorArgs, meter: &dyn AllocationMeter) -> Result<()> {
+/// Runs the benchmark.
+pub(super) fn run(args: &ExecutorArgs, meter: &dyn AllocationMeter) -> Result<()> {
     let cases = cases(args)?;
     if cases.is_empty() {
         bail!("no case has such a name");
@@ -106,11 +94,6 @@ fn cases(args: &ExecutorArgs) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn print_json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
-}
-
 fn print_figures(figures: &Figures) {
     let count = figures.transactions.max(1) as f64;
     let each = |time: std::time::Duration| time.as_secs_f64() * 1e6 / count;
@@ -151,12 +134,4 @@ fn print_memory(memory: &Memory, transactions: usize) {
         print!(" (first {:.1})", parallel.first.mib());
     }
     println!();
-}
-
-fn print_summary(summary: &Summary) {
-    println!();
-    for target in &summary.targets {
-        let met = if target.met { "met" } else { "missed" };
-        println!("{:55} at least {:4.2}: {:5.2}  {met}", target.name, target.goal, target.value);
-    }
 }

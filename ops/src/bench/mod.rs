@@ -1,0 +1,39 @@
+//! `millrace bench`: Millrace beside an alternative, measured in the same run.
+
+mod crypto;
+mod executor;
+
+use clap::Subcommand;
+use eyre::Result;
+use millrace_workload::bench::{AllocationMeter, Summary};
+use serde::Serialize;
+
+/// What to measure.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Bench {
+    /// Execute blocks in memory: the bare revm loop, in order, and on several threads.
+    Executor(executor::ExecutorArgs),
+    /// Recover signers and hash: one at a time as everyone does, and several at a time.
+    Crypto(crypto::CryptoArgs),
+}
+
+/// Runs a benchmark. Missed goals are in its last line; only what could not be measured is an error.
+pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
+    match bench {
+        Bench::Executor(args) => executor::run(&args, meter),
+        Bench::Crypto(args) => crypto::run(&args),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+fn print_summary(summary: &Summary) {
+    println!();
+    for target in &summary.targets {
+        let met = if target.met { "met" } else { "missed" };
+        println!("{:55} at least {:4.2}: {:5.2}  {met}", target.name, target.goal, target.value);
+    }
+}
