@@ -60,6 +60,7 @@ impl Endpoints {
             ("", format!("da-adapter {}", self.metrics.da_adapter)),
             ("", format!("settlement {}", self.metrics.settlement)),
             ("Data", self.data_dir.display().to_string()),
+            ("Crypto", millrace_crypto::engine().to_string()),
         ];
         for (name, value) in rows {
             println!("  {name:<9} {value}");
