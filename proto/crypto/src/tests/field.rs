@@ -1,4 +1,4 @@
-//! The two kinds of integers, and the points, against big integers and libsecp256k1.
+//! The two kinds of integers against big integers.
 
 use alloy_primitives::U256;
 use proptest::prelude::*;

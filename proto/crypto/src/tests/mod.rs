@@ -1,5 +1,6 @@
 //! Everything on the plain lanes, and on the processor's where it has them, against libsecp256k1 and others.
 
+mod curve;
 mod field;
 mod keccak;
 mod recover;
