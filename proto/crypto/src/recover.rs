@@ -1,5 +1,7 @@
 //! Recovering signers.
 
+use std::ops::RangeInclusive;
+
 use alloy_primitives::{Address, B256, Signature, U256, keccak256};
 use rayon::prelude::*;
 use secp256k1::{
@@ -25,7 +27,7 @@ pub(crate) const ORDER: U256 = U256::from_be_bytes(CURVE_ORDER);
 const BATCH: usize = 32 * LANES;
 /// Fewer signatures than this are recovered one by one.
 const LEAST: usize = 3;
-/// Least signatures that a thread is given where there are more than a batch: with fewer the inversions cost more than they save.
+/// Least signatures that a thread is given in lanes where there are more than a batch: with fewer the inversions cost more than they save.
 const LEAST_ON_THREAD: usize = 8 * LANES;
 /// From how many signatures on several threads are used where there are no lanes.
 const SINGLY: usize = 64;
@@ -75,28 +77,30 @@ pub(crate) fn addresses(
 pub fn recover_keys(signatures: &[(Signature, B256)]) -> Vec<Result<PublicKey, RecoverError>> {
     match engine().recover {
         #[cfg(target_arch = "x86_64")]
-        RecoverPath::Avx512Ifma => on_threads(signatures, BATCH, recover_in_lanes::<Avx512>),
-        _ => on_threads(signatures, SINGLY, recover_singly),
+        RecoverPath::Avx512Ifma => {
+            on_threads(signatures, LEAST_ON_THREAD..=BATCH, recover_in_lanes::<Avx512>)
+        }
+        _ => on_threads(signatures, LANES..=SINGLY, recover_singly),
     }
 }
 
 type Keys = Vec<Result<PublicKey, RecoverError>>;
 
-/// More than `batch` signatures are shared out to rayon's threads; fewer are recovered here.
+/// More signatures than the most of a batch are shared out to rayon's threads, at least its least to each; fewer are recovered here.
 fn on_threads(
     signatures: &[(Signature, B256)],
-    batch: usize,
+    batch: RangeInclusive<usize>,
     recover: fn(&[(Signature, B256)]) -> Keys,
 ) -> Keys {
-    if signatures.len() <= batch {
+    let (least, most) = batch.into_inner();
+    if signatures.len() <= most {
         return recover(signatures);
     }
     // About as many for each thread, in whole lanes.
     let threads = rayon::current_num_threads();
-    let rounds = signatures.len().div_ceil(batch * threads);
+    let rounds = signatures.len().div_ceil(most * threads);
     let each = signatures.len().div_ceil(rounds * threads).next_multiple_of(LANES);
-    let each = each.clamp(LEAST_ON_THREAD.min(batch), batch);
-    let keys: Vec<Keys> = signatures.par_chunks(each).map(recover).collect();
+    let keys: Vec<Keys> = signatures.par_chunks(each.clamp(least, most)).map(recover).collect();
     keys.concat()
 }
 
