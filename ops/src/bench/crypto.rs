@@ -26,7 +26,7 @@ use secp256k1::{
     ecdsa::{RecoverableSignature, RecoveryId},
 };
 
-use super::{print_json, print_summary};
+use super::{is_wanted, print_json, print_summary};
 
 /// For how long one way of a case is measured at a time.
 const SLICE: Duration = Duration::from_millis(25);
@@ -173,10 +173,7 @@ fn cases(args: &CryptoArgs) -> Result<Vec<Case>> {
             }
         }
     }
-    let wanted = |name: &str| {
-        args.cases.is_empty() || args.cases.iter().any(|part| name.contains(part.as_str()))
-    };
-    cases.retain(|case| wanted(&case.name));
+    cases.retain(|case| is_wanted(&case.name, &args.cases));
     if cases.is_empty() {
         bail!("no case has such a name");
     }

@@ -10,7 +10,7 @@ use millrace_workload::{
     scenarios,
 };
 
-use super::{print_json, print_summary};
+use super::{is_wanted, print_json, print_summary};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExecutorArgs {
@@ -87,10 +87,7 @@ fn cases(args: &ExecutorArgs) -> Result<Vec<Case>> {
             },
         }));
     }
-    let wanted = |name: &str| {
-        args.cases.is_empty() || args.cases.iter().any(|part| name.contains(part.as_str()))
-    };
-    cases.retain(|case| wanted(&case.name));
+    cases.retain(|case| is_wanted(&case.name, &args.cases));
     Ok(cases)
 }
 

@@ -25,6 +25,11 @@ pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
     }
 }
 
+/// Whether a case's name holds one of these parts; without any, all are wanted.
+fn is_wanted(name: &str, parts: &[String]) -> bool {
+    parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+}
+
 fn print_json(value: &impl Serialize) -> Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
