@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fmt, sync::LazyLock};
 
 #[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512};
+use crate::lanes::{Avx2, Avx512, There};
 
 /// How signatures are recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +60,10 @@ impl Engine {
     fn detected() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if Avx512::is_there() {
+            if There::<Avx512>::detect().is_some() {
                 return Self { recover: RecoverPath::Avx512Ifma, hash: HashPath::Avx512 };
             }
-            if Avx2::is_there() {
+            if There::<Avx2>::detect().is_some() {
                 return Self { hash: HashPath::Avx2, ..Self::SCALAR };
             }
         }

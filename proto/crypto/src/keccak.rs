@@ -7,7 +7,7 @@ use crate::lanes::{Avx2, Avx512};
 use crate::{
     counters,
     engine::{HashPath, engine},
-    lanes::{LANES, Words},
+    lanes::{LANES, There, Words},
 };
 
 /// Bytes of a block.
@@ -51,20 +51,26 @@ pub fn keccak256_batch<T: AsRef<[u8]>>(messages: &[T]) -> Vec<B256> {
 
 /// As [`keccak256_batch`].
 pub(crate) fn hash_all(messages: &[&[u8]]) -> Vec<B256> {
+    #[cfg(target_arch = "x86_64")]
     match engine().hash {
-        #[cfg(target_arch = "x86_64")]
-        HashPath::Avx512 => hash_in_lanes::<Avx512>(messages),
-        #[cfg(target_arch = "x86_64")]
-        HashPath::Avx2 => hash_in_lanes::<Avx2>(messages),
-        _ => {
-            counters::HASHED_SINGLY.add(messages.len());
-            messages.iter().map(keccak256).collect()
+        HashPath::Avx512 => {
+            if let Some(there) = There::<Avx512>::detect() {
+                return hash_in_lanes(there, messages);
+            }
         }
+        HashPath::Avx2 => {
+            if let Some(there) = There::<Avx2>::detect() {
+                return hash_in_lanes(there, messages);
+            }
+        }
+        HashPath::Scalar => {}
     }
+    counters::HASHED_SINGLY.add(messages.len());
+    messages.iter().map(keccak256).collect()
 }
 
 /// In lanes, with scalar code for what is left over.
-pub(crate) fn hash_in_lanes<W: Words>(messages: &[&[u8]]) -> Vec<B256> {
+pub(crate) fn hash_in_lanes<W: Words>(there: There<W>, messages: &[&[u8]]) -> Vec<B256> {
     let mut hashes = vec![B256::ZERO; messages.len()];
     // Messages of as many blocks together.
     let mut order: Vec<(usize, usize)> =
@@ -90,7 +96,7 @@ pub(crate) fn hash_in_lanes<W: Words>(messages: &[&[u8]]) -> Vec<B256> {
             *lane = messages[*at];
         }
         let mut hashed = [[0; 32]; LANES];
-        hash::<W>(&lanes[..group.len()], &mut hashed);
+        hash(there, &lanes[..group.len()], &mut hashed);
         for ((_, at), hash) in group.iter().zip(hashed) {
             hashes[*at] = hash.into();
         }
@@ -106,7 +112,7 @@ type States = [[u64; LANES]; STATE];
 
 /// Permutes the states of so many messages.
 #[inline(never)]
-fn permute<W: Words>(states: &mut States, count: usize) {
+fn permute<W: Words>(_: There<W>, states: &mut States, count: usize) {
     W::compiled(
         #[inline(always)]
         || {
@@ -168,7 +174,7 @@ fn round<W: Words>(state: &mut [W; STATE], constant: u64) {
 }
 
 /// Hashes up to eight messages. They need not be of one length, but each costs as much as the longest.
-fn hash<W: Words>(messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
+fn hash<W: Words>(there: There<W>, messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
     let mut states: States = [[0; LANES]; STATE];
     let longest = messages.iter().map(|message| message.len() / RATE).max().unwrap_or(0);
     for at in 0..=longest {
@@ -184,7 +190,7 @@ fn hash<W: Words>(messages: &[&[u8]], hashes: &mut [[u8; 32]]) {
                 absorb(&mut states, lane, &padded);
             }
         }
-        permute::<W>(&mut states, messages.len());
+        permute(there, &mut states, messages.len());
         for (lane, message) in messages.iter().enumerate() {
             if at == message.len() / RATE {
                 for (word, bytes) in hashes[lane].chunks_exact_mut(8).enumerate() {

@@ -16,7 +16,7 @@ use crate::{
     counters,
     engine::{RecoverPath, engine},
     keccak::hash_all,
-    lanes::{LANES, Lanes},
+    lanes::{LANES, Lanes, There},
     secp::{self, Input, Key},
 };
 
@@ -75,13 +75,15 @@ pub(crate) fn addresses(
 
 /// Recovers the key that signed each message hash: [`recover_batch`] with the keys.
 pub fn recover_keys(signatures: &[(Signature, B256)]) -> Vec<Result<PublicKey, RecoverError>> {
-    match engine().recover {
-        #[cfg(target_arch = "x86_64")]
-        RecoverPath::Avx512Ifma => {
-            on_threads(signatures, LEAST_ON_THREAD..=BATCH, recover_in_lanes::<Avx512>)
-        }
-        _ => on_threads(signatures, LANES..=SINGLY, recover_singly),
+    #[cfg(target_arch = "x86_64")]
+    if engine().recover == RecoverPath::Avx512Ifma
+        && let Some(there) = There::<Avx512>::detect()
+    {
+        return on_threads(signatures, LEAST_ON_THREAD..=BATCH, |signatures| {
+            recover_in_lanes(there, signatures)
+        });
     }
+    on_threads(signatures, LANES..=SINGLY, recover_singly)
 }
 
 type Keys = Vec<Result<PublicKey, RecoverError>>;
@@ -90,7 +92,7 @@ type Keys = Vec<Result<PublicKey, RecoverError>>;
 fn on_threads(
     signatures: &[(Signature, B256)],
     batch: RangeInclusive<usize>,
-    recover: fn(&[(Signature, B256)]) -> Keys,
+    recover: impl Fn(&[(Signature, B256)]) -> Keys + Send + Sync,
 ) -> Keys {
     let (least, most) = batch.into_inner();
     if signatures.len() <= most {
@@ -154,7 +156,10 @@ fn in_range(signature: &Signature) -> bool {
 }
 
 /// In lanes, with libsecp256k1 for what those cannot do and where there is too little for them.
-pub(crate) fn recover_in_lanes<L: Lanes>(signatures: &[(Signature, B256)]) -> Keys {
+pub(crate) fn recover_in_lanes<L: Lanes>(
+    there: There<L>,
+    signatures: &[(Signature, B256)],
+) -> Keys {
     let mut results = Vec::with_capacity(signatures.len());
     let (mut inputs, mut keys) = (Vec::new(), Vec::new());
     for batch in signatures.chunks(BATCH) {
@@ -165,7 +170,7 @@ pub(crate) fn recover_in_lanes<L: Lanes>(signatures: &[(Signature, B256)]) -> Ke
             continue;
         }
         keys.clear();
-        secp::recover::<L>(&inputs, &mut keys);
+        secp::recover(there, &inputs, &mut keys);
         let exceptional = keys.iter().filter(|key| matches!(key, Key::Exceptional)).count();
         counters::RECOVERED_IN_LANES.add(keys.len() - exceptional);
         counters::FALLBACKS.add(exceptional);

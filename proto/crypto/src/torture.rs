@@ -11,7 +11,7 @@ use secp256k1::{Message, PublicKey as Point, SECP256K1, SecretKey, ecdsa::Recove
 
 use crate::{
     engine::{RecoverPath, engine},
-    lanes::Portable,
+    lanes::There,
     recover::{
         ORDER, PublicKey, RecoverError, addresses, recover_in_lanes, recover_key, recover_keys,
     },
@@ -102,7 +102,7 @@ impl Torture {
         let (recover, path): (Recover, _) = match engine().recover {
             #[cfg(target_arch = "x86_64")]
             RecoverPath::Avx512Ifma if !portable => (recover_keys, "AVX-512 IFMA"),
-            _ => (recover_in_lanes::<Portable>, "portable lanes"),
+            _ => (|signatures| recover_in_lanes(There::ALWAYS, signatures), "portable lanes"),
         };
         let multiples = (1..SMALL).map(small_multiple).collect();
         Self { seed, recover, path, edges: edges(), multiples }

@@ -6,27 +6,24 @@ use super::{LANES, Words};
 
 /// Four words in a register.
 ///
-/// Its methods must run only where [`Avx2::is_there`].
+/// Its methods may run only where there is a [`There<Avx2>`](super::There).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(__m256i);
-
-impl Avx2 {
-    /// Whether this processor and its operating system have the instructions.
-    pub(crate) fn is_there() -> bool {
-        is_x86_feature_detected!("avx2")
-    }
-}
 
 /// Each intrinsic is called where the processor has its instruction.
 macro_rules! there {
     ($value:expr) => {
-        // SAFETY: these words are used only where `Avx2::is_there`.
+        // SAFETY: these words are used only where there is a `There<Avx2>`.
         unsafe { $value }
     };
 }
 
 impl Words for Avx2 {
     const COUNT: usize = 4;
+
+    fn is_there() -> bool {
+        is_x86_feature_detected!("avx2")
+    }
 
     #[inline(always)]
     fn compiled<R>(run: impl FnOnce() -> R) -> R {
@@ -35,7 +32,7 @@ impl Words for Avx2 {
         fn compiled<R>(run: impl FnOnce() -> R) -> R {
             run()
         }
-        debug_assert!(Self::is_there(), "asked before");
+        debug_assert!(Self::is_there(), "nothing that has no `There` works with lanes");
         there!(compiled(run))
     }
 

@@ -6,31 +6,28 @@ use super::{LANES, Lanes, Mask, Words};
 
 /// Eight words in a register.
 ///
-/// Its methods must run only where the processor has what [`Avx512::is_there`] asks for; all of this crate's uses are behind that question.
+/// Its methods may run only where there is a [`There<Avx512>`](super::There).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(__m512i);
-
-impl Avx512 {
-    /// Whether this processor and its operating system have the instructions.
-    pub(crate) fn is_there() -> bool {
-        is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512ifma")
-    }
-}
 
 /// Each intrinsic is called where the processor has its instruction.
 macro_rules! there {
     ($value:expr) => {
-        // SAFETY: these lanes are used only where `Avx512::is_there`.
+        // SAFETY: these lanes are used only where there is a `There<Avx512>`.
         unsafe { $value }
     };
 }
 
 impl Words for Avx512 {
     const COUNT: usize = LANES;
+
+    fn is_there() -> bool {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512ifma")
+    }
 
     #[inline(always)]
     fn compiled<R>(run: impl FnOnce() -> R) -> R {
@@ -39,7 +36,7 @@ impl Words for Avx512 {
         fn compiled<R>(run: impl FnOnce() -> R) -> R {
             run()
         }
-        debug_assert!(Self::is_there(), "asked before");
+        debug_assert!(Self::is_there(), "nothing that has no `There` works with lanes");
         there!(compiled(run))
     }
 

@@ -1,5 +1,7 @@
 //! Eight 64-bit words at a time: what the arithmetic is written in.
 
+use std::marker::PhantomData;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -11,7 +13,7 @@ mod portable;
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
-#[cfg(any(test, feature = "torture"))]
+#[cfg(test)]
 pub(crate) use portable::Portable;
 
 /// How many lanes there are.
@@ -20,6 +22,24 @@ pub(crate) const LANES: usize = 8;
 /// One bit a lane, the first lane's lowest.
 pub(crate) type Mask = u8;
 
+/// That this processor has the instructions for a kind of words. Whatever works with them is behind a function that asks for this.
+#[derive(Debug)]
+pub(crate) struct There<W>(PhantomData<fn() -> W>);
+
+impl<W: Words> There<W> {
+    pub(crate) fn detect() -> Option<Self> {
+        W::is_there().then_some(Self(PhantomData))
+    }
+}
+
+impl<W> Clone for There<W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for There<W> {}
+
 /// Some unsigned 64-bit words, one a lane: what hashing needs.
 ///
 /// Every method is inlined, so that a whole computation becomes one function. That function has to be compiled for the processor's
@@ -27,6 +47,9 @@ pub(crate) type Mask = u8;
 pub(crate) trait Words: Copy {
     /// How many there are: 4 or 8.
     const COUNT: usize;
+
+    /// Whether this processor and its operating system have the instructions.
+    fn is_there() -> bool;
 
     /// Runs a closure that is compiled for the features that the methods need.
     fn compiled<R>(run: impl FnOnce() -> R) -> R;

@@ -1,14 +1,18 @@
 //! Lanes in plain Rust: for tests of everything that is built on them, on any machine.
 
-use std::array::from_fn;
+use std::{array::from_fn, marker::PhantomData};
 
-use super::{LANES, Lanes, Mask, Words};
+use super::{LANES, Lanes, Mask, There, Words};
 
 const LOW_52: u64 = (1 << 52) - 1;
 
 /// Eight words in an array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable([u64; LANES]);
+
+impl There<Portable> {
+    pub(crate) const ALWAYS: Self = Self(PhantomData);
+}
 
 impl Portable {
     #[inline(always)]
@@ -34,6 +38,10 @@ fn product(a: u64, b: u64) -> u128 {
 
 impl Words for Portable {
     const COUNT: usize = LANES;
+
+    fn is_there() -> bool {
+        true
+    }
 
     #[inline(always)]
     fn compiled<R>(run: impl FnOnce() -> R) -> R {

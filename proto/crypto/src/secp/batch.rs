@@ -6,7 +6,7 @@ use super::{
     generator::{DOUBLINGS, KNOWN, Known, LARGEST, Row, WIDTH},
     scalar::{Digit, Digits, Scalar, halves},
 };
-use crate::lanes::{LANES, Lanes, Mask, rows, splat_all};
+use crate::lanes::{LANES, Lanes, Mask, There, rows, splat_all};
 
 /// Bits of a digit of the other multipliers.
 const WINDOW: u32 = 5;
@@ -36,7 +36,7 @@ pub(crate) enum Key {
 }
 
 /// Recovers the key of each input: (s R - message G) / r, R being the point that r stands for.
-pub(crate) fn recover<L: Lanes>(inputs: &[Input], keys: &mut Vec<Key>) {
+pub(crate) fn recover<L: Lanes>(_: There<L>, inputs: &[Input], keys: &mut Vec<Key>) {
     let vectors: Vec<Vector<L>> = inputs.chunks(LANES).map(Vector::new).collect();
     let known = &*KNOWN;
     let mut points: Vec<Affine<L>> = Vec::with_capacity(vectors.len());

@@ -144,7 +144,7 @@ proptest! {
     #[test]
     fn points_are_libsecp256k1s(a in eight(), b in eight(), negative: Mask, skipped: Mask) {
         points_agree::<Portable>(a, b, negative, skipped);
-        if Avx512::is_there() {
+        if There::<Avx512>::detect().is_some() {
             points_agree::<Avx512>(a, b, negative, skipped);
         }
     }
@@ -153,7 +153,7 @@ proptest! {
     fn multiples_and_inverses_of_several(all in proptest::collection::vec(eight(), 1..4)) {
         multiples_agree::<Portable>(&all);
         inversions_agree::<Portable>(&all);
-        if Avx512::is_there() {
+        if There::<Avx512>::detect().is_some() {
             multiples_agree::<Avx512>(&all);
             inversions_agree::<Avx512>(&all);
         }

@@ -8,7 +8,7 @@ mod wycheproof;
 
 use rand::{SeedableRng, rngs::StdRng};
 
-use crate::lanes::{Avx2, Avx512, Lanes, Portable, Words};
+use crate::lanes::{Avx2, Avx512, Lanes, Portable, There, Words};
 
 fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)

@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Recovered in lanes, the answers are libsecp256k1's.
-fn agree<L: Lanes>(signatures: &[(Signature, B256)]) {
-    let keys = recover_in_lanes::<L>(signatures);
+fn agree<L: Lanes>(there: There<L>, signatures: &[(Signature, B256)]) {
+    let keys = recover_in_lanes(there, signatures);
     assert_eq!(keys.len(), signatures.len());
     for (at, ((signature, hash), key)) in signatures.iter().zip(keys).enumerate() {
         assert_eq!(key, recover_key(signature, *hash), "{at}: {signature:?} {hash}");
@@ -23,9 +23,9 @@ fn agree<L: Lanes>(signatures: &[(Signature, B256)]) {
 }
 
 fn agree_everywhere(signatures: &[(Signature, B256)]) {
-    agree::<Portable>(signatures);
-    if Avx512::is_there() {
-        agree::<Avx512>(signatures);
+    agree(There::ALWAYS, signatures);
+    if let Some(there) = There::<Avx512>::detect() {
+        agree(there, signatures);
     }
 }
 
