@@ -48,7 +48,7 @@ impl Default for DaAdapterConfig {
             target_size: 760_000,
             max_blocks: 4_096,
             max_backlog_batches: 4,
-            zstd_level: 9,
+            zstd_level: 15,
             poll_interval: Duration::from_secs(1),
             max_retry_interval: Duration::from_secs(15),
         }

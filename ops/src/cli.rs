@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::{
-    bench::Bench, replay::ReplayArgs, statetest::StateTestArgs, telemetry::LogFormat,
-    torture::Torture,
+    bench::Bench, dictionary::DictionaryArgs, replay::ReplayArgs, statetest::StateTestArgs,
+    telemetry::LogFormat, torture::Torture,
 };
 
 /// An EVM rollup: sequencer, executor, DA adapter, settlement.
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     /// Check made-up inputs that are hard to get right.
     #[command(subcommand)]
     Torture(Torture),
+    /// Make the dictionary that batches are compressed with.
+    Dictionary(DictionaryArgs),
     /// Print the annotated example configuration, which documents every setting.
     Config,
 }

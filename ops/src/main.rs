@@ -6,7 +6,7 @@
 //!  dev_l1     the embedded L1             verify     the chain from L1 alone
 //!  bench      figures beside an alternative's
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
-//!  torture    hard made-up inputs, checked
+//!  torture    hard made-up inputs, checked    dictionary what batches are compressed with
 //!  telemetry  logs, metrics, health       supervisor every task has an owner
 //!  allocation the allocator
 //! ```
@@ -18,6 +18,7 @@ mod config;
 mod deploy;
 mod dev;
 mod dev_l1;
+mod dictionary;
 mod genesis;
 mod keys;
 mod replay;
@@ -92,6 +93,7 @@ fn run(cli: Cli) -> eyre::Result<()> {
             log("warn")?;
             runtime.block_on(torture::run(args))
         }
+        Command::Dictionary(args) => dictionary::run(&args),
         Command::Config => {
             print!("{}", config::EXAMPLE);
             Ok(())

@@ -16,8 +16,8 @@ mod types;
 
 pub use self::{
     batch::{
-        Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchEncodeError, BatchLimits,
-        MAX_BLOCK_TX_BYTES, batch_digest,
+        Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary, BatchEncodeError,
+        BatchLimits, MAX_BLOCK_TX_BYTES, batch_digest,
     },
     service::*,
     types::*,

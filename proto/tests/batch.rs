@@ -1,5 +1,5 @@
 //! The batch codec: decode(encode(x)) is x for every kind of transaction, decoding is total, and
-//! version 1 is frozen.
+//! the version and its dictionary are frozen.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -18,13 +18,15 @@ use alloy::{
     primitives::{Address, B256, Bytes, Signature, TxKind, U256, address, b256},
 };
 use millrace_proto::{
-    Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchEncodeError, BatchLimits, Deposit,
-    ExecutedBlock, HeaderExtra, RecoveredTx, TxEnvelope, TxType, batch_digest,
+    Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary, BatchEncodeError,
+    BatchLimits, Deposit, ExecutedBlock, HeaderExtra, RecoveredTx, TxEnvelope, TxType,
+    batch_digest,
 };
 use proptest::{collection::vec, option, prelude::*};
 
 const CHAIN_ID: u64 = 7_077;
-const HEADER_LEN: usize = 138;
+/// What every zstd frame begins with.
+const FRAME_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
 fn word() -> impl Strategy<Value = U256> {
     prop_oneof![
@@ -51,8 +53,57 @@ fn to() -> impl Strategy<Value = TxKind> {
     option::of(recipient()).prop_map(|to| to.map_or(TxKind::Create, TxKind::Call))
 }
 
+/// A word as the ABI makes them, or nearly.
+fn abi_word() -> impl Strategy<Value = Vec<u8>> {
+    let number = (any::<u128>(), 0..128u32, 0..30u32).prop_map(|(number, shift, zeros)| {
+        let round = (number >> shift).wrapping_mul(10u128.pow(zeros));
+        U256::from(round).to_be_bytes_vec()
+    });
+    let padded = (vec(any::<u8>(), 1..32)).prop_map(|mut bytes| {
+        bytes.resize(32, 0);
+        bytes
+    });
+    let word = any::<[u8; 32]>().prop_map(Vec::from);
+    let address = recipient().prop_map(|address| address.into_word().to_vec());
+    prop_oneof![
+        3 => number,
+        2 => address,
+        1 => padded,
+        1 => word,
+        1 => Just(vec![0; 32]),
+        1 => Just(vec![0xff; 32]),
+    ]
+}
+
+fn call() -> impl Strategy<Value = Vec<u8>> {
+    (any::<[u8; 4]>(), vec(abi_word(), 0..6))
+        .prop_map(|(selector, words)| [selector.as_slice(), &words.concat()].concat())
+}
+
+/// A call with a call in it, whose length may be wrong by a little and whose padding may not be zero.
+fn nested_call() -> impl Strategy<Value = Vec<u8>> {
+    let off = prop_oneof![4 => Just(0), 1 => Just(32), 1 => 1..40u64];
+    (call(), call(), off, prop_oneof![4 => Just(0), 1 => any::<u8>()], vec(any::<u8>(), 0..40))
+        .prop_map(|(mut outer, inner, off, padding, tail)| {
+            outer.extend(U256::from(inner.len() as u64 + off).to_be_bytes_vec());
+            outer.extend(inner);
+            outer.extend([0; 27]);
+            outer.push(padding);
+            outer.extend(tail);
+            outer
+        })
+}
+
+/// Short runs of zeros and of other bytes.
+fn sparse() -> impl Strategy<Value = Vec<u8>> {
+    vec((0..40usize, vec(1..=255u8, 0..20)), 0..10).prop_map(|runs| {
+        let run = |(zeros, bytes): (usize, Vec<u8>)| [vec![0; zeros], bytes].concat();
+        runs.into_iter().flat_map(run).collect()
+    })
+}
+
 fn input() -> impl Strategy<Value = Bytes> {
-    vec(any::<u8>(), 0..120).prop_map(Bytes::from)
+    prop_oneof![vec(any::<u8>(), 0..120), call(), nested_call(), sparse()].prop_map(Bytes::from)
 }
 
 fn access_list() -> impl Strategy<Value = AccessList> {
@@ -76,7 +127,7 @@ fn authorizations() -> impl Strategy<Value = Vec<SignedAuthorization>> {
 }
 
 fn signature() -> impl Strategy<Value = Signature> {
-    (word(), word(), any::<bool>()).prop_map(|(r, s, v)| Signature::new(r, s, v))
+    (word(), word(), any::<bool>()).prop_map(|(r, s, v)| Signature::new(r, s >> 1, v))
 }
 
 prop_compose! {
@@ -122,19 +173,18 @@ prop_compose! {
 prop_compose! {
     fn batch()(
         first_block in prop_oneof![1..1_000u64, Just(u64::MAX - 100)],
-        hashes in any::<[[u8; 32]; 3]>(),
+        hashes in any::<[[u8; 32]; 2]>(),
         (start, time) in (0..1_000_000u64, any::<u32>()),
         steps in vec((0..3u64, 0..5u64, vec(transaction(), 0..8)), 1..8),
     ) -> Batch {
         let (mut timestamp, mut deposits_end) = (u64::from(time), start);
-        let [parent_hash, last_block_hash, state_root] = hashes.map(B256::from);
+        let [parent_hash, last_block_hash] = hashes.map(B256::from);
         Batch {
             chain_id: CHAIN_ID,
             first_block,
             parent_hash,
             deposits_start: start,
             last_block_hash,
-            state_root,
             blocks: steps.into_iter().map(|(later, consumed, transactions)| {
                 timestamp += later;
                 deposits_end += consumed;
@@ -148,26 +198,25 @@ fn decode(encoded: &[u8]) -> Result<Batch, BatchDecodeError> {
     Batch::decode(encoded, &BatchLimits::default())
 }
 
-fn frame_len(encoded: &[u8]) -> usize {
-    u32::from_be_bytes(encoded[HEADER_LEN - 4..HEADER_LEN].try_into().unwrap()) as usize
+/// The header, the frame and the signatures.
+fn parts(encoded: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let start = encoded.windows(4).position(|bytes| bytes == FRAME_MAGIC).unwrap();
+    let (header, rest) = encoded.split_at(start);
+    let (frame, signatures) =
+        rest.split_at(zstd::zstd_safe::find_frame_compressed_size(rest).unwrap());
+    (header, frame, signatures)
 }
 
 fn columns(encoded: &[u8]) -> Vec<u8> {
-    zstd::bulk::decompress(&encoded[HEADER_LEN..HEADER_LEN + frame_len(encoded)], 1 << 24).unwrap()
-}
-
-fn signatures(encoded: &[u8]) -> &[u8] {
-    &encoded[HEADER_LEN + frame_len(encoded)..]
+    let dictionary = include_bytes!("../src/batch/dictionary/1.zdict");
+    let mut decompressor = zstd::bulk::Decompressor::with_dictionary(dictionary).unwrap();
+    decompressor.decompress(parts(encoded).1, 1 << 24).unwrap()
 }
 
 /// The batch with other columns.
 fn with_columns(encoded: &[u8], columns: &[u8]) -> Vec<u8> {
-    let frame = zstd::bulk::compress(columns, 1).unwrap();
-    let mut out = encoded[..HEADER_LEN - 4].to_vec();
-    out.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-    out.extend_from_slice(&frame);
-    out.extend_from_slice(signatures(encoded));
-    out
+    let (header, _, signatures) = parts(encoded);
+    [header, &zstd::bulk::compress(columns, 1).unwrap(), signatures].concat()
 }
 
 /// Whatever decodes must encode to something that decodes to the same again, and its transactions
@@ -270,13 +319,7 @@ fn trailing_bytes_are_errors() {
     assert_eq!(after(&[&encoded[..], &[0]].concat()), BatchColumn::Signatures);
 
     let longer = with_columns(&encoded, &[&columns(&encoded)[..], &[0]].concat());
-    assert_eq!(after(&longer), BatchColumn::AuthorizationParities);
-
-    let mut framed = encoded.to_vec();
-    let len = frame_len(&encoded);
-    framed.insert(HEADER_LEN + len, 0);
-    framed[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&(len as u32 + 1).to_be_bytes());
-    assert_eq!(after(&framed), BatchColumn::Frame);
+    assert_eq!(after(&longer), BatchColumn::Addresses);
 }
 
 #[test]
@@ -296,7 +339,7 @@ fn limits_hold_before_anything_is_allocated() {
     );
     let decoded = columns(&encoded).len();
     assert_eq!(refused(BatchLimits { max_decoded: decoded - 1, ..limits }), "column bytes");
-    assert!(Batch::decode(&encoded, &BatchLimits { max_decoded: decoded, ..limits }).is_ok());
+    assert!(Batch::decode(&encoded, &BatchLimits { max_decoded: 2 * decoded, ..limits }).is_ok());
 }
 
 #[test]
@@ -323,12 +366,12 @@ fn foreign_headers_are_told_apart() {
         bytes[index] = byte;
         decode(&bytes)
     };
-    assert!(matches!(with(0, 0), Err(BatchDecodeError::Magic)));
-    assert!(matches!(with(4, 2), Err(BatchDecodeError::Version(2))));
-    assert!(matches!(with(5, 2), Err(BatchDecodeError::PayloadKind(2))));
+    assert!(matches!(with(0, 1), Err(BatchDecodeError::Version(1))));
+    assert!(matches!(with(1, 2), Err(BatchDecodeError::PayloadKind(2))));
+    assert!(matches!(with(2, 9), Err(BatchDecodeError::Dictionary(9))));
     assert!(matches!(
         decode(&[]),
-        Err(BatchDecodeError::Truncated { column: BatchColumn::Header, missing: 4 })
+        Err(BatchDecodeError::Truncated { column: BatchColumn::Header, missing: 1 })
     ));
 }
 
@@ -359,6 +402,14 @@ fn what_batches_do_not_hold_is_refused() {
     assert_eq!(
         problem(|batch| batch.blocks[1].transactions.push(deposit(4).to_tx(Address::ZERO).into())),
         "deposits come from L1, not from batches"
+    );
+    assert_eq!(
+        problem(|batch| {
+            let high = Signature::new(U256::ONE, U256::ONE << 255, false);
+            let tx = Signed::new_unhashed(TxLegacy::default(), high);
+            batch.blocks[1].transactions.push(TxEnvelope::Legacy(tx));
+        }),
+        "its signature's s is over half of the group's order, which EIP-2 forbids"
     );
     let empty = Batch { blocks: Vec::new(), ..frozen_batch() };
     assert!(matches!(empty.encode(9), Err(BatchEncodeError::Empty)));
@@ -417,7 +468,6 @@ fn a_batch_of_executed_blocks_holds_what_l1_does_not() {
     assert_eq!((batch.first_block, batch.last_block()), (5, 7));
     assert_eq!((batch.deposits_start, batch.deposits_end()), (10, 13));
     assert_eq!(batch.last_block_hash, blocks[2].hash());
-    assert_eq!(batch.state_root, B256::with_last_byte(2));
     assert_eq!(batch.transaction_count(), 3);
     let times: Vec<_> =
         batch.blocks.iter().map(|block| (block.timestamp, block.deposits_end)).collect();
@@ -431,6 +481,33 @@ fn a_batch_of_executed_blocks_holds_what_l1_does_not() {
     assert!(matches!(refused(10, B256::ZERO, &blocks), BatchEncodeError::Block { number: 5, .. }));
     let gap = [blocks[0].clone(), blocks[2].clone()];
     assert!(matches!(refused(10, parent, &gap), BatchEncodeError::Block { number: 7, .. }));
+}
+
+/// A call with a word of every kind, one of them a call with a word, and a few bytes after them.
+fn every_word(address: Address) -> Vec<u8> {
+    let number = |number: u128| U256::from(number).to_be_bytes::<32>();
+    let mut padded = [0; 32];
+    padded[..9].copy_from_slice(b"some text");
+    let words = [
+        number(0),
+        number(7),
+        number(1 << 50),
+        number(25 * 10_u128.pow(18)),
+        address.into_word().0,
+        padded,
+        [0xab; 32],
+        [0xff; 32],
+        number(36),
+    ];
+    let nested = [[1, 2, 3, 4].as_slice(), &number(300), &[0; 28]].concat();
+    [[0xa9, 0x05, 0x9c, 0xbb].as_slice(), &words.concat(), &nested, &[5, 6, 7]].concat()
+}
+
+/// A call whose arguments are not words.
+fn sparse_bytes() -> Vec<u8> {
+    let bytes = |length: usize| (1..=length as u8).collect::<Vec<_>>();
+    [bytes(4), vec![0; 9], bytes(2), vec![0; 3], bytes(12), vec![0; 61], bytes(20), vec![0; 2]]
+        .concat()
 }
 
 /// A batch with every kind of transaction, of which the fixture holds the bytes.
@@ -464,7 +541,7 @@ fn frozen_batch() -> Batch {
         to: TxKind::Call(token),
         value: U256::ZERO,
         access_list: access_list.clone(),
-        input: Bytes::from_static(&[0xa9, 0x05, 0x9c, 0xbb, 0, 0, 0, 1]),
+        input: every_word(token).into(),
     };
     let eip1559 = TxEip1559 {
         chain_id: CHAIN_ID,
@@ -491,7 +568,7 @@ fn frozen_batch() -> Batch {
         value: U256::from(255),
         access_list,
         authorization_list: vec![authorization(0, 1, 1, 8), authorization(CHAIN_ID, 0, 27, 9)],
-        input: Bytes::new(),
+        input: sparse_bytes().into(),
     };
     let call = TxKind::Call(Address::repeat_byte(0x22));
     Batch {
@@ -500,7 +577,6 @@ fn frozen_batch() -> Batch {
         parent_hash: b256!("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
         deposits_start: 3,
         last_block_hash: B256::repeat_byte(0xbb),
-        state_root: B256::repeat_byte(0xcc),
         blocks: vec![
             BatchBlock {
                 timestamp: 1_900_000_000,
@@ -525,20 +601,62 @@ fn frozen_batch() -> Batch {
     }
 }
 
-/// Version 1 never changes: what was posted must be readable for ever. (The compressed frame alone
+#[test]
+fn a_batch_is_read_with_the_dictionary_that_it_was_made_with() {
+    let batch = frozen_batch();
+    let text = b"some bytes that are in no dictionary, but in this one".repeat(20);
+    let dictionary =
+        BatchDictionary::new(200, [text.as_slice(), &batch.columns().unwrap()].concat());
+    let encoded = batch.encode_with(19, &dictionary).unwrap();
+    assert!(encoded.len() + 40 < batch.encode(19).unwrap().len());
+    assert!(matches!(decode(&encoded), Err(BatchDecodeError::Dictionary(200))));
+    let decode = |dictionary| Batch::decode_with(&encoded, dictionary, &BatchLimits::default());
+    assert_eq!(decode(&dictionary).unwrap(), batch);
+    assert!(
+        decode(&BatchDictionary::new(200, text)).is_err_and(|error| !error.to_string().is_empty())
+    );
+}
+
+/// A kind of one byte stands for a word of 32, and a run of zeros for any number of them.
+#[test]
+fn inputs_that_are_larger_than_their_tokens_are_refused_before_they_are_made() {
+    let mut batch = frozen_batch();
+    let TxEnvelope::Eip1559(tx) = &batch.blocks[2].transactions[1] else { panic!() };
+    let mut tx = tx.tx().clone();
+    tx.to = TxKind::Call(Address::ZERO);
+    tx.input = vec![0; (1 << 20) + 4].into();
+    let signed = Signed::new_unhashed(tx, Signature::new(U256::ONE, U256::ONE, false));
+    batch.blocks[2].transactions[1] = TxEnvelope::Eip1559(signed);
+    let encoded = batch.encode(9).unwrap();
+    assert!(encoded.len() < 2_000);
+    let limits = BatchLimits::default();
+    assert_eq!(Batch::decode(&encoded, &limits).unwrap(), batch);
+    let limits = BatchLimits { max_decoded: 1 << 20, ..limits };
+    assert!(matches!(
+        Batch::decode(&encoded, &limits),
+        Err(BatchDecodeError::OverLimit { what: "bytes of inputs", .. })
+    ));
+}
+
+/// Version 2 never changes, nor does a dictionary: what was posted must be readable for ever. (The compressed frame alone
 /// may differ with another zstd.)
 #[test]
-fn version_1_is_frozen() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/batch-v1.bin");
+fn version_2_is_frozen() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/batch-v2.bin");
     let encoded = frozen_batch().encode(9).unwrap();
     let fixture = std::fs::read(path).unwrap();
     assert_eq!(
         batch_digest(&fixture),
-        b256!("91d4e9304776be21f21976a916f00e4a30e178241fb5d72fb33b1c3b35a691c0"),
+        b256!("412bf950db7df5a0ebf54227f96bb72952174d740a07ee1c390ec798e60f019c"),
         "the fixture itself was changed"
     );
+    assert_eq!(
+        batch_digest(include_bytes!("../src/batch/dictionary/1.zdict")),
+        b256!("c62ba3ae9e11f208738cbb094ee7562897be144c69f26701a6521f5a341d87a1"),
+        "the dictionary was changed"
+    );
     assert_eq!(decode(&fixture).unwrap(), frozen_batch());
-    assert_eq!(fixture[..HEADER_LEN - 4], encoded[..HEADER_LEN - 4]);
+    let ((header, _, signatures), new) = (parts(&fixture), parts(&encoded));
+    assert_eq!((header, signatures), (new.0, new.2));
     assert_eq!(columns(&fixture), columns(&encoded));
-    assert_eq!(signatures(&fixture), signatures(&encoded));
 }

@@ -1,11 +1,13 @@
 //! `millrace bench`: Millrace beside an alternative, measured in the same run.
 
+mod codec;
 mod crypto;
 mod executor;
+mod span_batch;
 
 use clap::Subcommand;
 use eyre::Result;
-use millrace_workload::bench::{AllocationMeter, Summary};
+use millrace_workload::bench::{AllocationMeter, Summary, Target};
 use serde::Serialize;
 
 /// What to measure.
@@ -13,6 +15,8 @@ use serde::Serialize;
 pub(crate) enum Bench {
     /// Execute blocks in memory: the bare revm loop, in order, and on several threads.
     Executor(executor::ExecutorArgs),
+    /// Encode batches: their bytes, and the time it takes, beside other encodings.
+    Codec(codec::CodecArgs),
     /// Recover signers and hash: one at a time as everyone does, and several at a time.
     Crypto(crypto::CryptoArgs),
 }
@@ -21,6 +25,7 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
     match bench {
         Bench::Executor(args) => executor::run(&args, meter),
+        Bench::Codec(args) => codec::run(&args),
         Bench::Crypto(args) => crypto::run(&args),
     }
 }
@@ -39,6 +44,7 @@ fn print_summary(summary: &Summary) {
     println!();
     for target in &summary.targets {
         let met = if target.met { "met" } else { "missed" };
-        println!("{:55} at least {:4.2}: {:5.2}  {met}", target.name, target.goal, target.value);
+        let Target { name, bound, goal, value, .. } = target;
+        println!("{name:55} {bound} {goal:4.2}: {value:5.3}  {met}");
     }
 }

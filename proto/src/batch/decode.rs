@@ -2,6 +2,7 @@
 
 use super::{
     Batch, BatchBlock, BatchDecodeError,
+    dictionary::BatchDictionary,
     error::BatchColumn as Column,
     frame,
     header::{BatchPreamble, Parts},
@@ -10,9 +11,13 @@ use super::{
     transactions::read_transactions,
 };
 
-pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<Batch, BatchDecodeError> {
-    let Parts { preamble, frame, signatures } = Parts::split(encoded, limits)?;
-    let columns = frame::decompress(frame, limits)?;
+pub(super) fn decode(
+    encoded: &[u8],
+    tried: Option<&BatchDictionary>,
+    limits: &BatchLimits,
+) -> Result<Batch, BatchDecodeError> {
+    let Parts { preamble, dictionary, frame, signatures } = Parts::split(encoded, tried, limits)?;
+    let columns = frame::decompress(frame, dictionary, limits)?;
     let mut columns = Reader::new(&columns, Column::Timestamps);
     let blocks = read_blocks(&mut columns, &preamble)?;
     let signatures = Reader::new(signatures, Column::Signatures);
@@ -23,7 +28,6 @@ pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<Batch, Batc
         parent_hash: preamble.parent_hash,
         deposits_start: preamble.deposits_start,
         last_block_hash: preamble.last_block_hash,
-        state_root: preamble.state_root,
         blocks: blocks
             .into_iter()
             .map(|block| BatchBlock {

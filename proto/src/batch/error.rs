@@ -17,28 +17,29 @@ pub enum BatchColumn {
     DepositsEnds,
     TransactionCounts,
     Types,
-    ChainIdFlags,
-    Parities,
     Nonces,
     GasLimits,
     Fees,
     PriorityFees,
-    Addresses,
     Recipients,
-    ValueLengths,
     Values,
-    InputLengths,
-    Inputs,
     AccessListLengths,
-    AccessListAddresses,
     AccessListKeyCounts,
-    AccessListKeys,
+    AccessListAddresses,
     AuthorizationCounts,
-    AuthorizationChainIdLengths,
     AuthorizationChainIds,
-    AuthorizationAddresses,
     AuthorizationNonces,
     AuthorizationParities,
+    AuthorizationAddresses,
+    InputTokens,
+    Selectors,
+    ZeroLengths,
+    LiteralLengths,
+    InputNumbers,
+    Literals,
+    InputWords,
+    InputAddresses,
+    Addresses,
     Signatures,
 }
 
@@ -51,28 +52,29 @@ impl fmt::Display for BatchColumn {
             Self::DepositsEnds => "deposits ends",
             Self::TransactionCounts => "transaction counts",
             Self::Types => "types",
-            Self::ChainIdFlags => "chain id flags",
-            Self::Parities => "parities",
             Self::Nonces => "nonces",
             Self::GasLimits => "gas limits",
             Self::Fees => "fees",
             Self::PriorityFees => "priority fees",
-            Self::Addresses => "addresses",
             Self::Recipients => "recipients",
-            Self::ValueLengths => "value lengths",
             Self::Values => "values",
-            Self::InputLengths => "input lengths",
-            Self::Inputs => "inputs",
             Self::AccessListLengths => "access list lengths",
-            Self::AccessListAddresses => "access list addresses",
             Self::AccessListKeyCounts => "access list key counts",
-            Self::AccessListKeys => "access list keys",
+            Self::AccessListAddresses => "access list addresses",
             Self::AuthorizationCounts => "authorization counts",
-            Self::AuthorizationChainIdLengths => "authorization chain id lengths",
             Self::AuthorizationChainIds => "authorization chain ids",
-            Self::AuthorizationAddresses => "authorization addresses",
             Self::AuthorizationNonces => "authorization nonces",
             Self::AuthorizationParities => "authorization parities",
+            Self::AuthorizationAddresses => "authorization addresses",
+            Self::InputTokens => "input tokens",
+            Self::Selectors => "selectors",
+            Self::ZeroLengths => "zero lengths",
+            Self::LiteralLengths => "literal lengths",
+            Self::InputNumbers => "input numbers",
+            Self::Literals => "literals",
+            Self::InputWords => "input words",
+            Self::InputAddresses => "input addresses",
+            Self::Addresses => "addresses",
             Self::Signatures => "signatures",
         })
     }
@@ -120,15 +122,15 @@ pub enum BatchEncodeError {
 /// Why bytes are not a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchDecodeError {
-    /// They do not start as a batch does.
-    #[error("not a batch: wrong magic")]
-    Magic,
     /// A version of the format that is not known here.
     #[error("unknown batch version {0}")]
     Version(u8),
     /// A payload kind that is not known here.
     #[error("unknown payload kind {0}")]
     PayloadKind(u8),
+    /// A dictionary that is not known here.
+    #[error("unknown dictionary {0}")]
+    Dictionary(u8),
     /// Over a limit.
     #[error("{size} {what} are over the limit of {limit}")]
     OverLimit {

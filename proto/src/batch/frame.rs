@@ -1,33 +1,50 @@
-//! The compressed columns: one zstd frame with its content size declared, without a dictionary.
+//! The compressed columns: one zstd frame with its content size declared.
 
 use std::io;
 
-use zstd::{bulk::Compressor, zstd_safe};
+use zstd::zstd_safe;
 
 use super::{
+    dictionary::BatchDictionary,
     error::{BatchColumn, BatchDecodeError, BatchEncodeError},
     limits::BatchLimits,
 };
 
 /// Compresses the columns.
-pub(super) fn compress(columns: &[u8], level: i32) -> Result<Vec<u8>, BatchEncodeError> {
-    let mut compressor = Compressor::new(level).map_err(BatchEncodeError::Compression)?;
-    compressor.compress(columns).map_err(BatchEncodeError::Compression)
+pub(super) fn compress(
+    columns: &[u8],
+    level: i32,
+    dictionary: &BatchDictionary,
+) -> Result<Vec<u8>, BatchEncodeError> {
+    dictionary
+        .compressor(level)
+        .and_then(|mut compressor| compressor.compress(columns))
+        .map_err(BatchEncodeError::Compression)
 }
 
-/// Decompresses them, having checked that `frame` is one frame alone, and its declared size against
-/// the limit.
-pub(super) fn decompress(frame: &[u8], limits: &BatchLimits) -> Result<Vec<u8>, BatchDecodeError> {
-    let invalid = |problem| BatchDecodeError::Invalid { column: BatchColumn::Frame, problem };
-    let length = zstd_safe::find_frame_compressed_size(frame).map_err(|code| {
-        BatchDecodeError::Compression(io::Error::other(zstd_safe::get_error_name(code)))
-    })?;
-    if length != frame.len() {
-        return Err(BatchDecodeError::TrailingBytes {
-            after: BatchColumn::Frame,
-            count: frame.len().saturating_sub(length),
+/// What a frame begins with. (Others that zstd may know, of before RFC 8878, are not part of the format.)
+const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+
+/// Bytes of the frame that `bytes` begin with.
+pub(super) fn length(bytes: &[u8]) -> Result<usize, BatchDecodeError> {
+    if !bytes.starts_with(&MAGIC) {
+        return Err(BatchDecodeError::Invalid {
+            column: BatchColumn::Frame,
+            problem: "not a zstd frame",
         });
     }
+    zstd_safe::find_frame_compressed_size(bytes).map_err(|code| {
+        BatchDecodeError::Compression(io::Error::other(zstd_safe::get_error_name(code)))
+    })
+}
+
+/// Decompresses the columns, having checked their declared size against the limit.
+pub(super) fn decompress(
+    frame: &[u8],
+    dictionary: &BatchDictionary,
+    limits: &BatchLimits,
+) -> Result<Vec<u8>, BatchDecodeError> {
+    let invalid = |problem| BatchDecodeError::Invalid { column: BatchColumn::Frame, problem };
     let size = zstd_safe::get_frame_content_size(frame)
         .map_err(|_| invalid("no frame header"))?
         .ok_or_else(|| invalid("content size is not declared"))?;
@@ -41,5 +58,8 @@ pub(super) fn decompress(frame: &[u8], limits: &BatchLimits) -> Result<Vec<u8>, 
             });
         }
     };
-    zstd::bulk::decompress(frame, capacity).map_err(BatchDecodeError::Compression)
+    dictionary
+        .decompressor()
+        .and_then(|mut decompressor| decompressor.decompress(frame, capacity))
+        .map_err(BatchDecodeError::Compression)
 }

@@ -59,7 +59,6 @@ impl Batch {
             parent_hash,
             deposits_start,
             last_block_hash: last.hash(),
-            state_root: last.header.state_root,
             blocks: out,
         })
     }

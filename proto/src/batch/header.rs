@@ -1,23 +1,24 @@
-//! The fixed part in front of the columns, and how the three parts of a batch lie in its bytes.
+//! The part in front of the columns, and how the three parts of a batch lie in its bytes.
 
 use alloy::primitives::B256;
 
 use super::{
+    dictionary::BatchDictionary,
     error::{BatchColumn, BatchDecodeError},
+    frame,
     limits::BatchLimits,
     reader::Reader,
+    writer::put_varint,
 };
 
-/// The first four bytes of every batch.
-pub(super) const MAGIC: [u8; 4] = *b"MRBT";
-/// The only version so far.
-pub(super) const VERSION: u8 = 1;
+/// The version of the format.
+const VERSION: u8 = 2;
 /// The payload is signed transactions. 2 is reserved for state diffs.
-pub(super) const PAYLOAD_TRANSACTIONS: u8 = 1;
-/// Bytes of an `r ‖ s`.
+const PAYLOAD_TRANSACTIONS: u8 = 1;
+/// Bytes of a signature.
 pub(super) const SIGNATURE_LEN: usize = 64;
 
-/// The fixed part.
+/// What the header says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchPreamble {
     pub(super) chain_id: u64,
@@ -25,7 +26,6 @@ pub(super) struct BatchPreamble {
     pub(super) parent_hash: B256,
     pub(super) deposits_start: u64,
     pub(super) last_block_hash: B256,
-    pub(super) state_root: B256,
     pub(super) block_count: usize,
     pub(super) transaction_count: usize,
 }
@@ -34,6 +34,7 @@ pub(super) struct BatchPreamble {
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     pub(super) preamble: BatchPreamble,
+    pub(super) dictionary: &'a BatchDictionary,
     /// The compressed columns.
     pub(super) frame: &'a [u8],
     /// All that follows: at least a signature for each transaction.
@@ -41,26 +42,25 @@ pub(super) struct Parts<'a> {
 }
 
 impl BatchPreamble {
-    /// Counts were checked against the limits, so they fit their fields.
-    pub(super) fn write(&self, frame_len: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(&MAGIC);
-        out.push(VERSION);
-        out.push(PAYLOAD_TRANSACTIONS);
-        out.extend_from_slice(&self.chain_id.to_be_bytes());
-        out.extend_from_slice(&self.first_block.to_be_bytes());
+    pub(super) fn write(&self, dictionary: &BatchDictionary, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, PAYLOAD_TRANSACTIONS, dictionary.number()]);
+        put_varint(out, self.chain_id);
+        put_varint(out, self.first_block);
         out.extend_from_slice(self.parent_hash.as_slice());
-        out.extend_from_slice(&self.deposits_start.to_be_bytes());
+        put_varint(out, self.deposits_start);
         out.extend_from_slice(self.last_block_hash.as_slice());
-        out.extend_from_slice(self.state_root.as_slice());
-        for count in [self.block_count, self.transaction_count, frame_len] {
-            out.extend_from_slice(&(count as u32).to_be_bytes());
-        }
+        put_varint(out, self.block_count as u64);
+        put_varint(out, self.transaction_count as u64);
     }
 }
 
 impl<'a> Parts<'a> {
-    /// Cuts a batch into its parts, and checks everything that the fixed part alone can tell.
-    pub(super) fn split(encoded: &'a [u8], limits: &BatchLimits) -> Result<Self, BatchDecodeError> {
+    /// Cuts a batch into its parts, and checks everything that the header alone can tell. `tried` is a dictionary to read with beside the known ones.
+    pub(super) fn split(
+        encoded: &'a [u8],
+        tried: Option<&'a BatchDictionary>,
+        limits: &BatchLimits,
+    ) -> Result<Self, BatchDecodeError> {
         if encoded.len() > limits.max_encoded {
             return Err(BatchDecodeError::OverLimit {
                 what: "bytes",
@@ -69,9 +69,6 @@ impl<'a> Parts<'a> {
             });
         }
         let mut reader = Reader::new(encoded, BatchColumn::Header);
-        if reader.array()? != MAGIC {
-            return Err(BatchDecodeError::Magic);
-        }
         match reader.byte()? {
             VERSION => {}
             other => return Err(BatchDecodeError::Version(other)),
@@ -80,15 +77,19 @@ impl<'a> Parts<'a> {
             PAYLOAD_TRANSACTIONS => {}
             other => return Err(BatchDecodeError::PayloadKind(other)),
         }
+        let number = reader.byte()?;
+        let dictionary = tried
+            .filter(|dictionary| dictionary.number() == number)
+            .or_else(|| BatchDictionary::numbered(number))
+            .ok_or(BatchDecodeError::Dictionary(number))?;
         let preamble = BatchPreamble {
-            chain_id: reader.u64()?,
-            first_block: reader.u64()?,
+            chain_id: reader.varint()?,
+            first_block: reader.varint()?,
             parent_hash: reader.hash()?,
-            deposits_start: reader.u64()?,
+            deposits_start: reader.varint()?,
             last_block_hash: reader.hash()?,
-            state_root: reader.hash()?,
-            block_count: within(reader.u32()?, limits.max_blocks, "blocks")?,
-            transaction_count: within(reader.u32()?, limits.max_transactions, "transactions")?,
+            block_count: within(reader.varint()?, limits.max_blocks, "blocks")?,
+            transaction_count: within(reader.varint()?, limits.max_transactions, "transactions")?,
         };
         if preamble.first_block == 0 {
             return Err(reader.invalid("block 0 is the genesis block"));
@@ -99,18 +100,17 @@ impl<'a> Parts<'a> {
         if preamble.first_block.checked_add(preamble.block_count as u64).is_none() {
             return Err(reader.invalid("block numbers over 64 bits"));
         }
-        let frame_len = within(reader.u32()?, limits.max_encoded, "frame bytes")?;
         reader.column(BatchColumn::Frame);
-        let frame = reader.take(frame_len)?;
+        let frame = reader.take(frame::length(reader.rest())?)?;
         reader.column(BatchColumn::Signatures);
         reader.require(preamble.transaction_count, SIGNATURE_LEN)?;
-        Ok(Self { preamble, frame, signatures: reader.rest() })
+        Ok(Self { preamble, dictionary, frame, signatures: reader.rest() })
     }
 }
 
-fn within(count: u32, limit: usize, what: &'static str) -> Result<usize, BatchDecodeError> {
+fn within(count: u64, limit: usize, what: &'static str) -> Result<usize, BatchDecodeError> {
     match usize::try_from(count) {
         Ok(size) if size <= limit => Ok(size),
-        _ => Err(BatchDecodeError::OverLimit { what, size: count.into(), limit }),
+        _ => Err(BatchDecodeError::OverLimit { what, size: count, limit }),
     }
 }

@@ -1,4 +1,4 @@
-//! The batch codec, version 1: pure, bounded and total. `docs/batch-format.md` specifies the bytes.
+//! The batch codec: pure, bounded and total. `docs/batch-format.md` specifies the bytes.
 //!
 //! ```text
 //!  blocks ─> columns (one a field, over all transactions) ─> zstd ┐
@@ -9,14 +9,17 @@
 //! consumed, and the signed transactions. Deposits come from L1's queue, senders from the
 //! signatures, and everything else from executing.
 
-mod bits;
+mod addresses;
 mod decode;
+mod dictionary;
 mod encode;
 mod error;
 mod frame;
 mod from_blocks;
 mod header;
+mod inputs;
 mod limits;
+mod numbers;
 mod reader;
 mod transactions;
 mod writer;
@@ -24,6 +27,7 @@ mod writer;
 use alloy::primitives::{B256, Bytes, keccak256};
 
 pub use self::{
+    dictionary::BatchDictionary,
     error::{BatchColumn, BatchDecodeError, BatchEncodeError},
     limits::{BatchLimits, MAX_BLOCK_TX_BYTES},
 };
@@ -42,8 +46,6 @@ pub struct Batch {
     pub deposits_start: u64,
     /// Hash of the last block: what the batcher claims, for readers to compare.
     pub last_block_hash: B256,
-    /// State root after the last block: what the batcher claims, for readers to compare.
-    pub state_root: B256,
     /// The blocks in order; at least one.
     pub blocks: Vec<BatchBlock>,
 }
@@ -82,7 +84,27 @@ impl Batch {
     /// # Errors
     /// When a field breaks the rules stated on it, or the batch is over [`BatchLimits::default`].
     pub fn encode(&self, level: i32) -> Result<Bytes, BatchEncodeError> {
-        encode::encode(self, level)
+        self.encode_with(level, BatchDictionary::current())
+    }
+
+    /// [`Batch::encode`] with a dictionary that is being tried.
+    ///
+    /// # Errors
+    /// As [`Batch::encode`].
+    pub fn encode_with(
+        &self,
+        level: i32,
+        dictionary: &BatchDictionary,
+    ) -> Result<Bytes, BatchEncodeError> {
+        encode::encode(self, level, dictionary)
+    }
+
+    /// What is compressed: the columns, one after another. Dictionaries are made of this.
+    ///
+    /// # Errors
+    /// As [`Batch::encode`].
+    pub fn columns(&self) -> Result<Vec<u8>, BatchEncodeError> {
+        encode::Columns::of(self)?.join()
     }
 
     /// Reads a batch. Total: any bytes give a batch or an error, the same everywhere, within memory
@@ -91,7 +113,19 @@ impl Batch {
     /// # Errors
     /// When the bytes are not exactly one batch within the limits.
     pub fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<Self, BatchDecodeError> {
-        decode::decode(encoded, limits)
+        decode::decode(encoded, None, limits)
+    }
+
+    /// [`Batch::decode`] with a dictionary that is being tried beside those that all know.
+    ///
+    /// # Errors
+    /// As [`Batch::decode`].
+    pub fn decode_with(
+        encoded: &[u8],
+        dictionary: &BatchDictionary,
+        limits: &BatchLimits,
+    ) -> Result<Self, BatchDecodeError> {
+        decode::decode(encoded, Some(dictionary), limits)
     }
 }
 

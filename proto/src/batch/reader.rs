@@ -1,12 +1,9 @@
 //! Reading integers out of columns. Nothing is allocated before the bytes that fill it are known to
 //! be there.
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256};
 
-use super::{
-    bits::Bits,
-    error::{BatchColumn, BatchDecodeError},
-};
+use super::error::{BatchColumn, BatchDecodeError};
 
 /// Bytes that are read from the front, with the column that they belong to for errors.
 #[derive(Debug)]
@@ -63,14 +60,6 @@ impl<'a> Reader<'a> {
         self.array().map(Address::new)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, BatchDecodeError> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Result<u64, BatchDecodeError> {
-        self.array().map(u64::from_be_bytes)
-    }
-
     /// LEB128 in its shortest form.
     pub(super) fn varint_u128(&mut self) -> Result<u128, BatchDecodeError> {
         let mut value = 0u128;
@@ -101,20 +90,6 @@ impl<'a> Reader<'a> {
             .map_err(|_| self.invalid("count over the address space"))
     }
 
-    pub(super) fn bits(&mut self, len: usize) -> Result<Bits<'a>, BatchDecodeError> {
-        let bytes = self.take(len.div_ceil(8))?;
-        Bits::new(bytes, len).ok_or_else(|| self.invalid("padding bits are set"))
-    }
-
-    /// A big-endian integer of at most 32 bytes without leading zeros.
-    pub(super) fn trimmed(&mut self, length: u8) -> Result<U256, BatchDecodeError> {
-        let bytes = self.take(usize::from(length))?;
-        if bytes.first() == Some(&0) {
-            return Err(self.invalid("integer with leading zeros"));
-        }
-        U256::try_from_be_slice(bytes).ok_or_else(|| self.invalid("integer over 256 bits"))
-    }
-
     /// `count` items of at least one byte each.
     pub(super) fn many<T>(
         &mut self,
@@ -126,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All that is left.
-    pub(super) const fn rest(self) -> &'a [u8] {
+    pub(super) const fn rest(&self) -> &'a [u8] {
         self.bytes
     }
 

@@ -11,9 +11,12 @@ use alloy::{
 
 use super::{
     BatchDecodeError,
+    addresses::References,
     error::BatchColumn as Column,
     header::{BatchPreamble, SIGNATURE_LEN},
+    inputs::ReadInputs,
     limits::BatchLimits,
+    numbers::read_numbers,
     reader::{Reader, sum},
 };
 use crate::types::TxEnvelope;
@@ -21,6 +24,9 @@ use crate::types::TxEnvelope;
 /// Every iterator below was checked, when its column was read, to give an item for each transaction
 /// that asks for one.
 const COUNTED: &str = "the column was read with the number of transactions that have it";
+
+/// The type, in the column of types, of a legacy transaction that is signed for no chain (before EIP-155).
+pub(super) const LEGACY_UNPROTECTED: u8 = 5;
 
 /// Reads all columns from the types on, and all signatures.
 pub(super) fn read_transactions(
@@ -31,36 +37,43 @@ pub(super) fn read_transactions(
 ) -> Result<Vec<TxEnvelope>, BatchDecodeError> {
     let count = preamble.transaction_count;
     let reader = &mut columns;
+    let mut references = References::default();
 
     reader.column(Column::Types);
     let types = reader.many(count, |reader| match reader.byte()? {
-        ty @ (0 | 1 | 2 | 4) => Ok(ty),
+        ty @ (0 | 1 | 2 | 4 | LEGACY_UNPROTECTED) => Ok(ty),
         _ => Err(reader.invalid("a type that batches do not hold")),
     })?;
-    let from_type = |least: u8| types.iter().filter(|ty| **ty >= least).count();
-    let (with_list, with_tip, with_authorizations) = (from_type(1), from_type(2), from_type(4));
+    let of_type = |wanted: &[u8]| types.iter().filter(|ty| wanted.contains(ty)).count();
+    let (with_list, with_tip, with_authorizations) =
+        (of_type(&[1, 2, 4]), of_type(&[2, 4]), of_type(&[4]));
 
-    reader.column(Column::ChainIdFlags);
-    let protected = reader.bits(count - with_list)?;
-    let mut protected = protected.iter();
-    let mut common = read_common(reader, &mut signatures, count, with_tip)?;
-    let addresses = common.addresses;
-    let mut lists = read_access_lists(reader, with_list, &addresses, limits)?.into_iter();
-    let mut authorizations =
-        read_authorizations(reader, &mut signatures, with_authorizations, &addresses)?.into_iter();
+    let fields = read_fields(reader, &mut references, &types, with_tip)?;
+    let lists = AccessLists::read(reader, &mut references, with_list, limits)?;
+    let authorizations = Authorizations::read(reader, &mut references, with_authorizations)?;
+    let inputs = ReadInputs::read(reader, &mut references, count, sum(&lists.key_counts), limits)?;
+    let addresses = references.addresses(reader)?;
     columns.finish()?;
+    let (inputs, keys) = inputs.join(&addresses)?;
+    let mut inputs = inputs.into_iter();
+    let mut lists = lists.join(keys, &addresses).into_iter();
+    let transaction_signatures =
+        (0..count).map(|_| read_signature(&mut signatures)).collect::<Result<Vec<_>, _>>()?;
+    let mut authorizations = authorizations.join(&mut signatures, &addresses)?.into_iter();
     signatures.finish()?;
 
     let chain_id = preamble.chain_id;
     types
         .into_iter()
-        .zip(common.fields)
-        .map(|(ty, fields)| {
-            let Fields { nonce, gas_limit, fee, to, value, input, signature } = fields;
-            let tip = &mut common.priority_fees;
+        .zip(fields)
+        .zip(transaction_signatures)
+        .map(|((ty, fields), signature)| {
+            let Fields { nonce, gas_limit, fee, priority_fee, to, value } = fields;
+            let to = to.map_or(TxKind::Create, |position| TxKind::Call(addresses[position]));
+            let input = Bytes::from(inputs.next().expect(COUNTED));
             Ok(match ty {
-                0 => {
-                    let chain_id = protected.next().expect(COUNTED).then_some(chain_id);
+                0 | LEGACY_UNPROTECTED => {
+                    let chain_id = (ty == 0).then_some(chain_id);
                     let tx =
                         TxLegacy { chain_id, nonce, gas_price: fee, gas_limit, to, value, input };
                     TxEnvelope::Legacy(Signed::new_unhashed(tx, signature))
@@ -84,7 +97,7 @@ pub(super) fn read_transactions(
                         nonce,
                         gas_limit,
                         max_fee_per_gas: fee,
-                        max_priority_fee_per_gas: tip.next().expect(COUNTED),
+                        max_priority_fee_per_gas: priority_fee,
                         to,
                         value,
                         access_list: lists.next().expect(COUNTED),
@@ -98,7 +111,7 @@ pub(super) fn read_transactions(
                         nonce,
                         gas_limit,
                         max_fee_per_gas: fee,
-                        max_priority_fee_per_gas: tip.next().expect(COUNTED),
+                        max_priority_fee_per_gas: priority_fee,
                         to: to.into_to().ok_or(BatchDecodeError::Invalid {
                             column: Column::Recipients,
                             problem: "a set-code transaction without a recipient",
@@ -115,171 +128,178 @@ pub(super) fn read_transactions(
         .collect()
 }
 
-/// What every transaction has.
+/// What every transaction has, but for its input and its signature.
 struct Fields {
     nonce: u64,
     gas_limit: u64,
     fee: u128,
-    to: TxKind,
+    /// Zero for the types without one.
+    priority_fee: u128,
+    /// The recipient's position among the addresses; `None` for a creation.
+    to: Option<usize>,
     value: U256,
-    input: Bytes,
-    signature: Signature,
 }
 
-/// The columns from the parities to the inputs.
-struct Common {
-    fields: Vec<Fields>,
-    priority_fees: std::vec::IntoIter<u128>,
-    addresses: Vec<Address>,
-}
-
-fn read_common(
+/// The columns from the nonces to the values.
+fn read_fields(
     reader: &mut Reader<'_>,
-    signatures: &mut Reader<'_>,
-    count: usize,
+    references: &mut References,
+    types: &[u8],
     with_tip: usize,
-) -> Result<Common, BatchDecodeError> {
-    reader.column(Column::Parities);
-    let parities = reader.bits(count)?;
-    let parities = parities.iter();
+) -> Result<Vec<Fields>, BatchDecodeError> {
+    let count = types.len();
     reader.column(Column::Nonces);
-    let nonces = reader.many(count, Reader::varint)?;
-    reader.column(Column::GasLimits);
-    let gas_limits = reader.many(count, Reader::varint)?;
-    reader.column(Column::Fees);
-    let fees = reader.many(count, Reader::varint_u128)?;
-    reader.column(Column::PriorityFees);
-    let priority_fees = reader.many(with_tip, Reader::varint_u128)?.into_iter();
-
-    reader.column(Column::Addresses);
-    let distinct = reader.count()?;
-    reader.require(distinct, Address::len_bytes())?;
-    let addresses = reader.many(distinct, Reader::address)?;
-    reader.column(Column::Recipients);
-    let recipients = reader.many(count, |reader| match reader.count()?.checked_sub(1) {
-        None => Ok(TxKind::Create),
-        Some(index) => lookup(reader, &addresses, index).map(TxKind::Call),
+    let mut last = 0_u64;
+    let nonces = reader.many(count, |reader| {
+        let nonce = match reader.varint_u128()?.checked_sub(1) {
+            None => last.checked_add(1),
+            Some(nonce) => u64::try_from(nonce).ok(),
+        };
+        last = nonce.ok_or_else(|| reader.invalid("over 64 bits"))?;
+        Ok(last)
     })?;
+    let gas_limits = read_integers::<u64>(reader, Column::GasLimits, count)?;
+    let fees = read_integers::<u128>(reader, Column::Fees, count)?;
+    let mut priority_fees = read_numbers(reader, Column::PriorityFees, with_tip)?.into_iter();
+    reader.column(Column::Recipients);
+    let recipients = reader.many(count, |reader| references.read_optional(reader))?;
+    let values = read_integers::<U256>(reader, Column::Values, count)?;
 
-    let values = read_trimmed(reader, Column::ValueLengths, Column::Values, count)?;
-    reader.column(Column::InputLengths);
-    let lengths = reader.many(count, Reader::count)?;
-    reader.column(Column::Inputs);
-    reader.require(sum(&lengths), 1)?;
-    let inputs = lengths
-        .into_iter()
-        .map(|length| reader.take(length).map(Bytes::copy_from_slice))
-        .collect::<Result<Vec<_>, _>>()?;
-
-    signatures.require(count, SIGNATURE_LEN)?;
-    let fields = parities
-        .zip(nonces)
-        .zip(gas_limits)
-        .zip(fees)
-        .zip(recipients)
-        .zip(values)
-        .zip(inputs)
-        .map(|((((((parity, nonce), gas_limit), fee), to), value), input)| {
-            let (r, s) = read_signature(signatures)?;
-            let signature = Signature::new(r, s, parity);
-            Ok(Fields { nonce, gas_limit, fee, to, value, input, signature })
+    let fields = nonces.into_iter().zip(gas_limits).zip(fees).zip(recipients).zip(values);
+    fields
+        .zip(types)
+        .map(|(((((nonce, gas_limit), fee), to), value), ty)| {
+            let priority_fee = match ty {
+                2 | 4 => match priority_fees.next().expect(COUNTED) {
+                    None => fee,
+                    Some(number) => integer(reader, number)?,
+                },
+                _ => 0,
+            };
+            Ok(Fields { nonce, gas_limit, fee, priority_fee, to, value })
         })
-        .collect::<Result<_, BatchDecodeError>>()?;
-    Ok(Common { fields, priority_fees, addresses })
-}
-
-fn read_access_lists(
-    reader: &mut Reader<'_>,
-    count: usize,
-    addresses: &[Address],
-    limits: &BatchLimits,
-) -> Result<Vec<AccessList>, BatchDecodeError> {
-    reader.column(Column::AccessListLengths);
-    let lengths = reader.many(count, Reader::count)?;
-    let entries = sum(&lengths);
-    if entries > limits.max_access_list_entries {
-        return Err(BatchDecodeError::OverLimit {
-            what: "access list entries",
-            size: entries as u64,
-            limit: limits.max_access_list_entries,
-        });
-    }
-    reader.column(Column::AccessListAddresses);
-    let entry_addresses = reader.many(entries, |reader| read_address(reader, addresses))?;
-    reader.column(Column::AccessListKeyCounts);
-    let key_counts = reader.many(entries, Reader::count)?;
-    reader.column(Column::AccessListKeys);
-    reader.require(sum(&key_counts), B256::len_bytes())?;
-    let mut entries = entry_addresses.into_iter().zip(key_counts).map(|(address, keys)| {
-        Ok(AccessListItem { address, storage_keys: reader.many(keys, Reader::hash)? })
-    });
-    lengths
-        .into_iter()
-        .map(|length| entries.by_ref().take(length).collect::<Result<_, _>>().map(AccessList))
         .collect()
 }
 
-fn read_authorizations(
+/// Numbers that are the same as no other.
+fn read_integers<T: TryFrom<U256>>(
     reader: &mut Reader<'_>,
-    signatures: &mut Reader<'_>,
+    column: Column,
     count: usize,
-    addresses: &[Address],
-) -> Result<Vec<Vec<SignedAuthorization>>, BatchDecodeError> {
-    reader.column(Column::AuthorizationCounts);
-    let counts = reader.many(count, Reader::count)?;
-    let all = sum(&counts);
-    signatures.require(all, SIGNATURE_LEN)?;
-    let chain_ids = read_trimmed(
-        reader,
-        Column::AuthorizationChainIdLengths,
-        Column::AuthorizationChainIds,
-        all,
-    )?;
-    reader.column(Column::AuthorizationAddresses);
-    let delegates = reader.many(all, |reader| read_address(reader, addresses))?;
-    reader.column(Column::AuthorizationNonces);
-    let nonces = reader.many(all, Reader::varint)?;
-    reader.column(Column::AuthorizationParities);
-    let parities = reader.take(all)?;
-    let mut authorizations = chain_ids.into_iter().zip(delegates).zip(nonces).zip(parities).map(
-        |(((chain_id, address), nonce), parity)| {
-            let (r, s) = read_signature(signatures)?;
-            let inner = Authorization { chain_id, address, nonce };
-            Ok(SignedAuthorization::new_unchecked(inner, *parity, r, s))
-        },
-    );
-    counts.into_iter().map(|count| authorizations.by_ref().take(count).collect()).collect()
+) -> Result<Vec<T>, BatchDecodeError> {
+    let numbers = read_numbers(reader, column, count)?;
+    let number = |number: Option<U256>| {
+        integer(reader, number.ok_or_else(|| reader.invalid("the same as nothing"))?)
+    };
+    numbers.into_iter().map(number).collect()
 }
 
-/// `count` integers of up to 32 bytes: a column of their lengths, then one of their bytes.
-fn read_trimmed(
-    reader: &mut Reader<'_>,
-    lengths: Column,
-    bytes: Column,
-    count: usize,
-) -> Result<Vec<U256>, BatchDecodeError> {
-    reader.column(lengths);
-    let lengths = reader.take(count)?;
-    reader.column(bytes);
-    lengths.iter().map(|length| reader.trimmed(*length)).collect()
+fn integer<T: TryFrom<U256>>(reader: &Reader<'_>, number: U256) -> Result<T, BatchDecodeError> {
+    T::try_from(number).map_err(|_| reader.invalid("a number that is too large"))
 }
 
-fn read_address(
-    reader: &mut Reader<'_>,
-    addresses: &[Address],
-) -> Result<Address, BatchDecodeError> {
-    let index = reader.count()?;
-    lookup(reader, addresses, index)
+/// Access lists without their keys.
+struct AccessLists {
+    lengths: Vec<usize>,
+    key_counts: Vec<usize>,
+    /// Positions among the addresses.
+    addresses: Vec<usize>,
 }
 
-fn lookup(
-    reader: &Reader<'_>,
-    addresses: &[Address],
-    index: usize,
-) -> Result<Address, BatchDecodeError> {
-    addresses.get(index).copied().ok_or_else(|| reader.invalid("no address has this index"))
+impl AccessLists {
+    fn read(
+        reader: &mut Reader<'_>,
+        references: &mut References,
+        count: usize,
+        limits: &BatchLimits,
+    ) -> Result<Self, BatchDecodeError> {
+        reader.column(Column::AccessListLengths);
+        let lengths = reader.many(count, Reader::count)?;
+        let entries = sum(&lengths);
+        if entries > limits.max_access_list_entries {
+            return Err(BatchDecodeError::OverLimit {
+                what: "access list entries",
+                size: entries as u64,
+                limit: limits.max_access_list_entries,
+            });
+        }
+        reader.column(Column::AccessListKeyCounts);
+        let key_counts = reader.many(entries, Reader::count)?;
+        reader.column(Column::AccessListAddresses);
+        let addresses = reader.many(entries, |reader| references.read(reader))?;
+        Ok(Self { lengths, key_counts, addresses })
+    }
+
+    fn join(self, keys: Vec<B256>, addresses: &[Address]) -> Vec<AccessList> {
+        let mut keys = keys.into_iter();
+        let mut entries =
+            self.addresses.into_iter().zip(self.key_counts).map(|(position, count)| {
+                AccessListItem {
+                    address: addresses[position],
+                    storage_keys: keys.by_ref().take(count).collect(),
+                }
+            });
+        let list = |length| AccessList(entries.by_ref().take(length).collect());
+        self.lengths.into_iter().map(list).collect()
+    }
 }
 
-fn read_signature(reader: &mut Reader<'_>) -> Result<(U256, U256), BatchDecodeError> {
-    Ok((reader.hash()?.into(), reader.hash()?.into()))
+/// Authorizations without their signatures.
+struct Authorizations {
+    counts: Vec<usize>,
+    chain_ids: Vec<U256>,
+    nonces: Vec<u64>,
+    parities: Vec<u8>,
+    /// Positions among the addresses.
+    addresses: Vec<usize>,
+}
+
+impl Authorizations {
+    fn read(
+        reader: &mut Reader<'_>,
+        references: &mut References,
+        count: usize,
+    ) -> Result<Self, BatchDecodeError> {
+        reader.column(Column::AuthorizationCounts);
+        let counts = reader.many(count, Reader::count)?;
+        let all = sum(&counts);
+        reader.require(all, 1)?;
+        let chain_ids = read_integers(reader, Column::AuthorizationChainIds, all)?;
+        reader.column(Column::AuthorizationNonces);
+        let nonces = reader.many(all, Reader::varint)?;
+        reader.column(Column::AuthorizationParities);
+        let parities = reader.take(all)?.to_vec();
+        reader.column(Column::AuthorizationAddresses);
+        let addresses = reader.many(all, |reader| references.read(reader))?;
+        Ok(Self { counts, chain_ids, nonces, parities, addresses })
+    }
+
+    fn join(
+        self,
+        signatures: &mut Reader<'_>,
+        addresses: &[Address],
+    ) -> Result<Vec<Vec<SignedAuthorization>>, BatchDecodeError> {
+        signatures.require(self.nonces.len(), SIGNATURE_LEN)?;
+        let fields = self.chain_ids.into_iter().zip(self.nonces).zip(self.parities);
+        let mut authorizations =
+            fields.zip(self.addresses).map(|(((chain_id, nonce), parity), position)| {
+                let [r, s] = read_words(signatures)?;
+                let inner = Authorization { chain_id, address: addresses[position], nonce };
+                Ok(SignedAuthorization::new_unchecked(inner, parity, r, s))
+            });
+        let list = |count| authorizations.by_ref().take(count).collect();
+        self.counts.into_iter().map(list).collect()
+    }
+}
+
+/// EIP-2098's form.
+fn read_signature(signatures: &mut Reader<'_>) -> Result<Signature, BatchDecodeError> {
+    let [r, mut s] = read_words(signatures)?;
+    let parity = s.bit(255);
+    s.set_bit(255, false);
+    Ok(Signature::new(r, s, parity))
+}
+
+fn read_words(signatures: &mut Reader<'_>) -> Result<[U256; 2], BatchDecodeError> {
+    Ok([signatures.hash()?.into(), signatures.hash()?.into()])
 }

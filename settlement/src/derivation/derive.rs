@@ -48,22 +48,13 @@ pub struct QueuedDeposits {
     pub deposits: Vec<Deposit>,
 }
 
-/// What a batch claims of its last block. Execution shows whether it is true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchClaim {
-    /// Hash of the last block.
-    pub last_block_hash: B256,
-    /// State root after the last block.
-    pub state_root: B256,
-}
-
 /// The blocks of a valid batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedBatch {
     /// The batch.
     pub number: u64,
-    /// What it claims.
-    pub claim: BatchClaim,
+    /// The hash that it claims for its last block. Execution shows whether it is true.
+    pub claimed_hash: B256,
     /// Its blocks, in order; at least one.
     pub blocks: Vec<DerivedBlock>,
 }
@@ -125,10 +116,9 @@ impl Derivation {
             .map_err(|error| SkipReason::Undecodable(error.to_string()))?;
         self.check(head, header, &batch)?;
         let deposits = covered(head, header, deposits)?;
-        let claim =
-            BatchClaim { last_block_hash: batch.last_block_hash, state_root: batch.state_root };
+        let claimed_hash = batch.last_block_hash;
         let blocks = self.blocks(head, batch, deposits)?;
-        Ok(DerivedBatch { number: header.number, claim, blocks })
+        Ok(DerivedBatch { number: header.number, claimed_hash, blocks })
     }
 
     /// Checks the batch's own words against the posted header and the head.

@@ -73,8 +73,7 @@ fn a_valid_batch_gives_the_blocks_that_were_sequenced() {
     let case = Case::new();
     let derived = case.derive().expect("a valid batch");
     assert_eq!(derived.number, 1);
-    assert_eq!(derived.claim.last_block_hash, case.chain.head().hash());
-    assert_eq!(derived.claim.state_root, case.chain.head().header.state_root);
+    assert_eq!(derived.claimed_hash, case.chain.head().hash());
     assert_eq!(derived.blocks.len(), 3);
     for block in &derived.blocks {
         let sequenced = case.chain.block(block.number).expect("it was sequenced");

@@ -41,15 +41,13 @@ pub enum ExecutionError {
         source: ReplayError,
     },
     /// The batch was built on another result than executing it gives.
-    #[error("batch {batch} claims {what} {claimed} for block {block}; executing gives {computed}")]
+    #[error("batch {batch} claims hash {claimed} for block {block}; executing gives {computed}")]
     Claim {
         /// The batch.
         batch: u64,
         /// Its last block.
         block: u64,
-        /// What it claims something of.
-        what: &'static str,
-        /// What it claims.
+        /// The hash that it claims.
         claimed: B256,
         /// What executing gives.
         computed: B256,
@@ -129,14 +127,14 @@ pub(crate) fn execute_batch(
         block: last.number(),
         problem: "its extra data is not a rollup's",
     })?;
-    let claim = |what, claimed, computed| {
-        if claimed == computed {
-            return Ok(());
-        }
-        Err(ExecutionError::Claim { batch: number, block: head.number, what, claimed, computed })
-    };
-    claim("state root", batch.claim.state_root, last.header.state_root)?;
-    claim("hash", batch.claim.last_block_hash, head.hash)?;
+    if batch.claimed_hash != head.hash {
+        return Err(ExecutionError::Claim {
+            batch: number,
+            block: head.number,
+            claimed: batch.claimed_hash,
+            computed: head.hash,
+        });
+    }
     Ok(ExecutedBatch {
         head,
         first_block,

@@ -90,9 +90,9 @@ impl From<Difference> for VerifyError {
 impl From<ExecutionError> for VerifyError {
     fn from(error: ExecutionError) -> Self {
         match error {
-            ExecutionError::Claim { batch, block, what, claimed, computed } => {
+            ExecutionError::Claim { batch, block, claimed, computed } => {
                 let at = format!("block {block}, which batch {batch} ends with");
-                Difference::new(what, at, claimed, computed).into()
+                Difference::new("hash", at, claimed, computed).into()
             }
             ExecutionError::Failed { source, .. } => Self::Replay(source),
             other => Self::Execution(other),

@@ -165,16 +165,16 @@ async fn batches_that_l1_does_not_chain_are_differences() {
 async fn a_wrong_claim_is_a_difference() {
     let mut case = Case::new();
     let mut batch = case.chain.batch(1, 2);
-    batch.state_root = B256::repeat_byte(6);
+    batch.last_block_hash = B256::repeat_byte(6);
     let bytes = batch.encode(3).expect("encodes");
     let mut posted = post(1, (1, 2), 0, &bytes, 10);
     posted.batch_hash = batch_hash(B256::ZERO, &posted);
     case.reader.publish(bytes);
     let found = difference(case.see(RollupEvent::Posted(posted)).await);
-    assert_eq!(found.what, "state root");
+    assert_eq!(found.what, "hash");
     assert!(found.at.starts_with("block 2"), "{found}");
     assert_eq!(found.expected, B256::repeat_byte(6).to_string());
-    assert_eq!(found.got, case.chain.head_of(2).header.state_root.to_string());
+    assert_eq!(found.got, case.chain.head_of(2).hash().to_string());
 }
 
 #[tokio::test]

@@ -9,12 +9,12 @@ use super::{Allocated, Figures, Kind, Memory, ParallelMemory};
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `executor` or `crypto`.
+    /// `executor`, `crypto` or `codec`.
     pub bench: &'static str,
     /// Which block.
     pub case: String,
     /// How it was done. Blocks: `bare_revm`, `in_order`, `parallel`, or `listed` (parallel, with the access list given). Signatures and
-    /// hashes: `singly` or `batch`.
+    /// hashes: `singly` or `batch`. Batches: `rlp`, `rlp_zstd`, `rlp_brotli_11`, `span_brotli_10` or `transactions`.
     pub way: &'static str,
     /// Threads.
     pub threads: usize,
@@ -35,7 +35,9 @@ pub struct Row {
 pub struct Target {
     /// What it is about.
     pub name: String,
-    /// At least this.
+    /// Whether the goal is the least or the most: `at least` or `at most`.
+    pub bound: &'static str,
+    /// The goal.
     pub goal: f64,
     /// Reached.
     pub value: f64,
@@ -215,9 +217,14 @@ fn least(ratios: &[f64]) -> Option<f64> {
 }
 
 impl Target {
-    /// Holds what was reached against a goal.
+    /// Holds what was reached against a goal that is the least.
     pub fn new(name: String, goal: f64, value: f64) -> Self {
-        Self { name, goal, value, met: value >= goal }
+        Self { name, bound: "at least", goal, value, met: value >= goal }
+    }
+
+    /// Holds what was reached against a goal that is the most.
+    pub fn at_most(name: String, goal: f64, value: f64) -> Self {
+        Self { name, bound: "at most", goal, value, met: value <= goal }
     }
 }
 

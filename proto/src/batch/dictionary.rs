@@ -1,0 +1,72 @@
+//! What the compressor knows beforehand: a zstd dictionary that every batch may use, by its number.
+//!
+//! `millrace dictionary` makes one (`docs/batch-format.md`). A dictionary that batches were posted with never changes: a better one gets the next number.
+
+use std::{
+    io,
+    sync::{LazyLock, OnceLock},
+};
+
+use zstd::{
+    bulk::{Compressor, Decompressor},
+    dict::{DecoderDictionary, EncoderDictionary},
+};
+
+/// zstd's levels.
+const LEVELS: usize = 22;
+
+/// A dictionary.
+pub struct BatchDictionary {
+    number: u8,
+    bytes: Vec<u8>,
+    decoder: DecoderDictionary<'static>,
+    encoders: [OnceLock<EncoderDictionary<'static>>; LEVELS],
+}
+
+impl std::fmt::Debug for BatchDictionary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BatchDictionary")
+            .field("number", &self.number)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+static FIRST: LazyLock<BatchDictionary> =
+    LazyLock::new(|| BatchDictionary::new(1, include_bytes!("dictionary/1.zdict").to_vec()));
+
+impl BatchDictionary {
+    /// A dictionary of these bytes, to try it. What is encoded with it can be read only with it.
+    pub fn new(number: u8, bytes: Vec<u8>) -> Self {
+        let decoder = DecoderDictionary::copy(&bytes);
+        Self { number, bytes, decoder, encoders: [const { OnceLock::new() }; LEVELS] }
+    }
+
+    /// The dictionary that batches are made with.
+    pub fn current() -> &'static Self {
+        &FIRST
+    }
+
+    /// A dictionary that batches may have been made with.
+    pub(super) fn numbered(number: u8) -> Option<&'static Self> {
+        (number == FIRST.number).then(|| &*FIRST)
+    }
+
+    pub(super) const fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// The level is brought into zstd's range.
+    pub(super) fn compressor(&self, level: i32) -> io::Result<Compressor<'_>> {
+        let level = level.clamp(1, LEVELS as i32);
+        let encoder = self.encoders[level as usize - 1]
+            .get_or_init(|| EncoderDictionary::copy(&self.bytes, level));
+        let mut compressor = Compressor::with_prepared_dictionary(encoder)?;
+        compressor.include_dictid(false)?;
+        Ok(compressor)
+    }
+
+    pub(super) fn decompressor(&self) -> io::Result<Decompressor<'_>> {
+        Decompressor::with_prepared_dictionary(&self.decoder)
+    }
+}
