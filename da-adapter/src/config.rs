@@ -20,15 +20,15 @@ pub struct DaAdapterConfig {
     /// The same for a batch of empty blocks alone: an idle chain posts no more often than this.
     #[serde(with = "humantime_serde")]
     pub max_empty_batch_age: Duration,
-    /// A batch is closed when it is estimated to have this many bytes, compressed. One blob takes
-    /// 130,044, six take 780,284.
+    /// A batch is closed when it is filled to this many encoded bytes, or to 99 hundredths of them if no further block fits. One blob takes
+    /// 130,044, six take 780,284. A block that is larger has a batch of its own.
     pub target_size: usize,
     /// A batch is closed when it holds this many blocks.
     pub max_blocks: usize,
     /// While this many closed batches wait to be posted (L1 is down or slow), batches are not
     /// closed for their age: they grow to the target size instead, which drains faster.
     pub max_backlog_batches: usize,
-    /// zstd's level, 1 to 22.
+    /// zstd's level, 1 to 22. Lower ones are taken while batches cannot be encoded as fast as their blocks come.
     pub zstd_level: i32,
     /// Time between two looks at the contract.
     #[serde(with = "humantime_serde")]
@@ -45,7 +45,7 @@ impl Default for DaAdapterConfig {
             object_store: None,
             max_batch_age: Duration::from_secs(10),
             max_empty_batch_age: Duration::from_secs(300),
-            target_size: 760_000,
+            target_size: 780_284,
             max_blocks: 4_096,
             max_backlog_batches: 4,
             zstd_level: 15,

@@ -30,6 +30,8 @@ pub(crate) struct DaMetrics {
     blob_fill_ratio: Gauge,
     /// Seconds that encoding a batch took
     batch_encode_seconds: Histogram,
+    /// zstd's level of the last closed batch
+    batch_compression_level: Gauge,
     /// Estimated bytes of the open batch
     open_batch_bytes: Gauge,
     /// L2 blocks in the open batch
@@ -73,6 +75,8 @@ pub(crate) struct ClosedStats {
     /// Bytes that its blobs could carry; `None` if it goes elsewhere.
     pub(crate) blob_capacity: Option<u64>,
     pub(crate) encode_time: Duration,
+    /// zstd's level.
+    pub(crate) level: i32,
 }
 
 const BATCHES: &str = "millrace_da_batches_total";
@@ -111,6 +115,7 @@ impl DaMetrics {
         self.batch_raw_bytes_total.increment(stats.raw_bytes);
         self.batch_bytes_total.increment(stats.bytes);
         self.batch_encode_seconds.record(stats.encode_time.as_secs_f64());
+        self.batch_compression_level.set(f64::from(stats.level));
         if stats.transactions > 0 {
             self.batch_bytes_per_transaction.set(ratio(stats.bytes, stats.transactions));
             self.batch_compression_ratio.set(ratio(stats.raw_bytes, stats.bytes));

@@ -7,6 +7,27 @@ use millrace_proto::{Batch, BatchEncodeError, ExecutedBlock};
 
 use crate::{deposits::accumulate, outbox::Cursor};
 
+/// A batch is filled to at least so many hundredths of its target, if single blocks are small enough for that.
+const FULL: usize = 99;
+/// How often a batch is encoded at most to find how many blocks fill it.
+const TRIES: usize = 8;
+
+/// What a batch may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Bytes that it is to be filled to.
+    pub(super) target: usize,
+    /// Bytes that a single block may take, if it is larger than the target.
+    pub(super) max: usize,
+}
+
+impl Sizes {
+    /// Whether another block should be waited for.
+    pub(super) const fn has_room(self, size: usize) -> bool {
+        size * 100 < self.target * FULL
+    }
+}
+
 /// A batch ready for the outbox.
 #[derive(Debug)]
 pub(super) struct EncodedBatch {
@@ -31,47 +52,75 @@ pub(super) enum CloseError {
     Encode(#[from] BatchEncodeError),
 }
 
-/// Encodes as many blocks from the front as fit `max_size` and the format's limits. `blocks` is not
+/// Encodes as many blocks from the front as fit the target size and the format's limits, at least one. `blocks` is not
 /// empty. Uses a core for a while: call it off the async threads.
 pub(super) fn encode(
     chain_id: u64,
     cursor: &Cursor,
     blocks: &[Arc<ExecutedBlock>],
-    max_size: usize,
+    sizes: Sizes,
     level: i32,
 ) -> Result<EncodedBatch, CloseError> {
+    // The most that are known to fit and how much they take, and the fewest that are known not to.
+    let mut fits: Option<(EncodedBatch, usize)> = None;
+    let mut over: Option<(usize, usize)> = None;
     let mut count = blocks.len();
-    loop {
-        let taken = &blocks[..count];
-        let batch = Batch::from_blocks(chain_id, cursor.deposits_end, cursor.block.hash, taken)?;
-        let (size, limit) = match batch.encode(level) {
-            Ok(data) if data.len() <= max_size => {
-                let (deposits_end, deposits_hash) = taken.iter().fold(
-                    (cursor.deposits_end, cursor.deposits_hash),
-                    |(start, before), block| {
-                        let hash = accumulate(block, start, before);
-                        (start + block.deposit_count() as u64, hash)
-                    },
-                );
-                return Ok(EncodedBatch {
-                    data,
-                    blocks: count,
-                    transactions: batch.transaction_count(),
-                    raw_bytes: raw_bytes(taken),
-                    deposits_end,
-                    deposits_hash,
-                });
+    for attempt in 1.. {
+        let max = if count == 1 { sizes.max } else { sizes.target };
+        match encode_all(chain_id, cursor, &blocks[..count], level) {
+            Ok(encoded) if encoded.data.len() <= max => {
+                let size = encoded.data.len();
+                fits = Some((encoded, size));
             }
-            Ok(data) => (data.len(), max_size),
-            Err(BatchEncodeError::OverLimit { size, limit, .. }) => (size, limit),
-            Err(error) => return Err(error.into()),
-        };
-        let fewer = (count as u128 * limit as u128 * 95 / (size as u128 * 100)) as usize;
-        count = fewer.clamp(count / 2, count - 1);
-        if count == 0 {
-            return Err(CloseError::BlockTooLarge { number: blocks[0].number(), max: max_size });
+            Ok(encoded) => over = Some((count, encoded.data.len())),
+            // As if it had as many times the bytes as it has of what there is too much of.
+            Err(CloseError::Encode(BatchEncodeError::OverLimit { size, limit, .. })) => {
+                let size = sizes.target as u128 * size as u128 / limit.max(1) as u128;
+                over = Some((count, usize::try_from(size).unwrap_or(usize::MAX)));
+            }
+            Err(error) => return Err(error),
         }
+        let low = fits.as_ref().map_or((0, 0), |(encoded, size)| (encoded.blocks, *size));
+        let Some(high) = over else { break };
+        let enough = fits.is_some() && (attempt >= TRIES || !sizes.has_room(low.1));
+        if enough || high.0 - low.0 <= 1 {
+            break;
+        }
+        // Where the target lies between the two, if sizes grow evenly.
+        let wanted = sizes.target.saturating_sub(low.1) as u128 * (high.0 - low.0) as u128;
+        let step = wanted / high.1.saturating_sub(low.1).max(1) as u128;
+        let even = low.0 + usize::try_from(step).unwrap_or(usize::MAX);
+        // A guess that was over is not repeated in small steps.
+        let most = if attempt > TRIES / 2 { low.0 + (high.0 - low.0) / 2 } else { high.0 - 1 };
+        count = even.min(most).max(low.0 + 1);
     }
+    fits.map(|(encoded, _)| encoded)
+        .ok_or_else(|| CloseError::BlockTooLarge { number: blocks[0].number(), max: sizes.max })
+}
+
+fn encode_all(
+    chain_id: u64,
+    cursor: &Cursor,
+    blocks: &[Arc<ExecutedBlock>],
+    level: i32,
+) -> Result<EncodedBatch, CloseError> {
+    let batch = Batch::from_blocks(chain_id, cursor.deposits_end, cursor.block.hash, blocks)?;
+    let data = batch.encode(level)?;
+    let (deposits_end, deposits_hash) = blocks.iter().fold(
+        (cursor.deposits_end, cursor.deposits_hash),
+        |(start, before), block| {
+            let hash = accumulate(block, start, before);
+            (start + block.deposit_count() as u64, hash)
+        },
+    );
+    Ok(EncodedBatch {
+        data,
+        blocks: blocks.len(),
+        transactions: batch.transaction_count(),
+        raw_bytes: raw_bytes(blocks),
+        deposits_end,
+        deposits_hash,
+    })
 }
 
 fn raw_bytes(blocks: &[Arc<ExecutedBlock>]) -> usize {

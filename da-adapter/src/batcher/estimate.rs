@@ -42,7 +42,7 @@ impl Write for Counter {
 }
 
 impl SizeEstimator {
-    /// `correction` multiplies what is counted; see [`correct`].
+    /// `correction` multiplies what is counted; see [`SizeEstimator::correction`].
     pub(super) fn new(correction: f64) -> io::Result<Self> {
         let encoder = Encoder::new(Counter::default(), LEVEL)?;
         Ok(Self { encoder, signatures: 0, correction })
@@ -66,23 +66,22 @@ impl SizeEstimator {
 
     /// Estimated bytes of the encoded batch.
     pub(super) fn size(&self) -> usize {
-        let columns = self.encoder.get_ref().0 as f64 * self.correction;
-        HEADER_LEN + self.signatures + columns as usize
+        HEADER_LEN + self.signatures + (self.counted() * self.correction) as usize
     }
-}
 
-/// The correction for the next batch, given what this one was estimated to have (with `correction`)
-/// and what it has.
-pub(super) fn correct(
-    correction: f64,
-    estimated: usize,
-    actual: usize,
-    transactions: usize,
-) -> f64 {
-    let columns =
-        |size: usize| size.saturating_sub(HEADER_LEN + transactions * SIGNATURE_LEN).max(1) as f64;
-    let wanted = correction * columns(actual) / columns(estimated);
-    // Half of the way, so that one odd batch does not decide; and never so little that batches
-    // burst.
-    ((correction + wanted) / 2.0).clamp(0.25, 2.0)
+    /// The correction with which the estimate would have been the batch's `actual` size.
+    pub(super) fn correction(&self, actual: usize) -> f64 {
+        let columns = actual.saturating_sub(HEADER_LEN + self.signatures) as f64;
+        columns / self.counted()
+    }
+
+    /// Corrects the estimate.
+    pub(super) const fn correct(&mut self, correction: f64) {
+        self.correction = correction;
+    }
+
+    /// Bytes of the columns, as the fast compression has them.
+    fn counted(&self) -> f64 {
+        self.encoder.get_ref().0.max(1) as f64
+    }
 }

@@ -2,6 +2,7 @@
 //! outbox.
 
 mod close;
+mod effort;
 mod estimate;
 mod open_batch;
 
@@ -20,8 +21,8 @@ use tracing::{debug, info, warn};
 
 pub(crate) use self::open_batch::CloseReason;
 use self::{
-    close::{CloseError, EncodedBatch},
-    estimate::correct,
+    close::{CloseError, EncodedBatch, Sizes},
+    effort::Effort,
     open_batch::{CloseRules, OpenBatch},
 };
 use crate::{
@@ -52,7 +53,7 @@ pub(crate) struct BatcherParts {
 pub(crate) struct Batcher {
     parts: BatcherParts,
     rules: CloseRules,
-    level: i32,
+    effort: Effort,
     max_backlog: u64,
     max_retry_interval: Duration,
     /// Where the next batch begins.
@@ -87,7 +88,7 @@ impl Batcher {
         parts.metrics.batched(cursor.batch, cursor.block.number);
         Ok(Self {
             rules,
-            level: config.zstd_level,
+            effort: Effort::new(config.zstd_level),
             max_backlog: config.max_backlog_batches as u64,
             max_retry_interval: config.max_retry_interval,
             cursor,
@@ -177,10 +178,7 @@ impl Batcher {
         changed: &mut tokio::sync::watch::Receiver<()>,
     ) -> Event {
         // While L1 is behind, only size closes a batch: fewer and fuller batches catch up faster.
-        let deadline = self
-            .open
-            .deadline(&self.rules)
-            .filter(|_| self.parts.outbox.summary().backlog_batches < self.max_backlog);
+        let deadline = self.open.deadline(&self.rules).filter(|_| !self.is_behind());
         let aged = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -198,6 +196,11 @@ impl Batcher {
             },
             _ = changed.changed() => Event::OutboxChanged,
         }
+    }
+
+    /// Whether closed batches wait for L1.
+    fn is_behind(&self) -> bool {
+        self.parts.outbox.summary().backlog_batches >= self.max_backlog
     }
 
     /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it
@@ -234,12 +237,13 @@ impl Batcher {
     /// Closes the open batch, or as much of it as fits into one; the rest stays open.
     async fn close(&mut self, reason: CloseReason) -> Result<Option<String>, DaAdapterRunError> {
         let blocks = self.open.blocks().to_vec();
-        let estimated = self.open.size();
         let (chain_id, cursor) = (self.parts.chain_id, self.cursor);
-        let (max_size, level) = (self.parts.max_size, self.level);
+        let sizes = Sizes { target: self.rules.target_size, max: self.parts.max_size };
+        let level = self.effort.level();
         let started = Instant::now();
+        let collecting = self.open.age(started);
         let encoding = tokio::task::spawn_blocking(move || {
-            let encoded = close::encode(chain_id, &cursor, &blocks, max_size, level);
+            let encoded = close::encode(chain_id, &cursor, &blocks, sizes, level);
             (encoded, blocks)
         });
         let (encoded, blocks) = match encoding.await {
@@ -257,9 +261,14 @@ impl Batcher {
         };
         let encode_time = started.elapsed();
         if encoded.blocks == blocks.len() {
-            let (size, transactions) = (encoded.data.len(), encoded.transactions);
-            self.correction = correct(self.correction, estimated, size, transactions);
+            let size = encoded.data.len();
+            self.correction = self.open.measured(size);
+            if reason == CloseReason::Size && sizes.has_room(size) {
+                // It was estimated to have more bytes than it has.
+                return Ok(None);
+            }
         }
+        self.effort.adapt(encode_time, collecting, self.is_behind());
         let number = self.store(&blocks, &encoded).await?;
         self.parts.halts.set(Part::Batching, None);
         let blob_capacity = self
@@ -274,6 +283,7 @@ impl Batcher {
             bytes: encoded.data.len() as u64,
             blob_capacity,
             encode_time,
+            level,
         };
         self.parts.metrics.closed(reason, stats);
         info!(

@@ -78,6 +78,19 @@ impl OpenBatch {
         self.estimator.size()
     }
 
+    /// Takes note of how large the batch, as it is, really is. Returns the correction for the next one.
+    pub(super) fn measured(&mut self, size: usize) -> f64 {
+        let correction = self.estimator.correction(size);
+        self.estimator.correct(correction);
+        // One odd batch does not make the next one burst, or close empty.
+        correction.clamp(0.25, 2.0)
+    }
+
+    /// How long its blocks have been coming.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        self.opened.map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened))
+    }
+
     /// When the batch has to close for its age; `None` if it is empty.
     pub(super) fn deadline(&self, rules: &CloseRules) -> Option<Instant> {
         let idle = self.opened? + rules.max_empty_age;

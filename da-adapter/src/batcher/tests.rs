@@ -153,6 +153,38 @@ async fn batches_close_at_the_target_size_and_hold_the_whole_chain() {
     running.stop().await;
 }
 
+/// Whether what comes compresses or not, and whichever of the two came before.
+#[tokio::test]
+async fn batches_are_filled_before_they_close() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let config = DaAdapterConfig { max_batch_age: Duration::from_secs(600), ..config() };
+    let running = Running::start(&config, executor, folder.path(), chain.cursor());
+    let mut closed = 0;
+    let mut seed = 0;
+    for compresses in [false, true, false] {
+        let before = closed;
+        while closed < before + 3 {
+            seed += 1;
+            let input = if compresses {
+                [noise(100, seed), Bytes::from(vec![seed as u8; 2_000])].concat().into()
+            } else {
+                noise(600, seed)
+            };
+            running.executor.push(chain.block(0, &[input]));
+            tokio::task::yield_now().await;
+            closed = running.outbox.cursor().unwrap().batch;
+        }
+    }
+    let last = running.outbox.cursor().unwrap().batch;
+    for number in 1..=last {
+        let size = running.outbox.entry(number).unwrap().size;
+        assert!((99_000..=100_000).contains(&size), "batch {number} has {size} bytes");
+    }
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn batches_close_at_the_most_blocks_and_a_restart_goes_on_after_the_last() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,12 +273,17 @@ fn as_many_blocks_are_encoded_as_fit() {
     let mut chain = Chain::new("a");
     let cursor = chain.cursor();
     let blocks: Vec<_> = (0..4).map(|seed| chain.block(1, &[noise(40_000, seed)])).collect();
-    let encoded = close::encode(CHAIN_ID, &cursor, &blocks, 130_044, 1).unwrap();
+    let sizes = |target| Sizes { target, max: 130_044 };
+    let encoded = close::encode(CHAIN_ID, &cursor, &blocks, sizes(130_044), 1).unwrap();
     assert_eq!((encoded.blocks, encoded.transactions), (3, 3));
     assert_eq!((encoded.deposits_end, encoded.deposits_hash), (3, accumulator(3)));
     assert!(encoded.data.len() <= 130_044);
 
-    let error = close::encode(CHAIN_ID, &cursor, &blocks, 30_000, 1).unwrap_err();
+    let encoded = close::encode(CHAIN_ID, &cursor, &blocks, sizes(30_000), 1).unwrap();
+    assert_eq!(encoded.blocks, 1, "a block over the target has a batch of its own");
+
+    let sizes = Sizes { target: 30_000, max: 30_000 };
+    let error = close::encode(CHAIN_ID, &cursor, &blocks, sizes, 1).unwrap_err();
     assert!(matches!(error, CloseError::BlockTooLarge { number: 1, max: 30_000 }), "{error}");
 }
 
@@ -267,6 +304,7 @@ fn the_largest_block_fits_six_blobs_even_if_nothing_compresses() {
         let limit = millrace_proto::MAX_BLOCK_TX_BYTES;
         assert!((limit * 9 / 10..=limit).contains(&size(&block)));
         let max = blob::capacity(blob::MAX_BLOBS);
-        assert_eq!(close::encode(CHAIN_ID, &cursor, &[block], max, 1).unwrap().blocks, 1);
+        let sizes = Sizes { target: max, max };
+        assert_eq!(close::encode(CHAIN_ID, &cursor, &[block], sizes, 1).unwrap().blocks, 1);
     }
 }
