@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use millrace_l1::BeaconClient;
 use millrace_proto::BatchLimits;
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+use crate::{
+    backend::{AltDaBackend, ObjectStoreBackend},
+    blob::{MAX_BLOBS, capacity},
+    error::DaAdapterOpenError,
+    reader::DaSources,
+};
 
 /// Settings of the DA adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +22,8 @@ pub struct DaAdapterConfig {
     pub backend: BackendKind,
     /// The object store; needed for the backend of that name, and to read batches that are on one.
     pub object_store: Option<ObjectStoreConfig>,
+    /// The alt-DA server; needed for the backend `alt_da`, and to read batches that are on one.
+    pub alt_da: Option<AltDaConfig>,
     /// A batch is closed when its first block with a transaction has waited this long.
     #[serde(with = "humantime_serde")]
     pub max_batch_age: Duration,
@@ -21,8 +31,9 @@ pub struct DaAdapterConfig {
     #[serde(with = "humantime_serde")]
     pub max_empty_batch_age: Duration,
     /// A batch is closed when it is filled to this many encoded bytes, or to 99 hundredths of them if no further block fits. One blob takes
-    /// 130,044, six take 780,284. A block that is larger has a batch of its own.
-    pub target_size: usize,
+    /// 130,044, six take 780,284. A block that is larger has a batch of its own. Where it is not given: as many as the
+    /// backend takes, but six blobs' at most.
+    pub target_size: Option<usize>,
     /// A batch is closed when it holds this many blocks.
     pub max_blocks: usize,
     /// While this many closed batches wait to be posted (L1 is down or slow), batches are not
@@ -43,9 +54,10 @@ impl Default for DaAdapterConfig {
         Self {
             backend: BackendKind::L1Blob,
             object_store: None,
+            alt_da: None,
             max_batch_age: Duration::from_secs(10),
             max_empty_batch_age: Duration::from_secs(300),
-            target_size: 780_284,
+            target_size: None,
             max_blocks: 4_096,
             max_backlog_batches: 4,
             zstd_level: 15,
@@ -61,6 +73,10 @@ impl Default for DaAdapterConfig {
 pub enum BackendKind {
     /// EIP-4844 blobs of the posting transaction.
     L1Blob,
+    /// Calldata of the posting transaction.
+    L1Calldata,
+    /// A server of the OP Stack's alt-DA interface, with the commitment on L1.
+    AltDa,
     /// An object store, with the object's key on L1.
     ObjectStore,
 }
@@ -78,6 +94,54 @@ pub struct ObjectStoreConfig {
     pub prefix: String,
 }
 
+/// A server of the OP Stack's alt-DA interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AltDaConfig {
+    /// Where it is; `/put` and `/get` are added.
+    pub url: Url,
+    /// What it is asked to commit with.
+    #[serde(default)]
+    pub commitment: AltDaCommitment,
+    /// Bytes of the largest batch that it takes.
+    #[serde(default = "default_alt_da_size")]
+    pub max_size: usize,
+    /// How long it may take to answer; DA layers behind it can take minutes.
+    #[serde(default = "default_alt_da_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl AltDaConfig {
+    /// A server at this URL, with the defaults for all else.
+    pub const fn at(url: Url) -> Self {
+        Self {
+            url,
+            commitment: AltDaCommitment::Generic,
+            max_size: default_alt_da_size(),
+            timeout: default_alt_da_timeout(),
+        }
+    }
+}
+
+const fn default_alt_da_size() -> usize {
+    1_000_000
+}
+
+const fn default_alt_da_timeout() -> Duration {
+    Duration::from_secs(120)
+}
+
+/// What an alt-DA server commits with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AltDaCommitment {
+    /// The Keccak-256 hash: the server is a plain store.
+    Keccak,
+    /// What the server answers: a DA layer is behind it.
+    #[default]
+    Generic,
+}
+
 /// A setting that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("da-adapter setting {field}: {problem}")]
@@ -89,6 +153,23 @@ pub struct InvalidConfig {
 }
 
 impl DaAdapterConfig {
+    /// Bytes that a batch is filled to, for a backend that takes batches of `max_size`.
+    pub(crate) fn target(&self, max_size: usize) -> usize {
+        self.target_size.unwrap_or_else(|| max_size.min(capacity(MAX_BLOBS)))
+    }
+
+    /// Opens all sources of batches that are configured.
+    ///
+    /// # Errors
+    /// When a URL cannot be used.
+    pub fn sources(&self, beacon: BeaconClient) -> Result<DaSources, DaAdapterOpenError> {
+        Ok(DaSources {
+            beacon: Some(beacon),
+            store: self.object_store.as_ref().map(ObjectStoreBackend::open).transpose()?,
+            alt_da: self.alt_da.as_ref().map(AltDaBackend::new).transpose()?,
+        })
+    }
+
     /// Checks everything that can be told before anything is opened. `max_size` is the backend's.
     pub(crate) fn validate(&self, max_size: usize) -> Result<(), InvalidConfig> {
         let within = |field, value: usize, low: usize, high: usize| {
@@ -100,7 +181,7 @@ impl DaAdapterConfig {
                 problem: format!("{value} is not between {low} and {high}"),
             })
         };
-        within("target_size", self.target_size, 1_000, max_size)?;
+        within("target_size", self.target(max_size), 1_000, max_size)?;
         within("max_blocks", self.max_blocks, 1, BatchLimits::default().max_blocks)?;
         within("zstd_level", usize::try_from(self.zstd_level).unwrap_or(0), 1, 22)?;
         within("max_backlog_batches", self.max_backlog_batches, 1, usize::MAX)?;
@@ -134,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_target_over_the_backends_size_is_refused() {
-        let config = DaAdapterConfig { target_size: 200_000, ..Default::default() };
+        let config = DaAdapterConfig { target_size: Some(200_000), ..Default::default() };
         assert_eq!(config.validate(crate::blob::capacity(1)).unwrap_err().field, "target_size");
     }
 }

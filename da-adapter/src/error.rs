@@ -5,7 +5,11 @@ use std::io;
 use millrace_l1::{BeaconError, TxManagerError};
 use millrace_proto::{BatchDecodeError, BatchEncodeError, ExecutorError};
 
-use crate::{backend::ObjectStoreError, config::InvalidConfig, outbox::OutboxError};
+use crate::{
+    backend::{AltDaError, ObjectStoreError},
+    config::InvalidConfig,
+    outbox::OutboxError,
+};
 
 /// Why the DA adapter cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +20,9 @@ pub enum DaAdapterOpenError {
     /// The object store cannot be opened.
     #[error(transparent)]
     ObjectStore(#[from] ObjectStoreError),
+    /// The alt-DA server cannot be used.
+    #[error(transparent)]
+    AltDa(#[from] AltDaError),
     /// The beacon API's URL cannot be used.
     #[error(transparent)]
     Beacon(#[from] BeaconError),

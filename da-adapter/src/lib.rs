@@ -13,6 +13,8 @@
 //! poster goes on with the number after the contract's last. Everything in the outbox that is not
 //! on L1 can be made again from the executor's blocks.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod alt_da_server;
 mod backend;
 mod batcher;
 mod blob;
@@ -31,15 +33,18 @@ mod testing;
 
 pub use self::{
     backend::{
-        BackendError, DaBackend, L1BlobBackend, ObjectStoreBackend, ObjectStoreError, Prepared,
-        SubmitRequest,
+        AltDaBackend, AltDaError, BackendError, DaBackend, L1BlobBackend, L1CalldataBackend,
+        ObjectStoreBackend, ObjectStoreError, Prepared, SubmitRequest,
     },
     blob::{
         MAX_BLOBS, UnpackError, blobs_needed, capacity as blob_capacity, unpack as unpack_blobs,
     },
-    config::{BackendKind, DaAdapterConfig, InvalidConfig, ObjectStoreConfig},
+    config::{
+        AltDaCommitment, AltDaConfig, BackendKind, DaAdapterConfig, InvalidConfig,
+        ObjectStoreConfig,
+    },
     error::{DaAdapterOpenError, DaAdapterRunError},
     outbox::OutboxError,
-    reader::MultiReader,
+    reader::{DaSources, MultiReader},
     service::{DaAdapterDeps, DaAdapterHandle, DaAdapterService},
 };

@@ -6,26 +6,36 @@ use millrace_l1::{BeaconClient, BeaconError, BlobBlock};
 use millrace_proto::{DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
 
 use crate::{
-    backend::{ObjectStoreBackend, ObjectStoreError},
+    backend::{AltDaBackend, ObjectStoreBackend, ObjectStoreError, may_stand_for},
     blob,
 };
+
+/// Where batches can be read.
+#[derive(Debug, Clone, Default)]
+pub struct DaSources {
+    /// A beacon node, which has blobs.
+    pub beacon: Option<BeaconClient>,
+    /// An object store.
+    pub store: Option<ObjectStoreBackend>,
+    /// An alt-DA server.
+    pub alt_da: Option<AltDaBackend>,
+}
 
 /// Reads batches of every kind that it has a source for.
 #[derive(Debug, Clone)]
 pub struct MultiReader {
-    beacon: Option<BeaconClient>,
-    store: Option<ObjectStoreBackend>,
+    sources: DaSources,
 }
 
 impl MultiReader {
-    /// A reader over a beacon node (for `l1_blob`) and an object store.
-    pub const fn new(beacon: Option<BeaconClient>, store: Option<ObjectStoreBackend>) -> Self {
-        Self { beacon, store }
+    /// A reader over these sources. What is in calldata needs none.
+    pub const fn new(sources: DaSources) -> Self {
+        Self { sources }
     }
 
     async fn read_blobs(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
         let number = batch.header.number;
-        let beacon = self.beacon.as_ref().ok_or(DaReadError::NoReader {
+        let beacon = self.sources.beacon.as_ref().ok_or(DaReadError::NoReader {
             batch: number,
             kind: DaKind::L1Blob.as_str(),
             hint: "give the URL of a beacon node (`--beacon`, or beacon in [l1])",
@@ -45,7 +55,7 @@ impl MultiReader {
 
     async fn read_object(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
         let number = batch.header.number;
-        let store = self.store.as_ref().ok_or(DaReadError::NoReader {
+        let store = self.sources.store.as_ref().ok_or(DaReadError::NoReader {
             batch: number,
             kind: DaKind::ObjectStore.as_str(),
             hint: "give the URL of the object store (`--da-store`, or [da_adapter.object_store])",
@@ -73,6 +83,33 @@ impl MultiReader {
             problem: "it is larger than any batch".to_owned(),
         })
     }
+
+    async fn read_alt_da(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let (number, digest) = (batch.header.number, batch.header.digest);
+        if !may_stand_for(&batch.da_pointer, digest) {
+            return Err(DaReadError::Invalid {
+                batch: number,
+                problem: "its pointer is no commitment to a batch with its digest".to_owned(),
+            });
+        }
+        let server = self.sources.alt_da.as_ref().ok_or(DaReadError::NoReader {
+            batch: number,
+            kind: DaKind::AltDa.as_str(),
+            hint: "give the URL of an alt-DA server (`--alt-da`, or [da_adapter.alt_da])",
+        })?;
+        let data = server
+            .get(&batch.da_pointer)
+            .await
+            .map_err(|error| DaReadError::Unavailable { batch: number, source: Box::new(error) })?;
+        let got = batch_digest(&data);
+        if got != digest {
+            return Err(DaReadError::Mismatch {
+                batch: number,
+                problem: format!("the server's digest is {got}, L1 recorded {digest}"),
+            });
+        }
+        Ok(data)
+    }
 }
 
 #[async_trait]
@@ -87,7 +124,8 @@ impl DaReader for MultiReader {
             DaKind::L1Blob => self.read_blobs(batch).await,
             DaKind::L1Calldata => posted(batch, batch.da_pointer.clone()),
             DaKind::ObjectStore => self.read_object(batch).await,
-            DaKind::AltDa | DaKind::Celestia => Err(no_reader("this version has no client for it")),
+            DaKind::AltDa => self.read_alt_da(batch).await,
+            DaKind::Celestia => Err(no_reader("this version has no client for it")),
         }
     }
 }
@@ -144,7 +182,8 @@ mod tests {
         let url = Url::from_directory_path(folder.path()).unwrap();
         let store =
             ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: "p".to_owned() }).unwrap();
-        let reader = MultiReader::new(None, Some(store.clone()));
+        let reader =
+            MultiReader::new(DaSources { store: Some(store.clone()), ..DaSources::default() });
         let (digest, data) = (batch_digest(b"batch"), Bytes::from_static(b"batch"));
         let pointer = format!("p/{}", hex::encode(digest));
         let batch = posted(DaKind::ObjectStore, pointer.as_bytes(), digest);
@@ -166,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn calldata_is_the_pointer_itself() {
-        let reader = MultiReader::new(None, None);
+        let reader = MultiReader::new(DaSources::default());
         let digest = batch_digest(b"batch");
         let read = reader.read(&posted(DaKind::L1Calldata, b"batch", digest)).await.unwrap();
         assert_eq!(read.as_ref(), b"batch");
@@ -176,9 +215,11 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_source_it_says_which_is_missing() {
-        let reader = MultiReader::new(None, None);
+        let reader = MultiReader::new(DaSources::default());
         for kind in [DaKind::L1Blob, DaKind::ObjectStore, DaKind::AltDa, DaKind::Celestia] {
-            let error = reader.read(&posted(kind, b"", B256::ZERO)).await.unwrap_err();
+            // A generic commitment, which may stand for anything.
+            let pointer: &[u8] = if kind == DaKind::AltDa { &[1, 2] } else { b"" };
+            let error = reader.read(&posted(kind, pointer, B256::ZERO)).await.unwrap_err();
             assert!(
                 matches!(error, DaReadError::NoReader { kind: name, .. } if name == kind.as_str())
             );

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    backend::{DaBackend, L1BlobBackend, ObjectStoreBackend},
+    backend::{DaBackend, L1BlobBackend, L1CalldataBackend},
     batcher::{Batcher, BatcherParts},
     config::{BackendKind, DaAdapterConfig, InvalidConfig},
     error::{DaAdapterOpenError, DaAdapterRunError},
@@ -20,7 +20,7 @@ use crate::{
     metrics::DaMetrics,
     outbox::{Cursor, Outbox, OutboxIdentity},
     poster::{Failures, L1Target, PostTarget, Poster},
-    reader::MultiReader,
+    reader::{DaSources, MultiReader},
     resume::{Resume, ResumeError},
 };
 
@@ -63,6 +63,24 @@ pub struct DaAdapterHandle {
     backend: DaKind,
 }
 
+/// The backend that new batches go through.
+fn backend(kind: BackendKind, sources: &DaSources) -> Result<Arc<dyn DaBackend>, InvalidConfig> {
+    let needed = |field, backend| InvalidConfig {
+        field,
+        problem: format!("the backend {backend} needs this section"),
+    };
+    Ok(match kind {
+        BackendKind::L1Blob => Arc::new(L1BlobBackend),
+        BackendKind::L1Calldata => Arc::new(L1CalldataBackend),
+        BackendKind::AltDa => {
+            Arc::new(sources.alt_da.clone().ok_or_else(|| needed("alt_da", "alt_da"))?)
+        }
+        BackendKind::ObjectStore => {
+            Arc::new(sources.store.clone().ok_or_else(|| needed("object_store", "object_store"))?)
+        }
+    })
+}
+
 impl DaAdapterService {
     /// Opens the outbox and the backend. Asks neither L1 nor the executor yet.
     ///
@@ -73,15 +91,9 @@ impl DaAdapterService {
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
         let DaAdapterDeps { executor, rollup, tx_manager, data_dir, spec } = deps;
-        let store = config.object_store.as_ref().map(ObjectStoreBackend::open).transpose()?;
-        let reader = Arc::new(MultiReader::new(Some(rollup.client().beacon()?), store.clone()));
-        let backend: Arc<dyn DaBackend> = match config.backend {
-            BackendKind::L1Blob => Arc::new(L1BlobBackend),
-            BackendKind::ObjectStore => Arc::new(store.ok_or_else(|| InvalidConfig {
-                field: "object_store",
-                problem: "the backend object_store needs this section".to_owned(),
-            })?),
-        };
+        let sources = config.sources(rollup.client().beacon()?)?;
+        let backend = backend(config.backend, &sources)?;
+        let reader = Arc::new(MultiReader::new(sources));
         config.validate(backend.max_size())?;
         let chain_id = spec.chain_id();
         let identity = OutboxIdentity { chain_id, rollup: rollup.address() };

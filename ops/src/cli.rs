@@ -132,6 +132,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_enum, default_value_t = DaChoice::L1Blob)]
     pub(crate) da: DaChoice,
 
+    /// The alt-DA server that batches go to with `--da alt_da`.
+    #[arg(long, value_name = "URL", required_if_eq("da", "alt_da"))]
+    pub(crate) alt_da: Option<Url>,
+
     /// How ports are chosen.
     #[arg(long, value_enum, default_value_t = Ports::Fixed)]
     pub(crate) ports: Ports,
@@ -147,6 +151,10 @@ pub(crate) struct DevArgs {
 pub(crate) enum DaChoice {
     /// EIP-4844 blobs on the L1.
     L1Blob,
+    /// Calldata on the L1.
+    L1Calldata,
+    /// A server of the OP Stack's alt-DA interface, at `--alt-da`.
+    AltDa,
     /// A folder beside the chain's data.
     ObjectStore,
 }
@@ -197,6 +205,10 @@ pub(crate) struct VerifyArgs {
     /// Where batches on an object store are, for chains that post there (for example `file:///srv/da`).
     #[arg(long, value_name = "URL")]
     pub(crate) da_store: Option<Url>,
+
+    /// Where batches on an alt-DA server are, for chains that post there.
+    #[arg(long, value_name = "URL")]
+    pub(crate) alt_da: Option<Url>,
 
     /// Genesis file, for chains whose genesis is not published on L1.
     #[arg(long, value_name = "FILE")]

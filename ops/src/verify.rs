@@ -10,7 +10,7 @@ use std::{
 
 use eyre::{Result, WrapErr, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use millrace_da_adapter::{MultiReader, ObjectStoreBackend, ObjectStoreConfig};
+use millrace_da_adapter::{AltDaConfig, DaAdapterConfig, MultiReader, ObjectStoreConfig};
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
 use millrace_proto::{ChainSpec, ErrorChain};
@@ -40,13 +40,15 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
             scratch.path().to_owned()
         }
     };
-    let store = args
-        .da_store
-        .clone()
-        .map(|url| ObjectStoreBackend::open(&ObjectStoreConfig { url, prefix: String::new() }))
-        .transpose()
-        .wrap_err("--da-store")?;
-    let reader = MultiReader::new(Some(l1.beacon()?), store);
+    let da = DaAdapterConfig {
+        object_store: args
+            .da_store
+            .clone()
+            .map(|url| ObjectStoreConfig { url, prefix: String::new() }),
+        alt_da: args.alt_da.clone().map(AltDaConfig::at),
+        ..DaAdapterConfig::default()
+    };
+    let reader = MultiReader::new(da.sources(l1.beacon()?).wrap_err("--da-store or --alt-da")?);
     let replay =
         Replayer::open(&data_dir.join("state"), &StoreConfig::default(), Arc::clone(&spec))
             .wrap_err("cannot open the folder to rebuild the chain in")?;

@@ -1,5 +1,5 @@
-//! The whole chain, from submission to finality and back from L1: on the embedded L1, on anvil, and with batches on an object
-//! store.
+//! The whole chain, from submission to finality and back from L1: on the embedded L1, on anvil, and with batches in every place
+//! where they can be.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use alloy::{
     providers::{Provider, ProviderBuilder},
 };
 use eyre::{Result, ensure, eyre};
+use millrace_da_adapter::alt_da_server::AltDaServer;
 use millrace_l1::{
     Rollup,
     testing::{Anvil, AnvilOptions},
@@ -117,6 +118,23 @@ async fn lives_with_batches_on_an_object_store() -> Result<()> {
     let store = Url::from_directory_path(chain.ready().data_dir.join("da"))
         .map_err(|()| eyre!("the data folder is not absolute"))?;
     lives(&chain, &["--da-store", store.as_str()]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_with_batches_in_calldata() -> Result<()> {
+    let chain = Chain::start(ChainOptions::default().args(["--da", "l1_calldata"])).await?;
+    lives(&chain, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_with_batches_on_an_alt_da_server() -> Result<()> {
+    let server = AltDaServer::start().await?;
+    let url = server.url();
+    let options = ChainOptions::default().args(["--da", "alt_da", "--alt-da", url.as_str()]);
+    let chain = Chain::start(options).await?;
+    lives(&chain, &["--alt-da", url.as_str()]).await?;
+    ensure!(!server.is_empty(), "no batch is there");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

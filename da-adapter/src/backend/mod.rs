@@ -1,6 +1,8 @@
 //! Where batches go.
 
+mod alt_da;
 mod l1_blob;
+mod l1_calldata;
 mod object_store;
 
 use std::fmt;
@@ -12,8 +14,11 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_proto::DaKind;
 
+pub(crate) use self::alt_da::may_stand_for;
 pub use self::{
+    alt_da::{AltDaBackend, AltDaError},
     l1_blob::L1BlobBackend,
+    l1_calldata::L1CalldataBackend,
     object_store::{ObjectStoreBackend, ObjectStoreError},
 };
 
@@ -76,3 +81,6 @@ pub enum BackendError {
     #[error("the batch cannot be submitted: {0}")]
     Fatal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
+
+#[cfg(test)]
+mod tests;

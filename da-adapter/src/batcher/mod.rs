@@ -80,7 +80,7 @@ impl Batcher {
         cursor: Cursor,
     ) -> Result<Self, DaAdapterRunError> {
         let rules = CloseRules {
-            target_size: config.target_size,
+            target_size: config.target(parts.max_size),
             max_blocks: config.max_blocks,
             max_age: config.max_batch_age,
             max_empty_age: config.max_empty_batch_age,

@@ -74,7 +74,7 @@ fn config() -> DaAdapterConfig {
     DaAdapterConfig {
         max_batch_age: Duration::from_secs(10),
         max_empty_batch_age: Duration::from_secs(300),
-        target_size: 100_000,
+        target_size: Some(100_000),
         max_blocks: 1_000,
         zstd_level: 1,
         ..DaAdapterConfig::default()

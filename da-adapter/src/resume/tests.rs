@@ -122,7 +122,7 @@ impl Case {
 
     async fn find(&self) -> Result<Cursor, ResumeError> {
         let executor: Arc<dyn Executor> = Arc::new(TestExecutorHandle(self.executor.clone()));
-        let reader = MultiReader::new(None, None);
+        let reader = MultiReader::new(crate::DaSources::default());
         let (target, reader) = (&self.contract, &reader);
         Resume { chain_id: CHAIN_ID, executor: &executor, target, reader }.find_cursor().await
     }

@@ -177,7 +177,7 @@ async fn blobs_are_posted_read_back_and_posted_again_after_a_reorg() {
 
     let beacon =
         millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
-    let reader = MultiReader::new(Some(beacon), None);
+    let reader = MultiReader::new(DaSources { beacon: Some(beacon), ..DaSources::default() });
     let posted = world.posted().await;
     assert_eq!(posted[0].blob_hashes.len(), 2);
     let batch = decode(&reader.read(&posted[0]).await.unwrap());
@@ -228,7 +228,7 @@ async fn a_new_outbox_leaves_no_gap_behind_an_invalid_batch() {
     assert_eq!((status.posted_block, status.halted), (4, None));
     let beacon =
         millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
-    let reader = MultiReader::new(Some(beacon), None);
+    let reader = MultiReader::new(DaSources { beacon: Some(beacon), ..DaSources::default() });
     let last = world.posted().await.pop().unwrap();
     let batch = decode(&reader.read(&last).await.unwrap());
     assert_eq!((last.header.number, batch.first_block, batch.parent_hash), (3, 2, first.hash()));
@@ -256,7 +256,10 @@ async fn an_object_store_holds_what_l1_points_to() {
     assert_eq!(status.backend, "object_store");
     let posted = world.posted().await.remove(0);
     assert!(posted.blob_hashes.is_empty() && posted.da_pointer.starts_with(b"batches/"));
-    let reader = MultiReader::new(None, Some(ObjectStoreBackend::open(&store).unwrap()));
+    let reader = MultiReader::new(DaSources {
+        store: Some(crate::ObjectStoreBackend::open(&store).unwrap()),
+        ..DaSources::default()
+    });
     let data = reader.read(&posted).await.unwrap();
     assert_eq!(batch_digest(&data), posted.header.digest);
     assert_eq!(decode(&data).last_block(), 1);

@@ -27,6 +27,9 @@ pub(super) struct Endpoints {
     /// The object store that batches go to, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) da_store: Option<Url>,
+    /// The alt-DA server that batches go to, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alt_da: Option<Url>,
     /// The head that the chain was resumed at; 0 for a new one.
     pub(super) resumed_at: u64,
 }
@@ -86,6 +89,9 @@ impl Endpoints {
         );
         if let Some(store) = &self.da_store {
             verify.push_str(&format!(" --da-store {store}"));
+        }
+        if let Some(server) = &self.alt_da {
+            verify.push_str(&format!(" --alt-da {}", short(server)));
         }
         println!("  Check the chain from L1 alone\n    {verify}\n");
         Ok(())

@@ -7,7 +7,7 @@ mod status;
 use std::{path::Path, sync::Arc};
 
 use eyre::{Result, WrapErr, bail, eyre};
-use millrace_da_adapter::{BackendKind, ObjectStoreConfig};
+use millrace_da_adapter::{AltDaConfig, BackendKind, ObjectStoreConfig};
 use millrace_l1::{ClientOptions, L1Client, L1Config};
 use millrace_proto::ChainSpec;
 use url::Url;
@@ -113,6 +113,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         chain_id: spec.chain_id(),
         data_dir: args.data_dir.canonicalize().unwrap_or_else(|_| args.data_dir.clone()),
         da_store: config.da_adapter.object_store.as_ref().map(|store| store.url.clone()),
+        alt_da: args.alt_da.clone(),
         resumed_at,
     };
     endpoints.print(args.json)?;
@@ -214,10 +215,16 @@ fn config(
     config.transactions.poll_interval = std::time::Duration::from_millis(250);
     config.da_adapter.poll_interval = std::time::Duration::from_millis(250);
     config.da_adapter.max_batch_age = args.batch_age;
-    if args.da == DaChoice::ObjectStore {
-        config.da_adapter.backend = BackendKind::ObjectStore;
-        config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
-    }
+    config.da_adapter.alt_da = args.alt_da.clone().map(AltDaConfig::at);
+    config.da_adapter.backend = match args.da {
+        DaChoice::L1Blob => BackendKind::L1Blob,
+        DaChoice::L1Calldata => BackendKind::L1Calldata,
+        DaChoice::AltDa => BackendKind::AltDa,
+        DaChoice::ObjectStore => {
+            config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
+            BackendKind::ObjectStore
+        }
+    };
     Ok(config)
 }
 
