@@ -1,6 +1,6 @@
 //! Settings.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use millrace_l1::BeaconClient;
 use millrace_proto::BatchLimits;
@@ -8,18 +8,21 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
-    backend::{AltDaBackend, ObjectStoreBackend},
+    backend::{AltDaBackend, DaBackend, ObjectStoreBackend},
     blob::{MAX_BLOBS, capacity},
     error::DaAdapterOpenError,
     reader::DaSources,
+    switch::{Switch, SwitchRules},
 };
 
 /// Settings of the DA adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DaAdapterConfig {
-    /// Where batches go.
-    pub backend: BackendKind,
+    /// Where batches go: through the first that takes them.
+    pub backends: Vec<BackendKind>,
+    /// When another one is used.
+    pub switching: SwitchingConfig,
     /// The object store; needed for the backend of that name, and to read batches that are on one.
     pub object_store: Option<ObjectStoreConfig>,
     /// The alt-DA server; needed for the backend `alt_da`, and to read batches that are on one.
@@ -52,7 +55,8 @@ pub struct DaAdapterConfig {
 impl Default for DaAdapterConfig {
     fn default() -> Self {
         Self {
-            backend: BackendKind::L1Blob,
+            backends: vec![BackendKind::L1Blob],
+            switching: SwitchingConfig::default(),
             object_store: None,
             alt_da: None,
             max_batch_age: Duration::from_secs(10),
@@ -63,6 +67,49 @@ impl Default for DaAdapterConfig {
             zstd_level: 15,
             poll_interval: Duration::from_secs(1),
             max_retry_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+/// When another backend of the list is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwitchingConfig {
+    /// Batches that go through a backend at least, as long as it takes them: what comes and goes does not take the batches with it.
+    pub sticky_batches: u64,
+    /// Failures in a row after which a backend is away.
+    pub failures: u32,
+    /// How long it is left alone then, the first time. Doubles each time it is still away.
+    #[serde(with = "humantime_serde")]
+    pub pause: Duration,
+    /// The longest such pause.
+    #[serde(with = "humantime_serde")]
+    pub max_pause: Duration,
+    /// Hundredths by which another backend has to be cheaper than the one in use to be switched to. Without it, prices do not count.
+    pub cheaper_percent: Option<u8>,
+}
+
+impl SwitchingConfig {
+    pub(crate) fn switch(&self, backends: &[Arc<dyn DaBackend>]) -> Switch {
+        let rules = SwitchRules {
+            sticky_batches: self.sticky_batches,
+            failures: self.failures,
+            pause: self.pause,
+            max_pause: self.max_pause,
+            cheaper_percent: self.cheaper_percent,
+        };
+        Switch::new(rules, backends.iter().map(|backend| (backend.kind(), backend.max_size())))
+    }
+}
+
+impl Default for SwitchingConfig {
+    fn default() -> Self {
+        Self {
+            sticky_batches: 20,
+            failures: 3,
+            pause: Duration::from_secs(60),
+            max_pause: Duration::from_secs(1_800),
+            cheaper_percent: None,
         }
     }
 }
@@ -106,6 +153,9 @@ pub struct AltDaConfig {
     /// Bytes of the largest batch that it takes.
     #[serde(default = "default_alt_da_size")]
     pub max_size: usize,
+    /// What the DA layer behind it asks for a byte, in wei: compared with what others cost.
+    #[serde(default)]
+    pub wei_per_byte: u64,
     /// How long it may take to answer; DA layers behind it can take minutes.
     #[serde(default = "default_alt_da_timeout", with = "humantime_serde")]
     pub timeout: Duration,
@@ -118,6 +168,7 @@ impl AltDaConfig {
             url,
             commitment: AltDaCommitment::Generic,
             max_size: default_alt_da_size(),
+            wei_per_byte: 0,
             timeout: default_alt_da_timeout(),
         }
     }
@@ -182,6 +233,15 @@ impl DaAdapterConfig {
             })
         };
         within("target_size", self.target(max_size), 1_000, max_size)?;
+        within("switching.failures", self.switching.failures as usize, 1, usize::MAX)?;
+        let percent = self.switching.cheaper_percent.map_or(1, usize::from);
+        within("switching.cheaper_percent", percent, 1, 99)?;
+        for (at, backend) in self.backends.iter().enumerate() {
+            if self.backends[..at].contains(backend) {
+                let problem = "a backend is in it twice".to_owned();
+                return Err(InvalidConfig { field: "backends", problem });
+            }
+        }
         within("max_blocks", self.max_blocks, 1, BatchLimits::default().max_blocks)?;
         within("zstd_level", usize::try_from(self.zstd_level).unwrap_or(0), 1, 22)?;
         within("max_backlog_batches", self.max_backlog_batches, 1, usize::MAX)?;

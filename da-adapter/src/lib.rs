@@ -28,6 +28,7 @@ mod poster;
 mod reader;
 mod resume;
 mod service;
+mod switch;
 #[cfg(test)]
 mod testing;
 
@@ -41,7 +42,7 @@ pub use self::{
     },
     config::{
         AltDaCommitment, AltDaConfig, BackendKind, DaAdapterConfig, InvalidConfig,
-        ObjectStoreConfig,
+        ObjectStoreConfig, SwitchingConfig,
     },
     error::{DaAdapterOpenError, DaAdapterRunError},
     outbox::OutboxError,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use alloy::primitives::U256;
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter};
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge};
 use metrics_derive::Metrics;
+use millrace_proto::DaKind;
 
 use crate::batcher::CloseReason;
 
@@ -80,12 +81,24 @@ pub(crate) struct ClosedStats {
 }
 
 const BATCHES: &str = "millrace_da_batches_total";
+const BACKEND_IN_USE: &str = "millrace_da_backend_in_use";
+const BACKEND_AWAY: &str = "millrace_da_backend_away";
+const SWITCHES: &str = "millrace_da_backend_switches_total";
 
 impl DaMetrics {
     /// Describes and makes all series, so that they can be queried before anything happens.
     pub(crate) fn new() -> Self {
         Self::describe();
         describe_counter!(BATCHES, "Batches closed, by reason (size, age, blocks)");
+        describe_gauge!(
+            BACKEND_IN_USE,
+            "1 for the backend that batches go through, 0 for the others of the list"
+        );
+        describe_gauge!(
+            BACKEND_AWAY,
+            "1 for a backend that failed and is left alone for a while, 0 for others"
+        );
+        describe_counter!(SWITCHES, "Switches from one backend to another");
         for reason in CloseReason::ALL {
             counter!(BATCHES, "reason" => reason.as_str()).increment(0);
         }
@@ -161,6 +174,16 @@ impl DaMetrics {
 
     pub(crate) fn post_retried(&self) {
         self.post_retries_total.increment(1);
+    }
+
+    pub(crate) fn backend(&self, kind: DaKind, in_use: bool, away: bool) {
+        for (name, value) in [(BACKEND_IN_USE, in_use), (BACKEND_AWAY, away)] {
+            gauge!(name, "backend" => kind.as_str()).set(f64::from(u8::from(value)));
+        }
+    }
+
+    pub(crate) fn switched(&self, from: DaKind, to: DaKind) {
+        counter!(SWITCHES, "from" => from.as_str(), "to" => to.as_str()).increment(1);
     }
 
     pub(crate) fn source_retried(&self) {

@@ -8,6 +8,7 @@ use millrace_l1::{RollupContract, TxManager};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -48,7 +49,8 @@ pub struct DaAdapterService {
     executor: Arc<dyn Executor>,
     target: Arc<dyn PostTarget>,
     reader: Arc<MultiReader>,
-    backend: Arc<dyn DaBackend>,
+    backends: Vec<Arc<dyn DaBackend>>,
+    in_use: watch::Sender<DaKind>,
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     metrics: DaMetrics,
@@ -60,7 +62,7 @@ pub struct DaAdapterService {
 pub struct DaAdapterHandle {
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
-    backend: DaKind,
+    in_use: watch::Receiver<DaKind>,
 }
 
 /// The backend that new batches go through.
@@ -92,9 +94,15 @@ impl DaAdapterService {
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
         let DaAdapterDeps { executor, rollup, tx_manager, data_dir, spec } = deps;
         let sources = config.sources(rollup.client().beacon()?)?;
-        let backend = backend(config.backend, &sources)?;
+        let backends = config.backends.iter().map(|kind| backend(*kind, &sources));
+        let backends = backends.collect::<Result<Vec<_>, _>>()?;
         let reader = Arc::new(MultiReader::new(sources));
-        config.validate(backend.max_size())?;
+        let Some(first) = backends.first() else {
+            let problem = "it has to name one backend at least".to_owned();
+            return Err(InvalidConfig { field: "backends", problem }.into());
+        };
+        config.validate(first.max_size())?;
+        let (in_use, seen) = watch::channel(first.kind());
         let chain_id = spec.chain_id();
         let identity = OutboxIdentity { chain_id, rollup: rollup.address() };
         let outbox = tokio::task::spawn_blocking(move || Outbox::open(&data_dir, identity))
@@ -103,14 +111,20 @@ impl DaAdapterService {
         let outbox = Arc::new(outbox);
         let metrics = DaMetrics::new();
         let halts = Arc::new(Halts::new(metrics.clone()));
-        let handle = DaAdapterHandle {
-            outbox: outbox.clone(),
-            halts: halts.clone(),
-            backend: backend.kind(),
-        };
+        let handle = DaAdapterHandle { outbox: outbox.clone(), halts: halts.clone(), in_use: seen };
         let target = Arc::new(L1Target { rollup, tx_manager });
-        let service =
-            Self { config, executor, target, reader, backend, outbox, halts, metrics, chain_id };
+        let service = Self {
+            config,
+            executor,
+            target,
+            reader,
+            backends,
+            in_use,
+            outbox,
+            halts,
+            metrics,
+            chain_id,
+        };
         Ok((handle, service))
     }
 
@@ -128,13 +142,16 @@ impl DaAdapterService {
             outbox: self.outbox.clone(),
             halts: self.halts.clone(),
             metrics: self.metrics.clone(),
-            max_size: self.backend.max_size(),
-            in_blobs: self.backend.kind() == DaKind::L1Blob,
+            // Beyond the target only single blocks go, which any of them may take.
+            max_size: self.backends.iter().map(|backend| backend.max_size()).max().unwrap_or(0),
+            in_use: self.in_use.subscribe(),
         };
         let batcher = Batcher::new(&self.config, parts, cursor)?;
         let poster = Poster {
             target: self.target,
-            backend: self.backend,
+            switch: self.config.switching.switch(&self.backends),
+            backends: self.backends,
+            in_use: self.in_use,
             outbox: self.outbox,
             halts: self.halts,
             metrics: self.metrics,
@@ -224,7 +241,7 @@ impl DaAdapter for DaAdapterHandle {
         let (batches_closed, batched_block) =
             summary.cursor.map_or((0, 0), |cursor| (cursor.batch, cursor.block.number));
         Ok(DaStatus {
-            backend: self.backend.as_str().to_owned(),
+            backend: self.in_use.borrow().as_str().to_owned(),
             batched_block,
             batches_closed,
             batches_posted: summary.posted,

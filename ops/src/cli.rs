@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace_da_adapter::BackendKind;
 use url::Url;
 
 use crate::{
@@ -128,9 +129,15 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) l1_confirmations: u64,
 
-    /// Where batches go.
-    #[arg(long, value_enum, default_value_t = DaChoice::L1Blob)]
-    pub(crate) da: DaChoice,
+    /// Where batches go: through the first of these that takes them.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "DA,DA",
+        value_delimiter = ',',
+        default_value = "l1_blob"
+    )]
+    pub(crate) da: Vec<DaChoice>,
 
     /// The alt-DA server that batches go to with `--da alt_da`.
     #[arg(long, value_name = "URL", required_if_eq("da", "alt_da"))]
@@ -157,6 +164,17 @@ pub(crate) enum DaChoice {
     AltDa,
     /// A folder beside the chain's data.
     ObjectStore,
+}
+
+impl DaChoice {
+    pub(crate) const fn backend(self) -> BackendKind {
+        match self {
+            Self::L1Blob => BackendKind::L1Blob,
+            Self::L1Calldata => BackendKind::L1Calldata,
+            Self::AltDa => BackendKind::AltDa,
+            Self::ObjectStore => BackendKind::ObjectStore,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

@@ -8,7 +8,7 @@ use alloy::{
     providers::{Provider, ProviderBuilder},
 };
 use eyre::{Result, ensure, eyre};
-use millrace_da_adapter::alt_da_server::AltDaServer;
+use millrace_da_adapter::alt_da_server::{AltDaFault, AltDaServer};
 use millrace_l1::{
     Rollup,
     testing::{Anvil, AnvilOptions},
@@ -134,6 +134,36 @@ async fn lives_with_batches_on_an_alt_da_server() -> Result<()> {
     let chain = Chain::start(options).await?;
     lives(&chain, &["--alt-da", url.as_str()]).await?;
     ensure!(!server.is_empty(), "no batch is there");
+    Ok(())
+}
+
+/// Nobody who sends transactions notices, and whoever verifies reads both places.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_da_layer_that_goes_away_is_left_for_the_next() -> Result<()> {
+    let server = AltDaServer::start().await?;
+    let url = server.url();
+    let da = ["--da", "alt_da,l1_blob", "--alt-da", url.as_str()];
+    let chain = Chain::start(ChainOptions::default().args(da)).await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let hash = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(hash, Stage::Finalized).await?;
+    let there = server.len();
+    ensure!(there > 0, "no batch is there");
+
+    server.set_fault(Some(AltDaFault::Status(503)));
+    let hash = wallet.transfer(fresh_address(), U256::from(2)).await?;
+    chain.wait_for(hash, Stage::Finalized).await?;
+    let url = chain.ready().metrics.da_adapter.clone();
+    let page = reqwest::get(url).await?.error_for_status()?.text().await?;
+    let used = page.lines().any(|line| {
+        line.starts_with("millrace_da_backend_in_use{")
+            && line.contains(r#"backend="l1_blob""#)
+            && line.ends_with(" 1")
+    });
+    ensure!(used, "blobs are not in use:\n{page}");
+    server.set_fault(None);
+    let verified = verify(chain.ready(), &["--alt-da", server.url().as_str()]).await?;
+    ensure!(verified["ok"] == true, "{verified}");
     Ok(())
 }
 

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{B256, Bytes, hex};
+use alloy::primitives::{B256, Bytes, U256, hex};
 use async_trait::async_trait;
+use millrace_l1::Market;
 use millrace_proto::{BatchLimits, DaKind, batch_digest};
 use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
 use url::Url;
 
-use super::{BackendError, DaBackend, Prepared, SubmitRequest};
+use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
 use crate::config::{AltDaCommitment, AltDaConfig};
 
 /// First byte of a commitment that is the Keccak-256 hash of what was put.
@@ -28,6 +29,7 @@ pub struct AltDaBackend {
     url: Url,
     commitment: AltDaCommitment,
     max_size: usize,
+    wei_per_byte: u64,
 }
 
 /// Why an alt-DA server did not do what it was asked.
@@ -85,7 +87,8 @@ impl AltDaBackend {
             .timeout(config.timeout)
             .build()?;
         let (url, commitment) = (config.url.clone(), config.commitment);
-        Ok(Self { client, url, commitment, max_size: config.max_size })
+        let (max_size, wei_per_byte) = (config.max_size, config.wei_per_byte);
+        Ok(Self { client, url, commitment, max_size, wei_per_byte })
     }
 
     /// The batch that a commitment stands for. Its digest is not checked.
@@ -175,6 +178,11 @@ impl DaBackend for AltDaBackend {
 
     fn max_size(&self) -> usize {
         self.max_size
+    }
+
+    fn cost(&self, size: usize, market: &Market) -> U256 {
+        let layer = U256::from(size).saturating_mul(U256::from(self.wei_per_byte));
+        gas_cost(POST_GAS, market).saturating_add(layer)
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {

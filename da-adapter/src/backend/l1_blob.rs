@@ -2,12 +2,17 @@
 
 use std::slice;
 
-use alloy::{consensus::Blob, eips::eip4844::BYTES_PER_BLOB, primitives::Bytes};
+use alloy::{
+    consensus::Blob,
+    eips::eip4844::{BYTES_PER_BLOB, DATA_GAS_PER_BLOB},
+    primitives::{Bytes, U256},
+};
 use async_trait::async_trait;
+use millrace_l1::Market;
 use millrace_proto::DaKind;
 
-use super::{BackendError, DaBackend, Prepared, SubmitRequest};
-use crate::blob::{MAX_BLOBS, capacity, pack};
+use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
+use crate::blob::{MAX_BLOBS, blobs_needed, capacity, pack};
 
 /// Packs batches into blobs. Commitments, proofs and the transaction are the transaction manager's.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,6 +26,12 @@ impl DaBackend for L1BlobBackend {
 
     fn max_size(&self) -> usize {
         capacity(MAX_BLOBS)
+    }
+
+    fn cost(&self, size: usize, market: &Market) -> U256 {
+        let blob_gas = blobs_needed(size) as u64 * DATA_GAS_PER_BLOB;
+        let blobs = U256::from(blob_gas).saturating_mul(U256::from(market.blob_base_fee));
+        gas_cost(POST_GAS, market).saturating_add(blobs)
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {

@@ -1,9 +1,11 @@
 //! The calldata of the posting transaction.
 
+use alloy::primitives::U256;
 use async_trait::async_trait;
+use millrace_l1::Market;
 use millrace_proto::DaKind;
 
-use super::{BackendError, DaBackend, Prepared, SubmitRequest};
+use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
 
 /// Bytes of the largest batch: nodes relay transactions of up to 128 KiB, of which the rest of the call and the envelope need less than a
 /// kilobyte.
@@ -22,6 +24,12 @@ impl DaBackend for L1CalldataBackend {
 
     fn max_size(&self) -> usize {
         MAX_SIZE
+    }
+
+    fn cost(&self, size: usize, market: &Market) -> U256 {
+        // What carrying, hashing and logging a byte takes, or EIP-7623's floor if that is more.
+        let size = size as u64;
+        gas_cost((POST_GAS + 25 * size).max(21_000 + 40 * size), market)
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {

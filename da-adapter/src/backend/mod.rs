@@ -9,9 +9,10 @@ use std::fmt;
 
 use alloy::{
     consensus::Blob,
-    primitives::{B256, Bytes},
+    primitives::{B256, Bytes, U256},
 };
 use async_trait::async_trait;
+use millrace_l1::Market;
 use millrace_proto::DaKind;
 
 pub(crate) use self::alt_da::may_stand_for;
@@ -51,6 +52,9 @@ pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
     /// Bytes of the largest batch that it takes.
     fn max_size(&self) -> usize;
 
+    /// What a batch of `size` bytes would cost now, in wei, the posting transaction included.
+    fn cost(&self, size: usize, market: &Market) -> U256;
+
     /// Makes a batch available, as far as that is not the posting transaction's own work; returns
     /// once it is durable there. Idempotent: submitting the same digest again gives the same
     /// answer.
@@ -58,6 +62,14 @@ pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// See [`BackendError`].
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError>;
+}
+
+/// L1 gas of a posting transaction whose batch is elsewhere (`settlement/contracts/snapshots`).
+const POST_GAS: u64 = 95_000;
+
+/// Wei for so much gas.
+fn gas_cost(gas: u64, market: &Market) -> U256 {
+    U256::from(gas).saturating_mul(U256::from(market.base_fee.saturating_add(market.tip)))
 }
 
 /// Why a backend did not take a batch.

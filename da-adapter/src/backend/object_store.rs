@@ -2,16 +2,17 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use alloy::primitives::{B256, Bytes, Keccak256, hex};
+use alloy::primitives::{B256, Bytes, Keccak256, U256, hex};
 use async_trait::async_trait;
 use futures::TryStreamExt;
+use millrace_l1::Market;
 use millrace_proto::{BatchLimits, DaKind};
 use object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem,
     parse_url_opts, path::Path,
 };
 
-use super::{BackendError, DaBackend, Prepared, SubmitRequest};
+use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
 use crate::config::ObjectStoreConfig;
 
 /// Keeps batches under their digest. Clones share the connection.
@@ -143,6 +144,11 @@ impl DaBackend for ObjectStoreBackend {
 
     fn max_size(&self) -> usize {
         BatchLimits::default().max_encoded
+    }
+
+    /// What a store asks for is nothing beside L1's fees.
+    fn cost(&self, _: usize, market: &Market) -> U256 {
+        gas_cost(POST_GAS, market)
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {

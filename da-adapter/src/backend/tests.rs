@@ -60,6 +60,9 @@ async fn conforms(backend: &dyn DaBackend, sources: DaSources) {
             assert_eq!(read, request.data);
         }
     }
+    let market = Market { base_fee: 9, tip: 1, blob_base_fee: 3 };
+    let cost = |size| backend.cost(size, &market);
+    assert!(cost(1) >= U256::from(900_000) && cost(max) >= cost(1), "a transaction at least");
     let larger = request(vec![7; max + 1].into());
     let error = backend.submit(larger).await.unwrap_err();
     assert!(
@@ -70,7 +73,7 @@ async fn conforms(backend: &dyn DaBackend, sources: DaSources) {
 
 fn alt_da(url: Url, commitment: AltDaCommitment) -> AltDaBackend {
     let timeout = std::time::Duration::from_secs(10);
-    AltDaBackend::new(&AltDaConfig { url, commitment, max_size: 1_000_000, timeout }).unwrap()
+    AltDaBackend::new(&AltDaConfig { commitment, timeout, ..AltDaConfig::at(url) }).unwrap()
 }
 
 fn on(server: &AltDaBackend) -> DaSources {

@@ -14,8 +14,10 @@ use std::{
 use alloy::eips::BlockNumHash;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::StreamExt;
-use millrace_proto::{BoxStream, ErrorClass, ExecutedBlock, Executor, ExecutorError, batch_digest};
-use tokio::time::Instant;
+use millrace_proto::{
+    BoxStream, DaKind, ErrorClass, ExecutedBlock, Executor, ExecutorError, batch_digest,
+};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -44,8 +46,8 @@ pub(crate) struct BatcherParts {
     pub(crate) metrics: DaMetrics,
     /// Bytes of the largest batch that the backend takes.
     pub(crate) max_size: usize,
-    /// Whether batches go into blobs.
-    pub(crate) in_blobs: bool,
+    /// Where batches go now.
+    pub(crate) in_use: watch::Receiver<DaKind>,
 }
 
 /// Closes batches.
@@ -271,10 +273,9 @@ impl Batcher {
         self.effort.adapt(encode_time, collecting, self.is_behind());
         let number = self.store(&blocks, &encoded).await?;
         self.parts.halts.set(Part::Batching, None);
-        let blob_capacity = self
-            .parts
-            .in_blobs
-            .then(|| blob::capacity(blob::blobs_needed(encoded.data.len())) as u64);
+        let in_blobs = *self.parts.in_use.borrow() == DaKind::L1Blob;
+        let blob_capacity =
+            in_blobs.then(|| blob::capacity(blob::blobs_needed(encoded.data.len())) as u64);
         let stats = ClosedStats {
             number,
             last_block: self.cursor.block.number,

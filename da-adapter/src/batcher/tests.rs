@@ -42,7 +42,7 @@ impl Running {
             halts: halts.clone(),
             metrics,
             max_size: 130_044,
-            in_blobs: true,
+            in_use: watch::channel(DaKind::L1Blob).1,
         };
         let stop = CancellationToken::new();
         let batcher = Batcher::new(config, parts, cursor).unwrap();

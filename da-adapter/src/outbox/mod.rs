@@ -19,12 +19,14 @@ use rocksdb::{
 use tokio::sync::watch;
 
 use self::record::Record;
-pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Totals};
+pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
 
 /// Batch number, big endian -> the encoded batch.
 const BATCHES: &str = "batches";
 /// Batch number, big endian -> [`BatchEntry`].
 const ENTRIES: &str = "entries";
+/// Batch number, big endian -> [`Submitted`].
+const SUBMITTED: &str = "submitted";
 /// Name -> one record each.
 const META: &str = "meta";
 
@@ -101,8 +103,8 @@ impl Outbox {
         options.create_missing_column_families(true);
         // What is in it is compressed already.
         options.set_compression_type(DBCompressionType::None);
-        let tables =
-            [BATCHES, ENTRIES, META].map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let tables = [BATCHES, ENTRIES, SUBMITTED, META]
+            .map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = Db::open_cf_descriptors(&options, path, tables)?;
         match get::<OutboxIdentity>(&db, META, IDENTITY)? {
             None => {
@@ -142,8 +144,9 @@ impl Outbox {
         let mut state = self.state.lock();
         let mut write = WriteBatch::default();
         for number in state.entries.keys() {
-            delete(&self.db, &mut write, BATCHES, &number.to_be_bytes());
-            delete(&self.db, &mut write, ENTRIES, &number.to_be_bytes());
+            for table in [BATCHES, ENTRIES, SUBMITTED] {
+                delete(&self.db, &mut write, table, &number.to_be_bytes());
+            }
         }
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         self.db.write_opt(write, &synced())?;
@@ -187,6 +190,22 @@ impl Outbox {
         Ok(data.map(Bytes::from))
     }
 
+    /// Where a batch was put, if it was.
+    pub(crate) fn submitted(&self, number: u64) -> Result<Option<Submitted>, OutboxError> {
+        get(&self.db, SUBMITTED, &number.to_be_bytes())
+    }
+
+    /// Notes where a batch was put, before that is posted: what is posted for it stays the same, also after a restart.
+    pub(crate) fn mark_submitted(
+        &self,
+        number: u64,
+        submitted: &Submitted,
+    ) -> Result<(), OutboxError> {
+        let mut write = WriteBatch::default();
+        put(&self.db, &mut write, SUBMITTED, &number.to_be_bytes(), &submitted.to_bytes());
+        Ok(self.db.write_opt(write, &synced())?)
+    }
+
     /// Notes where the contract recorded a batch. Does nothing for a batch that is not here.
     pub(crate) fn mark_posted(&self, number: u64, post: Post) -> Result<(), OutboxError> {
         self.change(|state| {
@@ -221,6 +240,7 @@ impl Outbox {
         let mut write = WriteBatch::default();
         for pruned in *first..=number {
             delete(&self.db, &mut write, BATCHES, &pruned.to_be_bytes());
+            delete(&self.db, &mut write, SUBMITTED, &pruned.to_be_bytes());
             if pruned < number {
                 delete(&self.db, &mut write, ENTRIES, &pruned.to_be_bytes());
             }

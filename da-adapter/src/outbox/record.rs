@@ -2,9 +2,9 @@
 
 use alloy::{
     eips::BlockNumHash,
-    primitives::{Address, B256, U256},
+    primitives::{Address, B256, Bytes, U256},
 };
-use millrace_proto::L1Ref;
+use millrace_proto::{DaKind, L1Ref};
 
 /// Version of every record's bytes, and their first byte.
 const VERSION: u8 = 1;
@@ -53,6 +53,14 @@ pub(crate) struct Post {
     pub(crate) l1: L1Ref,
     /// Wei paid for the transaction.
     pub(crate) fee: U256,
+}
+
+/// Where a batch was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Submitted {
+    pub(crate) kind: DaKind,
+    /// What the backend gave for it; empty where the posting transaction carries the batch.
+    pub(crate) da_pointer: Bytes,
 }
 
 /// Sums over the posted batches.
@@ -169,6 +177,23 @@ impl Record for Totals {
     }
 }
 
+impl Record for Submitted {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.kind as u8);
+        out.extend((self.da_pointer.len() as u64).to_be_bytes());
+        out.extend(&self.da_pointer);
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let [kind] = fields.array()?;
+        let length = usize::try_from(fields.u64()?).ok()?;
+        let (pointer, rest) = fields.0.split_at_checked(length)?;
+        fields.0 = rest;
+        let da_pointer = Bytes::copy_from_slice(pointer);
+        Some(Self { kind: DaKind::try_from(kind).ok()?, da_pointer })
+    }
+}
+
 impl Record for BatchEntry {
     fn write(&self, out: &mut Vec<u8>) {
         for number in [self.number, self.first_block, self.last_block, self.deposits_end] {
@@ -259,6 +284,9 @@ mod tests {
             hex::encode(check(identity)),
             "0100000000000000010202020202020202020202020202020202020202"
         );
+        let submitted =
+            Submitted { kind: DaKind::AltDa, da_pointer: Bytes::from_static(&[1, 0xab]) };
+        assert_eq!(hex::encode(check(submitted)), "0103000000000000000201ab");
         let all =
             [check(cursor), check(totals), check(entry(None)), check(entry(Some(post())))].concat();
         assert_eq!(

@@ -6,21 +6,23 @@ mod target;
 
 use std::{sync::Arc, time::Duration};
 
-use alloy::primitives::{B256, Bytes, hex};
+use alloy::primitives::{B256, Bytes, U256, hex};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use millrace_l1::{L1Error, TxManagerError};
-use millrace_proto::{Batch, BatchHeader, BatchLimits, ErrorClass, batch_digest};
+use millrace_proto::{Batch, BatchHeader, BatchLimits, DaKind, ErrorClass, batch_digest};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(crate) use self::target::{Finality, L1Target, PostTarget, Posting};
 use crate::{
-    backend::{BackendError, DaBackend, SubmitRequest},
+    backend::{BackendError, DaBackend, Prepared, SubmitRequest},
     batcher::unix_millis,
     error::DaAdapterRunError,
     halt::{Halts, Part},
     metrics::DaMetrics,
-    outbox::{BatchEntry, Outbox, Post},
+    outbox::{BatchEntry, Outbox, Post, Submitted},
+    switch::{Failure, Switch},
 };
 
 const TARGET: &str = "millrace::da_adapter";
@@ -32,7 +34,11 @@ const TRIES: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Poster {
     pub(crate) target: Arc<dyn PostTarget>,
-    pub(crate) backend: Arc<dyn DaBackend>,
+    /// In the order of preference; at least one.
+    pub(crate) backends: Vec<Arc<dyn DaBackend>>,
+    pub(crate) switch: Switch,
+    /// The backend in use, for others to see.
+    pub(crate) in_use: watch::Sender<DaKind>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) halts: Arc<Halts>,
     pub(crate) metrics: DaMetrics,
@@ -266,13 +272,8 @@ impl Poster {
         }
         let data = self.verified_data(&entry).await?;
         let request = SubmitRequest { number, digest: entry.digest, data };
-        let prepared = self.backend.submit(request).await.map_err(|error| match error {
-            BackendError::Retry(source) => StepError::Retry(source),
-            error => {
-                let backend = self.backend.kind().as_str();
-                StepError::Halt(reason::backend_refuses(backend, number, &error))
-            }
-        })?;
+        let (at, prepared) = self.submit(request).await?;
+        let da_kind = self.backends[at].kind();
         let header = BatchHeader {
             number,
             first_block: entry.first_block,
@@ -280,17 +281,116 @@ impl Poster {
             deposits_end: entry.deposits_end,
             deposits_hash: entry.deposits_hash,
             digest: entry.digest,
-            da_kind: self.backend.kind(),
+            da_kind,
         };
-        let id = format!("post-{number}-{}", hex::encode(&entry.digest[..8]));
+        let digest = hex::encode(&entry.digest[..8]);
+        let id = format!("post-{number}-{digest}-{}", da_kind.as_str());
         let posting =
             Posting { id, header, da_pointer: prepared.da_pointer, blobs: prepared.blobs };
         match self.target.post(posting).await {
             Ok(()) => {
                 self.failures = Failures::default();
+                self.switch.posted(at);
                 Ok(())
             }
             Err(error) => Err(self.failed(number, error)),
+        }
+    }
+
+    /// Puts a batch where it goes, and notes where. Returns the backend's position.
+    async fn submit(&mut self, request: SubmitRequest) -> Result<(usize, Prepared), StepError> {
+        let number = request.number;
+        let before = self.outbox.submitted(number)?;
+        let before = before.and_then(|submitted| {
+            let at = self.backends.iter().position(|backend| backend.kind() == submitted.kind)?;
+            Some((at, submitted.da_pointer))
+        });
+        if let Some((at, da_pointer)) = &before
+            && !da_pointer.is_empty()
+        {
+            return Ok((*at, Prepared { da_pointer: da_pointer.clone(), blobs: Vec::new() }));
+        }
+        let size = request.data.len();
+        let costs = self.costs(size).await;
+        let (mut tried, mut failed) = (Vec::new(), None);
+        loop {
+            let now = Instant::now();
+            let chosen = match &before {
+                // It stays where it was put, whatever happens to the others.
+                Some((at, _)) if tried.is_empty() => Some(*at),
+                Some(_) => None,
+                None => self.switch.choose(size, &costs, &tried, now),
+            };
+            let Some(at) = chosen else {
+                let none = || StepError::Halt(reason::no_backend_takes(number, size));
+                return Err(failed.unwrap_or_else(none));
+            };
+            let backend = &self.backends[at];
+            let kind = backend.kind();
+            let error = match backend.submit(request.clone()).await {
+                Ok(prepared) => {
+                    self.note(number, kind, &prepared).await?;
+                    self.report_backends();
+                    return Ok((at, prepared));
+                }
+                Err(error) => error,
+            };
+            let failure = match &error {
+                BackendError::Retry(_) => Failure::Retry,
+                BackendError::UseNext(_) => Failure::Refused,
+                BackendError::TooLarge { max, .. } => Failure::TooLarge(*max),
+                BackendError::Fatal(_) => {
+                    let reason = reason::backend_refuses(kind.as_str(), number, &error);
+                    return Err(StepError::Halt(reason));
+                }
+            };
+            warn!(target: TARGET, batch = number, backend = kind.as_str(), %error, "the backend did not take the batch");
+            let goes_on = self.switch.failed(at, failure, now);
+            self.report_backends();
+            let refuses = reason::backend_refuses(kind.as_str(), number, &error);
+            let error = match error {
+                BackendError::Retry(source) => StepError::Retry(source),
+                _ => StepError::Halt(refuses),
+            };
+            if !goes_on {
+                return Err(error);
+            }
+            tried.push(at);
+            failed = Some(error);
+        }
+    }
+
+    /// What each backend would ask for a batch now, where prices count.
+    async fn costs(&self, size: usize) -> Vec<Option<U256>> {
+        let market = match self.switch.follows_prices() {
+            true => self.target.market().await.ok(),
+            false => None,
+        };
+        let cost = |backend: &Arc<dyn DaBackend>| Some(backend.cost(size, market.as_ref()?));
+        self.backends.iter().map(cost).collect()
+    }
+
+    /// Notes where a batch was put, before that is posted.
+    async fn note(&self, number: u64, kind: DaKind, prepared: &Prepared) -> Result<(), StepError> {
+        // What is in the transaction itself can be made again.
+        let carried = matches!(kind, DaKind::L1Blob | DaKind::L1Calldata);
+        let da_pointer = if carried { Bytes::new() } else { prepared.da_pointer.clone() };
+        let (outbox, submitted) = (self.outbox.clone(), Submitted { kind, da_pointer });
+        let noted = tokio::task::spawn_blocking(move || outbox.mark_submitted(number, &submitted));
+        Ok(noted.await.map_err(DaAdapterRunError::Worker)??)
+    }
+
+    /// Shows which backend is in use, and which are away.
+    fn report_backends(&self) {
+        let kind = self.backends[self.switch.current()].kind();
+        let before = self.in_use.send_replace(kind);
+        if before != kind {
+            let (from, to) = (before.as_str(), kind.as_str());
+            warn!(target: TARGET, from, to, "batches go through another backend from now on");
+            self.metrics.switched(before, kind);
+        }
+        for (at, (kind, away)) in self.switch.health(Instant::now()).enumerate() {
+            self.metrics.backend(kind, at == self.switch.current(), away);
         }
     }
 

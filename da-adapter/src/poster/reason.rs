@@ -55,6 +55,13 @@ pub(super) fn reverted_often(number: u64) -> String {
     )
 }
 
+/// No backend of the list takes batches so large.
+pub(super) fn no_backend_takes(number: u64, size: usize) -> String {
+    format!(
+        "no backend takes batch {number}, which has {size} bytes: add one that does to the list"
+    )
+}
+
 /// The DA layer refuses the batch.
 pub(super) fn backend_refuses(backend: &str, number: u64, error: &BackendError) -> String {
     format!(

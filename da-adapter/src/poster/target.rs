@@ -9,7 +9,7 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_l1::{
-    L1Error, Rollup, RollupContract, RollupEvent, TxManager, TxManagerError, TxRequest,
+    L1Error, Market, Rollup, RollupContract, RollupEvent, TxManager, TxManagerError, TxRequest,
 };
 use millrace_proto::{BatchHeader, Commitment, L1Ref, PostedBatch};
 
@@ -48,6 +48,9 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
 
     /// The last commitment that stands, if there is one.
     async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error>;
+
+    /// What L1 asks for gas and blobs now.
+    async fn market(&self) -> Result<Market, L1Error>;
 
     /// Wei that a transaction in the chain paid for gas and blobs.
     async fn fee(&self, tx: TxHash) -> Result<U256, L1Error>;
@@ -147,6 +150,10 @@ impl PostTarget for L1Target {
                 "the contract has committed batch {number} up to block {last_block}, the node has no such event"
             ))),
         }
+    }
+
+    async fn market(&self) -> Result<Market, L1Error> {
+        Market::read(self.rollup.client(), true).await
     }
 
     async fn fee(&self, tx: TxHash) -> Result<U256, L1Error> {

@@ -1,6 +1,6 @@
 use alloy::primitives::{Bytes, TxHash, U256};
 use async_trait::async_trait;
-use millrace_l1::TxManagerError;
+use millrace_l1::{Market, TxManagerError};
 use millrace_proto::{Batch, BatchHeader, Commitment, DaKind, ExecutedBlock, L1Ref, batch_digest};
 
 use super::*;
@@ -33,6 +33,10 @@ impl PostTarget for Held {
 
     async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error> {
         Ok(self.committed)
+    }
+
+    async fn market(&self) -> Result<Market, L1Error> {
+        Ok(Market::default())
     }
 
     async fn fee(&self, _: TxHash) -> Result<U256, L1Error> {

@@ -246,7 +246,7 @@ async fn an_object_store_holds_what_l1_points_to() {
     let url = Url::from_directory_path(world.folder.path().join("store")).unwrap();
     let store = ObjectStoreConfig { url, prefix: "batches".to_owned() };
     let config = DaAdapterConfig {
-        backend: BackendKind::ObjectStore,
+        backends: vec![BackendKind::ObjectStore],
         object_store: Some(store.clone()),
         ..config()
     };

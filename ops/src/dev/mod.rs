@@ -7,7 +7,7 @@ mod status;
 use std::{path::Path, sync::Arc};
 
 use eyre::{Result, WrapErr, bail, eyre};
-use millrace_da_adapter::{AltDaConfig, BackendKind, ObjectStoreConfig};
+use millrace_da_adapter::{AltDaConfig, ObjectStoreConfig};
 use millrace_l1::{ClientOptions, L1Client, L1Config};
 use millrace_proto::ChainSpec;
 use url::Url;
@@ -216,15 +216,10 @@ fn config(
     config.da_adapter.poll_interval = std::time::Duration::from_millis(250);
     config.da_adapter.max_batch_age = args.batch_age;
     config.da_adapter.alt_da = args.alt_da.clone().map(AltDaConfig::at);
-    config.da_adapter.backend = match args.da {
-        DaChoice::L1Blob => BackendKind::L1Blob,
-        DaChoice::L1Calldata => BackendKind::L1Calldata,
-        DaChoice::AltDa => BackendKind::AltDa,
-        DaChoice::ObjectStore => {
-            config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
-            BackendKind::ObjectStore
-        }
-    };
+    if args.da.contains(&DaChoice::ObjectStore) {
+        config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
+    }
+    config.da_adapter.backends = args.da.iter().map(|choice| choice.backend()).collect();
     Ok(config)
 }
 

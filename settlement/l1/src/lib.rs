@@ -39,7 +39,7 @@ pub use self::{
     revert::RevertReason,
     rollup::{DeployParams, MAX_GENESIS_BYTES, RollupContract, RollupEvent, deploy_rollup},
     tx::{
-        BlobProofs, ConfirmedTx, JournalError, TxManager, TxManagerConfig, TxManagerError,
+        BlobProofs, ConfirmedTx, JournalError, Market, TxManager, TxManagerConfig, TxManagerError,
         TxRequest,
     },
 };

@@ -23,16 +23,23 @@ pub(super) struct Fees {
     pub(super) blob_fee: u128,
 }
 
-/// What L1 asks now.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Market {
-    base_fee: u128,
-    tip: u128,
-    blob_base_fee: u128,
+/// What L1 asks now, in wei a unit of gas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Market {
+    /// For a unit of gas, burnt.
+    pub base_fee: u128,
+    /// For a unit of gas, to the block's proposer.
+    pub tip: u128,
+    /// For a unit of blob gas; 0 where it was not asked for.
+    pub blob_base_fee: u128,
 }
 
 impl Market {
-    pub(super) async fn read(client: &L1Client, with_blobs: bool) -> Result<Self, L1Error> {
+    /// Asks L1.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn read(client: &L1Client, with_blobs: bool) -> Result<Self, L1Error> {
         let head = client.latest_header().await?;
         let tip = match client.request::<_, U128>("eth_maxPriorityFeePerGas", ()).await {
             Ok(tip) => tip.to(),

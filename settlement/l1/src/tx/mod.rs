@@ -24,6 +24,7 @@ pub(crate) use self::once::submit_once;
 pub use self::{
     config::{BlobProofs, TxManagerConfig},
     error::{JournalError, TxManagerError},
+    fees::Market,
     manager::TxManager,
     request::{ConfirmedTx, TxRequest},
 };
