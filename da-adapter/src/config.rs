@@ -27,6 +27,8 @@ pub struct DaAdapterConfig {
     pub object_store: Option<ObjectStoreConfig>,
     /// The alt-DA server; needed for the backend `alt_da`, and to read batches that are on one.
     pub alt_da: Option<AltDaConfig>,
+    /// Where batches that go into blobs are kept as well, for when beacon nodes have dropped the blobs.
+    pub archive: Option<ObjectStoreConfig>,
     /// A batch is closed when its first block with a transaction has waited this long.
     #[serde(with = "humantime_serde")]
     pub max_batch_age: Duration,
@@ -59,6 +61,7 @@ impl Default for DaAdapterConfig {
             switching: SwitchingConfig::default(),
             object_store: None,
             alt_da: None,
+            archive: None,
             max_batch_age: Duration::from_secs(10),
             max_empty_batch_age: Duration::from_secs(300),
             target_size: None,
@@ -218,6 +221,7 @@ impl DaAdapterConfig {
             beacon: Some(beacon),
             store: self.object_store.as_ref().map(ObjectStoreBackend::open).transpose()?,
             alt_da: self.alt_da.as_ref().map(AltDaBackend::new).transpose()?,
+            archive: self.archive.as_ref().map(ObjectStoreBackend::open).transpose()?,
         })
     }
 

@@ -15,6 +15,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod alt_da_server;
+mod archive;
 mod backend;
 mod batcher;
 mod blob;

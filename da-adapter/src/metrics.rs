@@ -55,6 +55,10 @@ pub(crate) struct DaMetrics {
     posting_fees_gwei_total: Counter,
     /// Seconds from the closing of a batch to the sight of its record in the contract
     post_latency_seconds: Histogram,
+    /// The last batch in the archive, with all before it
+    archived_batch: Gauge,
+    /// Failed tries to put a batch into the archive, repeated later
+    archive_retries_total: Counter,
     /// Batches whose record an L1 reorg removed
     reorged_batches_total: Counter,
     /// Failed looks at L1 and failed posts, repeated later
@@ -111,6 +115,7 @@ impl DaMetrics {
             &metrics.posted_bytes_total,
             &metrics.posted_transactions_total,
             &metrics.posting_fees_gwei_total,
+            &metrics.archive_retries_total,
             &metrics.reorged_batches_total,
             &metrics.post_retries_total,
             &metrics.source_retries_total,
@@ -166,6 +171,14 @@ impl DaMetrics {
         let gwei = u64::try_from(fee / U256::from(1_000_000_000)).unwrap_or(u64::MAX);
         self.posting_fees_gwei_total.increment(gwei);
         self.post_latency_seconds.record(latency.as_secs_f64());
+    }
+
+    pub(crate) fn archived(&self, batch: u64) {
+        self.archived_batch.set(batch as f64);
+    }
+
+    pub(crate) fn archive_retried(&self) {
+        self.archive_retries_total.increment(1);
     }
 
     pub(crate) fn reorged(&self, batches: u64) {

@@ -3,9 +3,11 @@
 use alloy::primitives::Bytes;
 use async_trait::async_trait;
 use millrace_l1::{BeaconClient, BeaconError, BlobBlock};
-use millrace_proto::{DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
+use millrace_proto::{BatchHeader, DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
+use tracing::debug;
 
 use crate::{
+    archive::blob_hashes,
     backend::{AltDaBackend, ObjectStoreBackend, ObjectStoreError, may_stand_for},
     blob,
 };
@@ -19,6 +21,8 @@ pub struct DaSources {
     pub store: Option<ObjectStoreBackend>,
     /// An alt-DA server.
     pub alt_da: Option<AltDaBackend>,
+    /// An archive of batches that went into blobs, read where the beacon node does not have them.
+    pub archive: Option<ObjectStoreBackend>,
 }
 
 /// Reads batches of every kind that it has a source for.
@@ -33,7 +37,40 @@ impl MultiReader {
         Self { sources }
     }
 
+    /// From the beacon node, or from the archive if it does not have the blobs.
     async fn read_blobs(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let error = match (self.read_beacon(batch).await, &self.sources.archive) {
+            (Err(error), Some(_)) if !matches!(error, DaReadError::Invalid { .. }) => error,
+            (read, _) => return read,
+        };
+        match self.read_archive(batch).await {
+            Some(read) => read,
+            None => Err(error),
+        }
+    }
+
+    /// `None` if the archive does not have the batch.
+    async fn read_archive(&self, batch: &PostedBatch) -> Option<Result<Bytes, DaReadError>> {
+        let BatchHeader { number, digest, .. } = batch.header;
+        let stored = match self.sources.archive.as_ref()?.read_digest(digest).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                debug!(target: "millrace::da_adapter", batch = number, %error, "not in the archive");
+                return None;
+            }
+        };
+        let data = stored.data.filter(|_| stored.digest == digest)?;
+        let bytes = data.clone();
+        let hashes = tokio::task::spawn_blocking(move || blob_hashes(&bytes)).await.ok()?;
+        if hashes.as_ref() == Some(&batch.blob_hashes) {
+            return Some(Ok(data));
+        }
+        // Only one row of blobs holds these bytes, and L1 recorded another one.
+        let problem = "the blobs that L1 recorded do not hold the batch with its digest".to_owned();
+        Some(Err(DaReadError::Invalid { batch: number, problem }))
+    }
+
+    async fn read_beacon(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
         let number = batch.header.number;
         let beacon = self.sources.beacon.as_ref().ok_or(DaReadError::NoReader {
             batch: number,
@@ -148,7 +185,7 @@ mod tests {
         eips::BlockNumHash,
         primitives::{B256, hex},
     };
-    use millrace_proto::{BatchHeader, L1Ref};
+    use millrace_proto::L1Ref;
     use url::Url;
 
     use super::*;

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    backend::{DaBackend, L1BlobBackend, L1CalldataBackend},
+    archive::Archiver,
+    backend::{DaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
     batcher::{Batcher, BatcherParts},
     config::{BackendKind, DaAdapterConfig, InvalidConfig},
     error::{DaAdapterOpenError, DaAdapterRunError},
@@ -49,6 +50,7 @@ pub struct DaAdapterService {
     executor: Arc<dyn Executor>,
     target: Arc<dyn PostTarget>,
     reader: Arc<MultiReader>,
+    archive: Option<ObjectStoreBackend>,
     backends: Vec<Arc<dyn DaBackend>>,
     in_use: watch::Sender<DaKind>,
     outbox: Arc<Outbox>,
@@ -96,6 +98,7 @@ impl DaAdapterService {
         let sources = config.sources(rollup.client().beacon()?)?;
         let backends = config.backends.iter().map(|kind| backend(*kind, &sources));
         let backends = backends.collect::<Result<Vec<_>, _>>()?;
+        let archive = sources.archive.clone();
         let reader = Arc::new(MultiReader::new(sources));
         let Some(first) = backends.first() else {
             let problem = "it has to name one backend at least".to_owned();
@@ -118,6 +121,7 @@ impl DaAdapterService {
             executor,
             target,
             reader,
+            archive,
             backends,
             in_use,
             outbox,
@@ -152,17 +156,24 @@ impl DaAdapterService {
             switch: self.config.switching.switch(&self.backends),
             backends: self.backends,
             in_use: self.in_use,
-            outbox: self.outbox,
+            outbox: self.outbox.clone(),
+            archives: self.archive.is_some(),
             halts: self.halts,
-            metrics: self.metrics,
+            metrics: self.metrics.clone(),
             chain_id: self.chain_id,
             poll_interval: self.config.poll_interval,
             max_retry_interval: self.config.max_retry_interval,
             failures: Failures::default(),
         };
+        let archiver = self.archive.map(|store| Archiver {
+            store,
+            outbox: self.outbox,
+            metrics: self.metrics,
+            max_retry_interval: self.config.max_retry_interval,
+        });
         info!(target: TARGET, batch = cursor.batch, block = cursor.block.number, "running");
 
-        // When one of the two fails, the other one drains.
+        // When one of them fails, the others drain.
         let stop = stop.child_token();
         let batch = async {
             let result = batcher.run(stop.clone()).await;
@@ -174,13 +185,24 @@ impl DaAdapterService {
             stop.cancel();
             result
         };
-        match tokio::join!(batch, post) {
-            (Err(error), Err(other)) => {
-                error!(target: TARGET, error = %other, "posting failed too");
-                Err(error)
+        let archive = async {
+            let result = match archiver {
+                Some(archiver) => archiver.run(stop.clone()).await,
+                None => return Ok(()),
+            };
+            stop.cancel();
+            result
+        };
+        let (batched, posted, archived) = tokio::join!(batch, post, archive);
+        let mut first = Ok(());
+        for result in [batched, posted, archived] {
+            match (result, &first) {
+                (Err(error), Err(_)) => error!(target: TARGET, %error, "this failed too"),
+                (result, Ok(())) => first = result,
+                (Ok(()), Err(_)) => {}
             }
-            (batched, posted) => batched.and(posted),
         }
+        first
     }
 
     /// Where the next batch begins; `None` if it was told to stop before that was known.

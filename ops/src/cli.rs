@@ -228,6 +228,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) alt_da: Option<Url>,
 
+    /// An archive of batches that went into blobs, for those that the beacon node has dropped (for example `file:///srv/archive`).
+    #[arg(long, value_name = "URL")]
+    pub(crate) archive: Option<Url>,
+
     /// Genesis file, for chains whose genesis is not published on L1.
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,

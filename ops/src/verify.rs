@@ -46,9 +46,11 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
             .clone()
             .map(|url| ObjectStoreConfig { url, prefix: String::new() }),
         alt_da: args.alt_da.clone().map(AltDaConfig::at),
+        archive: args.archive.clone().map(|url| ObjectStoreConfig { url, prefix: String::new() }),
         ..DaAdapterConfig::default()
     };
-    let reader = MultiReader::new(da.sources(l1.beacon()?).wrap_err("--da-store or --alt-da")?);
+    let reader =
+        MultiReader::new(da.sources(l1.beacon()?).wrap_err("--da-store, --alt-da or --archive")?);
     let replay =
         Replayer::open(&data_dir.join("state"), &StoreConfig::default(), Arc::clone(&spec))
             .wrap_err("cannot open the folder to rebuild the chain in")?;

@@ -121,6 +121,13 @@ impl ObjectStoreBackend {
         self.read_at(&location).await.map(Some)
     }
 
+    /// Reads the object of a batch with this digest.
+    pub(crate) async fn read_digest(&self, digest: B256) -> Result<StoredBatch, ObjectStoreError> {
+        let key = self.key(digest);
+        let location = self.location(&key).ok_or(ObjectStoreError::Prefix(key))?;
+        self.read_at(&location).await
+    }
+
     async fn read_at(&self, location: &Path) -> Result<StoredBatch, ObjectStoreError> {
         let limit = BatchLimits::default().max_encoded;
         let mut stream = self.store.get(location).await?.into_stream();

@@ -18,7 +18,7 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::Record;
+use self::record::{Archived, Record};
 pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
 
 /// Batch number, big endian -> the encoded batch.
@@ -33,6 +33,7 @@ const META: &str = "meta";
 const IDENTITY: &[u8] = b"identity";
 const CURSOR: &[u8] = b"cursor";
 const TOTALS: &[u8] = b"totals";
+const ARCHIVED: &[u8] = b"archived";
 
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
@@ -90,6 +91,8 @@ struct State {
     cursor: Option<Cursor>,
     entries: BTreeMap<u64, BatchEntry>,
     totals: Totals,
+    /// The last batch that the archive has, with all before it.
+    archived: u64,
     /// Where the outbox began, if not with batch 1: the contract held this many batches and this
     /// block already.
     base: (u64, u64),
@@ -153,6 +156,7 @@ impl Outbox {
         state.entries.clear();
         state.cursor = Some(cursor);
         state.base = (cursor.batch, cursor.block.number);
+        state.archived = state.archived.max(cursor.batch);
         drop(state);
         self.changed.send_replace(());
         Ok(())
@@ -204,6 +208,20 @@ impl Outbox {
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, SUBMITTED, &number.to_be_bytes(), &submitted.to_bytes());
         Ok(self.db.write_opt(write, &synced())?)
+    }
+
+    /// The last batch that is in the archive, with all before it (or was there before this outbox began).
+    pub(crate) fn archived(&self) -> u64 {
+        self.state.lock().archived
+    }
+
+    /// Notes that a batch is in the archive. Not synced: what a crash takes back is looked for in the archive again, and found.
+    pub(crate) fn mark_archived(&self, number: u64) -> Result<(), OutboxError> {
+        let mut write = WriteBatch::default();
+        put(&self.db, &mut write, META, ARCHIVED, &Archived(number).to_bytes());
+        self.db.write(write)?;
+        self.state.lock().archived = number;
+        Ok(())
     }
 
     /// Notes where the contract recorded a batch. Does nothing for a batch that is not here.
@@ -314,7 +332,9 @@ fn load(db: &Db) -> Result<State, OutboxError> {
         (None, Some(cursor)) => (cursor.batch, cursor.block.number),
         (None, None) => (0, 0),
     };
-    Ok(State { cursor, entries, totals: get(db, META, TOTALS)?.unwrap_or_default(), base })
+    let totals = get(db, META, TOTALS)?.unwrap_or_default();
+    let archived = get(db, META, ARCHIVED)?.map_or(0, |Archived(number)| number).max(base.0);
+    Ok(State { cursor, entries, totals, archived, base })
 }
 
 fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {

@@ -63,6 +63,10 @@ pub(crate) struct Submitted {
     pub(crate) da_pointer: Bytes,
 }
 
+/// The last batch that is in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Archived(pub(super) u64);
+
 /// Sums over the posted batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -177,6 +181,16 @@ impl Record for Totals {
     }
 }
 
+impl Record for Archived {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.0.to_be_bytes());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        fields.u64().map(Self)
+    }
+}
+
 impl Record for Submitted {
     fn write(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
@@ -287,6 +301,7 @@ mod tests {
         let submitted =
             Submitted { kind: DaKind::AltDa, da_pointer: Bytes::from_static(&[1, 0xab]) };
         assert_eq!(hex::encode(check(submitted)), "0103000000000000000201ab");
+        assert_eq!(hex::encode(check(Archived(7))), "010000000000000007");
         let all =
             [check(cursor), check(totals), check(entry(None)), check(entry(Some(post())))].concat();
         assert_eq!(

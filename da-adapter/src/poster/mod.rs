@@ -40,6 +40,8 @@ pub(crate) struct Poster {
     /// The backend in use, for others to see.
     pub(crate) in_use: watch::Sender<DaKind>,
     pub(crate) outbox: Arc<Outbox>,
+    /// Whether batches are kept until they are in the archive.
+    pub(crate) archives: bool,
     pub(crate) halts: Arc<Halts>,
     pub(crate) metrics: DaMetrics,
     pub(crate) chain_id: u64,
@@ -109,6 +111,7 @@ impl Poster {
             .without_max_times();
         let mut pauses = backoff.build();
         let mut changed = self.outbox.watch();
+        self.report_backends();
         loop {
             changed.mark_unchanged();
             // Also while L1 is away: the backlog grows then.
@@ -225,7 +228,8 @@ impl Poster {
             }
             return Ok(());
         }
-        Ok(self.outbox.prune(newest.number)?)
+        let archived = if self.archives { self.outbox.archived() } else { u64::MAX };
+        Ok(self.outbox.prune(newest.number.min(archived))?)
     }
 
     /// The newest posted batch that L1 calls final, if the oldest is.

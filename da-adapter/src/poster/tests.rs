@@ -217,6 +217,7 @@ fn poster_to(
         in_use: watch::channel(backends[0].kind()).0,
         backends,
         outbox: outbox.clone(),
+        archives: false,
         halts: Arc::new(Halts::new(metrics.clone())),
         metrics,
         chain_id: CHAIN_ID,
@@ -411,6 +412,25 @@ async fn with_l1_away_it_waits_and_then_catches_up() {
     }
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_in_the_archive_yet_is_kept() {
+    let mut fixture = Fixture::new();
+    fixture.poster.archives = true;
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    fixture.settle().await;
+    fixture.contract.change(|state| state.finalized = 100);
+    fixture.settle().await;
+    let kept =
+        |fixture: &Fixture| [1, 2, 3].map(|number| fixture.outbox.data(number).unwrap().is_some());
+    assert_eq!(kept(&fixture), [true; 3]);
+    fixture.outbox.mark_archived(2).unwrap();
+    fixture.settle().await;
+    assert_eq!(kept(&fixture), [false, false, true]);
+    assert_eq!(fixture.outbox.submitted(2).unwrap(), None);
 }
 
 /// A poster with other backends, on the fixture's outbox and contract.

@@ -11,8 +11,10 @@ use millrace_l1::{
     DeployParams, L1Client, Rollup, RollupEvent, TxManagerConfig, TxRequest, deploy_rollup,
     testing::{Anvil, AnvilOptions, dev_signer, test_patience},
 };
-use millrace_proto::{Batch, BatchHeader, BatchLimits, DaReader, PostedBatch, batch_digest};
-use tokio::task::JoinHandle;
+use millrace_proto::{
+    Batch, BatchHeader, BatchLimits, DaReadError, DaReader, PostedBatch, batch_digest,
+};
+use tokio::{task::JoinHandle, time::Instant};
 use url::Url;
 
 use super::*;
@@ -263,5 +265,50 @@ async fn an_object_store_holds_what_l1_points_to() {
     let data = reader.read(&posted).await.unwrap();
     assert_eq!(batch_digest(&data), posted.header.digest);
     assert_eq!(decode(&data).last_block(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_archive_has_what_beacon_nodes_have_dropped() {
+    let mut world = World::new().await;
+    let url = Url::from_directory_path(world.folder.path().join("archive")).unwrap();
+    let archive = ObjectStoreConfig { url, prefix: String::new() };
+    let config = DaAdapterConfig { archive: Some(archive.clone()), ..config() };
+    let running = world.start(config, &world.folder.path().join("outbox")).await;
+    let block = world.chain.block(0, &[noise(150_000, 1)]);
+    world.executor.push(block.clone());
+    running.posted(1).await;
+    world.executor.push(world.chain.small());
+    running.posted(2).await;
+
+    let store = crate::ObjectStoreBackend::open(&archive).unwrap();
+    let only = |beacon| DaSources { beacon, archive: Some(store.clone()), ..DaSources::default() };
+    let posted = world.posted().await;
+    let reader = MultiReader::new(only(None));
+    let read = async |record: PostedBatch| {
+        // It is filled a little after L1 shows the batch.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match reader.read(&record).await {
+                Err(DaReadError::NoReader { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                read => return read,
+            }
+        }
+    };
+    let batch = decode(&read(posted[0].clone()).await.unwrap());
+    assert_eq!(batch.last_block_hash, block.hash());
+    assert_eq!(decode(&read(posted[1].clone()).await.unwrap()).first_block, 2);
+
+    // The beacon node does not answer.
+    let away = millrace_l1::L1Config::new("http://127.0.0.1:9".parse().unwrap(), world.rollup);
+    let reader = MultiReader::new(only(Some(away.beacon().unwrap())));
+    assert_eq!(decode(&reader.read(&posted[1]).await.unwrap()).first_block, 2);
+
+    // Other blobs than those that the batch makes: whoever had them would find no such batch in them.
+    let mut forged = posted[0].clone();
+    forged.blob_hashes.swap(0, 1);
+    assert!(matches!(read(forged).await, Err(DaReadError::Invalid { .. })));
     running.stop().await;
 }
