@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use alloy::primitives::U256;
 use millrace_l1::BeaconClient;
 use millrace_proto::BatchLimits;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,10 @@ pub struct DaAdapterConfig {
     pub object_store: Option<ObjectStoreConfig>,
     /// The alt-DA server; needed for the backend `alt_da`, and to read batches that are on one.
     pub alt_da: Option<AltDaConfig>,
+    /// Ether that posting may cost in a day (UTC), L1's fees together, for example `"0.5"`. What is over it waits for the next day. Without it,
+    /// there is no limit.
+    #[serde(with = "ether")]
+    pub max_ether_per_day: Option<U256>,
     /// Where batches that go into blobs are kept as well, for when beacon nodes have dropped the blobs.
     pub archive: Option<ObjectStoreConfig>,
     /// A batch is closed when its first block with a transaction has waited this long.
@@ -62,6 +67,7 @@ impl Default for DaAdapterConfig {
             object_store: None,
             alt_da: None,
             archive: None,
+            max_ether_per_day: None,
             max_batch_age: Duration::from_secs(10),
             max_empty_batch_age: Duration::from_secs(300),
             target_size: None,
@@ -71,6 +77,34 @@ impl Default for DaAdapterConfig {
             poll_interval: Duration::from_secs(1),
             max_retry_interval: Duration::from_secs(15),
         }
+    }
+}
+
+/// Ether as decimal text, in wei here.
+mod ether {
+    use alloy::primitives::{
+        U256,
+        utils::{format_ether, parse_ether},
+    };
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        wei: &Option<U256>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        wei.map(format_ether).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<U256>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        let wei = |text: String| {
+            parse_ether(&text).map_err(|_| {
+                D::Error::custom(format!("{text:?} is no number of ether, such as \"0.5\""))
+            })
+        };
+        text.map(wei).transpose()
     }
 }
 

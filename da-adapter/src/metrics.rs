@@ -53,6 +53,8 @@ pub(crate) struct DaMetrics {
     posted_transactions_total: Counter,
     /// L1 fees paid for posting, in gwei
     posting_fees_gwei_total: Counter,
+    /// L1 fees for posting on this day (UTC), in gwei
+    spent_today_gwei: Gauge,
     /// Seconds from the closing of a batch to the sight of its record in the contract
     post_latency_seconds: Histogram,
     /// The last batch in the archive, with all before it
@@ -171,6 +173,11 @@ impl DaMetrics {
         let gwei = u64::try_from(fee / U256::from(1_000_000_000)).unwrap_or(u64::MAX);
         self.posting_fees_gwei_total.increment(gwei);
         self.post_latency_seconds.record(latency.as_secs_f64());
+    }
+
+    pub(crate) fn spent_today(&self, fees: U256) {
+        let gwei = u64::try_from(fees / U256::from(1_000_000_000)).unwrap_or(u64::MAX);
+        self.spent_today_gwei.set(gwei as f64);
     }
 
     pub(crate) fn archived(&self, batch: u64) {

@@ -157,6 +157,7 @@ impl DaAdapterService {
             backends: self.backends,
             in_use: self.in_use,
             outbox: self.outbox.clone(),
+            max_spend: self.config.max_ether_per_day,
             archives: self.archive.is_some(),
             halts: self.halts,
             metrics: self.metrics.clone(),

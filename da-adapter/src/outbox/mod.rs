@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alloy::primitives::Bytes;
+use alloy::primitives::{Bytes, U256};
 use parking_lot::Mutex;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, IteratorMode,
@@ -18,7 +18,7 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::{Archived, Record};
+use self::record::{Archived, Record, Spent};
 pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
 
 /// Batch number, big endian -> the encoded batch.
@@ -34,6 +34,7 @@ const IDENTITY: &[u8] = b"identity";
 const CURSOR: &[u8] = b"cursor";
 const TOTALS: &[u8] = b"totals";
 const ARCHIVED: &[u8] = b"archived";
+const SPENT: &[u8] = b"spent";
 
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
@@ -93,6 +94,7 @@ struct State {
     totals: Totals,
     /// The last batch that the archive has, with all before it.
     archived: u64,
+    spent: Spent,
     /// Where the outbox began, if not with batch 1: the contract held this many batches and this
     /// block already.
     base: (u64, u64),
@@ -208,6 +210,22 @@ impl Outbox {
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, SUBMITTED, &number.to_be_bytes(), &submitted.to_bytes());
         Ok(self.db.write_opt(write, &synced())?)
+    }
+
+    /// Wei that posting has cost on a day since the Unix epoch.
+    pub(crate) fn spent_on(&self, day: u64) -> U256 {
+        let spent = self.state.lock().spent;
+        if spent.day == day { spent.fees } else { U256::ZERO }
+    }
+
+    /// Notes a cost.
+    pub(crate) fn spend(&self, day: u64, fee: U256) -> Result<(), OutboxError> {
+        let spent = Spent { day, fees: self.spent_on(day).saturating_add(fee) };
+        let mut write = WriteBatch::default();
+        put(&self.db, &mut write, META, SPENT, &spent.to_bytes());
+        self.db.write_opt(write, &synced())?;
+        self.state.lock().spent = spent;
+        Ok(())
     }
 
     /// The last batch that is in the archive, with all before it (or was there before this outbox began).
@@ -334,7 +352,8 @@ fn load(db: &Db) -> Result<State, OutboxError> {
     };
     let totals = get(db, META, TOTALS)?.unwrap_or_default();
     let archived = get(db, META, ARCHIVED)?.map_or(0, |Archived(number)| number).max(base.0);
-    Ok(State { cursor, entries, totals, archived, base })
+    let spent = get(db, META, SPENT)?.unwrap_or_default();
+    Ok(State { cursor, entries, totals, archived, spent, base })
 }
 
 fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {

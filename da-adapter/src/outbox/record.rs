@@ -63,6 +63,15 @@ pub(crate) struct Submitted {
     pub(crate) da_pointer: Bytes,
 }
 
+/// What posting has cost on a day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Spent {
+    /// Days since the Unix epoch.
+    pub(super) day: u64,
+    /// Wei.
+    pub(super) fees: U256,
+}
+
 /// The last batch that is in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Archived(pub(super) u64);
@@ -178,6 +187,17 @@ impl Record for Totals {
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self { bytes: fields.u64()?, transactions: fields.u64()?, fees: fields.word()? })
+    }
+}
+
+impl Record for Spent {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.day.to_be_bytes());
+        out.extend(self.fees.to_be_bytes::<32>());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { day: fields.u64()?, fees: fields.word()? })
     }
 }
 
@@ -301,6 +321,8 @@ mod tests {
         let submitted =
             Submitted { kind: DaKind::AltDa, da_pointer: Bytes::from_static(&[1, 0xab]) };
         assert_eq!(hex::encode(check(submitted)), "0103000000000000000201ab");
+        let spent = check(Spent { day: 3, fees: U256::from(4) });
+        assert_eq!(hex::encode(spent), format!("01{:016x}{:064x}", 3, 4));
         assert_eq!(hex::encode(check(Archived(7))), "010000000000000007");
         let all =
             [check(cursor), check(totals), check(entry(None)), check(entry(Some(post())))].concat();

@@ -40,6 +40,8 @@ pub(crate) struct Poster {
     /// The backend in use, for others to see.
     pub(crate) in_use: watch::Sender<DaKind>,
     pub(crate) outbox: Arc<Outbox>,
+    /// Wei that posting may cost in a day.
+    pub(crate) max_spend: Option<U256>,
     /// Whether batches are kept until they are in the archive.
     pub(crate) archives: bool,
     pub(crate) halts: Arc<Halts>,
@@ -196,6 +198,7 @@ impl Poster {
             }
             let fee = self.target.fee(record.l1.tx_hash).await?;
             self.outbox.mark_posted(number, Post { l1: record.l1, fee })?;
+            self.outbox.spend(today(), fee)?;
             let latency = Duration::from_millis(unix_millis().saturating_sub(entry.closed_at));
             self.metrics.posted(entry.size, entry.transactions, fee, latency);
             info!(
@@ -274,6 +277,7 @@ impl Poster {
         if self.failures.paid && self.failures.tries >= TRIES {
             return Err(StepError::Halt(reason::reverted_often(number)));
         }
+        self.check_spend(&entry).await?;
         let data = self.verified_data(&entry).await?;
         let request = SubmitRequest { number, digest: entry.digest, data };
         let (at, prepared) = self.submit(request).await?;
@@ -299,6 +303,19 @@ impl Poster {
             }
             Err(error) => Err(self.failed(number, error)),
         }
+    }
+
+    /// Whether the day's limit leaves room for a batch.
+    async fn check_spend(&self, entry: &BatchEntry) -> Result<(), StepError> {
+        let Some(limit) = self.max_spend else { return Ok(()) };
+        let spent = self.outbox.spent_on(today());
+        let market = self.target.market().await?;
+        let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
+        let cost = self.backends[self.switch.current()].cost(size, &market);
+        if spent.saturating_add(cost) > limit {
+            return Err(StepError::Halt(reason::spent_enough(entry.number, spent, cost, limit)));
+        }
+        Ok(())
     }
 
     /// Puts a batch where it goes, and notes where. Returns the backend's position.
@@ -446,10 +463,16 @@ impl Poster {
     }
 
     fn report(&self) {
+        self.metrics.spent_today(self.outbox.spent_on(today()));
         let summary = self.outbox.summary();
         self.metrics.posted_head(summary.posted, summary.posted_block);
         self.metrics.backlog(summary.backlog_batches, summary.backlog_bytes);
     }
+}
+
+/// Days since the Unix epoch.
+fn today() -> u64 {
+    unix_millis() / 86_400_000
 }
 
 #[cfg(test)]

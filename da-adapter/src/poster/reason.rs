@@ -1,6 +1,6 @@
 //! What an operator is told when posting halts: what happened, and what to do.
 
-use alloy::primitives::B256;
+use alloy::primitives::{B256, U256, utils::format_ether};
 use millrace_proto::PostedBatch;
 
 use super::TRIES;
@@ -52,6 +52,15 @@ pub(super) fn reverted_often(number: u64) -> String {
     format!(
         "batch {number} was reverted on L1, failed {TRIES} times, and is not sent again. See the \
          log for the reasons; restart the adapter when the cause is gone"
+    )
+}
+
+/// The day's limit is reached.
+pub(super) fn spent_enough(number: u64, spent: U256, cost: U256, limit: U256) -> String {
+    let [spent, cost, limit] = [spent, cost, limit].map(format_ether);
+    format!(
+        "posting has cost {spent} ETH today, batch {number} would cost some {cost} more, and max_ether_per_day is \
+         {limit}: it waits for the next day (UTC), or for a higher limit"
     )
 }
 

@@ -217,6 +217,7 @@ fn poster_to(
         in_use: watch::channel(backends[0].kind()).0,
         backends,
         outbox: outbox.clone(),
+        max_spend: None,
         archives: false,
         halts: Arc::new(Halts::new(metrics.clone())),
         metrics,
@@ -412,6 +413,37 @@ async fn with_l1_away_it_waits_and_then_catches_up() {
     }
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_days_limit_is_not_passed() {
+    let mut fixture = Fixture::new();
+    // A batch costs 7 gwei, as the test's L1 has it; the market would have it cost 1.
+    fixture.poster.max_spend = Some(U256::from(15_000_000_000_u64));
+    let post = U256::from(95_000 + 131_072);
+    fixture.contract.change(|state| {
+        state.market = Market { base_fee: 4_424, tip: 0, blob_base_fee: 4_424 };
+    });
+    assert!((1_000_000_000..1_000_200_000).contains(&(post * U256::from(4_424)).to::<u64>()));
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Posted);
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Posted);
+    assert!(
+        fixture.halt().await.contains("max_ether_per_day is 0.000000015"),
+        "14 and a little over 1"
+    );
+    // Also after a restart.
+    drop((fixture.poster, fixture.outbox));
+    fixture.outbox = open_outbox(fixture.folder.path());
+    fixture.poster = poster(&fixture.outbox, &fixture.contract);
+    fixture.poster.max_spend = Some(U256::from(15_000_000_000_u64));
+    fixture.halt().await;
+    assert_eq!(fixture.outbox.spent_on(today() + 1), U256::ZERO, "tomorrow it goes on");
+    fixture.poster.max_spend = Some(U256::from(16_000_000_000_u64));
+    fixture.settle().await;
+    assert_eq!(fixture.outbox.spent_on(today()), U256::from(21_000_000_000_u64));
 }
 
 #[tokio::test]
