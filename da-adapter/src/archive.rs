@@ -36,7 +36,7 @@ pub(crate) struct Archiver {
 
 /// Why a batch was not archived.
 #[derive(Debug, thiserror::Error)]
-enum ArchiveError {
+pub(crate) enum ArchiveError {
     /// The store: tried again.
     #[error(transparent)]
     Store(#[from] BackendError),
@@ -93,7 +93,7 @@ impl Archiver {
     }
 
     /// Archives what was posted and is not in the archive yet.
-    async fn archive(&self) -> Result<(), ArchiveError> {
+    pub(crate) async fn archive(&self) -> Result<(), ArchiveError> {
         loop {
             let number = self.outbox.archived() + 1;
             let Some(entry) = self.outbox.entry(number).filter(|entry| entry.post.is_some()) else {
@@ -105,10 +105,11 @@ impl Archiver {
                 let data = tokio::task::spawn_blocking(move || outbox.data(number))
                     .await
                     .map_err(DaAdapterRunError::Worker)??;
-                let problem = "its bytes are missing".to_owned();
-                let data = data.ok_or(DaAdapterRunError::Damaged { number, problem })?;
-                self.store.submit(SubmitRequest { number, digest: entry.digest, data }).await?;
-                debug!(target: TARGET, batch = number, "archived");
+                // Bytes are missing only of a batch that was final before there was an archive.
+                if let Some(data) = data {
+                    self.store.submit(SubmitRequest { number, digest: entry.digest, data }).await?;
+                    debug!(target: TARGET, batch = number, "archived");
+                }
             }
             self.outbox.mark_archived(number)?;
             self.metrics.archived(number);

@@ -274,6 +274,13 @@ impl DaAdapterConfig {
         within("switching.failures", self.switching.failures as usize, 1, usize::MAX)?;
         let percent = self.switching.cheaper_percent.map_or(1, usize::from);
         within("switching.cheaper_percent", percent, 1, 99)?;
+        if let Some(alt_da) = &self.alt_da {
+            within("alt_da.max_size", alt_da.max_size, 1_000, BatchLimits::default().max_encoded)?;
+            if alt_da.timeout.is_zero() {
+                let problem = "must be more than zero".to_owned();
+                return Err(InvalidConfig { field: "alt_da.timeout", problem });
+            }
+        }
         for (at, backend) in self.backends.iter().enumerate() {
             if self.backends[..at].contains(backend) {
                 let problem = "a backend is in it twice".to_owned();

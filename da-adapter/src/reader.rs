@@ -1,6 +1,6 @@
 //! Reading posted batches back from wherever they are.
 
-use alloy::primitives::Bytes;
+use alloy::primitives::{B256, Bytes};
 use async_trait::async_trait;
 use millrace_l1::{BeaconClient, BeaconError, BlobBlock};
 use millrace_proto::{BatchHeader, DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::{
     archive::blob_hashes,
-    backend::{AltDaBackend, ObjectStoreBackend, ObjectStoreError, may_stand_for},
+    backend::{AltDaBackend, ObjectStoreBackend, ObjectStoreError, StoredBatch, may_stand_for},
     blob,
 };
 
@@ -61,8 +61,8 @@ impl MultiReader {
         };
         let data = stored.data.filter(|_| stored.digest == digest)?;
         let bytes = data.clone();
-        let hashes = tokio::task::spawn_blocking(move || blob_hashes(&bytes)).await.ok()?;
-        if hashes.as_ref() == Some(&batch.blob_hashes) {
+        let hashes = tokio::task::spawn_blocking(move || blob_hashes(&bytes)).await.ok()??;
+        if hashes == batch.blob_hashes {
             return Some(Ok(data));
         }
         // Only one row of blobs holds these bytes, and L1 recorded another one.
@@ -109,16 +109,7 @@ impl MultiReader {
                 batch: number,
                 problem: "its pointer is not the key of an object with its digest".to_owned(),
             })?;
-        if stored.digest != digest {
-            return Err(DaReadError::Mismatch {
-                batch: number,
-                problem: format!("the object's digest is {}, L1 recorded {digest}", stored.digest),
-            });
-        }
-        stored.data.ok_or_else(|| DaReadError::Invalid {
-            batch: number,
-            problem: "it is larger than any batch".to_owned(),
-        })
+        checked(number, digest, stored)
     }
 
     async fn read_alt_da(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
@@ -134,18 +125,11 @@ impl MultiReader {
             kind: DaKind::AltDa.as_str(),
             hint: "give the URL of an alt-DA server (`--alt-da`, or [da_adapter.alt_da])",
         })?;
-        let data = server
+        let stored = server
             .get(&batch.da_pointer)
             .await
             .map_err(|error| DaReadError::Unavailable { batch: number, source: Box::new(error) })?;
-        let got = batch_digest(&data);
-        if got != digest {
-            return Err(DaReadError::Mismatch {
-                batch: number,
-                problem: format!("the server's digest is {got}, L1 recorded {digest}"),
-            });
-        }
-        Ok(data)
+        checked(number, digest, stored)
     }
 }
 
@@ -167,6 +151,19 @@ impl DaReader for MultiReader {
     }
 }
 
+/// Bytes from somebody who may have others than those that were posted.
+fn checked(number: u64, digest: B256, stored: StoredBatch) -> Result<Bytes, DaReadError> {
+    if stored.digest != digest {
+        let problem =
+            format!("the digest of what is there is {}, L1 recorded {digest}", stored.digest);
+        return Err(DaReadError::Mismatch { batch: number, problem });
+    }
+    stored.data.ok_or_else(|| DaReadError::Invalid {
+        batch: number,
+        problem: "it is larger than any batch".to_owned(),
+    })
+}
+
 /// Bytes that are certainly those that were posted, if they have the posted digest.
 fn posted(batch: &PostedBatch, data: Bytes) -> Result<Bytes, DaReadError> {
     let digest = batch_digest(&data);
@@ -181,10 +178,7 @@ fn posted(batch: &PostedBatch, data: Bytes) -> Result<Bytes, DaReadError> {
 
 #[cfg(test)]
 mod tests {
-    use alloy::{
-        eips::BlockNumHash,
-        primitives::{B256, hex},
-    };
+    use alloy::{eips::BlockNumHash, primitives::hex};
     use millrace_proto::L1Ref;
     use url::Url;
 

@@ -39,12 +39,19 @@ pub(crate) enum Failure {
 struct Candidate {
     kind: DaKind,
     max_size: usize,
+    /// A smaller size that it has named, and until when that is believed.
+    named: Option<(usize, Instant)>,
     failures: u32,
     pause: Duration,
     away_until: Option<Instant>,
 }
 
 impl Candidate {
+    fn takes(&self, size: usize, now: Instant) -> bool {
+        let named = self.named.filter(|(_, until)| now < *until);
+        size <= self.max_size && named.is_none_or(|(max, _)| size <= max)
+    }
+
     fn is_away(&self, now: Instant) -> bool {
         self.away_until.is_some_and(|until| now < until)
     }
@@ -69,6 +76,7 @@ impl Switch {
         let candidate = |(kind, max_size)| Candidate {
             kind,
             max_size,
+            named: None,
             failures: 0,
             pause: rules.pause,
             away_until: None,
@@ -97,7 +105,7 @@ impl Switch {
         tried: &[usize],
         now: Instant,
     ) -> Option<usize> {
-        let fits = |at: usize| self.candidates[at].max_size >= size;
+        let fits = |at: usize| self.candidates[at].takes(size, now);
         let left: Vec<usize> =
             (0..self.candidates.len()).filter(|at| fits(*at) && !tried.contains(at)).collect();
         let there: Vec<usize> =
@@ -150,10 +158,14 @@ impl Switch {
         }
     }
 
-    /// A batch went through.
-    pub(crate) fn posted(&mut self, at: usize) {
+    /// A backend took a batch.
+    pub(crate) fn took(&mut self, at: usize) {
         let candidate = &mut self.candidates[at];
         (candidate.failures, candidate.pause, candidate.away_until) = (0, self.rules.pause, None);
+    }
+
+    /// A batch that was chosen for it went through.
+    pub(crate) const fn posted(&mut self, at: usize) {
         if at == self.current {
             self.posted = self.posted.saturating_add(1);
         }
@@ -169,7 +181,7 @@ impl Switch {
                 candidate.away_until = Some(now + candidate.pause);
                 candidate.pause = (candidate.pause * 2).min(self.rules.max_pause);
             }
-            Failure::TooLarge(max) => candidate.max_size = candidate.max_size.min(max),
+            Failure::TooLarge(max) => candidate.named = Some((max, now + self.rules.max_pause)),
         }
         true
     }
@@ -216,9 +228,11 @@ mod tests {
         let late = later(&mut now, 1_000);
         for batch in 0..5 {
             assert_eq!(switch.choose(50, &[], &[], late), Some(1), "batch {batch}");
+            switch.took(1);
             switch.posted(1);
         }
         assert_eq!(switch.choose(50, &[], &[], late), Some(0));
+        switch.took(0);
         switch.posted(0);
         assert_eq!(switch.choose(50, &[], &[], late), Some(0));
     }
@@ -239,6 +253,7 @@ mod tests {
                     break at;
                 }
             };
+            switch.took(at);
             switch.posted(at);
             switches += u32::from(at != last);
             last = at;
@@ -271,11 +286,14 @@ mod tests {
         let mut switch = Switch::new(RULES, KINDS);
         let now = Instant::now();
         assert_eq!(switch.choose(1_500, &[], &[], now), Some(1));
+        switch.took(1);
         switch.posted(1);
         assert_eq!((switch.choose(500, &[], &[], now), switch.current()), (Some(0), 0));
         assert!(switch.failed(0, Failure::TooLarge(400), now), "it learns");
         assert_eq!(switch.choose(500, &[], &[], now), Some(1));
         assert_eq!(switch.choose(400, &[], &[], now), Some(0));
+        let later = now + RULES.max_pause;
+        assert_eq!(switch.choose(500, &[], &[], later), Some(0), "but not for ever");
     }
 
     #[test]
@@ -286,6 +304,7 @@ mod tests {
         let cheap = costs([100, 60, 90]);
         for _ in 0..5 {
             assert_eq!(switch.choose(50, &cheap, &[], now), Some(0), "it stays for some batches");
+            switch.took(0);
             switch.posted(0);
         }
         assert_eq!(
@@ -295,6 +314,7 @@ mod tests {
         );
         assert_eq!(switch.choose(50, &cheap, &[], now), Some(1));
         for _ in 0..5 {
+            switch.took(1);
             switch.posted(1);
         }
         assert_eq!(switch.choose(50, &costs([50, 60, 90]), &[], now), Some(1));

@@ -117,7 +117,7 @@ impl SequencerConfig {
         )?;
         check(self.max_frame_transactions > 0, "max_frame_transactions", "be above zero")?;
         check(
-            (1..=MAX_BLOCK_TX_BYTES).contains(&self.max_transaction_bytes),
+            (1..=MAX_BLOCK_TX_BYTES - 64).contains(&self.max_transaction_bytes),
             "max_transaction_bytes",
             "be between 1 and 700000, which is what one block may bring into a batch",
         )?;

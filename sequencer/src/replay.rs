@@ -55,9 +55,9 @@ impl LoggedBlock {
         Self { opened, frames: Vec::new() }
     }
 
-    /// Bytes of the transactions in its frames.
+    /// Bytes of the transactions in its frames, as a batch has them.
     pub(crate) fn framed_bytes(&self) -> usize {
-        self.frames.iter().flatten().map(|tx| tx.encoded().len()).sum()
+        self.frames.iter().flatten().map(|tx| tx.batch_bytes()).sum()
     }
 
     /// What the executor is told to open the block.

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use alloy::primitives::{B256, Bytes, U256, hex};
 use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable};
 use millrace_l1::Market;
-use millrace_proto::{BatchLimits, DaKind, batch_digest};
+use millrace_proto::DaKind;
 use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
 use url::Url;
 
-use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
+use super::{
+    BackendError, DaBackend, POST_GAS, Prepared, StoredBatch, StoredBatchBuilder, SubmitRequest,
+    gas_cost,
+};
 use crate::config::{AltDaCommitment, AltDaConfig};
 
 /// First byte of a commitment that is the Keccak-256 hash of what was put.
@@ -91,13 +95,18 @@ impl AltDaBackend {
         Ok(Self { client, url, commitment, max_size, wei_per_byte })
     }
 
-    /// The batch that a commitment stands for. Its digest is not checked.
-    pub(crate) async fn get(&self, commitment: &[u8]) -> Result<Bytes, AltDaError> {
+    /// The batch that a commitment stands for, in memory bounded by the largest batch.
+    pub(crate) async fn get(&self, commitment: &[u8]) -> Result<StoredBatch, AltDaError> {
         let response = self.client.get(self.endpoint("get", Some(commitment))).send().await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Err(AltDaError::NotFound(Bytes::copy_from_slice(commitment)));
         }
-        body(success(response).await?, BatchLimits::default().max_encoded).await
+        let mut response = success(response).await?;
+        let mut batch = StoredBatchBuilder::default();
+        while let Some(chunk) = response.chunk().await? {
+            batch.push(&chunk);
+        }
+        Ok(batch.finish())
     }
 
     /// Stores a batch, and returns its commitment.
@@ -180,9 +189,12 @@ impl DaBackend for AltDaBackend {
         self.max_size
     }
 
-    fn cost(&self, size: usize, market: &Market) -> U256 {
-        let layer = U256::from(size).saturating_mul(U256::from(self.wei_per_byte));
-        gas_cost(POST_GAS, market).saturating_add(layer)
+    fn l1_cost(&self, _: usize, market: &Market) -> U256 {
+        gas_cost(POST_GAS, market)
+    }
+
+    fn layer_cost(&self, size: usize) -> U256 {
+        U256::from(size).saturating_mul(U256::from(self.wei_per_byte))
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
@@ -193,16 +205,17 @@ impl DaBackend for AltDaBackend {
         // The commitment to a batch that is there already is known beforehand only if it is its hash.
         let known = keccak_commitment(request.digest);
         if self.commitment == AltDaCommitment::Keccak
-            && let Ok(data) = self.get(&known).await
-            && batch_digest(&data) == request.digest
+            && let Ok(batch) = self.get(&known).await
+            && batch.digest == request.digest
         {
             return Ok(Prepared { da_pointer: known, blobs: Vec::new() });
         }
         let commitment = self.put(&request).await.map_err(|error| classify(error, size, max))?;
-        // What cannot be read back is not available, whatever the answer to the put was.
-        let data =
-            self.get(&commitment).await.map_err(|error| BackendError::Retry(error.into()))?;
-        let got = batch_digest(&data);
+        // What cannot be read back is not available, whatever the answer to the put was. A DA layer may need a moment for that.
+        let patience =
+            ExponentialBuilder::new().with_min_delay(Duration::from_millis(50)).with_max_times(5);
+        let stored = (|| self.get(&commitment)).retry(patience).await;
+        let got = stored.map_err(|error| BackendError::Retry(error.into()))?.digest;
         if got != request.digest {
             return Err(BackendError::UseNext(
                 AltDaError::Other { put: request.digest, got }.into(),

@@ -28,7 +28,7 @@ impl DaBackend for L1BlobBackend {
         capacity(MAX_BLOBS)
     }
 
-    fn cost(&self, size: usize, market: &Market) -> U256 {
+    fn l1_cost(&self, size: usize, market: &Market) -> U256 {
         let blob_gas = blobs_needed(size) as u64 * DATA_GAS_PER_BLOB;
         let blobs = U256::from(blob_gas).saturating_mul(U256::from(market.blob_base_fee));
         gas_cost(POST_GAS, market).saturating_add(blobs)

@@ -26,7 +26,7 @@ impl DaBackend for L1CalldataBackend {
         MAX_SIZE
     }
 
-    fn cost(&self, size: usize, market: &Market) -> U256 {
+    fn l1_cost(&self, size: usize, market: &Market) -> U256 {
         // What carrying, hashing and logging a byte takes, or EIP-7623's floor if that is more.
         let size = size as u64;
         gas_cost((POST_GAS + 25 * size).max(21_000 + 40 * size), market)

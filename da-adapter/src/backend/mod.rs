@@ -9,11 +9,11 @@ use std::fmt;
 
 use alloy::{
     consensus::Blob,
-    primitives::{B256, Bytes, U256},
+    primitives::{B256, Bytes, Keccak256, U256},
 };
 use async_trait::async_trait;
 use millrace_l1::Market;
-use millrace_proto::DaKind;
+use millrace_proto::{BatchLimits, DaKind};
 
 pub(crate) use self::alt_da::may_stand_for;
 pub use self::{
@@ -52,8 +52,13 @@ pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
     /// Bytes of the largest batch that it takes.
     fn max_size(&self) -> usize;
 
-    /// What a batch of `size` bytes would cost now, in wei, the posting transaction included.
-    fn cost(&self, size: usize, market: &Market) -> U256;
+    /// What posting a batch of `size` bytes would cost on L1 now, in wei.
+    fn l1_cost(&self, size: usize, market: &Market) -> U256;
+
+    /// What the DA layer asks for it, in wei, where that is not L1.
+    fn layer_cost(&self, _size: usize) -> U256 {
+        U256::ZERO
+    }
 
     /// Makes a batch available, as far as that is not the posting transaction's own work; returns
     /// once it is durable there. Idempotent: submitting the same digest again gives the same
@@ -62,6 +67,43 @@ pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// See [`BackendError`].
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError>;
+}
+
+/// A batch that was read, as far as it may be kept.
+#[derive(Debug)]
+pub(crate) struct StoredBatch {
+    /// Digest of what is there, whatever its size.
+    pub(crate) digest: B256,
+    /// What is there, unless it is larger than any batch.
+    pub(crate) data: Option<Bytes>,
+}
+
+/// Reads one, in memory bounded by the largest batch. What is larger is hashed all the same: whether it is what L1 recorded must not depend on who reads.
+#[derive(Debug)]
+struct StoredBatchBuilder {
+    hasher: Keccak256,
+    data: Option<Vec<u8>>,
+}
+
+impl Default for StoredBatchBuilder {
+    fn default() -> Self {
+        Self { hasher: Keccak256::new(), data: Some(Vec::new()) }
+    }
+}
+
+impl StoredBatchBuilder {
+    fn push(&mut self, chunk: &[u8]) {
+        self.hasher.update(chunk);
+        let limit = BatchLimits::default().max_encoded;
+        self.data = self.data.take().filter(|data| data.len() + chunk.len() <= limit);
+        if let Some(data) = &mut self.data {
+            data.extend_from_slice(chunk);
+        }
+    }
+
+    fn finish(self) -> StoredBatch {
+        StoredBatch { digest: self.hasher.finalize(), data: self.data.map(Bytes::from) }
+    }
 }
 
 /// L1 gas of a posting transaction whose batch is elsewhere (`settlement/contracts/snapshots`).

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use alloy::primitives::{B256, Bytes, Keccak256, U256, hex};
+use alloy::primitives::{B256, U256, hex};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use millrace_l1::Market;
@@ -12,7 +12,10 @@ use object_store::{
     parse_url_opts, path::Path,
 };
 
-use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
+use super::{
+    BackendError, DaBackend, POST_GAS, Prepared, StoredBatch, StoredBatchBuilder, SubmitRequest,
+    gas_cost,
+};
 use crate::config::ObjectStoreConfig;
 
 /// Keeps batches under their digest. Clones share the connection.
@@ -58,15 +61,6 @@ pub enum ObjectStoreError {
         #[source]
         source: StoreError,
     },
-}
-
-/// A batch that was read, as far as it may be kept.
-#[derive(Debug)]
-pub(crate) struct StoredBatch {
-    /// Digest of the object, whatever its size.
-    pub(crate) digest: B256,
-    /// The object, unless it is larger than any batch.
-    pub(crate) data: Option<Bytes>,
 }
 
 impl ObjectStoreBackend {
@@ -129,17 +123,12 @@ impl ObjectStoreBackend {
     }
 
     async fn read_at(&self, location: &Path) -> Result<StoredBatch, ObjectStoreError> {
-        let limit = BatchLimits::default().max_encoded;
         let mut stream = self.store.get(location).await?.into_stream();
-        let (mut hasher, mut data) = (Keccak256::new(), Some(Vec::new()));
+        let mut batch = StoredBatchBuilder::default();
         while let Some(chunk) = stream.try_next().await? {
-            hasher.update(&chunk);
-            if let Some(bytes) = &mut data {
-                bytes.extend_from_slice(&chunk);
-            }
-            data = data.filter(|bytes| bytes.len() <= limit);
+            batch.push(&chunk);
         }
-        Ok(StoredBatch { digest: hasher.finalize(), data: data.map(Bytes::from) })
+        Ok(batch.finish())
     }
 }
 
@@ -153,8 +142,7 @@ impl DaBackend for ObjectStoreBackend {
         BatchLimits::default().max_encoded
     }
 
-    /// What a store asks for is nothing beside L1's fees.
-    fn cost(&self, _: usize, market: &Market) -> U256 {
+    fn l1_cost(&self, _: usize, market: &Market) -> U256 {
         gas_cost(POST_GAS, market)
     }
 

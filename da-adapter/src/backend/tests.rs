@@ -61,7 +61,7 @@ async fn conforms(backend: &dyn DaBackend, sources: DaSources) {
         }
     }
     let market = Market { base_fee: 9, tip: 1, blob_base_fee: 3 };
-    let cost = |size| backend.cost(size, &market);
+    let cost = |size| backend.l1_cost(size, &market);
     assert!(cost(1) >= U256::from(900_000) && cost(max) >= cost(1), "a transaction at least");
     let larger = request(vec![7; max + 1].into());
     let error = backend.submit(larger).await.unwrap_err();

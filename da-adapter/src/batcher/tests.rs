@@ -242,7 +242,7 @@ async fn while_l1_is_behind_batches_grow_instead() {
 
     let l1 = millrace_proto::L1Ref { tx_hash: B256::ZERO, block: BlockNumHash::default() };
     let post = crate::outbox::Post { l1, fee: Default::default() };
-    running.outbox.mark_posted(1, post).unwrap();
+    running.outbox.mark_posted(1, post, None).unwrap();
     running.closed(2).await;
     running.stop().await;
 }

@@ -220,7 +220,7 @@ impl Outbox {
 
     /// Notes a cost.
     pub(crate) fn spend(&self, day: u64, fee: U256) -> Result<(), OutboxError> {
-        let spent = Spent { day, fees: self.spent_on(day).saturating_add(fee) };
+        let spent = self.state.lock().spent.plus(day, fee);
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, META, SPENT, &spent.to_bytes());
         self.db.write_opt(write, &synced())?;
@@ -242,14 +242,22 @@ impl Outbox {
         Ok(())
     }
 
-    /// Notes where the contract recorded a batch. Does nothing for a batch that is not here.
-    pub(crate) fn mark_posted(&self, number: u64, post: Post) -> Result<(), OutboxError> {
+    /// Notes where the contract recorded a batch, and on which day its fee counts. Does nothing for a batch that is not here.
+    pub(crate) fn mark_posted(
+        &self,
+        number: u64,
+        post: Post,
+        day: Option<u64>,
+    ) -> Result<(), OutboxError> {
         self.change(|state| {
             let Some(entry) = state.entries.get(&number) else { return Vec::new() };
             if let Some(old) = &entry.post {
                 state.totals = state.totals.minus(entry, old);
             }
             state.totals = state.totals.plus(entry, &post);
+            if let Some(day) = day {
+                state.spent = state.spent.plus(day, post.fee);
+            }
             vec![BatchEntry { post: Some(post), ..*entry }]
         })
     }
@@ -314,7 +322,7 @@ impl Outbox {
         change: impl FnOnce(&mut State) -> Vec<BatchEntry>,
     ) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
-        let before = state.totals;
+        let before = (state.totals, state.spent);
         let changed = change(&mut state);
         if changed.is_empty() {
             return Ok(());
@@ -324,8 +332,9 @@ impl Outbox {
             put(&self.db, &mut write, ENTRIES, &entry.number.to_be_bytes(), &entry.to_bytes());
         }
         put(&self.db, &mut write, META, TOTALS, &state.totals.to_bytes());
+        put(&self.db, &mut write, META, SPENT, &state.spent.to_bytes());
         if let Err(error) = self.db.write_opt(write, &synced()) {
-            state.totals = before;
+            (state.totals, state.spent) = before;
             return Err(error.into());
         }
         state.entries.extend(changed.into_iter().map(|entry| (entry.number, entry)));

@@ -72,6 +72,14 @@ pub(super) struct Spent {
     pub(super) fees: U256,
 }
 
+impl Spent {
+    /// With one more fee; on a new day alone.
+    pub(super) fn plus(self, day: u64, fee: U256) -> Self {
+        let before = if self.day == day { self.fees } else { U256::ZERO };
+        Self { day, fees: before.saturating_add(fee) }
+    }
+}
+
 /// The last batch that is in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Archived(pub(super) u64);

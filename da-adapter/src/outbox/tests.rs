@@ -47,7 +47,7 @@ fn a_restart_finds_everything_as_it_was() {
     assert_eq!(outbox.summary(), OutboxSummary::default());
     outbox.begin(cursor(0)).unwrap();
     let entries: Vec<_> = (1..=3).map(|number| close(&outbox, number)).collect();
-    outbox.mark_posted(1, post(7)).unwrap();
+    outbox.mark_posted(1, post(7), None).unwrap();
     let before = outbox.summary();
     assert_eq!((before.posted, before.posted_block), (1, 10));
     assert_eq!((before.backlog_batches, before.backlog_bytes), (2, 200));
@@ -70,14 +70,14 @@ fn a_reorg_takes_records_back() {
     outbox.begin(cursor(0)).unwrap();
     for number in 1..=3 {
         close(&outbox, number);
-        outbox.mark_posted(number, post(number)).unwrap();
+        outbox.mark_posted(number, post(number), None).unwrap();
     }
     outbox.unmark_after(1).unwrap();
     let summary = outbox.summary();
     assert_eq!((summary.posted, summary.backlog_batches, summary.totals.bytes), (1, 2, 100));
     // Included again, in another block and for another fee.
-    outbox.mark_posted(2, Post { fee: U256::from(5), ..post(9) }).unwrap();
-    outbox.mark_posted(2, post(10)).unwrap();
+    outbox.mark_posted(2, Post { fee: U256::from(5), ..post(9) }, None).unwrap();
+    outbox.mark_posted(2, post(10), None).unwrap();
     let summary = outbox.summary();
     assert_eq!((summary.posted, summary.totals.bytes), (2, 200));
     assert_eq!(summary.totals.fees, U256::from(2_000));
@@ -90,7 +90,7 @@ fn final_batches_leave_but_the_last() {
     outbox.begin(cursor(0)).unwrap();
     for number in 1..=3 {
         close(&outbox, number);
-        outbox.mark_posted(number, post(number)).unwrap();
+        outbox.mark_posted(number, post(number), None).unwrap();
     }
     outbox.prune(2).unwrap();
     let before = outbox.summary();

@@ -6,9 +6,9 @@ mod target;
 
 use std::{sync::Arc, time::Duration};
 
-use alloy::primitives::{B256, Bytes, U256, hex};
+use alloy::primitives::{B256, Bytes, U256, hex, keccak256};
 use backon::{BackoffBuilder, ExponentialBuilder};
-use millrace_l1::{L1Error, TxManagerError};
+use millrace_l1::{L1Error, Market, TxManagerError};
 use millrace_proto::{Batch, BatchHeader, BatchLimits, DaKind, ErrorClass, batch_digest};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,15 @@ pub(crate) struct Failures {
     tries: u32,
     /// Whether one of them was paid for.
     paid: bool,
+}
+
+/// A batch that was put where it goes.
+struct Submission {
+    /// The backend's position.
+    at: usize,
+    prepared: Prepared,
+    /// Whether the backend was chosen now.
+    chosen: bool,
 }
 
 /// What a step has done.
@@ -197,8 +206,7 @@ impl Poster {
                 return Err(StepError::Halt(reason::foreign_batch(&record, &entry)));
             }
             let fee = self.target.fee(record.l1.tx_hash).await?;
-            self.outbox.mark_posted(number, Post { l1: record.l1, fee })?;
-            self.outbox.spend(today(), fee)?;
+            self.outbox.mark_posted(number, Post { l1: record.l1, fee }, Some(today()))?;
             let latency = Duration::from_millis(unix_millis().saturating_sub(entry.closed_at));
             self.metrics.posted(entry.size, entry.transactions, fee, latency);
             info!(
@@ -227,7 +235,7 @@ impl Poster {
             // It was included again elsewhere, or it would not count as posted.
             for record in self.target.records(newest.number, newest.number).await? {
                 let fee = self.target.fee(record.l1.tx_hash).await?;
-                self.outbox.mark_posted(newest.number, Post { l1: record.l1, fee })?;
+                self.outbox.mark_posted(newest.number, Post { l1: record.l1, fee }, None)?;
             }
             return Ok(());
         }
@@ -277,10 +285,9 @@ impl Poster {
         if self.failures.paid && self.failures.tries >= TRIES {
             return Err(StepError::Halt(reason::reverted_often(number)));
         }
-        self.check_spend(&entry).await?;
         let data = self.verified_data(&entry).await?;
         let request = SubmitRequest { number, digest: entry.digest, data };
-        let (at, prepared) = self.submit(request).await?;
+        let Submission { at, prepared, chosen } = self.submit(request).await?;
         let da_kind = self.backends[at].kind();
         let header = BatchHeader {
             number,
@@ -292,47 +299,64 @@ impl Poster {
             da_kind,
         };
         let digest = hex::encode(&entry.digest[..8]);
-        let id = format!("post-{number}-{digest}-{}", da_kind.as_str());
+        let pointer = hex::encode(&keccak256(&prepared.da_pointer)[..4]);
+        let id = format!("post-{number}-{digest}-{}-{pointer}", da_kind.as_str());
         let posting =
             Posting { id, header, da_pointer: prepared.da_pointer, blobs: prepared.blobs };
         match self.target.post(posting).await {
             Ok(()) => {
                 self.failures = Failures::default();
-                self.switch.posted(at);
+                if chosen {
+                    self.switch.posted(at);
+                }
                 Ok(())
             }
             Err(error) => Err(self.failed(number, error)),
         }
     }
 
-    /// Whether the day's limit leaves room for a batch.
-    async fn check_spend(&self, entry: &BatchEntry) -> Result<(), StepError> {
-        let Some(limit) = self.max_spend else { return Ok(()) };
+    /// Whether the day's limit leaves room for a batch that goes through a backend.
+    fn check_spend(
+        &self,
+        number: u64,
+        size: usize,
+        backend: &dyn DaBackend,
+        market: Option<&Market>,
+    ) -> Result<(), StepError> {
+        let (Some(limit), Some(market)) = (self.max_spend, market) else { return Ok(()) };
         let spent = self.outbox.spent_on(today());
-        let market = self.target.market().await?;
-        let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
-        let cost = self.backends[self.switch.current()].cost(size, &market);
+        let cost = backend.l1_cost(size, market);
         if spent.saturating_add(cost) > limit {
-            return Err(StepError::Halt(reason::spent_enough(entry.number, spent, cost, limit)));
+            return Err(StepError::Halt(reason::spent_enough(number, spent, cost, limit)));
         }
         Ok(())
     }
 
-    /// Puts a batch where it goes, and notes where. Returns the backend's position.
-    async fn submit(&mut self, request: SubmitRequest) -> Result<(usize, Prepared), StepError> {
+    /// Puts a batch where it goes, and notes where.
+    async fn submit(&mut self, request: SubmitRequest) -> Result<Submission, StepError> {
         let number = request.number;
         let before = self.outbox.submitted(number)?;
         let before = before.and_then(|submitted| {
             let at = self.backends.iter().position(|backend| backend.kind() == submitted.kind)?;
             Some((at, submitted.da_pointer))
         });
+        let size = request.data.len();
+        let market = match self.max_spend.is_some() || self.switch.follows_prices() {
+            true => Some(self.target.market().await?),
+            false => None,
+        };
         if let Some((at, da_pointer)) = &before
             && !da_pointer.is_empty()
         {
-            return Ok((*at, Prepared { da_pointer: da_pointer.clone(), blobs: Vec::new() }));
+            self.check_spend(number, size, self.backends[*at].as_ref(), market.as_ref())?;
+            let prepared = Prepared { da_pointer: da_pointer.clone(), blobs: Vec::new() };
+            return Ok(Submission { at: *at, prepared, chosen: false });
         }
-        let size = request.data.len();
-        let costs = self.costs(size).await;
+        let cost = |backend: &Arc<dyn DaBackend>| {
+            let layer = backend.layer_cost(size);
+            market.as_ref().map(|market| backend.l1_cost(size, market).saturating_add(layer))
+        };
+        let costs: Vec<Option<U256>> = self.backends.iter().map(cost).collect();
         let (mut tried, mut failed) = (Vec::new(), None);
         loop {
             let now = Instant::now();
@@ -346,24 +370,26 @@ impl Poster {
                 let none = || StepError::Halt(reason::no_backend_takes(number, size));
                 return Err(failed.unwrap_or_else(none));
             };
-            let backend = &self.backends[at];
+            let backend = self.backends[at].clone();
+            if let Err(error) = self.check_spend(number, size, backend.as_ref(), market.as_ref()) {
+                tried.push(at);
+                failed = Some(error);
+                continue;
+            }
             let kind = backend.kind();
             let error = match backend.submit(request.clone()).await {
                 Ok(prepared) => {
+                    self.switch.took(at);
                     self.note(number, kind, &prepared).await?;
                     self.report_backends();
-                    return Ok((at, prepared));
+                    return Ok(Submission { at, prepared, chosen: before.is_none() });
                 }
                 Err(error) => error,
             };
             let failure = match &error {
                 BackendError::Retry(_) => Failure::Retry,
-                BackendError::UseNext(_) => Failure::Refused,
+                BackendError::UseNext(_) | BackendError::Fatal(_) => Failure::Refused,
                 BackendError::TooLarge { max, .. } => Failure::TooLarge(*max),
-                BackendError::Fatal(_) => {
-                    let reason = reason::backend_refuses(kind.as_str(), number, &error);
-                    return Err(StepError::Halt(reason));
-                }
             };
             warn!(target: TARGET, batch = number, backend = kind.as_str(), %error, "the backend did not take the batch");
             let goes_on = self.switch.failed(at, failure, now);
@@ -379,16 +405,6 @@ impl Poster {
             tried.push(at);
             failed = Some(error);
         }
-    }
-
-    /// What each backend would ask for a batch now, where prices count.
-    async fn costs(&self, size: usize) -> Vec<Option<U256>> {
-        let market = match self.switch.follows_prices() {
-            true => self.target.market().await.ok(),
-            false => None,
-        };
-        let cost = |backend: &Arc<dyn DaBackend>| Some(backend.cost(size, market.as_ref()?));
-        self.backends.iter().map(cost).collect()
     }
 
     /// Notes where a batch was put, before that is posted.
@@ -428,7 +444,12 @@ impl Poster {
             error => {
                 // A race with a reorg or a lagging node looks the same at first.
                 self.failures.tries += 1;
-                self.failures.paid |= matches!(error, TxManagerError::Reverted { .. });
+                if let TxManagerError::Reverted { fee_paid, .. } = &error {
+                    self.failures.paid = true;
+                    if let Err(error) = self.outbox.spend(today(), *fee_paid) {
+                        return error.into();
+                    }
+                }
                 if self.failures.tries < TRIES {
                     return StepError::Retry(Box::new(error));
                 }

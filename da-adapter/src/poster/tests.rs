@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     alt_da_server::{AltDaFault, AltDaServer},
-    backend::{AltDaBackend, L1BlobBackend, L1CalldataBackend},
-    config::{AltDaConfig, SwitchingConfig},
+    archive::Archiver,
+    backend::{AltDaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
+    config::{AltDaConfig, ObjectStoreConfig, SwitchingConfig},
     outbox::Cursor,
     testing::{CHAIN_ID, Chain, accumulator, open_outbox},
 };
@@ -463,6 +464,31 @@ async fn what_is_not_in_the_archive_yet_is_kept() {
     fixture.settle().await;
     assert_eq!(kept(&fixture), [false, false, true]);
     assert_eq!(fixture.outbox.submitted(2).unwrap(), None);
+}
+
+/// The newest final batch stays in the outbox, without its bytes.
+#[tokio::test]
+async fn an_archive_may_begin_late() {
+    let mut fixture = Fixture::new();
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    fixture.settle().await;
+    fixture.contract.change(|state| state.finalized = 100);
+    fixture.settle().await;
+    drop((fixture.poster, fixture.outbox));
+    let outbox = open_outbox(fixture.folder.path());
+    let folder = tempfile::tempdir().unwrap();
+    let url = url::Url::from_directory_path(folder.path()).unwrap();
+    let store = ObjectStoreConfig { url, prefix: String::new() };
+    let archiver = Archiver {
+        store: ObjectStoreBackend::open(&store).unwrap(),
+        outbox: outbox.clone(),
+        metrics: DaMetrics::new(),
+        max_retry_interval: Duration::from_secs(1),
+    };
+    archiver.archive().await.unwrap();
+    assert_eq!(outbox.archived(), 3);
 }
 
 /// A poster with other backends, on the fixture's outbox and contract.

@@ -4,7 +4,7 @@
 use alloy::{
     consensus::{Signed, Transaction},
     eips::{eip2930::AccessList, eip7702::SignedAuthorization},
-    primitives::{Bytes, U256},
+    primitives::{B256, Bytes, U256},
 };
 
 use super::{
@@ -35,7 +35,6 @@ pub(super) fn encode(
     preamble.write(dictionary, &mut out);
     out.extend_from_slice(&frame);
     out.extend_from_slice(&columns.signatures);
-    out.extend_from_slice(&columns.authorization_signatures);
     check(out.len(), limits.max_encoded, "bytes")?;
     Ok(out.into())
 }
@@ -52,6 +51,8 @@ pub(super) struct Columns {
     last_deposits_end: u64,
     last_nonce: u64,
     access_list_entries: usize,
+    authorizations: usize,
+    /// Of inputs and of access lists' keys.
     input_bytes: usize,
 
     timestamps: Vec<u8>,
@@ -71,12 +72,13 @@ pub(super) struct Columns {
     authorization_chain_ids: Numbers,
     authorization_nonces: Vec<u8>,
     authorization_parities: Vec<u8>,
+    authorization_rs: Numbers,
+    authorization_ss: Numbers,
     authorization_addresses: Vec<u8>,
     inputs: Inputs,
     addresses: AddressBook,
 
     signatures: Vec<u8>,
-    authorization_signatures: Vec<u8>,
 }
 
 impl Columns {
@@ -104,7 +106,8 @@ impl Columns {
             last_deposits_end: batch.deposits_start,
             ..Self::default()
         };
-        for (number, block) in (batch.first_block..).zip(&batch.blocks) {
+        // (Not the other way around: that would count past the last number.)
+        for (block, number) in batch.blocks.iter().zip(batch.first_block..) {
             columns.push_block(number, block)?;
         }
         let transactions = || batch.blocks.iter().flat_map(|block| &block.transactions);
@@ -121,10 +124,12 @@ impl Columns {
         for entry in transactions().filter_map(Transaction::access_list).flat_map(|list| &list.0) {
             for key in &entry.storage_keys {
                 columns.inputs.push_key(key, &mut columns.addresses);
+                columns.input_bytes += B256::len_bytes();
             }
         }
         check(columns.access_list_entries, limits.max_access_list_entries, "access list entries")?;
-        check(columns.input_bytes, limits.max_decoded, "bytes of inputs")?;
+        check(columns.authorizations, limits.max_authorizations, "authorizations")?;
+        check(columns.input_bytes, limits.max_decoded, "bytes of inputs and keys")?;
         Ok(columns)
     }
 
@@ -199,8 +204,9 @@ impl Columns {
         if signature.s().bit(255) {
             return Err("its signature's s is over half of the group's order, which EIP-2 forbids");
         }
-        let parity = U256::from(signature.v()) << 255;
-        put_words(&mut self.signatures, signature.r(), signature.s() | parity);
+        let s: U256 = signature.s() | (U256::from(signature.v()) << 255);
+        self.signatures.extend_from_slice(&signature.r().to_be_bytes::<32>());
+        self.signatures.extend_from_slice(&s.to_be_bytes::<32>());
         Ok(())
     }
 
@@ -215,13 +221,15 @@ impl Columns {
 
     fn push_authorizations(&mut self, list: &[SignedAuthorization]) {
         put_varint(&mut self.authorization_counts, list.len() as u64);
+        self.authorizations += list.len();
         for signed in list {
             let authorization = signed.inner();
             self.authorization_chain_ids.push(authorization.chain_id);
             put_varint(&mut self.authorization_nonces, authorization.nonce);
             self.authorization_parities.push(signed.y_parity());
             self.addresses.refer(&mut self.authorization_addresses, Some(authorization.address));
-            put_words(&mut self.authorization_signatures, signed.r(), signed.s());
+            self.authorization_rs.push(signed.r());
+            self.authorization_ss.push(signed.s());
         }
     }
 
@@ -244,16 +252,12 @@ impl Columns {
         put(&[&self.access_list_addresses, &self.authorization_counts]);
         put(&self.authorization_chain_ids.columns());
         put(&[&self.authorization_nonces, &self.authorization_parities]);
+        put(&self.authorization_rs.columns());
+        put(&self.authorization_ss.columns());
         put(&[&self.authorization_addresses]);
         put(&self.inputs.columns());
         put(&[self.addresses.bytes()]);
         check(joined.len(), BatchLimits::default().max_decoded, "column bytes")?;
         Ok(joined)
     }
-}
-
-/// `r ‖ s`.
-fn put_words(out: &mut Vec<u8>, r: U256, s: U256) {
-    out.extend_from_slice(&r.to_be_bytes::<32>());
-    out.extend_from_slice(&s.to_be_bytes::<32>());
 }

@@ -48,6 +48,9 @@ pub(super) fn decompress(
     let size = zstd_safe::get_frame_content_size(frame)
         .map_err(|_| invalid("no frame header"))?
         .ok_or_else(|| invalid("content size is not declared"))?;
+    if zstd_safe::get_dict_id_from_frame(frame).is_some() {
+        return Err(invalid("a dictionary's id, which the header has"));
+    }
     let capacity = match usize::try_from(size) {
         Ok(capacity) if capacity <= limits.max_decoded => capacity,
         _ => {

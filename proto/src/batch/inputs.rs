@@ -351,7 +351,7 @@ impl<'a> ReadInputs<'a> {
         let length = length.saturating_add(sum(&literal_lengths));
         if length > limits.max_decoded {
             return Err(BatchDecodeError::OverLimit {
-                what: "bytes of inputs",
+                what: "bytes of inputs and keys",
                 size: length as u64,
                 limit: limits.max_decoded,
             });

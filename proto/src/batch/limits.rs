@@ -1,7 +1,7 @@
 //! How large a batch may be.
 
-/// The most that the transactions of one block may take together, in EIP-2718 bytes. A block within
-/// it fits a batch of its own into the six blobs of one L1 transaction, even if nothing in it
+/// The most that the transactions of one block may take together, each counted as
+/// [`RecoveredTx::batch_bytes`](crate::RecoveredTx::batch_bytes). A block within it fits a batch of its own into the six blobs of one L1 transaction, even if nothing in it
 /// compresses.
 pub const MAX_BLOCK_TX_BYTES: usize = 700_000;
 
@@ -11,7 +11,7 @@ pub const MAX_BLOCK_TX_BYTES: usize = 700_000;
 pub struct BatchLimits {
     /// Encoded bytes.
     pub max_encoded: usize,
-    /// Bytes of the decompressed columns.
+    /// Bytes of the decompressed columns; and of all inputs and access lists' keys together.
     pub max_decoded: usize,
     /// Blocks.
     pub max_blocks: usize,
@@ -19,6 +19,8 @@ pub struct BatchLimits {
     pub max_transactions: usize,
     /// Entries of all access lists together.
     pub max_access_list_entries: usize,
+    /// EIP-7702 authorizations of all transactions together.
+    pub max_authorizations: usize,
 }
 
 impl Default for BatchLimits {
@@ -29,6 +31,7 @@ impl Default for BatchLimits {
             max_blocks: 1 << 16,
             max_transactions: 1 << 18,
             max_access_list_entries: 1 << 20,
+            max_authorizations: 1 << 18,
         }
     }
 }

@@ -4,7 +4,7 @@ use alloy::primitives::U256;
 
 use super::{
     error::{BatchColumn, BatchDecodeError},
-    reader::{Reader, sum},
+    reader::Reader,
 };
 
 /// The code of a number that is the same as another that its column belongs to.
@@ -123,10 +123,11 @@ pub(super) fn read_numbers(
     let longer_than = |least: usize| lengths.iter().filter(|length| **length > least).count();
     let mut firsts = reader.take(longer_than(0))?.iter();
     let mut seconds = reader.take(longer_than(1))?.iter();
-    let rests: Vec<usize> = lengths.iter().map(|length| length.saturating_sub(2)).collect();
-    reader.require(sum(&rests), 1)?;
+    let rests: usize = lengths.iter().map(|length| length.saturating_sub(2)).sum();
+    reader.require(rests, 1)?;
     let mut numbers = Vec::with_capacity(count);
-    for (code, (length, rest)) in codes.iter().zip(lengths.into_iter().zip(rests)) {
+    for (code, length) in codes.iter().zip(lengths) {
+        let rest = length.saturating_sub(2);
         let mut bytes = [0; 32];
         let digits = &mut bytes[32 - length..];
         if let Some(first) = digits.first_mut() {

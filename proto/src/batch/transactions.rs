@@ -13,7 +13,7 @@ use super::{
     BatchDecodeError,
     addresses::References,
     error::BatchColumn as Column,
-    header::{BatchPreamble, SIGNATURE_LEN},
+    header::BatchPreamble,
     inputs::ReadInputs,
     limits::BatchLimits,
     numbers::read_numbers,
@@ -50,7 +50,8 @@ pub(super) fn read_transactions(
 
     let fields = read_fields(reader, &mut references, &types, with_tip)?;
     let lists = AccessLists::read(reader, &mut references, with_list, limits)?;
-    let authorizations = Authorizations::read(reader, &mut references, with_authorizations)?;
+    let authorizations =
+        Authorizations::read(reader, &mut references, with_authorizations, limits)?;
     let inputs = ReadInputs::read(reader, &mut references, count, sum(&lists.key_counts), limits)?;
     let addresses = references.addresses(reader)?;
     columns.finish()?;
@@ -59,7 +60,7 @@ pub(super) fn read_transactions(
     let mut lists = lists.join(keys, &addresses).into_iter();
     let transaction_signatures =
         (0..count).map(|_| read_signature(&mut signatures)).collect::<Result<Vec<_>, _>>()?;
-    let mut authorizations = authorizations.join(&mut signatures, &addresses)?.into_iter();
+    let mut authorizations = authorizations.join(&addresses).into_iter();
     signatures.finish()?;
 
     let chain_id = preamble.chain_id;
@@ -172,7 +173,7 @@ fn read_fields(
             let priority_fee = match ty {
                 2 | 4 => match priority_fees.next().expect(COUNTED) {
                     None => fee,
-                    Some(number) => integer(reader, number)?,
+                    Some(number) => integer(Column::PriorityFees, number)?,
                 },
                 _ => 0,
             };
@@ -189,13 +190,14 @@ fn read_integers<T: TryFrom<U256>>(
 ) -> Result<Vec<T>, BatchDecodeError> {
     let numbers = read_numbers(reader, column, count)?;
     let number = |number: Option<U256>| {
-        integer(reader, number.ok_or_else(|| reader.invalid("the same as nothing"))?)
+        integer(column, number.ok_or_else(|| reader.invalid("the same as nothing"))?)
     };
     numbers.into_iter().map(number).collect()
 }
 
-fn integer<T: TryFrom<U256>>(reader: &Reader<'_>, number: U256) -> Result<T, BatchDecodeError> {
-    T::try_from(number).map_err(|_| reader.invalid("a number that is too large"))
+fn integer<T: TryFrom<U256>>(column: Column, number: U256) -> Result<T, BatchDecodeError> {
+    let problem = "a number that is too large";
+    T::try_from(number).map_err(|_| BatchDecodeError::Invalid { column, problem })
 }
 
 /// Access lists without their keys.
@@ -244,12 +246,14 @@ impl AccessLists {
     }
 }
 
-/// Authorizations without their signatures.
+/// Authorizations, column by column.
 struct Authorizations {
     counts: Vec<usize>,
     chain_ids: Vec<U256>,
     nonces: Vec<u64>,
     parities: Vec<u8>,
+    rs: Vec<U256>,
+    ss: Vec<U256>,
     /// Positions among the addresses.
     addresses: Vec<usize>,
 }
@@ -259,33 +263,37 @@ impl Authorizations {
         reader: &mut Reader<'_>,
         references: &mut References,
         count: usize,
+        limits: &BatchLimits,
     ) -> Result<Self, BatchDecodeError> {
         reader.column(Column::AuthorizationCounts);
         let counts = reader.many(count, Reader::count)?;
         let all = sum(&counts);
-        reader.require(all, 1)?;
+        if all > limits.max_authorizations {
+            return Err(BatchDecodeError::OverLimit {
+                what: "authorizations",
+                size: all as u64,
+                limit: limits.max_authorizations,
+            });
+        }
         let chain_ids = read_integers(reader, Column::AuthorizationChainIds, all)?;
         reader.column(Column::AuthorizationNonces);
         let nonces = reader.many(all, Reader::varint)?;
         reader.column(Column::AuthorizationParities);
         let parities = reader.take(all)?.to_vec();
+        let rs = read_integers(reader, Column::AuthorizationSignatures, all)?;
+        let ss = read_integers(reader, Column::AuthorizationSignatures, all)?;
         reader.column(Column::AuthorizationAddresses);
         let addresses = reader.many(all, |reader| references.read(reader))?;
-        Ok(Self { counts, chain_ids, nonces, parities, addresses })
+        Ok(Self { counts, chain_ids, nonces, parities, rs, ss, addresses })
     }
 
-    fn join(
-        self,
-        signatures: &mut Reader<'_>,
-        addresses: &[Address],
-    ) -> Result<Vec<Vec<SignedAuthorization>>, BatchDecodeError> {
-        signatures.require(self.nonces.len(), SIGNATURE_LEN)?;
-        let fields = self.chain_ids.into_iter().zip(self.nonces).zip(self.parities);
+    fn join(self, addresses: &[Address]) -> Vec<Vec<SignedAuthorization>> {
+        let signatures = self.parities.into_iter().zip(self.rs.into_iter().zip(self.ss));
+        let fields = self.chain_ids.into_iter().zip(self.nonces).zip(self.addresses);
         let mut authorizations =
-            fields.zip(self.addresses).map(|(((chain_id, nonce), parity), position)| {
-                let [r, s] = read_words(signatures)?;
+            fields.zip(signatures).map(|(((chain_id, nonce), position), (parity, (r, s)))| {
                 let inner = Authorization { chain_id, address: addresses[position], nonce };
-                Ok(SignedAuthorization::new_unchecked(inner, parity, r, s))
+                SignedAuthorization::new_unchecked(inner, parity, r, s)
             });
         let list = |count| authorizations.by_ref().take(count).collect();
         self.counts.into_iter().map(list).collect()
@@ -294,12 +302,8 @@ impl Authorizations {
 
 /// EIP-2098's form.
 fn read_signature(signatures: &mut Reader<'_>) -> Result<Signature, BatchDecodeError> {
-    let [r, mut s] = read_words(signatures)?;
+    let (r, mut s): (U256, U256) = (signatures.hash()?.into(), signatures.hash()?.into());
     let parity = s.bit(255);
     s.set_bit(255, false);
     Ok(Signature::new(r, s, parity))
-}
-
-fn read_words(signatures: &mut Reader<'_>) -> Result<[U256; 2], BatchDecodeError> {
-    Ok([signatures.hash()?.into(), signatures.hash()?.into()])
 }

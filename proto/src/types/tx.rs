@@ -295,6 +295,16 @@ impl RecoveredTx {
         &self.encoded
     }
 
+    /// Bytes that count against [`MAX_BLOCK_TX_BYTES`](crate::MAX_BLOCK_TX_BYTES): as EIP-2718 has them, but with all 64 bytes of the signature, which a
+    /// batch always has, and EIP-2718 without leading zeros.
+    pub fn batch_bytes(&self) -> usize {
+        let zeros = self
+            .tx
+            .signature()
+            .map_or(0, |signature| 64 - signature.r().byte_len() - signature.s().byte_len());
+        self.encoded.len() + zeros
+    }
+
     /// Its hash.
     pub fn hash(&self) -> TxHash {
         self.tx.hash()

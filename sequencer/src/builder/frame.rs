@@ -54,7 +54,7 @@ impl Builder {
         self.shared.metrics.frame_seconds.record(started.elapsed());
         if let Some(open) = &mut self.open {
             open.gas_left = open.gas_left.saturating_sub(result.gas_used);
-            let framed: usize = txs.iter().map(|tx| tx.encoded().len()).sum();
+            let framed: usize = txs.iter().map(|tx| tx.batch_bytes()).sum();
             open.bytes_left = open.bytes_left.saturating_sub(framed);
             open.left_out.note(&result.verdicts);
         }

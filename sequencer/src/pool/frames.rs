@@ -58,7 +58,7 @@ impl Pool {
                 return false;
             }
             gas = gas.saturating_add(entry_gas);
-            bytes += tx.encoded().len();
+            bytes += tx.batch_bytes();
             if bytes > limits.bytes_left || (gas > limits.gas_left && taken.is_empty()) {
                 return false;
             }

@@ -227,7 +227,7 @@ fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
     for _ in 0..4 {
         world.insert(0, 3, 1);
     }
-    let size = tx(0, 0, 1).encoded().len();
+    let size = tx(0, 0, 1).batch_bytes();
     let mut take = |bytes_left| {
         let limits = FrameLimits { count: 10, gas_left: u64::MAX, bytes_left, base_fee: 0 };
         world.pool.take_frame(limits).len()
