@@ -5,12 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alloy::{
-    consensus::Blob,
-    eips::eip4844::{AsCkzg, BYTES_PER_BLOB, env_settings::EnvKzgSettings, kzg_to_versioned_hash},
-    primitives::B256,
-};
+use alloy::{consensus::Blob, eips::eip4844::BYTES_PER_BLOB, primitives::B256};
 use backon::{BackoffBuilder, ExponentialBuilder};
+use millrace_l1::blob_versioned_hash;
 use millrace_proto::DaKind;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -119,12 +116,7 @@ impl Archiver {
 
 /// The versioned hashes of the blobs that a batch is laid into; `None` if it is too long for any. Takes some 40 milliseconds a blob.
 pub(crate) fn blob_hashes(data: &[u8]) -> Option<Vec<B256>> {
-    let settings = EnvKzgSettings::Default;
     let packed = pack(data)?;
-    let hash = |blob: &[u8]| {
-        let blob = <&Blob>::try_from(blob).ok()?;
-        let commitment = settings.get().blob_to_kzg_commitment(blob.as_ckzg()).ok()?;
-        Some(kzg_to_versioned_hash(commitment.to_bytes().as_slice()))
-    };
+    let hash = |blob: &[u8]| blob_versioned_hash(<&Blob>::try_from(blob).ok()?).ok();
     packed.chunks_exact(BYTES_PER_BLOB).map(hash).collect()
 }

@@ -225,3 +225,42 @@ fn finalize(content: &[u8], samples: &[Vec<u8>]) -> Result<Vec<u8>> {
     dictionary.truncate(size);
     Ok(dictionary)
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_proto::{BatchDictionary, BatchLimits};
+    use millrace_workload::{Scenario, scenarios};
+
+    use super::*;
+
+    #[test]
+    fn a_dictionary_of_some_blocks_makes_others_like_them_smaller() {
+        let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/node_modules");
+        let trainer = Trainer::read(&packages).expect("tests/setup.sh was run");
+        let artifacts = Artifacts::read(&packages).expect("tests/setup.sh was run");
+        let blocks = scenarios(Scenario::SMALL, &artifacts).expect("the contracts can be set up");
+        let mut batches: Vec<Batch> = blocks
+            .iter()
+            .map(|(_, block)| batch_of(block.env.cfg.chain_id, 1, 1, &block.transactions))
+            .collect();
+        let unseen = batches.pop().expect("there are blocks");
+        let size = |bytes: Vec<u8>| {
+            let dictionary = BatchDictionary::new(200, bytes);
+            let encoded = unseen.encode_with(15, &dictionary).expect("encodes");
+            let decoded = Batch::decode_with(&encoded, &dictionary, &BatchLimits::default());
+            assert_eq!(decoded.expect("decodes"), unseen);
+            encoded.len()
+        };
+        let trained = trainer.train(&batches).expect("there is something to learn");
+        assert!(size(trained) < size(b"nothing of use".to_vec()));
+        assert!(trainer.train(&[]).is_err());
+    }
+
+    #[test]
+    fn addresses_are_forty_digits_and_no_more() {
+        let digits = "00000000000000000000000000000000000070c3";
+        assert_eq!(address(&format!("{digits}\"")), digits.parse().ok());
+        assert_eq!(address(&format!("{digits}0")), None);
+        assert_eq!(address("70c3"), None);
+    }
+}

@@ -198,10 +198,8 @@ impl DaBackend for AltDaBackend {
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
-        let (size, max) = (request.data.len(), self.max_size());
-        if size > max {
-            return Err(BackendError::TooLarge { size, max });
-        }
+        let max = self.max_size();
+        let size = request.size_within(max)?;
         // The commitment to a batch that is there already is known beforehand only if it is its hash.
         let known = keccak_commitment(request.digest);
         if self.commitment == AltDaCommitment::Keccak

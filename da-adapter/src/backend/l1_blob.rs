@@ -35,10 +35,9 @@ impl DaBackend for L1BlobBackend {
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
-        let (size, max) = (request.data.len(), self.max_size());
-        let packed = pack(&request.data)
-            .filter(|_| size <= max)
-            .ok_or(BackendError::TooLarge { size, max })?;
+        let max = self.max_size();
+        let size = request.size_within(max)?;
+        let packed = pack(&request.data).ok_or(BackendError::TooLarge { size, max })?;
         let mut blobs = Vec::with_capacity(packed.len() / BYTES_PER_BLOB);
         for blob in
             packed.chunks_exact(BYTES_PER_BLOB).filter_map(|blob| <&Blob>::try_from(blob).ok())

@@ -33,10 +33,7 @@ impl DaBackend for L1CalldataBackend {
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
-        let (size, max) = (request.data.len(), self.max_size());
-        if size > max {
-            return Err(BackendError::TooLarge { size, max });
-        }
+        request.size_within(self.max_size())?;
         Ok(Prepared { da_pointer: request.data, blobs: Vec::new() })
     }
 }

@@ -34,6 +34,14 @@ pub struct SubmitRequest {
     pub data: Bytes,
 }
 
+impl SubmitRequest {
+    /// The batch's bytes, if a backend that takes so many can take them.
+    fn size_within(&self, max: usize) -> Result<usize, BackendError> {
+        let size = self.data.len();
+        if size > max { Err(BackendError::TooLarge { size, max }) } else { Ok(size) }
+    }
+}
+
 /// What the posting transaction has to carry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prepared {

@@ -147,10 +147,7 @@ impl DaBackend for ObjectStoreBackend {
     }
 
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
-        let (size, max) = (request.data.len(), self.max_size());
-        if size > max {
-            return Err(BackendError::TooLarge { size, max });
-        }
+        request.size_within(self.max_size())?;
         let key = self.key(request.digest);
         let location = self.location(&key).ok_or_else(|| {
             BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone())))

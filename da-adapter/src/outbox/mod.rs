@@ -220,11 +220,12 @@ impl Outbox {
 
     /// Notes a cost.
     pub(crate) fn spend(&self, day: u64, fee: U256) -> Result<(), OutboxError> {
-        let spent = self.state.lock().spent.plus(day, fee);
+        let mut state = self.state.lock();
+        let spent = state.spent.plus(day, fee);
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, META, SPENT, &spent.to_bytes());
         self.db.write_opt(write, &synced())?;
-        self.state.lock().spent = spent;
+        state.spent = spent;
         Ok(())
     }
 

@@ -1,10 +1,6 @@
 //! `millrace bench codec`: the bytes of batches, and the time that making them takes, beside other encodings.
 
-use std::{
-    hint::black_box,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, path::PathBuf, time::Duration};
 
 use alloy::{
     eips::{Decodable2718, Encodable2718},
@@ -22,7 +18,7 @@ use millrace_workload::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{is_wanted, print_json, print_summary, span_batch};
+use super::{is_wanted, median, print_json, print_summary, span_batch, time};
 use crate::{
     cli::existing,
     dictionary::{Trainer, batch_of, mainnet_batch},
@@ -194,8 +190,8 @@ fn measure(case: &Case, level: i32, rounds: usize) -> Result<Vec<Measured>> {
         for ((way, bytes), (encoding, decoding)) in
             Way::ALL.into_iter().zip(&encoded).zip(&mut times)
         {
-            let encode = time(|| encode(case, way, level).map(drop))?;
-            let decode = time(|| decode(case, way, bytes))?;
+            let encode = time(SLICE, || encode(case, way, level).map(drop))?;
+            let decode = time(SLICE, || decode(case, way, bytes))?;
             // The first round warms up.
             if round > 0 {
                 encoding.push(encode);
@@ -209,22 +205,6 @@ fn measure(case: &Case, level: i32, rounds: usize) -> Result<Vec<Measured>> {
         decode: median(decode),
     });
     Ok(measured.collect())
-}
-
-/// Seconds that one run takes.
-fn time(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let start = Instant::now();
-    let mut runs = 0;
-    while runs == 0 || start.elapsed() < SLICE {
-        run()?;
-        runs += 1;
-    }
-    Ok(start.elapsed().as_secs_f64() / f64::from(runs))
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn encode(case: &Case, way: Way, level: i32) -> Result<Vec<u8>> {

@@ -1,11 +1,6 @@
 //! `millrace bench crypto`: signatures, hashes and whole transactions several at a time, beside one at a time.
 
-use std::{
-    hint::black_box,
-    num::NonZeroUsize,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, hint::black_box, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use alloy::{
     consensus::{EthereumTxEnvelope, TxEip4844, transaction::SignerRecoverable},
@@ -26,7 +21,7 @@ use secp256k1::{
     ecdsa::{RecoverableSignature, RecoveryId},
 };
 
-use super::{is_wanted, print_json, print_summary};
+use super::{is_wanted, median, print_json, print_summary, time};
 
 /// For how long one way of a case is measured at a time.
 const SLICE: Duration = Duration::from_millis(25);
@@ -127,7 +122,7 @@ fn measure(case: &Case, pool: &ThreadPool, rounds: usize) -> (f64, f64) {
     let (mut singly, mut batch) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         for (work, times) in [(&case.singly, &mut singly), (&case.batch, &mut batch)] {
-            let each: Vec<f64> = pool.broadcast(|_| time(work, case.count));
+            let each: Vec<f64> = pool.broadcast(|_| nanoseconds(work, case.count));
             // The first round warms up.
             if round > 0 {
                 times.push(each.iter().sum::<f64>() / each.len() as f64);
@@ -137,19 +132,13 @@ fn measure(case: &Case, pool: &ThreadPool, rounds: usize) -> (f64, f64) {
     (median(&mut singly), median(&mut batch))
 }
 
-fn time(work: &Work, count: usize) -> f64 {
-    let start = Instant::now();
-    let mut runs = 0;
-    while runs == 0 || start.elapsed() < SLICE {
+/// Nanoseconds that one of `count` results takes.
+fn nanoseconds(work: &Work, count: usize) -> f64 {
+    let Ok(seconds) = time(SLICE, || {
         work();
-        runs += 1;
-    }
-    start.elapsed().as_nanos() as f64 / (runs * count) as f64
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        Ok::<_, Infallible>(())
+    });
+    seconds * 1e9 / count as f64
 }
 
 fn cases(args: &CryptoArgs) -> Result<Vec<Case>> {

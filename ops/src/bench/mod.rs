@@ -5,6 +5,8 @@ mod crypto;
 mod executor;
 mod span_batch;
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
 use eyre::Result;
 use millrace_workload::bench::{AllocationMeter, Summary, Target};
@@ -33,6 +35,22 @@ pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
 /// Whether a case's name holds one of these parts; without any, all are wanted.
 fn is_wanted(name: &str, parts: &[String]) -> bool {
     parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str()))
+}
+
+/// Seconds that a run takes, of as many as fill the slice.
+fn time<E>(slice: Duration, mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    let start = Instant::now();
+    let mut runs = 0;
+    while runs == 0 || start.elapsed() < slice {
+        run()?;
+        runs += 1;
+    }
+    Ok(start.elapsed().as_secs_f64() / f64::from(runs))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

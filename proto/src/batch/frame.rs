@@ -7,7 +7,7 @@ use zstd::zstd_safe;
 use super::{
     dictionary::BatchDictionary,
     error::{BatchColumn, BatchDecodeError, BatchEncodeError},
-    limits::BatchLimits,
+    limits::{BatchLimits, within},
 };
 
 /// Compresses the columns.
@@ -51,16 +51,7 @@ pub(super) fn decompress(
     if zstd_safe::get_dict_id_from_frame(frame).is_some() {
         return Err(invalid("a dictionary's id, which the header has"));
     }
-    let capacity = match usize::try_from(size) {
-        Ok(capacity) if capacity <= limits.max_decoded => capacity,
-        _ => {
-            return Err(BatchDecodeError::OverLimit {
-                what: "column bytes",
-                size,
-                limit: limits.max_decoded,
-            });
-        }
-    };
+    let capacity = within(size, limits.max_decoded, "column bytes")?;
     dictionary
         .decompressor()
         .and_then(|mut decompressor| decompressor.decompress(frame, capacity))

@@ -6,7 +6,7 @@ use super::{
     dictionary::BatchDictionary,
     error::{BatchColumn, BatchDecodeError},
     frame,
-    limits::BatchLimits,
+    limits::{BatchLimits, within},
     reader::Reader,
     writer::put_varint,
 };
@@ -61,13 +61,7 @@ impl<'a> Parts<'a> {
         tried: Option<&'a BatchDictionary>,
         limits: &BatchLimits,
     ) -> Result<Self, BatchDecodeError> {
-        if encoded.len() > limits.max_encoded {
-            return Err(BatchDecodeError::OverLimit {
-                what: "bytes",
-                size: encoded.len() as u64,
-                limit: limits.max_encoded,
-            });
-        }
+        within(encoded.len() as u64, limits.max_encoded, "bytes")?;
         let mut reader = Reader::new(encoded, BatchColumn::Header);
         match reader.byte()? {
             VERSION => {}
@@ -105,12 +99,5 @@ impl<'a> Parts<'a> {
         reader.column(BatchColumn::Signatures);
         reader.require(preamble.transaction_count, SIGNATURE_LEN)?;
         Ok(Self { preamble, dictionary, frame, signatures: reader.rest() })
-    }
-}
-
-fn within(count: u64, limit: usize, what: &'static str) -> Result<usize, BatchDecodeError> {
-    match usize::try_from(count) {
-        Ok(size) if size <= limit => Ok(size),
-        _ => Err(BatchDecodeError::OverLimit { what, size: count, limit }),
     }
 }

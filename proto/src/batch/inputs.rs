@@ -9,7 +9,7 @@ use alloy::primitives::{Address, B256};
 use super::{
     addresses::{AddressBook, References},
     error::{BatchColumn as Column, BatchDecodeError},
-    limits::BatchLimits,
+    limits::{BatchLimits, within},
     numbers::{Decimal, byte_len},
     reader::{Reader, sum},
     writer::put_varint,
@@ -349,13 +349,7 @@ impl<'a> ReadInputs<'a> {
         });
         let length = length.fold(sum(&zero_lengths), usize::saturating_add);
         let length = length.saturating_add(sum(&literal_lengths));
-        if length > limits.max_decoded {
-            return Err(BatchDecodeError::OverLimit {
-                what: "bytes of inputs and keys",
-                size: length as u64,
-                limit: limits.max_decoded,
-            });
-        }
+        within(length as u64, limits.max_decoded, "bytes of inputs and keys")?;
 
         let short_numbers = bytes(|kind| match kind {
             Kind::Number(length @ ..=2) => length,

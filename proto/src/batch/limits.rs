@@ -1,5 +1,7 @@
 //! How large a batch may be.
 
+use super::error::BatchDecodeError;
+
 /// The most that the transactions of one block may take together, each counted as
 /// [`RecoveredTx::batch_bytes`](crate::RecoveredTx::batch_bytes). A block within it fits a batch of its own into the six blobs of one L1 transaction, even if nothing in it
 /// compresses.
@@ -33,5 +35,17 @@ impl Default for BatchLimits {
             max_access_list_entries: 1 << 20,
             max_authorizations: 1 << 18,
         }
+    }
+}
+
+/// A size that was read, if it is within its limit.
+pub(super) fn within(
+    size: u64,
+    limit: usize,
+    what: &'static str,
+) -> Result<usize, BatchDecodeError> {
+    match usize::try_from(size) {
+        Ok(size) if size <= limit => Ok(size),
+        _ => Err(BatchDecodeError::OverLimit { what, size, limit }),
     }
 }

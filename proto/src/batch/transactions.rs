@@ -15,7 +15,7 @@ use super::{
     error::BatchColumn as Column,
     header::BatchPreamble,
     inputs::ReadInputs,
-    limits::BatchLimits,
+    limits::{BatchLimits, within},
     numbers::read_numbers,
     reader::{Reader, sum},
 };
@@ -217,14 +217,8 @@ impl AccessLists {
     ) -> Result<Self, BatchDecodeError> {
         reader.column(Column::AccessListLengths);
         let lengths = reader.many(count, Reader::count)?;
-        let entries = sum(&lengths);
-        if entries > limits.max_access_list_entries {
-            return Err(BatchDecodeError::OverLimit {
-                what: "access list entries",
-                size: entries as u64,
-                limit: limits.max_access_list_entries,
-            });
-        }
+        let limit = limits.max_access_list_entries;
+        let entries = within(sum(&lengths) as u64, limit, "access list entries")?;
         reader.column(Column::AccessListKeyCounts);
         let key_counts = reader.many(entries, Reader::count)?;
         reader.column(Column::AccessListAddresses);
@@ -267,14 +261,7 @@ impl Authorizations {
     ) -> Result<Self, BatchDecodeError> {
         reader.column(Column::AuthorizationCounts);
         let counts = reader.many(count, Reader::count)?;
-        let all = sum(&counts);
-        if all > limits.max_authorizations {
-            return Err(BatchDecodeError::OverLimit {
-                what: "authorizations",
-                size: all as u64,
-                limit: limits.max_authorizations,
-            });
-        }
+        let all = within(sum(&counts) as u64, limits.max_authorizations, "authorizations")?;
         let chain_ids = read_integers(reader, Column::AuthorizationChainIds, all)?;
         reader.column(Column::AuthorizationNonces);
         let nonces = reader.many(all, Reader::varint)?;

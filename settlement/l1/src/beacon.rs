@@ -219,6 +219,18 @@ impl SlotClock {
     }
 }
 
+/// A blob's versioned hash (EIP-4844). Takes some 40 milliseconds.
+///
+/// # Errors
+/// What is wrong with bytes that are no blob.
+pub fn blob_versioned_hash(blob: &Blob) -> Result<B256, String> {
+    let commitment = EnvKzgSettings::Default
+        .get()
+        .blob_to_kzg_commitment(blob.as_ckzg())
+        .map_err(|error| format!("a blob that is none: {error:?}"))?;
+    Ok(kzg_to_versioned_hash(commitment.to_bytes().as_slice()))
+}
+
 /// Picks the wanted blobs out of those that came, by the hash that each one really has.
 fn check(
     came: &[Bytes],
@@ -227,17 +239,12 @@ fn check(
     path: &str,
 ) -> Result<Vec<Blob>, BeaconError> {
     let malformed = |problem: String| BeaconError::Malformed { path: path.to_owned(), problem };
-    let settings = EnvKzgSettings::Default;
     // References and copies into the vector alone: an unoptimised build has no room on its stack for blobs by value.
     let mut by_hash: HashMap<B256, &Blob> = HashMap::new();
     for bytes in came {
         let blob = <&Blob>::try_from(bytes.as_ref())
             .map_err(|_| malformed(format!("a blob of {} bytes", bytes.len())))?;
-        let commitment = settings
-            .get()
-            .blob_to_kzg_commitment(blob.as_ckzg())
-            .map_err(|error| malformed(format!("a blob that is none: {error:?}")))?;
-        by_hash.insert(kzg_to_versioned_hash(commitment.to_bytes().as_slice()), blob);
+        by_hash.insert(blob_versioned_hash(blob).map_err(malformed)?, blob);
     }
     let mut found = Vec::with_capacity(hashes.len());
     for hash in hashes {

@@ -28,7 +28,7 @@ pub mod testing;
 
 pub(crate) use self::blocking::blocking;
 pub use self::{
-    beacon::{BeaconClient, BeaconError, BlobBlock},
+    beacon::{BeaconClient, BeaconError, BlobBlock, blob_versioned_hash},
     client::{L1Block, L1Client},
     config::{ClientOptions, L1Config},
     contracts::{MessagePasser, Rollup},
