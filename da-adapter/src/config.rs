@@ -178,6 +178,13 @@ pub struct ObjectStoreConfig {
     pub prefix: String,
 }
 
+impl ObjectStoreConfig {
+    /// A store at this URL, whose keys have no prefix.
+    pub const fn at(url: Url) -> Self {
+        Self { url, prefix: String::new() }
+    }
+}
+
 /// A server of the OP Stack's alt-DA interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -41,12 +41,9 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
         }
     };
     let da = DaAdapterConfig {
-        object_store: args
-            .da_store
-            .clone()
-            .map(|url| ObjectStoreConfig { url, prefix: String::new() }),
+        object_store: args.da_store.clone().map(ObjectStoreConfig::at),
         alt_da: args.alt_da.clone().map(AltDaConfig::at),
-        archive: args.archive.clone().map(|url| ObjectStoreConfig { url, prefix: String::new() }),
+        archive: args.archive.clone().map(ObjectStoreConfig::at),
         ..DaAdapterConfig::default()
     };
     let reader =

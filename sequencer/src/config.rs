@@ -119,7 +119,7 @@ impl SequencerConfig {
         check(
             (1..=MAX_BLOCK_TX_BYTES - 64).contains(&self.max_transaction_bytes),
             "max_transaction_bytes",
-            "be between 1 and 700000, which is what one block may bring into a batch",
+            "be between 1 and 699936, which is what one block may bring into a batch less a signature",
         )?;
         check(self.max_deposits_per_block > 0, "max_deposits_per_block", "be above zero")?;
         check(!self.deposit_poll_interval.is_zero(), "deposit_poll_interval", "be above zero")?;

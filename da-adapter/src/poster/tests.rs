@@ -480,7 +480,7 @@ async fn an_archive_may_begin_late() {
     let outbox = open_outbox(fixture.folder.path());
     let folder = tempfile::tempdir().unwrap();
     let url = url::Url::from_directory_path(folder.path()).unwrap();
-    let store = ObjectStoreConfig { url, prefix: String::new() };
+    let store = ObjectStoreConfig::at(url);
     let archiver = Archiver {
         store: ObjectStoreBackend::open(&store).unwrap(),
         outbox: outbox.clone(),

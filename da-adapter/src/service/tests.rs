@@ -272,7 +272,7 @@ async fn an_object_store_holds_what_l1_points_to() {
 async fn the_archive_has_what_beacon_nodes_have_dropped() {
     let mut world = World::new().await;
     let url = Url::from_directory_path(world.folder.path().join("archive")).unwrap();
-    let archive = ObjectStoreConfig { url, prefix: String::new() };
+    let archive = ObjectStoreConfig::at(url);
     let config = DaAdapterConfig { archive: Some(archive.clone()), ..config() };
     let running = world.start(config, &world.folder.path().join("outbox")).await;
     let block = world.chain.block(0, &[noise(150_000, 1)]);

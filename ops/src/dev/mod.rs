@@ -229,5 +229,5 @@ fn local_store(dir: &Path) -> Result<ObjectStoreConfig> {
     let dir = dir.canonicalize()?;
     let url = Url::from_directory_path(&dir)
         .map_err(|()| eyre!("{} is not an absolute path", dir.display()))?;
-    Ok(ObjectStoreConfig { url, prefix: String::new() })
+    Ok(ObjectStoreConfig::at(url))
 }
