@@ -7,10 +7,8 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-use zstd::{
-    bulk::{Compressor, Decompressor},
-    dict::{DecoderDictionary, EncoderDictionary},
-};
+use ruzstd::decoding::{Dictionary, FrameDecoder, errors::FrameDecoderError};
+use zstd::{bulk::Compressor, dict::EncoderDictionary};
 
 /// zstd's levels.
 const LEVELS: usize = 22;
@@ -19,7 +17,6 @@ const LEVELS: usize = 22;
 pub struct BatchDictionary {
     number: u8,
     bytes: Vec<u8>,
-    decoder: DecoderDictionary<'static>,
     encoders: [OnceLock<EncoderDictionary<'static>>; LEVELS],
 }
 
@@ -37,9 +34,8 @@ static FIRST: LazyLock<BatchDictionary> =
 
 impl BatchDictionary {
     /// A dictionary of these bytes, to try it. What is encoded with it can be read only with it.
-    pub fn new(number: u8, bytes: Vec<u8>) -> Self {
-        let decoder = DecoderDictionary::copy(&bytes);
-        Self { number, bytes, decoder, encoders: [const { OnceLock::new() }; LEVELS] }
+    pub const fn new(number: u8, bytes: Vec<u8>) -> Self {
+        Self { number, bytes, encoders: [const { OnceLock::new() }; LEVELS] }
     }
 
     /// The dictionary that batches are made with.
@@ -66,7 +62,20 @@ impl BatchDictionary {
         Ok(compressor)
     }
 
-    pub(super) fn decompressor(&self) -> io::Result<Decompressor<'_>> {
-        Decompressor::with_prepared_dictionary(&self.decoder)
+    /// A decoder that has read the header of `frame`, whose window may have `max_window` bytes.
+    pub(super) fn decoder(
+        &self,
+        frame: &mut &[u8],
+        max_window: u64,
+    ) -> Result<FrameDecoder, FrameDecoderError> {
+        let dictionary = Dictionary::decode_dict(&self.bytes)
+            .map_err(FrameDecoderError::DictionaryDecodeError)?;
+        let id = dictionary.id;
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(max_window);
+        decoder.add_dict(dictionary)?;
+        decoder.init(frame)?;
+        decoder.force_dict(id)?;
+        Ok(decoder)
     }
 }

@@ -59,6 +59,21 @@ fn other_forms_than_the_formats_are_refused() {
     let mut named = zstd::bulk::Compressor::with_dictionary(1, dictionary).unwrap();
     let named = named.compress(&right).unwrap();
     assert!(matches!(other(&named), Err(BatchDecodeError::Invalid { column: Column::Frame, .. })));
+    let mut summed = zstd::bulk::Compressor::with_dictionary(1, dictionary).unwrap();
+    summed.include_dictid(false).unwrap();
+    summed.include_checksum(true).unwrap();
+    let summed = summed.compress(&right).unwrap();
+    assert!(matches!(other(&summed), Err(BatchDecodeError::Invalid { column: Column::Frame, .. })));
+}
+
+/// zstd's decoder for processors with BMI2 takes this frame, its plain one does not: a stream of its literals does not end where it should.
+#[test]
+fn a_frame_that_is_right_for_some_processors_only_is_refused() {
+    let encoded = frozen_batch().encode(9).unwrap();
+    let (header, _, signatures) = parts(&encoded);
+    let frame = include_bytes!("../fixtures/malformed-huffman.zst");
+    let error = decode(&[header, frame, signatures].concat()).unwrap_err();
+    assert!(matches!(error, BatchDecodeError::Compression(_)), "{error}");
 }
 
 /// One transaction with as many authorizations as a column of zeros can be said to hold.
