@@ -14,6 +14,7 @@
 //! of its own.
 
 mod chain;
+mod delta;
 mod evm;
 mod replay;
 mod service;
@@ -23,6 +24,7 @@ mod trie;
 mod warm;
 
 pub use self::{
+    delta::{DeltaError, apply_delta},
     evm::{
         AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv,
         ExecutionError, ListedExecutor, MemoryState, ParallelExecutor, ParallelStats, PlanError,

@@ -17,7 +17,7 @@ mod types;
 pub use self::{
     batch::{
         Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary, BatchEncodeError,
-        BatchLimits, MAX_BLOCK_TX_BYTES, batch_digest,
+        BatchLimits, DiffBatch, KeyHints, MAX_BLOCK_TX_BYTES, batch_digest,
     },
     service::*,
     types::*,

@@ -1,18 +1,20 @@
 //! `millrace bench codec`: the bytes of batches, and the time that making them takes, beside other encodings.
 
-use std::{hint::black_box, path::PathBuf, time::Duration};
+use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use alloy::{
     eips::{Decodable2718, Encodable2718},
-    primitives::{Signature, U256},
+    primitives::{B256, Signature, U256},
 };
 use brotlic::{BrotliEncoderOptions, CompressorWriter, DecompressorReader, Quality, WindowSize};
 use clap::Args;
 use eyre::{Result, WrapErr, bail};
 use millrace_da_adapter::DaAdapterConfig;
-use millrace_proto::{Batch, BatchDictionary, BatchLimits, TxEnvelope};
+use millrace_proto::{
+    Batch, BatchDictionary, BatchLimits, DiffBatch, ExecutedBlock, KeyHints, StateDiff, TxEnvelope,
+};
 use millrace_workload::{
-    Artifacts, Fixture, Scenario,
+    Artifacts, Fixture, Load, LoadKind, Scenario,
     bench::{Row, Summary, Target},
     scenarios,
 };
@@ -62,8 +64,21 @@ struct Case {
     raw: Vec<u8>,
     /// Made without having seen this batch.
     dictionary: Option<BatchDictionary>,
-    /// Whether it counts for the goals: it is a real block.
-    real: bool,
+    /// The blocks and what they changed, where they were executed.
+    executed: Vec<(Arc<ExecutedBlock>, Arc<StateDiff>)>,
+    /// What it counts for.
+    kind: CaseKind,
+}
+
+/// What a case counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CaseKind {
+    /// The goals of transactions.
+    Real,
+    /// Those of state diffs.
+    Load,
+    /// None.
+    Made,
 }
 
 /// A way of encoding.
@@ -74,11 +89,18 @@ enum Way {
     RlpBrotli,
     SpanBrotli,
     Transactions,
+    StateDiffs,
 }
 
 impl Way {
-    const ALL: [Self; 5] =
-        [Self::Rlp, Self::RlpZstd, Self::RlpBrotli, Self::SpanBrotli, Self::Transactions];
+    const ALL: [Self; 6] = [
+        Self::Rlp,
+        Self::RlpZstd,
+        Self::RlpBrotli,
+        Self::SpanBrotli,
+        Self::Transactions,
+        Self::StateDiffs,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -87,6 +109,7 @@ impl Way {
             Self::RlpBrotli => "rlp_brotli_11",
             Self::SpanBrotli => "span_brotli_10",
             Self::Transactions => "transactions",
+            Self::StateDiffs => "state_diffs",
         }
     }
 }
@@ -104,12 +127,14 @@ pub(super) fn run(args: &CodecArgs) -> Result<()> {
     let level = args.level.unwrap_or_else(|| DaAdapterConfig::default().zstd_level);
     let cases = cases(args)?;
     let mut ratios = Vec::new();
+    let mut of_diffs = Vec::new();
     for case in &cases {
-        let measured = measure(case, level, args.rounds.into())?;
-        let of = |way| measured[Way::ALL.iter().position(|other| *other == way).unwrap_or(0)];
-        let span = of(Way::SpanBrotli);
-        for (way, measured) in Way::ALL.into_iter().zip(&measured) {
-            for row in rows(case, way, *measured, span) {
+        let ways = case.ways();
+        let measured = measure(case, &ways, level, args.rounds.into())?;
+        let of = |way| ways.iter().position(|other| *other == way).map(|at| measured[at]);
+        let Some(span) = of(Way::SpanBrotli) else { continue };
+        for (way, measured) in ways.iter().zip(&measured) {
+            for row in rows(case, *way, *measured, span) {
                 if args.json {
                     print_json(&row)?;
                 } else if row.metric == "bytes" {
@@ -125,12 +150,20 @@ pub(super) fn run(args: &CodecArgs) -> Result<()> {
                 println!();
             }
         }
-        if case.real {
-            let ours = of(Way::Transactions);
-            ratios.push((ours.bytes as f64 / span.bytes as f64, span.encode / ours.encode));
+        let bytes = |ours: Measured| ours.bytes as f64 / span.bytes as f64;
+        match (case.kind, of(Way::Transactions), of(Way::StateDiffs)) {
+            (CaseKind::Real, Some(ours), _) => {
+                ratios.push((bytes(ours), span.encode / ours.encode));
+            }
+            (CaseKind::Load, _, Some(ours)) => of_diffs.push((case.name.clone(), bytes(ours))),
+            _ => {}
         }
     }
-    let summary = Summary::new(targets(&ratios));
+    let mut targets = targets(&ratios);
+    targets.extend(of_diffs.into_iter().map(|(case, bytes)| {
+        Target::at_most(format!("state diffs, bytes of span + brotli: {case}"), 0.35, bytes)
+    }));
+    let summary = Summary::new(targets);
     if args.json {
         return print_json(&summary);
     }
@@ -182,16 +215,21 @@ fn rows(case: &Case, way: Way, measured: Measured, span: Measured) -> [Row; 3] {
     ]
 }
 
-fn measure(case: &Case, level: i32, rounds: usize) -> Result<Vec<Measured>> {
-    let encoded = Way::ALL.map(|way| encode(case, way, level));
-    let encoded = encoded.into_iter().collect::<Result<Vec<_>>>()?;
+impl Case {
+    /// The ways that it can be encoded in.
+    fn ways(&self) -> Vec<Way> {
+        let possible = |way: &Way| *way != Way::StateDiffs || !self.executed.is_empty();
+        Way::ALL.into_iter().filter(possible).collect()
+    }
+}
+
+fn measure(case: &Case, ways: &[Way], level: i32, rounds: usize) -> Result<Vec<Measured>> {
+    let encoded = ways.iter().map(|way| encode(case, *way, level)).collect::<Result<Vec<_>>>()?;
     let mut times = vec![(Vec::new(), Vec::new()); encoded.len()];
     for round in 0..=rounds {
-        for ((way, bytes), (encoding, decoding)) in
-            Way::ALL.into_iter().zip(&encoded).zip(&mut times)
-        {
-            let encode = time(SLICE, || encode(case, way, level).map(drop))?;
-            let decode = time(SLICE, || decode(case, way, bytes))?;
+        for ((way, bytes), (encoding, decoding)) in ways.iter().zip(&encoded).zip(&mut times) {
+            let encode = time(SLICE, || encode(case, *way, level).map(drop))?;
+            let decode = time(SLICE, || decode(case, *way, bytes))?;
             // The first round warms up.
             if round > 0 {
                 encoding.push(encode);
@@ -219,6 +257,13 @@ fn encode(case: &Case, way: Way, level: i32) -> Result<Vec<u8>> {
             None => case.batch.encode(level)?,
         }
         .into(),
+        // With finding out what keys follow from.
+        Way::StateDiffs => {
+            let Batch { chain_id, deposits_start, parent_hash, .. } = case.batch;
+            DiffBatch::from_blocks(chain_id, deposits_start, parent_hash, &case.executed)?
+                .encode(level, &KeyHints::of(&case.executed))?
+                .into()
+        }
     })
 }
 
@@ -237,6 +282,7 @@ fn decode(case: &Case, way: Way, bytes: &[u8]) -> Result<()> {
             };
             black_box(batch);
         }
+        Way::StateDiffs => drop(black_box(DiffBatch::decode(bytes, &BatchLimits::default())?)),
     }
     Ok(())
 }
@@ -285,7 +331,7 @@ fn cases(args: &CodecArgs) -> Result<Vec<Case>> {
                 trainer.train(&others).map(|bytes| BatchDictionary::new(u8::MAX, bytes));
             let dictionary = if others.is_empty() { None } else { Some(dictionary?) };
             let name = format!("block_{}", batch.first_block);
-            cases.push(case(name, batch.clone(), dictionary, true));
+            cases.push(case(name, batch.clone(), dictionary, CaseKind::Real));
         }
     }
     let artifacts = Artifacts::read(&args.packages)?;
@@ -296,7 +342,21 @@ fn cases(args: &CodecArgs) -> Result<Vec<Case>> {
             for tx in batch.blocks.iter_mut().flat_map(|block| &mut block.transactions) {
                 sign(tx, &mut random);
             }
-            cases.push(case(name.into(), batch, None, false));
+            cases.push(case(name.into(), batch, None, CaseKind::Made));
+        }
+    }
+    for (name, kind, senders) in LOADS {
+        if is_wanted(name, &args.cases) {
+            let load = Load { kind, senders, blocks: 20, transactions: 1_000, seed: 1 };
+            let executed = load.execute(&artifacts)?.blocks;
+            let parent = executed.first().map_or(B256::ZERO, |(block, _)| block.header.parent_hash);
+            let blocks: Vec<_> = executed.iter().map(|(block, _)| block.clone()).collect();
+            let mut batch = Batch::from_blocks(Load::CHAIN_ID, 0, parent, &blocks)?;
+            for tx in batch.blocks.iter_mut().flat_map(|block| &mut block.transactions) {
+                sign(tx, &mut random);
+            }
+            let case = case(name.into(), batch, None, CaseKind::Load);
+            cases.push(Case { executed, ..case });
         }
     }
     cases.retain(|case| is_wanted(&case.name, &args.cases));
@@ -306,14 +366,22 @@ fn cases(args: &CodecArgs) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Chains under load: what users do, and how many they are.
+const LOADS: [(&str, LoadKind, usize); 4] = [
+    ("load_erc20_1k", LoadKind::Erc20, 1_000),
+    ("load_erc20_10k", LoadKind::Erc20, 10_000),
+    ("load_swap_1k", LoadKind::Swap { pools: 50 }, 1_000),
+    ("load_swap_10k", LoadKind::Swap { pools: 50 }, 10_000),
+];
+
 /// A few blobs' worth of each mix.
 const SIZE: Scenario =
     Scenario { accounts: 20_000, transfers: 5_000, tokens: 5_000, swaps: 2_000, seed: 1 };
 
-fn case(name: String, batch: Batch, dictionary: Option<BatchDictionary>, real: bool) -> Case {
+fn case(name: String, batch: Batch, dictionary: Option<BatchDictionary>, kind: CaseKind) -> Case {
     let transactions = batch.blocks.iter().flat_map(|block| &block.transactions);
     let raw = transactions.flat_map(Encodable2718::encoded_2718).collect();
-    Case { name, batch, raw, dictionary, real }
+    Case { name, batch, raw, dictionary, executed: Vec::new(), kind }
 }
 
 /// Gives a made transaction the signature of nobody: as many bytes as a real one's, and as random.

@@ -10,13 +10,15 @@ use super::{
     reader::{Reader, sum},
     transactions::read_transactions,
 };
+use crate::types::BatchPayload;
 
 pub(super) fn decode(
     encoded: &[u8],
     tried: Option<&BatchDictionary>,
     limits: &BatchLimits,
 ) -> Result<Batch, BatchDecodeError> {
-    let Parts { preamble, dictionary, frame, signatures } = Parts::split(encoded, tried, limits)?;
+    let Parts { preamble, dictionary, frame, signatures } =
+        Parts::split(encoded, BatchPayload::Transactions, tried, limits)?;
     let columns = frame::decompress(frame, dictionary, limits)?;
     let mut columns = Reader::new(&columns, Column::Timestamps);
     let blocks = read_blocks(&mut columns, &preamble)?;
@@ -50,12 +52,12 @@ fn read_blocks(
     reader: &mut Reader<'_>,
     preamble: &BatchPreamble,
 ) -> Result<Vec<BlockShape>, BatchDecodeError> {
-    let count = preamble.block_count;
+    let count = preamble.block_count as usize;
     let timestamps = read_sums(reader, Column::Timestamps, count, 0)?;
     let deposits_ends = read_sums(reader, Column::DepositsEnds, count, preamble.deposits_start)?;
     reader.column(Column::TransactionCounts);
     let counts = reader.many(count, Reader::count)?;
-    if sum(&counts) != preamble.transaction_count {
+    if sum(&counts) as u64 != preamble.transaction_count {
         return Err(
             reader.invalid("the blocks hold another number of transactions than the header says")
         );

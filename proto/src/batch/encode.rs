@@ -12,7 +12,7 @@ use super::{
     frame, header::BatchPreamble, inputs::Inputs, limits::BatchLimits, numbers::Numbers,
     transactions::LEGACY_UNPROTECTED, writer::put_varint,
 };
-use crate::types::TxEnvelope;
+use crate::types::{BatchPayload, TxEnvelope};
 
 pub(super) fn encode(
     batch: &Batch,
@@ -24,13 +24,14 @@ pub(super) fn encode(
     let frame = frame::compress(&columns.join()?, level, dictionary)?;
     let mut out = Vec::with_capacity(frame.len() + columns.signatures.len() + 128);
     let preamble = BatchPreamble {
+        payload: BatchPayload::Transactions,
         chain_id: batch.chain_id,
         first_block: batch.first_block,
         parent_hash: batch.parent_hash,
         deposits_start: batch.deposits_start,
         last_block_hash: batch.last_block_hash,
-        block_count: batch.blocks.len(),
-        transaction_count: batch.transaction_count(),
+        block_count: batch.blocks.len() as u64,
+        transaction_count: batch.transaction_count() as u64,
     };
     preamble.write(dictionary, &mut out);
     out.extend_from_slice(&frame);
@@ -39,7 +40,11 @@ pub(super) fn encode(
     Ok(out.into())
 }
 
-const fn check(size: usize, limit: usize, what: &'static str) -> Result<(), BatchEncodeError> {
+pub(super) const fn check(
+    size: usize,
+    limit: usize,
+    what: &'static str,
+) -> Result<(), BatchEncodeError> {
     if size > limit { Err(BatchEncodeError::OverLimit { what, size, limit }) } else { Ok(()) }
 }
 

@@ -4,6 +4,8 @@ use std::{fmt, io};
 
 use alloy::primitives::TxHash;
 
+use crate::types::BatchPayload;
+
 /// A column of the format, or one of its fixed parts: where the bytes are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(
@@ -42,6 +44,17 @@ pub enum BatchColumn {
     InputAddresses,
     Addresses,
     Signatures,
+    LastHeader,
+    Messages,
+    Code,
+    Words,
+    Accounts,
+    AccountNonces,
+    Balances,
+    AccountCodes,
+    SlotGroups,
+    SlotKeys,
+    SlotValues,
 }
 
 impl fmt::Display for BatchColumn {
@@ -78,6 +91,17 @@ impl fmt::Display for BatchColumn {
             Self::InputAddresses => "input addresses",
             Self::Addresses => "addresses",
             Self::Signatures => "signatures",
+            Self::LastHeader => "last header",
+            Self::Messages => "messages",
+            Self::Code => "code",
+            Self::Words => "words",
+            Self::Accounts => "accounts",
+            Self::AccountNonces => "account nonces",
+            Self::Balances => "balances",
+            Self::AccountCodes => "account codes",
+            Self::SlotGroups => "slot groups",
+            Self::SlotKeys => "slot keys",
+            Self::SlotValues => "slot values",
         })
     }
 }
@@ -130,6 +154,14 @@ pub enum BatchDecodeError {
     /// A payload kind that is not known here.
     #[error("unknown payload kind {0}")]
     PayloadKind(u8),
+    /// Not the payload that the chain's batches hold.
+    #[error("the payload is {found}, this chain's batches hold {expected}")]
+    Payload {
+        /// What it is.
+        found: BatchPayload,
+        /// What it has to be.
+        expected: BatchPayload,
+    },
     /// A dictionary that is not known here.
     #[error("unknown dictionary {0}")]
     Dictionary(u8),

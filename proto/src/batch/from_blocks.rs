@@ -23,43 +23,53 @@ impl Batch {
         let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
             return Err(BatchEncodeError::Empty);
         };
-        let mut number = first.number();
-        let mut parent = parent_hash;
-        let mut deposits = deposits_start;
-        let mut out = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            let error = |problem| BatchEncodeError::Block { number: block.number(), problem };
-            if block.number() != number {
-                return Err(error("its number does not follow the block before it"));
-            }
-            if block.header.parent_hash != parent {
-                return Err(error("its parent is not the block before it"));
-            }
-            let extra = HeaderExtra::of(&block.header)
-                .ok_or_else(|| error("its extra data is not a rollup's"))?;
-            let consumed = block.deposit_count();
-            if deposits.checked_add(consumed as u64) != Some(extra.deposits_end) {
-                return Err(error("its header counts other deposits than it holds"));
-            }
-            out.push(BatchBlock {
-                timestamp: block.header.timestamp,
-                deposits_end: extra.deposits_end,
-                transactions: block.transactions[consumed..]
-                    .iter()
-                    .map(|tx| tx.tx().clone())
-                    .collect(),
-            });
-            number = number.saturating_add(1);
-            parent = block.hash();
-            deposits = extra.deposits_end;
-        }
+        let ends = check(deposits_start, parent_hash, blocks.iter().map(|block| &**block))?;
+        let blocks = blocks.iter().zip(ends).map(|(block, deposits_end)| BatchBlock {
+            timestamp: block.header.timestamp,
+            deposits_end,
+            transactions: block.transactions[block.deposit_count()..]
+                .iter()
+                .map(|tx| tx.tx().clone())
+                .collect(),
+        });
         Ok(Self {
             chain_id,
             first_block: first.number(),
             parent_hash,
             deposits_start,
             last_block_hash: last.hash(),
-            blocks: out,
+            blocks: blocks.collect(),
         })
     }
+}
+
+/// Checks that blocks follow each other, the first one the block with the hash `parent` after which `deposits` were consumed. Returns
+/// how many were after each.
+pub(super) fn check<'a>(
+    mut deposits: u64,
+    mut parent: B256,
+    blocks: impl Iterator<Item = &'a ExecutedBlock>,
+) -> Result<Vec<u64>, BatchEncodeError> {
+    let mut next = None;
+    let mut ends = Vec::new();
+    for block in blocks {
+        let number = block.number();
+        let error = |problem| BatchEncodeError::Block { number, problem };
+        if next.is_some_and(|next| next != number) {
+            return Err(error("its number does not follow the block before it"));
+        }
+        if block.header.parent_hash != parent {
+            return Err(error("its parent is not the block before it"));
+        }
+        let extra = HeaderExtra::of(&block.header)
+            .ok_or_else(|| error("its extra data is not a rollup's"))?;
+        if deposits.checked_add(block.deposit_count() as u64) != Some(extra.deposits_end) {
+            return Err(error("its header counts other deposits than it holds"));
+        }
+        next = Some(number.saturating_add(1));
+        parent = block.hash();
+        deposits = extra.deposits_end;
+        ends.push(deposits);
+    }
+    Ok(ends)
 }

@@ -23,6 +23,8 @@ pub struct BatchLimits {
     pub max_access_list_entries: usize,
     /// EIP-7702 authorizations of all transactions together.
     pub max_authorizations: usize,
+    /// Accounts that state diffs change; and slots.
+    pub max_changes: usize,
 }
 
 impl Default for BatchLimits {
@@ -34,6 +36,7 @@ impl Default for BatchLimits {
             max_transactions: 1 << 18,
             max_access_list_entries: 1 << 20,
             max_authorizations: 1 << 18,
+            max_changes: 1 << 20,
         }
     }
 }

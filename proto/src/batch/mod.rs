@@ -12,6 +12,7 @@
 mod addresses;
 mod decode;
 mod dictionary;
+mod diffs;
 mod encode;
 mod error;
 mod frame;
@@ -28,6 +29,7 @@ use alloy::primitives::{B256, Bytes, keccak256};
 
 pub use self::{
     dictionary::BatchDictionary,
+    diffs::{DiffBatch, KeyHints},
     error::{BatchColumn, BatchDecodeError, BatchEncodeError},
     limits::{BatchLimits, MAX_BLOCK_TX_BYTES},
 };

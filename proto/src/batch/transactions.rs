@@ -35,7 +35,7 @@ pub(super) fn read_transactions(
     preamble: &BatchPreamble,
     limits: &BatchLimits,
 ) -> Result<Vec<TxEnvelope>, BatchDecodeError> {
-    let count = preamble.transaction_count;
+    let count = preamble.transaction_count as usize;
     let reader = &mut columns;
     let mut references = References::default();
 

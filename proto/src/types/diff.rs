@@ -1,6 +1,6 @@
 //! State diffs: what a block changed, before and after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use alloy::primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
 use serde::{Deserialize, Serialize};
@@ -50,4 +50,29 @@ pub struct StateDiff {
     pub accounts: BTreeMap<Address, AccountDiff>,
     /// Code that appears for the first time, by hash.
     pub code: BTreeMap<B256, Bytes>,
+}
+
+impl StateDiff {
+    /// Takes what the next block changed together with what was changed before it.
+    pub fn extend(&mut self, next: Self) {
+        for (address, after) in next.accounts {
+            match self.accounts.entry(address) {
+                Entry::Vacant(entry) => {
+                    entry.insert(after);
+                }
+                Entry::Occupied(mut entry) => {
+                    let account = entry.get_mut();
+                    account.after = after.after;
+                    for (key, slot) in after.storage {
+                        account
+                            .storage
+                            .entry(key)
+                            .and_modify(|before| before.after = slot.after)
+                            .or_insert(slot);
+                    }
+                }
+            }
+        }
+        self.code.extend(next.code);
+    }
 }

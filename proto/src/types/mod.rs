@@ -1,6 +1,7 @@
 //! Domain types.
 
 mod block;
+mod delta;
 mod deposit;
 mod diff;
 mod l1;
@@ -16,14 +17,18 @@ pub use alloy::{consensus::Header, eips::BlockNumHash};
 pub use op_alloy_consensus::TxDeposit;
 
 pub use self::{
-    block::{BlockAttributes, DerivedBlock, ExecutedBlock, HeaderExtra, Receipt, SealedHeader},
+    block::{
+        BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, HeaderExtra, Receipt,
+        SealedHeader,
+    },
+    delta::{AccountDelta, Change, StateDelta},
     deposit::Deposit,
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
     l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
     message::{MESSAGE_PASSER, MessageSent, message_ids, message_root},
     receipt::SharedReceipt,
     reject::RejectReason,
-    spec::{ChainSpec, Hardfork, RollupParams, SpecError},
+    spec::{BatchPayload, ChainSpec, Hardfork, RollupParams, SpecError},
     stage::{Inclusion, Stage, TxStatus},
     tx::{DecodeTxError, RecoveredTx, TxEnvelope, TxType, Unsigned},
 };

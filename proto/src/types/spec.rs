@@ -1,5 +1,7 @@
 //! The chain's rules as data: a geth-format genesis with its fork schedule, plus what a rollup adds.
 
+use std::fmt;
+
 use alloy::{
     consensus::{Header, constants::EMPTY_WITHDRAWALS},
     eips::{
@@ -32,6 +34,31 @@ pub enum Hardfork {
     Osaka,
 }
 
+/// What a chain's batches hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BatchPayload {
+    /// The signed transactions: anyone can execute them again.
+    #[default]
+    Transactions,
+    /// What a batch's blocks changed together: the fewest bytes. Whoever reads it learns the state, not how it came about.
+    StateDiffs,
+}
+
+impl fmt::Display for BatchPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transactions => "transactions",
+            Self::StateDiffs => "state diffs",
+        })
+    }
+}
+
+/// The highest gas limit of a chain whose batches hold state diffs. A block's diff has at most 15.5 bytes for 1,000 gas (slots that get random values,
+/// at 4,900 gas and 66 bytes each, and as many cleared ones as give the highest refund), so that every block fits a batch of its own into the six blobs
+/// of one L1 transaction.
+const MAX_GAS_LIMIT_OF_DIFFS: u64 = 45_000_000;
+
 /// What a rollup's genesis says under `config.millrace`. Without that key a chain follows Ethereum's own rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -46,6 +73,8 @@ pub struct RollupParams {
     pub gas_limit: u64,
     /// Gets the priority fees and the base fees.
     pub fee_recipient: Address,
+    /// What batches hold.
+    pub batch_payload: BatchPayload,
 }
 
 impl Default for RollupParams {
@@ -56,6 +85,7 @@ impl Default for RollupParams {
             min_base_fee: 1_000_000,
             gas_limit: 60_000_000,
             fee_recipient: Address::ZERO,
+            batch_payload: BatchPayload::default(),
         }
     }
 }
@@ -117,6 +147,12 @@ impl ChainSpec {
         positive(rollup.base_fee_change_denominator, "baseFeeChangeDenominator")?;
         if is_rollup && rollup.gas_limit < 1_000_000 {
             return Err(SpecError::Parameter { field: "gasLimit", must: "at least 1000000" });
+        }
+        if rollup.batch_payload == BatchPayload::StateDiffs
+            && rollup.gas_limit > MAX_GAS_LIMIT_OF_DIFFS
+        {
+            let must = "at most 45000000 where batches hold state diffs";
+            return Err(SpecError::Parameter { field: "gasLimit", must });
         }
         Ok(Self { genesis, rollup, is_rollup })
     }

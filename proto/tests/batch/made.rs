@@ -1,6 +1,6 @@
 use super::*;
 
-fn word() -> impl Strategy<Value = U256> {
+pub(super) fn word() -> impl Strategy<Value = U256> {
     prop_oneof![
         Just(U256::ZERO),
         Just(U256::MAX),
@@ -9,7 +9,7 @@ fn word() -> impl Strategy<Value = U256> {
     ]
 }
 
-fn number() -> impl Strategy<Value = u64> {
+pub(super) fn number() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just(u64::MAX), 0..300u64, any::<u64>()]
 }
 
@@ -17,7 +17,7 @@ fn fee() -> impl Strategy<Value = u128> {
     prop_oneof![Just(0), Just(u128::MAX), 0..5_000_000_000u128, any::<u128>()]
 }
 
-fn recipient() -> impl Strategy<Value = Address> {
+pub(super) fn recipient() -> impl Strategy<Value = Address> {
     prop_oneof![(0..4u8).prop_map(Address::repeat_byte), any::<[u8; 20]>().prop_map(Address::from)]
 }
 

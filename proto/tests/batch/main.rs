@@ -5,6 +5,8 @@
 
 /// Batches of executed blocks, and of the largest.
 mod blocks;
+/// Batches of state diffs.
+mod diffs;
 /// What was posted is readable for ever.
 mod frozen;
 /// Batches that are made up.

@@ -145,7 +145,7 @@ fn foreign_headers_are_told_apart() {
         decode(&bytes)
     };
     assert!(matches!(with(0, 1), Err(BatchDecodeError::Version(1))));
-    assert!(matches!(with(1, 2), Err(BatchDecodeError::PayloadKind(2))));
+    assert!(matches!(with(1, 3), Err(BatchDecodeError::PayloadKind(3))));
     assert!(matches!(with(2, 9), Err(BatchDecodeError::Dictionary(9))));
     assert!(matches!(
         decode(&[]),

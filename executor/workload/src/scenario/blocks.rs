@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, Bytes, TxKind};
+use alloy_primitives::{Address, Bytes, TxKind, U256};
 use millrace_executor::{EvmEnv, MemoryState};
 use millrace_proto::RecoveredTx;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Zipf};
 
 use super::{
-    ArtifactError, Artifacts, Contracts, Scenario, World, contracts::Pool, world::account,
+    ArtifactError, Artifacts, Contracts, Scenario, World,
+    contracts::Pool,
+    world::{ETHER, account},
 };
 
 type Transactions = Vec<Arc<RecoveredTx>>;
@@ -24,17 +26,17 @@ enum Exchange {
 /// Makes blocks on one state.
 pub(super) struct Builder {
     size: Scenario,
-    world: World,
-    contracts: Contracts,
-    accounts: Vec<Address>,
-    pools: Vec<Pool>,
+    pub(super) world: World,
+    pub(super) contracts: Contracts,
+    pub(super) accounts: Vec<Address>,
+    pub(super) pools: Vec<Pool>,
     pools_v3: Vec<Pool>,
-    random: StdRng,
+    pub(super) random: StdRng,
 }
 
 const TRANSFER_GAS: u64 = 21_000;
-const TOKEN_GAS: u64 = 100_000;
-const SWAP_GAS: u64 = 300_000;
+pub(super) const TOKEN_GAS: u64 = 100_000;
+pub(super) const SWAP_GAS: u64 = 300_000;
 /// How many senders `transfers_from_few` has.
 const FEW: usize = 8;
 /// How fast the frequency of the next most frequent choice falls.
@@ -147,7 +149,7 @@ impl Builder {
                 }
                 4..8 => {
                     let to = TxKind::Call(self.contracts.token);
-                    let input = Contracts::transfer(popular_account);
+                    let input = Contracts::transfer(popular_account, U256::from(ETHER));
                     self.world.send(from_account, to, 0, TOKEN_GAS, input)
                 }
                 choice => {
@@ -173,7 +175,7 @@ impl Builder {
     fn token_transfers(&mut self, pairs: Vec<(usize, Address)>) -> (EvmEnv, Transactions) {
         let token = TxKind::Call(self.contracts.token);
         let send = |(from, to): (usize, Address)| {
-            let input = Contracts::transfer(to);
+            let input = Contracts::transfer(to, U256::from(ETHER));
             self.world.send(self.accounts[from], token, 0, TOKEN_GAS, input)
         };
         let transactions = pairs.into_iter().map(send).collect();
@@ -194,7 +196,7 @@ impl Builder {
     fn swap(&mut self, exchange: Exchange, trader: usize, pool: usize) -> Arc<RecoveredTx> {
         let trader = self.accounts[trader];
         let (router, input) = match exchange {
-            Exchange::V2 => self.contracts.swap(self.pools[pool].tokens, trader),
+            Exchange::V2 => self.contracts.swap(self.pools[pool].tokens, trader, U256::from(ETHER)),
             Exchange::V3 => self.contracts.v3.swap(self.pools_v3[pool].tokens, trader),
         };
         self.world.send(trader, TxKind::Call(router), 0, SWAP_GAS, input)

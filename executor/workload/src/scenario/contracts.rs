@@ -144,14 +144,14 @@ impl Contracts {
     }
 
     /// A call that moves tokens.
-    pub(super) fn transfer(to: Address) -> Bytes {
-        transferCall { to, amount: U256::from(ETHER) }.abi_encode().into()
+    pub(super) fn transfer(to: Address, amount: U256) -> Bytes {
+        transferCall { to, amount }.abi_encode().into()
     }
 
     /// Uniswap v2's router, and a call to it that swaps one token of a pool for the other.
-    pub(super) fn swap(&self, path: [Address; 2], to: Address) -> (Address, Bytes) {
+    pub(super) fn swap(&self, path: [Address; 2], to: Address, amount: U256) -> (Address, Bytes) {
         let call = swapExactTokensForTokensCall {
-            amountIn: U256::from(ETHER),
+            amountIn: amount,
             amountOutMin: U256::ZERO,
             path: path.to_vec(),
             to,

@@ -3,6 +3,7 @@
 mod artifacts;
 mod blocks;
 mod contracts;
+mod load;
 mod uniswap_v3;
 mod world;
 
@@ -11,7 +12,10 @@ use std::sync::Arc;
 use millrace_executor::{EvmEnv, MemoryState};
 use millrace_proto::RecoveredTx;
 
-pub use self::artifacts::{ArtifactError, Artifacts};
+pub use self::{
+    artifacts::{ArtifactError, Artifacts},
+    load::{Load, LoadKind, Loaded},
+};
 use self::{blocks::Builder, contracts::Contracts, world::World};
 
 /// A block, and the state before it.

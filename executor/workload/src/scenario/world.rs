@@ -7,8 +7,8 @@ use alloy::{
     primitives::Signature,
 };
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, keccak256, map::AddressMap};
-use millrace_executor::{BlockExecutor, CodeCache, EvmEnv, MemoryState};
-use millrace_proto::{AccountInfo, RecoveredTx, SharedReceipt, TxEnvelope, TxOutcome};
+use millrace_executor::{BlockExecutor, BlockOutput, CodeCache, EvmEnv, MemoryState};
+use millrace_proto::{AccountInfo, Receipt, RecoveredTx, TxEnvelope, TxOutcome};
 use revm::{
     context::BlockEnv, context_interface::block::BlobExcessGasAndPrice,
     primitives::hardfork::SpecId,
@@ -103,20 +103,33 @@ impl World {
     pub(super) fn run(
         &mut self,
         transactions: &[Arc<RecoveredTx>],
-    ) -> Result<Vec<SharedReceipt>, ArtifactError> {
+    ) -> Result<Vec<Receipt>, ArtifactError> {
+        Ok(self.execute(transactions)?.receipts)
+    }
+
+    /// Executes transactions as a block, all of which must succeed, and keeps what they change.
+    pub(super) fn execute(
+        &mut self,
+        transactions: &[Arc<RecoveredTx>],
+    ) -> Result<BlockOutput, ArtifactError> {
         let setup = |problem: String| ArtifactError::Setup(problem);
         let mut block = BlockExecutor::with_env(self.env.clone(), &self.state, self.codes.clone());
-        let mut receipts = Vec::with_capacity(transactions.len());
         for tx in transactions {
             match block.execute(tx).map_err(|error| setup(error.to_string()))? {
-                TxOutcome::Included { receipt, .. } if receipt.success => receipts.push(receipt),
+                TxOutcome::Included { receipt, .. } if receipt.success => {}
                 outcome => return Err(setup(format!("{outcome:?}"))),
             }
         }
         let output = block.finish().map_err(|error| setup(error.to_string()))?;
         self.state.apply(&output.diff);
         self.rewind();
-        Ok(receipts)
+        Ok(output)
+    }
+
+    /// Goes on to the next block, a second later.
+    pub(super) fn next_block(&mut self) {
+        self.env.block.number += U256::ONE;
+        self.env.block.timestamp += U256::ONE;
     }
 
     /// Creates a contract.

@@ -1,0 +1,312 @@
+//! Encoding: what changed, cut into columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::{
+    primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256, map::B256Map},
+    rlp::Encodable,
+};
+
+use super::{
+    DiffBatch, KeyHints,
+    form::{Mapping, Order},
+    words::{Words, push_ascending},
+};
+use crate::{
+    batch::{
+        BatchEncodeError, BatchLimits, encode::check, frame, numbers::Numbers, writer::put_varint,
+    },
+    types::{AccountDelta, Change, HeaderExtra},
+};
+
+/// What is told of an account, as bits.
+pub(super) mod told {
+    /// There is such an account.
+    pub(in super::super) const ACCOUNT: u8 = 1;
+    /// It does not exist any more. Nothing else is told then.
+    pub(in super::super) const REMOVED: u8 = 1 << 1;
+    /// Its nonce changed.
+    pub(in super::super) const NONCE: u8 = 1 << 2;
+    /// Its code changed.
+    pub(in super::super) const CODE: u8 = 1 << 3;
+    /// Its storage changed.
+    pub(in super::super) const STORAGE: u8 = 1 << 4;
+    /// How its balance changed is in the bits from here on: a [`super::how`], or 0.
+    pub(in super::super) const BALANCE: u8 = 5;
+}
+
+/// How a number changed: 1 to 3.
+pub(super) const fn how(change: Change) -> u8 {
+    match change {
+        Change::Up(_) => 1,
+        Change::Down(_) => 2,
+        Change::Set(_) => 3,
+    }
+}
+
+/// The code of an account that has none.
+pub(super) const NO_CODE: u64 = 0;
+/// The code has been known before the batch: its hash is told.
+pub(super) const KNOWN_CODE: u64 = 1;
+/// Added to the position of a code of the batch.
+pub(super) const NEW_CODE: u64 = 2;
+
+/// Slots whose keys are told themselves.
+pub(super) const PLAIN: u8 = 0;
+/// The form of slots of a mapping: this, and bits for what else is told.
+pub(super) const MAPPING: u8 = 1;
+/// Vyper's order.
+pub(super) const VYPER: u8 = 1 << 1;
+/// A mapping of mappings: the second key is told.
+pub(super) const THEN: u8 = 1 << 2;
+/// The slots' distance from where the entry begins is told.
+pub(super) const OFFSET: u8 = 1 << 3;
+
+pub(super) fn encode(
+    batch: &DiffBatch,
+    level: i32,
+    hints: &KeyHints,
+) -> Result<Bytes, BatchEncodeError> {
+    let limits = BatchLimits::default();
+    let number = batch.header.number;
+    let error = |problem| BatchEncodeError::Block { number, problem };
+    if batch.first_block == 0 {
+        return Err(BatchEncodeError::Block { number: 0, problem: "it is the genesis block" });
+    }
+    if number < batch.first_block || number == u64::MAX {
+        return Err(error("it does not end the batch"));
+    }
+    match HeaderExtra::of(&batch.header) {
+        None => return Err(error("its extra data is not a rollup's")),
+        Some(extra) if extra.deposits_end < batch.deposits_start => {
+            return Err(error("its deposits go back"));
+        }
+        Some(_) => {}
+    }
+    let blocks = number - batch.first_block + 1;
+    check(usize::try_from(blocks).unwrap_or(usize::MAX), limits.max_blocks, "blocks")?;
+    let transactions = usize::try_from(batch.transactions).unwrap_or(usize::MAX);
+    check(transactions, limits.max_transactions, "transactions")?;
+    let columns = columns(batch, hints)?;
+    check(columns.len(), limits.max_decoded, "column bytes")?;
+    let dictionary = DiffBatch::dictionary();
+    let mut out = Vec::with_capacity(columns.len() / 2);
+    batch.preamble().write(dictionary, &mut out);
+    out.extend(frame::compress(&columns, level, dictionary)?);
+    check(out.len(), limits.max_encoded, "bytes")?;
+    Ok(out.into())
+}
+
+fn columns(batch: &DiffBatch, hints: &KeyHints) -> Result<Vec<u8>, BatchEncodeError> {
+    let limits = BatchLimits::default();
+    let mut out = Vec::new();
+    let mut header = Vec::new();
+    batch.header.encode(&mut header);
+    put_pieces(&mut out, &[header]);
+    put_varint(&mut out, batch.messages.len() as u64);
+    batch.messages.iter().for_each(|id| out.extend_from_slice(id.as_slice()));
+    put_pieces(&mut out, &batch.delta.code);
+
+    let accounts = &batch.delta.accounts;
+    let mut slots = 0;
+    let mut storages = Vec::new();
+    for (address, account) in accounts {
+        if let AccountDelta::Changed { storage, .. } = account
+            && !storage.is_empty()
+        {
+            slots += storage.len();
+            storages.push(Groups::of(*address, storage, hints));
+        }
+    }
+    check(accounts.len(), limits.max_changes, "accounts")?;
+    check(slots, limits.max_changes, "slots")?;
+    let others = storages.iter().flat_map(Groups::words);
+    let words = Words::new(accounts.keys().copied(), others);
+    words.write(&mut out);
+
+    let codes: B256Map<u64> = batch.delta.code.iter().map(keccak256).zip(0..).collect();
+    let mut columns = Accounts::default();
+    for address in &words.addresses {
+        columns.push(accounts.get(address), &codes);
+    }
+    columns.write(&mut out);
+    let mut columns = Slots::default();
+    for groups in &storages {
+        columns.push(groups, &words);
+    }
+    columns.write(&mut out);
+    Ok(out)
+}
+
+/// Byte strings: how many (but for a single one that has to be there), how long each is, and all.
+fn put_pieces<T: AsRef<[u8]>>(out: &mut Vec<u8>, pieces: &[T]) {
+    put_varint(out, pieces.len() as u64);
+    for piece in pieces {
+        put_varint(out, piece.as_ref().len() as u64);
+    }
+    for piece in pieces {
+        out.extend_from_slice(piece.as_ref());
+    }
+}
+
+/// The columns with an item for each account.
+#[derive(Debug, Default)]
+struct Accounts {
+    told: Vec<u8>,
+    nonces: Vec<u8>,
+    balances: Numbers,
+    codes: Vec<u8>,
+    code_hashes: Vec<u8>,
+}
+
+impl Accounts {
+    fn push(&mut self, account: Option<&AccountDelta>, new: &B256Map<u64>) {
+        let (nonce, balance, code_hash, storage) = match account {
+            None => return self.told.push(0),
+            Some(AccountDelta::Removed) => return self.told.push(told::ACCOUNT | told::REMOVED),
+            Some(AccountDelta::Changed { nonce, balance, code_hash, storage }) => {
+                (*nonce, balance, code_hash, storage)
+            }
+        };
+        let mut told = told::ACCOUNT;
+        if nonce != 0 {
+            told |= told::NONCE;
+            put_varint(&mut self.nonces, nonce);
+        }
+        if let Some(change) = balance {
+            told |= how(*change) << told::BALANCE;
+            self.balances.push(change.number());
+        }
+        if let Some(hash) = code_hash {
+            told |= told::CODE;
+            match new.get(hash) {
+                _ if *hash == KECCAK256_EMPTY => put_varint(&mut self.codes, NO_CODE),
+                Some(position) => put_varint(&mut self.codes, NEW_CODE + position),
+                None => {
+                    put_varint(&mut self.codes, KNOWN_CODE);
+                    self.code_hashes.extend_from_slice(hash.as_slice());
+                }
+            }
+        }
+        if !storage.is_empty() {
+            told |= told::STORAGE;
+        }
+        self.told.push(told);
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.told);
+        out.extend_from_slice(&self.nonces);
+        out.extend(self.balances.columns().concat());
+        out.extend_from_slice(&self.codes);
+        out.extend_from_slice(&self.code_hashes);
+    }
+}
+
+/// The changed slots of one account, by what their keys follow from.
+#[derive(Debug, Default)]
+struct Groups {
+    plain: BTreeMap<B256, Change>,
+    mappings: BTreeMap<Mapping<U256>, BTreeMap<U256, Change>>,
+}
+
+impl Groups {
+    fn of(address: Address, storage: &BTreeMap<B256, Change>, hints: &KeyHints) -> Self {
+        let mut groups = Self::default();
+        for (slot, change) in storage {
+            match hints.origin(address, *slot) {
+                // (A hint that is wrong does no harm.)
+                Some((mapping, key)) if mapping.slot(key) == *slot => {
+                    groups.mappings.entry(mapping).or_default().insert(key, *change);
+                }
+                _ => {
+                    groups.plain.insert(*slot, *change);
+                }
+            }
+        }
+        groups
+    }
+
+    fn words(&self) -> impl Iterator<Item = U256> {
+        let second = self.mappings.keys().filter_map(|mapping| mapping.then);
+        let keys: BTreeSet<_> = self.mappings.values().flat_map(BTreeMap::keys).copied().collect();
+        second.chain(keys)
+    }
+}
+
+/// The columns with an item for each group of slots, and each slot.
+#[derive(Debug, Default)]
+struct Slots {
+    group_counts: Vec<u8>,
+    forms: Vec<u8>,
+    places: Numbers,
+    thens: Vec<u8>,
+    offsets: Vec<u8>,
+    counts: Vec<u8>,
+    keys: Vec<u8>,
+    plain_keys: Numbers,
+    hows: Vec<u8>,
+    values: Numbers,
+}
+
+impl Slots {
+    fn push(&mut self, groups: &Groups, words: &Words) {
+        let plain = usize::from(!groups.plain.is_empty());
+        put_varint(&mut self.group_counts, (plain + groups.mappings.len()) as u64);
+        if plain > 0 {
+            self.forms.push(PLAIN);
+            put_varint(&mut self.counts, groups.plain.len() as u64);
+            push_ascending(&mut self.plain_keys, groups.plain.keys().map(|key| (*key).into()));
+            self.push_changes(groups.plain.values());
+        }
+        // Every word is among the batch's: they were collected from these groups.
+        let position = |word| words.position(word).unwrap_or_default();
+        for (mapping, entries) in &groups.mappings {
+            let Mapping { order, place, then, offset } = mapping.map(position);
+            let mut form = MAPPING;
+            if order == Order::Vyper {
+                form |= VYPER;
+            }
+            self.places.push(place);
+            if let Some(then) = then {
+                form |= THEN;
+                put_varint(&mut self.thens, then);
+            }
+            if offset != 0 {
+                form |= OFFSET;
+                put_varint(&mut self.offsets, offset);
+            }
+            self.forms.push(form);
+            put_varint(&mut self.counts, entries.len() as u64);
+            let mut entries: Vec<_> =
+                entries.iter().map(|(key, change)| (position(*key), change)).collect();
+            entries.sort_unstable_by_key(|(position, _)| *position);
+            let mut next = 0;
+            for (position, _) in &entries {
+                put_varint(&mut self.keys, position - next);
+                next = position + 1;
+            }
+            self.push_changes(entries.into_iter().map(|(_, change)| change));
+        }
+    }
+
+    fn push_changes<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) {
+        for change in changes {
+            self.hows.push(how(*change));
+            self.values.push(change.number());
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.group_counts);
+        out.extend_from_slice(&self.forms);
+        out.extend(self.places.columns().concat());
+        out.extend_from_slice(&self.thens);
+        out.extend_from_slice(&self.offsets);
+        out.extend_from_slice(&self.counts);
+        out.extend_from_slice(&self.keys);
+        out.extend(self.plain_keys.columns().concat());
+        out.extend_from_slice(&self.hows);
+        out.extend(self.values.columns().concat());
+    }
+}

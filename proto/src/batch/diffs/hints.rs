@@ -1,0 +1,244 @@
+//! What keys of slots were computed of, found by trying: the words that a batch's transactions and logs name, as keys of mappings in the
+//! places where compilers put them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use alloy::{
+    consensus::Transaction,
+    primitives::{Address, B256, Log, U256, keccak256, map::HashSet},
+};
+
+use super::form::{Mapping, Order};
+use crate::types::{ExecutedBlock, RecoveredTx, StateDiff};
+
+/// Slots from an entry's first on in which it is looked for: members of structures.
+const MEMBERS: u64 = 16;
+/// Of so many words, and so many pairs of words, it is tried in which mappings of a contract they are keys.
+const SAMPLE: usize = 48;
+/// Places of mappings among a contract's first slots that are tried.
+const PLACES: u64 = 64;
+/// Words of a transaction's input that are looked at, and of a log's data.
+const INPUT_WORDS: usize = 32;
+
+/// Hashes that may be tried for a contract, and for each of its slots, so that nobody can keep the batcher busy: first with words, then with pairs.
+const TRIES: (usize, usize) = (20_000, 32);
+
+/// Structures that OpenZeppelin's upgradeable contracts keep their state in (ERC-7201), and how many of their members are tried.
+const NAMESPACES: [(&str, u64); 5] = [
+    ("openzeppelin.storage.ERC20", 2),
+    ("openzeppelin.storage.ERC721", 6),
+    ("openzeppelin.storage.ERC1155", 2),
+    ("openzeppelin.storage.Nonces", 1),
+    ("openzeppelin.storage.AccessControl", 1),
+];
+/// Keys below this are places of their own, no hashes.
+const LEAST_HASHED: U256 = U256::from_limbs([0, 1, 0, 0]);
+
+/// Where an entry is: in which mapping, under which key.
+pub(super) type Origin = (Mapping<U256>, U256);
+
+/// The keys of slots whose origin is known. (A batch is the same without them, only larger.)
+#[derive(Debug, Clone, Default)]
+pub struct KeyHints {
+    known: BTreeMap<(Address, B256), Origin>,
+}
+
+impl KeyHints {
+    /// What can be found out about the slots that some blocks changed, each block with what it changed.
+    pub fn of(blocks: &[(Arc<ExecutedBlock>, Arc<StateDiff>)]) -> Self {
+        let mut contracts: BTreeMap<Address, Contract> = BTreeMap::new();
+        for (address, account) in blocks.iter().flat_map(|(_, diff)| &diff.accounts) {
+            let hashed = |key: &&B256| U256::from_be_bytes(key.0) >= LEAST_HASHED;
+            let keys: Vec<_> = account.storage.keys().filter(hashed).copied().collect();
+            if !keys.is_empty() {
+                contracts.entry(*address).or_default().unknown.extend(keys);
+            }
+        }
+        for (block, _) in blocks {
+            for (tx, receipt) in block.transactions.iter().zip(&block.receipts) {
+                Transacted::new(tx, &receipt.logs).tell(&mut contracts);
+            }
+        }
+        let places: Vec<_> = places().collect();
+        let mut known = BTreeMap::new();
+        for (address, mut contract) in contracts {
+            contract.search(&places);
+            known.extend(contract.known.into_iter().map(|(key, origin)| ((address, key), origin)));
+        }
+        Self { known }
+    }
+
+    pub(super) fn origin(&self, account: Address, key: B256) -> Option<Origin> {
+        self.known.get(&(account, key)).copied()
+    }
+}
+
+/// Places of mappings, the commonest first.
+fn places() -> impl Iterator<Item = U256> {
+    let namespaces = NAMESPACES.into_iter().flat_map(|(id, members)| {
+        let hash = U256::from_be_bytes(keccak256(id).0).wrapping_sub(U256::ONE);
+        let mut place = keccak256(hash.to_be_bytes::<32>());
+        place[31] = 0;
+        let place = U256::from_be_bytes(place.0);
+        (0..members).map(move |member| place.wrapping_add(U256::from(member)))
+    });
+    (0..PLACES).map(U256::from).chain(namespaces)
+}
+
+/// The words that a transaction names.
+struct Transacted<'a> {
+    words: Vec<U256>,
+    pairs: Vec<(U256, U256)>,
+    contracts: BTreeSet<Address>,
+    logs: &'a [Log],
+}
+
+impl<'a> Transacted<'a> {
+    fn new(tx: &RecoveredTx, logs: &'a [Log]) -> Self {
+        let sender = word(tx.sender());
+        let contracts: BTreeSet<_> =
+            tx.tx().to().into_iter().chain(logs.iter().map(|log| log.address)).collect();
+        let mut words = vec![sender];
+        words.extend(contracts.iter().copied().map(word));
+        let input = tx.tx().input();
+        words.extend(short_words(input.get(4..).unwrap_or_default()));
+        let pairs = contracts.iter().map(|contract| (sender, word(*contract))).collect();
+        Self { words, pairs, contracts, logs }
+    }
+
+    /// Tells the contracts that take part of the words.
+    fn tell(&self, contracts: &mut BTreeMap<Address, Contract>) {
+        for address in &self.contracts {
+            let Some(contract) = contracts.get_mut(address) else { continue };
+            for log in self.logs.iter().filter(|log| log.address == *address) {
+                let topics = log.topics().iter().skip(1).filter_map(|topic| short_word(topic));
+                let topics: Vec<_> = topics.collect();
+                for (at, first) in topics.iter().enumerate() {
+                    contract.words.add(*first);
+                    for second in &topics[at + 1..] {
+                        contract.pairs.add((*first, *second));
+                    }
+                }
+                short_words(&log.data.data).for_each(|word| contract.words.add(word));
+            }
+            self.words.iter().for_each(|word| contract.words.add(*word));
+            self.pairs.iter().for_each(|pair| contract.pairs.add(*pair));
+        }
+    }
+}
+
+fn word(address: Address) -> U256 {
+    address.into_word().into()
+}
+
+/// Words that look like addresses or like small numbers, not like amounts.
+fn short_words(bytes: &[u8]) -> impl Iterator<Item = U256> {
+    let (words, _) = bytes.as_chunks::<32>();
+    let is_key = |word: &U256| matches!(word.byte_len(), 0..=4 | 13..=20);
+    words.iter().take(INPUT_WORDS).filter_map(short_word).filter(is_key)
+}
+
+fn short_word(word: impl AsRef<[u8]>) -> Option<U256> {
+    let word = U256::from_be_slice(word.as_ref());
+    (word.byte_len() <= Address::len_bytes()).then_some(word)
+}
+
+/// Distinct things in the order in which they came.
+#[derive(Debug)]
+struct InOrder<T> {
+    list: Vec<T>,
+    set: HashSet<T>,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { list: Vec::new(), set: HashSet::default() }
+    }
+}
+
+impl<T: Copy + Eq + std::hash::Hash> InOrder<T> {
+    fn add(&mut self, item: T) {
+        if self.set.insert(item) {
+            self.list.push(item);
+        }
+    }
+}
+
+/// A contract whose slots changed.
+#[derive(Debug, Default)]
+struct Contract {
+    unknown: BTreeSet<B256>,
+    known: Vec<(B256, Origin)>,
+    words: InOrder<U256>,
+    pairs: InOrder<(U256, U256)>,
+    /// Hashes that may still be tried.
+    tries: usize,
+}
+
+impl Contract {
+    fn search(&mut self, places: &[U256]) {
+        let words = std::mem::take(&mut self.words.list);
+        let pairs = std::mem::take(&mut self.pairs.list);
+        let words: Vec<_> = words.into_iter().map(|word| (word, None)).collect();
+        let pairs: Vec<_> = pairs.into_iter().map(|(first, then)| (first, Some(then))).collect();
+        for keys in [words, pairs] {
+            self.tries = TRIES.0 + TRIES.1 * self.unknown.len();
+            for place in places {
+                for order in [Order::Solidity, Order::Vyper] {
+                    self.try_mapping(order, *place, keys.iter().copied());
+                }
+                if self.unknown.is_empty() || self.tries == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Looks for entries of a mapping: of all keys, if one of the first is an entry's.
+    fn try_mapping(
+        &mut self,
+        order: Order,
+        place: U256,
+        mut keys: impl Iterator<Item = (U256, Option<U256>)>,
+    ) {
+        let mut try_key = |(key, then)| {
+            let left = self.tries.checked_sub(1)?;
+            self.tries = left;
+            Some(self.try_key(Mapping { order, place, then, offset: 0 }, key))
+        };
+        let first: Vec<_> = keys.by_ref().take(SAMPLE).map_while(&mut try_key).collect();
+        if first.contains(&true) {
+            keys.map_while(&mut try_key).for_each(drop);
+        }
+    }
+
+    fn try_key(&mut self, mapping: Mapping<U256>, key: U256) -> bool {
+        let first = mapping.slot(key);
+        let last = U256::from_be_bytes(first.0).saturating_add(U256::from(MEMBERS - 1));
+        let found: Vec<_> = self.unknown.range(first..=last.into()).copied().collect();
+        for slot in &found {
+            self.unknown.remove(slot);
+            let offset = U256::from_be_bytes(slot.0).wrapping_sub(first.into());
+            let mapping = Mapping { offset: offset.saturating_to(), ..mapping };
+            self.known.push((*slot, (mapping, key)));
+        }
+        !found.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::b256;
+
+    use super::*;
+
+    /// <https://eips.ethereum.org/EIPS/eip-7201>, and OpenZeppelin's `ERC20Upgradeable.sol`.
+    #[test]
+    fn places_are_those_of_openzeppelins_tokens() {
+        let balances = b256!("52c63247e1f47db19d5ce0460030c497f067ca4cebf71ba98eeadabe20bace00");
+        assert!(places().any(|place| place == U256::from_be_bytes(balances.0)));
+    }
+}

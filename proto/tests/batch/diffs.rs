@@ -1,0 +1,426 @@
+use std::collections::BTreeMap;
+
+use alloy::primitives::{KECCAK256_EMPTY, Log, LogData, keccak256};
+use millrace_proto::{
+    AccountDelta, AccountDiff, AccountInfo, BatchPayload, Change, DiffBatch, KeyHints, SlotDiff,
+    StateDelta, StateDiff,
+};
+use proptest::collection::btree_map;
+
+use super::{
+    made::{number, recipient, word},
+    parts::{columns, with_columns},
+    *,
+};
+
+fn decode_diffs(encoded: &[u8]) -> Result<DiffBatch, BatchDecodeError> {
+    DiffBatch::decode(encoded, &BatchLimits::default())
+}
+
+fn encode(batch: &DiffBatch) -> Bytes {
+    batch.encode(9, &KeyHints::default()).unwrap()
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        word().prop_map(Change::Up),
+        word().prop_map(Change::Down),
+        word().prop_map(Change::Set)
+    ]
+}
+
+fn account() -> impl Strategy<Value = AccountDelta> {
+    let key = word().prop_map(B256::from);
+    let code_hash = prop_oneof![
+        Just(KECCAK256_EMPTY),
+        Just(keccak256([1, 2, 3])),
+        any::<[u8; 32]>().prop_map(B256::from)
+    ];
+    let changed =
+        (number(), option::of(change()), option::of(code_hash), btree_map(key, change(), 0..5))
+            .prop_map(|(nonce, balance, code_hash, storage)| AccountDelta::Changed {
+                nonce,
+                balance,
+                code_hash,
+                storage,
+            });
+    prop_oneof![1 => Just(AccountDelta::Removed), 6 => changed]
+}
+
+fn diff_batch() -> impl Strategy<Value = DiffBatch> {
+    let code = prop_oneof![Just(vec![]), Just(vec![Bytes::from_static(&[1, 2, 3])])];
+    let messages = vec(any::<[u8; 32]>().prop_map(B256::from), 0..3);
+    (btree_map(recipient(), account(), 0..6), code, messages, 1..1000u64, 0..60_000u64).prop_map(
+        |(accounts, code, messages, first_block, more)| DiffBatch {
+            chain_id: CHAIN_ID,
+            first_block,
+            parent_hash: B256::repeat_byte(3),
+            deposits_start: 7,
+            transactions: 11,
+            header: header(first_block + more, 9),
+            messages,
+            delta: StateDelta { accounts, code },
+        },
+    )
+}
+
+fn header(number: u64, deposits_end: u64) -> Header {
+    let extra_data = HeaderExtra { deposits_end }.encode();
+    Header { number, timestamp: 5, extra_data, ..Header::default() }
+}
+
+/// Whatever decodes must encode to something that decodes to the same again.
+fn check_total(encoded: &[u8]) {
+    if let Ok(batch) = decode_diffs(encoded) {
+        assert_eq!(decode_diffs(&encode(&batch)).unwrap(), batch);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_decodes_to_the_same(batch in diff_batch()) {
+        prop_assert_eq!(decode_diffs(&encode(&batch)).unwrap(), batch);
+    }
+
+    #[test]
+    fn any_columns_decode_to_a_batch_or_an_error(
+        batch in diff_batch(),
+        kept in any::<prop::sample::Index>(),
+        bytes in vec(any::<u8>(), 0..100),
+    ) {
+        let encoded = encode(&batch);
+        let columns = columns(&encoded);
+        let kept = kept.index(columns.len() + 1);
+        check_total(&with_columns(&encoded, &[&columns[..kept], &bytes].concat()));
+    }
+
+    #[test]
+    fn a_change_leads_from_one_number_to_the_other(before in word(), after in word()) {
+        match Change::between(before, after) {
+            None => prop_assert_eq!(before, after),
+            Some(change) => {
+                prop_assert_eq!(change.apply(before), after);
+                prop_assert!(change.number().byte_len() <= after.byte_len());
+            }
+        }
+    }
+}
+
+const TOKEN: Address = Address::repeat_byte(0x70);
+const SPENDER: Address = Address::repeat_byte(0x5e);
+
+fn holder(index: u64) -> Address {
+    Address::from_word(keccak256(index.to_be_bytes()))
+}
+
+fn solidity(key: B256, place: B256) -> B256 {
+    keccak256([key, place].concat())
+}
+
+fn place(place: u64) -> B256 {
+    U256::from(place).into()
+}
+
+/// A block of transfers of a token between some holders, whose entries are where `slots` says, and what it changed.
+fn transfers(
+    holders: u64,
+    slots: impl Fn(Address) -> Vec<B256>,
+) -> (Arc<ExecutedBlock>, Arc<StateDiff>) {
+    let mut diff = StateDiff::default();
+    let mut storage = BTreeMap::new();
+    let (mut transactions, mut receipts) = (Vec::new(), Vec::new());
+    for index in 0..holders {
+        let [from, to] = [holder(index), holder((index + 1) % holders)];
+        let signature = Signature::new(U256::ONE, U256::ONE, false);
+        let tx = TxEip1559 { to: TxKind::Call(SPENDER), ..TxEip1559::default() };
+        let tx = TxEnvelope::Eip1559(Signed::new_unhashed(tx, signature));
+        transactions.push(Arc::new(RecoveredTx::new_unchecked(tx, from)));
+        let topics = vec![B256::repeat_byte(1), from.into_word(), to.into_word()];
+        let data = LogData::new_unchecked(topics, Bytes::new());
+        receipts.push(EthereumReceipt {
+            tx_type: TxType::Eip1559,
+            success: true,
+            cumulative_gas_used: 0,
+            logs: vec![Log { address: TOKEN, data }],
+        });
+        let before = AccountInfo::default();
+        let after = AccountInfo { nonce: 1, ..before };
+        let account =
+            AccountDiff { before: Some(before), after: Some(after), ..AccountDiff::default() };
+        diff.accounts.insert(from, account);
+        for slot in slots(from) {
+            let slots = SlotDiff { before: U256::from(1000), after: U256::from(1000 + index + 1) };
+            storage.insert(slot, slots);
+        }
+    }
+    let info = Some(AccountInfo { nonce: 1, ..AccountInfo::default() });
+    diff.accounts.insert(TOKEN, AccountDiff { before: info, after: info, storage });
+    let header = Header { parent_hash: B256::repeat_byte(3), ..header(1, 0) };
+    let block = ExecutedBlock { header: header.seal_slow(), transactions, receipts };
+    (Arc::new(block), Arc::new(diff))
+}
+
+/// Bytes of a batch with what is known of its keys, and without.
+fn sizes(slots: impl Fn(Address) -> Vec<B256>) -> (usize, usize) {
+    let blocks = [transfers(100, slots)];
+    let batch = DiffBatch::from_blocks(CHAIN_ID, 0, B256::repeat_byte(3), &blocks).unwrap();
+    let known = batch.encode(9, &KeyHints::of(&blocks)).unwrap();
+    assert_eq!(decode_diffs(&known).unwrap(), batch);
+    (known.len(), encode(&batch).len())
+}
+
+#[test]
+fn keys_of_mappings_are_told_by_what_they_follow_from() {
+    // Hashes of 32 bytes each for 100 holders take 3,200 bytes; the holders' addresses are told anyway.
+    let known_and_not = [
+        sizes(|holder| vec![solidity(holder.into_word(), place(0))]),
+        sizes(|holder| vec![solidity(holder.into_word(), place(51))]),
+        sizes(|holder| vec![keccak256([place(3), holder.into_word()].concat())]),
+        sizes(|holder| vec![solidity(SPENDER.into_word(), solidity(holder.into_word(), place(1)))]),
+        sizes(|holder| {
+            let inner = keccak256([place(4), holder.into_word()].concat());
+            vec![keccak256([inner, SPENDER.into_word()].concat())]
+        }),
+        sizes(|holder| {
+            // The balances of OpenZeppelin's upgradeable tokens.
+            let place = b256!("52c63247e1f47db19d5ce0460030c497f067ca4cebf71ba98eeadabe20bace00");
+            vec![solidity(holder.into_word(), place)]
+        }),
+    ];
+    for (case, (known, plain)) in known_and_not.into_iter().enumerate() {
+        assert!(known + 3_000 < plain, "case {case}: {known} and {plain} bytes");
+    }
+    // The third member of a structure, and the one after it, which plain keys need few bytes for too.
+    let (known, plain) = sizes(|holder| {
+        let entry: U256 = solidity(holder.into_word(), place(2)).into();
+        [2, 3].map(|member| (entry + U256::from(member)).into()).into()
+    });
+    assert!(known + 3_000 < plain, "structures: {known} and {plain} bytes");
+    let (known, plain) = sizes(|holder| vec![keccak256(holder)]);
+    assert_eq!(known, plain, "nothing is known of other keys");
+}
+
+#[test]
+fn blocks_are_taken_together() {
+    let account = |nonce, balance: u64| {
+        Some(AccountInfo { nonce, balance: U256::from(balance), ..AccountInfo::default() })
+    };
+    let slot =
+        |before: u64, after: u64| SlotDiff { before: U256::from(before), after: U256::from(after) };
+    let [kept, gone, made, same, fleeting] = [1, 2, 3, 4, 5].map(Address::repeat_byte);
+    let [key, other] = [1, 2].map(B256::repeat_byte);
+    let diff = |accounts: Vec<(Address, AccountDiff)>| StateDiff {
+        accounts: accounts.into_iter().collect(),
+        ..StateDiff::default()
+    };
+    let mut diffs = diff(vec![
+        (
+            kept,
+            AccountDiff {
+                before: account(5, 100),
+                after: account(6, 90),
+                storage: BTreeMap::from([(key, slot(1, 2)), (other, slot(7, 8))]),
+            },
+        ),
+        (gone, AccountDiff { before: account(1, 1), after: account(1, 2), ..Default::default() }),
+        (same, AccountDiff { before: account(1, 1), after: account(1, 2), ..Default::default() }),
+        (fleeting, AccountDiff { before: None, after: account(1, 2), ..Default::default() }),
+    ]);
+    diffs.extend(diff(vec![
+        (
+            kept,
+            AccountDiff {
+                before: account(6, 90),
+                after: account(8, 95),
+                storage: BTreeMap::from([(key, slot(2, 5)), (other, slot(8, 7))]),
+            },
+        ),
+        (gone, AccountDiff { before: account(1, 2), after: None, ..Default::default() }),
+        (made, AccountDiff { before: None, after: account(1, 0), ..Default::default() }),
+        (same, AccountDiff { before: account(1, 2), after: account(1, 1), ..Default::default() }),
+        (fleeting, AccountDiff { before: account(1, 2), after: None, ..Default::default() }),
+    ]));
+    let delta = StateDelta::from(&diffs);
+    let changed = |nonce, balance, storage| AccountDelta::Changed {
+        nonce,
+        balance,
+        code_hash: None,
+        storage,
+    };
+    let expected = [
+        (
+            kept,
+            changed(
+                3,
+                Some(Change::Down(U256::from(5))),
+                BTreeMap::from([(key, Change::Up(U256::from(4)))]),
+            ),
+        ),
+        (gone, AccountDelta::Removed),
+        (made, changed(1, None, BTreeMap::new())),
+    ];
+    assert_eq!(delta.accounts, BTreeMap::from(expected));
+}
+
+fn frozen_diffs() -> DiffBatch {
+    let code = Bytes::from_static(&[0x60, 0, 0x60, 0, 0xfd]);
+    let storage = BTreeMap::from([
+        (place(1), Change::Up(U256::from(1_000_000))),
+        (place(2), Change::Down(U256::from(258))),
+        (B256::repeat_byte(9), Change::Set(U256::MAX)),
+    ]);
+    let accounts = BTreeMap::from([
+        (Address::repeat_byte(1), AccountDelta::Removed),
+        (
+            Address::repeat_byte(2),
+            AccountDelta::Changed {
+                nonce: 1,
+                balance: Some(Change::Down(U256::from(21_000_000_000_000_u64))),
+                code_hash: Some(keccak256(&code)),
+                storage,
+            },
+        ),
+        (
+            Address::repeat_byte(3),
+            AccountDelta::Changed {
+                nonce: 0,
+                balance: Some(Change::Up(U256::from(77))),
+                code_hash: Some(KECCAK256_EMPTY),
+                storage: BTreeMap::new(),
+            },
+        ),
+    ]);
+    DiffBatch {
+        chain_id: CHAIN_ID,
+        first_block: 8,
+        parent_hash: B256::repeat_byte(3),
+        deposits_start: 7,
+        transactions: 11,
+        header: header(12, 9),
+        messages: vec![B256::repeat_byte(0x33)],
+        delta: StateDelta { accounts, code: vec![code] },
+    }
+}
+
+/// As `version_2_is_frozen`, with every form of keys.
+#[test]
+fn diffs_of_version_2_are_frozen() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/batch-v2-diffs.bin");
+    let blocks = [transfers(3, |holder| {
+        let vyper = |key: B256, place: B256| keccak256([place, key].concat());
+        let [holder, spender] = [holder, SPENDER].map(|address| address.into_word());
+        let member: U256 = solidity(holder, place(2)).into();
+        vec![
+            solidity(holder, place(0)),
+            solidity(spender, solidity(holder, place(1))),
+            (member + U256::from(3)).into(),
+            vyper(holder, place(3)),
+            vyper(spender, vyper(holder, place(4))),
+            keccak256(holder),
+        ]
+    })];
+    let mut frozen = frozen_diffs();
+    let executed = DiffBatch::from_blocks(CHAIN_ID, 0, B256::repeat_byte(3), &blocks).unwrap();
+    frozen.delta.accounts.extend(executed.delta.accounts);
+    let encoded = frozen.encode(9, &KeyHints::of(&blocks)).unwrap();
+    let fixture = std::fs::read(path).unwrap();
+    assert_eq!(
+        batch_digest(&fixture),
+        b256!("e9d603329984cca9c07935b02cf9ef952c484349bbf384b00e9dcdaa6345e441"),
+        "the fixture itself was changed"
+    );
+    assert_eq!(decode_diffs(&fixture).unwrap(), frozen);
+    assert_eq!(parts(&fixture).0, parts(&encoded).0);
+    assert_eq!(columns(&fixture), columns(&encoded));
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_dealt_with() {
+    let encoded = encode(&frozen_diffs());
+    for len in 0..encoded.len() {
+        assert!(decode_diffs(&encoded[..len]).is_err(), "{len} bytes decoded");
+    }
+    for bit in 0..encoded.len() * 8 {
+        let mut flipped = encoded.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        check_total(&flipped);
+    }
+    let columns = columns(&encoded);
+    for len in 0..columns.len() {
+        assert!(decode_diffs(&with_columns(&encoded, &columns[..len])).is_err(), "{len} decoded");
+    }
+    for bit in 0..columns.len() * 8 {
+        let mut flipped = columns.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        check_total(&with_columns(&encoded, &flipped));
+    }
+}
+
+#[test]
+fn payloads_are_told_apart() {
+    assert!(matches!(
+        decode_diffs(&frozen_batch().encode(9).unwrap()),
+        Err(BatchDecodeError::Payload {
+            found: BatchPayload::Transactions,
+            expected: BatchPayload::StateDiffs
+        })
+    ));
+    assert!(matches!(
+        decode(&encode(&frozen_diffs())),
+        Err(BatchDecodeError::Payload { found: BatchPayload::StateDiffs, .. })
+    ));
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let refused = |encoded: &[u8]| match decode_diffs(encoded) {
+        Err(BatchDecodeError::Invalid { column, problem }) => (column, problem),
+        other => panic!("{other:?}"),
+    };
+    let right = frozen_diffs();
+    let encoded = encode(&right);
+    // The header says the last block's hash and number of blocks; the columns hold another header.
+    let other = encode(&DiffBatch { header: header(12, 10), ..right.clone() });
+    let found = refused(&with_columns(&encoded, &columns(&other)));
+    assert_eq!(found, (BatchColumn::LastHeader, "not the header of the last block's hash"));
+    for (header, problem) in [
+        (header(7, 9), "it does not end the batch"),
+        (header(12, 6), "its deposits go back"),
+        (Header { number: 12, ..Header::default() }, "its extra data is not a rollup's"),
+    ] {
+        let error = DiffBatch { header, ..right.clone() }.encode(9, &KeyHints::default());
+        assert!(
+            matches!(error, Err(BatchEncodeError::Block { problem: found, .. }) if found == problem)
+        );
+    }
+    let trailing = [&encoded[..], &[0]].concat();
+    assert!(matches!(
+        decode_diffs(&trailing),
+        Err(BatchDecodeError::TrailingBytes { after: BatchColumn::Frame, count: 1 })
+    ));
+    let limits = BatchLimits { max_changes: 2, ..BatchLimits::default() };
+    assert!(matches!(
+        DiffBatch::decode(&encoded, &limits),
+        Err(BatchDecodeError::OverLimit { what: "accounts", size: 3, limit: 2 })
+    ));
+}
+
+/// Two groups that name the same slot: one of them would be lost.
+#[test]
+fn a_slot_twice_is_refused() {
+    let storage = BTreeMap::from([(place(1), Change::Up(U256::ONE))]);
+    let account = AccountDelta::Changed { nonce: 0, balance: None, code_hash: None, storage };
+    let accounts = BTreeMap::from([(Address::repeat_byte(2), account)]);
+    let delta = StateDelta { accounts, ..StateDelta::default() };
+    let encoded = encode(&DiffBatch { delta, messages: vec![], ..frozen_diffs() });
+    let right = columns(&encoded);
+    // One account, its groups: one, plain, of one slot; key: length and byte; change: up by a number of one byte.
+    let tail = [1, 0, 1, 1, 1, 1, 1, 1];
+    assert!(right.ends_with(&tail), "{right:?}");
+    let twice =
+        [&right[..right.len() - tail.len()], &[2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]];
+    assert!(matches!(
+        decode_diffs(&with_columns(&encoded, &twice.concat())),
+        Err(BatchDecodeError::Invalid { problem: "a slot twice", .. })
+    ));
+}
