@@ -19,6 +19,7 @@ mod archive;
 mod backend;
 mod batcher;
 mod blob;
+mod chain;
 mod config;
 mod deposits;
 mod error;

@@ -16,6 +16,7 @@ use crate::{
     archive::Archiver,
     backend::{DaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
     batcher::{Batcher, BatcherParts},
+    chain::BatchedChain,
     config::{BackendKind, DaAdapterConfig, InvalidConfig},
     error::{DaAdapterOpenError, DaAdapterRunError},
     halt::{Halts, Part},
@@ -56,7 +57,7 @@ pub struct DaAdapterService {
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     metrics: DaMetrics,
-    chain_id: u64,
+    chain: BatchedChain,
 }
 
 /// Answers for the service, also while it does not run.
@@ -106,8 +107,8 @@ impl DaAdapterService {
         };
         config.validate(first.max_size())?;
         let (in_use, seen) = watch::channel(first.kind());
-        let chain_id = spec.chain_id();
-        let identity = OutboxIdentity { chain_id, rollup: rollup.address() };
+        let chain = BatchedChain::from(&*spec);
+        let identity = OutboxIdentity { chain_id: chain.id, rollup: rollup.address() };
         let outbox = tokio::task::spawn_blocking(move || Outbox::open(&data_dir, identity))
             .await
             .map_err(DaAdapterOpenError::Worker)??;
@@ -127,7 +128,7 @@ impl DaAdapterService {
             outbox,
             halts,
             metrics,
-            chain_id,
+            chain,
         };
         Ok((handle, service))
     }
@@ -141,7 +142,7 @@ impl DaAdapterService {
     pub async fn run(self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
         let Some(cursor) = self.cursor(&stop).await? else { return Ok(()) };
         let parts = BatcherParts {
-            chain_id: self.chain_id,
+            chain: self.chain,
             executor: self.executor,
             outbox: self.outbox.clone(),
             halts: self.halts.clone(),
@@ -161,7 +162,7 @@ impl DaAdapterService {
             archives: self.archive.is_some(),
             halts: self.halts,
             metrics: self.metrics.clone(),
-            chain_id: self.chain_id,
+            chain: self.chain,
             poll_interval: self.config.poll_interval,
             max_retry_interval: self.config.max_retry_interval,
             failures: Failures::default(),
@@ -214,7 +215,7 @@ impl DaAdapterService {
             .without_max_times()
             .build();
         let resume = Resume {
-            chain_id: self.chain_id,
+            chain: self.chain,
             executor: &self.executor,
             target: self.target.as_ref(),
             reader: self.reader.as_ref(),

@@ -1,8 +1,11 @@
 //! A chain of real blocks for this crate's tests, and an executor that serves it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use alloy::{
@@ -13,16 +16,22 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
-    ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, GasEstimate, HeaderExtra,
-    RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
+    AccountInfo, BatchPayload, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome,
+    CallRequest, ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, GasEstimate,
+    HeaderExtra, RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::outbox::{Cursor, Outbox, OutboxIdentity};
+use crate::{
+    chain::BatchedChain,
+    outbox::{Cursor, Outbox, OutboxIdentity},
+};
 
 pub(crate) const CHAIN_ID: u64 = 7_077;
+/// The chain, with batches of transactions.
+pub(crate) const CHAIN: BatchedChain =
+    BatchedChain { id: CHAIN_ID, payload: BatchPayload::Transactions };
 
 /// The deposit at an index of the queue.
 pub(crate) fn deposit(index: u64) -> Deposit {
@@ -148,6 +157,8 @@ pub(crate) fn open_outbox(folder: &std::path::Path) -> Arc<Outbox> {
 pub(crate) struct TestExecutor {
     genesis: SealedHeader,
     blocks: Mutex<Vec<Arc<ExecutedBlock>>>,
+    /// What blocks changed, by their numbers.
+    diffs: Mutex<BTreeMap<u64, Arc<StateDiff>>>,
     grown: watch::Sender<()>,
     /// Makes the streams that are open fail, once.
     broken: AtomicBool,
@@ -158,6 +169,7 @@ impl TestExecutor {
         Arc::new(Self {
             genesis: genesis.clone(),
             blocks: Mutex::default(),
+            diffs: Mutex::default(),
             grown: watch::Sender::new(()),
             broken: AtomicBool::new(false),
         })
@@ -166,6 +178,12 @@ impl TestExecutor {
     pub(crate) fn push(&self, block: Arc<ExecutedBlock>) {
         self.blocks.lock().push(block);
         self.grown.send_replace(());
+    }
+
+    /// Adds a block with what it changed.
+    pub(crate) fn push_changed(&self, block: Arc<ExecutedBlock>, diff: StateDiff) {
+        self.diffs.lock().insert(block.number(), Arc::new(diff));
+        self.push(block);
     }
 
     pub(crate) fn blocks_mut(&self) -> parking_lot::MutexGuard<'_, Vec<Arc<ExecutedBlock>>> {
@@ -304,7 +322,7 @@ impl Executor for TestExecutorHandle {
         elsewhere()
     }
 
-    async fn state_diff(&self, _: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
-        elsewhere()
+    async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        Ok(self.0.diffs.lock().get(&number).cloned())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::{
     AccountInfo, BlockAttributes, BlockSelector, ChainSpec, ExecutedBlock, ExecutorError,
-    SealedHeader,
+    SealedHeader, StateDiff,
 };
 
 use crate::{
@@ -109,6 +109,23 @@ impl Chain {
         self.store.commit(block.clone(), &diff, root)?;
         self.warm.follow(block.number(), &diff);
         Ok(Committed { block, root_time, commit_time: started.elapsed() })
+    }
+
+    /// Makes a block the head whose state is the head's after `diff`. The error is the root that the diff gives, if it is not the header's; nothing changes
+    /// then.
+    pub(crate) fn jump(
+        &self,
+        header: SealedHeader,
+        diff: &StateDiff,
+    ) -> Result<Result<(), B256>, StoreError> {
+        let root = self.store.root(diff)?;
+        if root.root != header.state_root {
+            return Ok(Err(root.root));
+        }
+        let number = header.number;
+        self.store.jump(header, diff, root)?;
+        self.warm.follow(number, diff);
+        Ok(Ok(()))
     }
 }
 

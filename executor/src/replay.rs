@@ -1,20 +1,21 @@
-//! Executing derived blocks again.
+//! Executing derived blocks again, or putting what they changed on the state before them.
 
 use std::{path::Path, sync::Arc};
 
 use alloy::consensus::Transaction;
 use millrace_proto::{
-    BlockAttributes, BlockSelector, ChainSpec, DerivedBlock, ExecutedBlock, ExecutorError,
-    RejectReason, Replay, ReplayError, SealedHeader, TxOutcome,
+    BlockAttributes, BlockSelector, ChainSpec, DerivedBlock, DerivedStretch, ExecutedBlock,
+    ExecutorError, RejectReason, Replay, ReplayError, SealedHeader, TxOutcome,
 };
 
 use crate::{
     chain::Chain,
+    delta::{DeltaError, apply_delta},
     evm::{ExecutionError, PlanError},
     store::{StoreConfig, StoreError},
 };
 
-/// A rollup that is rebuilt from derived blocks, in a store of its own, on the sequential path.
+/// A rollup that is rebuilt from what L1 holds, in a store of its own: from blocks, on the sequential path, or from what they changed.
 #[derive(Debug)]
 pub struct Replayer {
     chain: Chain,
@@ -31,6 +32,37 @@ impl Replayer {
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
         Ok(Self { chain: Chain::open(data_dir, config, spec)? })
+    }
+}
+
+impl Replayer {
+    /// Checks what the header at the end of a stretch must be whatever the stretch holds.
+    fn check(
+        &self,
+        parent: &SealedHeader,
+        first_block: u64,
+        header: &SealedHeader,
+    ) -> Result<(), &'static str> {
+        let rollup = self.chain.spec().rollup();
+        let checks = [
+            (self.chain.spec().is_rollup(), "the chain is no rollup"),
+            (
+                parent.number.checked_add(1) == Some(first_block),
+                "the stretch does not begin after the head",
+            ),
+            (header.number >= first_block, "the stretch ends before it begins"),
+            (header.timestamp >= parent.timestamp, "its timestamp is before the head's"),
+            (
+                header.number != first_block || header.parent_hash == parent.seal(),
+                "its parent is not the head",
+            ),
+            (header.gas_limit == rollup.gas_limit, "its gas limit is not the chain's"),
+            (header.beneficiary == rollup.fee_recipient, "its fee recipient is not the chain's"),
+        ];
+        match checks.into_iter().find(|(holds, _)| !holds) {
+            Some((_, problem)) => Err(problem),
+            None => Ok(()),
+        }
     }
 }
 
@@ -80,6 +112,29 @@ impl Replay for Replayer {
         plan.check(&output).map_err(invalid)?;
         let committed = self.chain.commit(&plan, output).map_err(ExecutorError::from)?;
         Ok(committed.block)
+    }
+
+    fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {
+        let DerivedStretch { first_block, header, delta } = stretch;
+        let number = header.number;
+        let invalid = |problem: String| ReplayError::Invalid { number, problem };
+        let parent = self.chain.head();
+        self.check(&parent, first_block, &header).map_err(|problem| invalid(problem.to_owned()))?;
+        let state = self.chain.state(BlockSelector::Latest).map_err(ExecutorError::from)?;
+        let diff = apply_delta(&delta, &state).map_err(|error| match error {
+            DeltaError::UnknownCode { .. } => invalid(error.to_string()),
+            DeltaError::Read(error) => ExecutorError::Store(Box::new(error)).into(),
+        })?;
+        let claimed = header.state_root;
+        match self.chain.jump(header, &diff).map_err(ExecutorError::from)? {
+            Ok(()) => Ok(()),
+            Err(computed) => Err(ReplayError::StateRoot { number, claimed, computed }),
+        }
+    }
+
+    fn header(&self, number: u64) -> Result<Option<SealedHeader>, ReplayError> {
+        let header = self.chain.store().header(BlockSelector::Number(number));
+        Ok(header.map_err(ExecutorError::from)?)
     }
 
     fn block(&self, number: u64) -> Result<Option<Arc<ExecutedBlock>>, ReplayError> {

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_da_adapter::BackendKind;
+use millrace_proto::BatchPayload;
 use url::Url;
 
 use crate::{
@@ -129,6 +130,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) l1_confirmations: u64,
 
+    /// What batches hold, which cannot be changed for a chain that was started before.
+    #[arg(long, value_enum, default_value_t = PayloadChoice::Transactions)]
+    pub(crate) batch_payload: PayloadChoice,
+
     /// Where batches go: through the first of these that takes them.
     #[arg(
         long,
@@ -150,6 +155,24 @@ pub(crate) struct DevArgs {
     /// Print one JSON object a line to standard output, the first when everything answers.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Payloads that the dev chain can be started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PayloadChoice {
+    /// The signed transactions: anyone can execute them again.
+    Transactions,
+    /// What blocks changed: the fewest bytes, but nobody can execute anything again.
+    StateDiffs,
+}
+
+impl PayloadChoice {
+    pub(crate) const fn payload(self) -> BatchPayload {
+        match self {
+            Self::Transactions => BatchPayload::Transactions,
+            Self::StateDiffs => BatchPayload::StateDiffs,
+        }
+    }
 }
 
 /// DA backends that the dev chain can be started with.

@@ -33,9 +33,9 @@ pub(crate) async fn deploy(
     challenge_window: std::time::Duration,
 ) -> Result<Deployed> {
     let chain_id = client.chain_id().await.wrap_err("the L1 does not answer")?;
-    let owner = roles.owner.load(chain_id).wrap_err("owner key")?;
-    let batcher = roles.batcher.load(chain_id).wrap_err("batcher key")?.address();
-    let committer = roles.committer.load(chain_id).wrap_err("committer key")?.address();
+    let owner = roles.owner.load(chain_id).await.wrap_err("owner key")?;
+    let batcher = roles.batcher.load(chain_id).await.wrap_err("batcher key")?.address();
+    let committer = roles.committer.load(chain_id).await.wrap_err("committer key")?.address();
     ensure!(
         batcher != committer,
         "batcher and committer are the same account, {batcher}: each signs on its own nonces, so they must be two keys"
@@ -52,7 +52,7 @@ pub(crate) async fn deploy(
         genesis_json: spec.to_json().into(),
     };
     let address = owner.address();
-    let rollup = deploy_rollup(client, &owner, params).await.wrap_err_with(|| {
+    let rollup = deploy_rollup(client, owner, params).await.wrap_err_with(|| {
         format!("cannot deploy the rollup contract as {address}; has it ether on this L1?")
     })?;
     Ok(Deployed { rollup, owner: address, batcher, committer })

@@ -244,15 +244,14 @@ mod tests {
             .map(|(_, block)| batch_of(block.env.cfg.chain_id, 1, 1, &block.transactions))
             .collect();
         let unseen = batches.pop().expect("there are blocks");
-        let size = |bytes: Vec<u8>| {
-            let dictionary = BatchDictionary::new(200, bytes);
-            let encoded = unseen.encode_with(15, &dictionary).expect("encodes");
-            let decoded = Batch::decode_with(&encoded, &dictionary, &BatchLimits::default());
-            assert_eq!(decoded.expect("decodes"), unseen);
-            encoded.len()
-        };
         let trained = trainer.train(&batches).expect("there is something to learn");
-        assert!(size(trained) < size(b"nothing of use".to_vec()));
+        let dictionary = BatchDictionary::new(200, trained);
+        let encoded = unseen.encode_with(15, &dictionary).expect("encodes");
+        let decoded = Batch::decode_with(&encoded, &dictionary, &BatchLimits::default());
+        assert_eq!(decoded.expect("decodes"), unseen);
+        let columns = unseen.columns().expect("encodes");
+        let without = zstd::bulk::compress(&columns, 15).expect("compresses");
+        assert!(encoded.len() < without.len() + 64 * unseen.transaction_count());
         assert!(trainer.train(&[]).is_err());
     }
 

@@ -9,7 +9,7 @@ use alloy::{
 };
 use eyre::{Result, WrapErr};
 use millrace_l1::contracts::MessagePasser;
-use millrace_proto::{ChainSpec, MESSAGE_PASSER, RollupParams};
+use millrace_proto::{BatchPayload, ChainSpec, MESSAGE_PASSER, RollupParams};
 use serde_json::json;
 
 use crate::keys::{DEV_KEYS, DEV_L1_CHAIN_ID, DEV_ROLLUP_CHAIN_ID, dev_signer};
@@ -23,10 +23,15 @@ const CREATE2_FACTORY_CODE: Bytes = bytes!(
 /// Ether that each development key has on each development chain.
 const DEV_BALANCE_ETH: u64 = 10_000;
 
-/// The dev rollup. Every start on a fresh folder gives the same genesis block.
-pub(crate) fn dev_rollup() -> Result<ChainSpec> {
+/// The dev rollup. Every start on a fresh folder gives the same genesis block for a payload.
+pub(crate) fn dev_rollup(batch_payload: BatchPayload) -> Result<ChainSpec> {
     let params = RollupParams {
         fee_recipient: address!("4200000000000000000000000000000000000011"),
+        batch_payload,
+        gas_limit: match batch_payload {
+            BatchPayload::Transactions => RollupParams::default().gas_limit,
+            BatchPayload::StateDiffs => 40_000_000,
+        },
         ..RollupParams::default()
     };
     let mut genesis = base(DEV_ROLLUP_CHAIN_ID, params.gas_limit)?;

@@ -1,13 +1,18 @@
 //! Signing keys, and the well-known development keys that must never hold value.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use alloy::{
     primitives::Address,
     signers::local::{MnemonicBuilder, PrivateKeySigner},
 };
 use eyre::{Result, WrapErr, bail, eyre};
+use millrace_l1::{L1Signer, Web3Signer};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// The mnemonic that anvil and Hardhat ship. Everybody has these keys.
 pub(crate) const DEV_MNEMONIC: &str = "test test test test test test test test test test test junk";
@@ -48,6 +53,20 @@ pub(crate) enum KeySource {
     Env(String),
     /// A file that holds the key in hexadecimal.
     File(PathBuf),
+    /// An encrypted key, as wallets and `cast wallet new` write it (Web3 Secret Storage, version 3).
+    Keystore {
+        /// The file with the encrypted key.
+        file: PathBuf,
+        /// A file with the password; what follows the first line end is not part of it.
+        password_file: PathBuf,
+    },
+    /// A Web3Signer that keeps the key.
+    Web3signer {
+        /// Its URL.
+        url: Url,
+        /// The account that it signs for.
+        address: Address,
+    },
 }
 
 impl fmt::Debug for KeySource {
@@ -56,6 +75,10 @@ impl fmt::Debug for KeySource {
             Self::Dev(index) => write!(f, "dev key {index}"),
             Self::Env(name) => write!(f, "key from ${name}"),
             Self::File(path) => write!(f, "key from {}", path.display()),
+            Self::Keystore { file, .. } => write!(f, "encrypted key from {}", file.display()),
+            Self::Web3signer { url, address } => {
+                write!(f, "key of {address} at {}", url.host_str().unwrap_or_default())
+            }
         }
     }
 }
@@ -64,25 +87,48 @@ impl KeySource {
     /// Loads the key for use on a chain.
     ///
     /// # Errors
-    /// When the key cannot be read, or is a development key and the chain is not a development chain.
-    pub(crate) fn load(&self, chain_id: u64) -> Result<PrivateKeySigner> {
-        let signer = match self {
-            Self::Dev(index) => dev_signer(*index)?,
+    /// When the key cannot be read, the signing service does not have it, or it is a development key and the chain is not a development chain.
+    pub(crate) async fn load(&self, chain_id: u64) -> Result<L1Signer> {
+        let signer: L1Signer = match self {
+            Self::Dev(index) => dev_signer(*index)?.into(),
             Self::Env(name) => {
                 let value = std::env::var(name).map_err(|_| {
                     eyre!("environment variable {name} does not hold a key; set it")
                 })?;
-                parse(&value).wrap_err_with(|| format!("environment variable {name}"))?
+                parse(&value).wrap_err_with(|| format!("environment variable {name}"))?.into()
             }
             Self::File(path) => {
-                let value = std::fs::read_to_string(path)
-                    .wrap_err_with(|| format!("cannot read key file {}", path.display()))?;
-                parse(&value).wrap_err_with(|| format!("key file {}", path.display()))?
+                parse(&read(path)?).wrap_err_with(|| format!("key file {}", path.display()))?.into()
+            }
+            Self::Keystore { file, password_file } => {
+                let password = read(password_file)?;
+                let (encrypted, password) =
+                    (file.clone(), password.lines().next().unwrap_or_default().to_owned());
+                // Slow on purpose.
+                let decrypted = tokio::task::spawn_blocking(move || {
+                    PrivateKeySigner::decrypt_keystore(encrypted, password)
+                });
+                let key = decrypted.await?.wrap_err_with(|| {
+                    format!(
+                        "cannot decrypt {} with the password in {}",
+                        file.display(),
+                        password_file.display()
+                    )
+                })?;
+                key.into()
+            }
+            Self::Web3signer { url, address } => {
+                L1Signer::Remote(Web3Signer::connect(url.clone(), *address).await?)
             }
         };
         refuse_dev_key(signer.address(), chain_id)?;
         Ok(signer)
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .wrap_err_with(|| format!("cannot read key file {}", path.display()))
 }
 
 fn parse(value: &str) -> Result<PrivateKeySigner> {
@@ -106,6 +152,8 @@ fn refuse_dev_key(address: Address, chain_id: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -116,14 +164,47 @@ mod tests {
         );
     }
 
-    #[test]
-    fn dev_keys_are_refused_elsewhere_however_they_come() {
-        assert!(KeySource::Dev(0).load(DEV_L1_CHAIN_ID).is_ok());
-        assert!(KeySource::Dev(0).load(1).is_err());
+    #[tokio::test]
+    async fn dev_keys_are_refused_elsewhere_however_they_come() {
+        assert!(KeySource::Dev(0).load(DEV_L1_CHAIN_ID).await.is_ok());
+        assert!(KeySource::Dev(0).load(1).await.is_err());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         std::fs::write(&path, dev_signer(3).unwrap().to_bytes().to_string()).unwrap();
-        assert!(KeySource::File(path.clone()).load(31_337).is_ok());
-        assert!(KeySource::File(path).load(11_155_111).is_err());
+        assert!(KeySource::File(path.clone()).load(31_337).await.is_ok());
+        assert!(KeySource::File(path).load(11_155_111).await.is_err());
+    }
+
+    /// The test vector of the Web3 Secret Storage definition,
+    /// <https://ethereum.org/developers/docs/data-structures-and-encoding/web3-secret-storage>.
+    #[tokio::test]
+    async fn an_encrypted_key_needs_its_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, password_file] = ["key.json", "password"].map(|name| dir.path().join(name));
+        let encrypted = json!({
+            "crypto": {
+                "cipher": "aes-128-ctr",
+                "cipherparams": { "iv": "6087dab2f9fdbbfaddc31a909735c1e6" },
+                "ciphertext": "5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46",
+                "kdf": "pbkdf2",
+                "kdfparams": {
+                    "c": 262_144, "dklen": 32, "prf": "hmac-sha256",
+                    "salt": "ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd",
+                },
+                "mac": "517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2",
+            },
+            "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
+            "version": 3,
+        });
+        std::fs::write(&file, encrypted.to_string()).unwrap();
+        std::fs::write(&password_file, "testpassword\n").unwrap();
+        let source = KeySource::Keystore { file, password_file: password_file.clone() };
+        let key = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d";
+        let address = parse(key).unwrap().address();
+        assert_eq!(source.load(1).await.unwrap().address(), address);
+        std::fs::write(&password_file, "anotherpassword").unwrap();
+        let error = format!("{:#}", source.load(1).await.unwrap_err());
+        assert!(error.contains("cannot decrypt"), "{error}");
+        assert!(!format!("{source:?} {error}").contains("anotherpassword"));
     }
 }

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use millrace_da_adapter::{AltDaConfig, DaAdapterConfig, MultiReader, ObjectStoreConfig};
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
-use millrace_proto::{ChainSpec, ErrorChain};
+use millrace_proto::{BatchPayload, ChainSpec, ErrorChain};
 use millrace_settlement::{VerifyInput, VerifyProgress, VerifyTarget, verify_chain};
 use serde_json::json;
 
@@ -56,18 +56,20 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
     let input = VerifyInput {
         rollup,
         reader: Arc::new(reader),
+        spec: Arc::clone(&spec),
         replay: Box::new(replay),
         until: if args.finalized { VerifyTarget::Finalized } else { VerifyTarget::Latest },
     };
     let result = verify_chain(input, |step| progress.show(&step)).await;
     progress.finish();
+    let payload = spec.rollup().batch_payload;
     match result {
         Ok(report) => {
             if args.json {
                 println!(
                     "{}",
                     json!({
-                        "summary": true, "ok": true, "chain_id": spec.chain_id(),
+                        "summary": true, "ok": true, "chain_id": spec.chain_id(), "payload": payload,
                         "blocks": report.blocks, "transactions": report.transactions, "deposits": report.deposits,
                         "batches": report.batches, "commitments": report.commitments,
                         "skipped": report.skipped.iter().map(|batch| json!({ "batch": batch.number, "reason": batch.reason })).collect::<Vec<_>>(),
@@ -86,6 +88,11 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
                     report.head.number,
                     report.head.hash,
                 );
+                if payload == BatchPayload::StateDiffs {
+                    println!(
+                        "the chain's batches hold state diffs: its states follow from them, but no transaction was executed"
+                    );
+                }
                 for batch in &report.skipped {
                     println!("skipped batch {}: {}", batch.number, batch.reason);
                 }

@@ -17,7 +17,8 @@ mod types;
 pub use self::{
     batch::{
         Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary, BatchEncodeError,
-        BatchLimits, DiffBatch, KeyHints, MAX_BLOCK_TX_BYTES, batch_digest,
+        BatchLimits, BatchOutline, BlockMark, DecodedBatch, DiffBatch, KeyHints,
+        MAX_BLOCK_TX_BYTES, batch_digest,
     },
     service::*,
     types::*,

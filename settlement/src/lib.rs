@@ -34,8 +34,8 @@ mod watcher;
 pub use self::{
     config::SettlementConfig,
     derivation::{
-        Derivation, DerivationHead, DeriveError, DerivedBatch, QueuedDeposits, SkipReason,
-        batch_hash,
+        Derivation, DerivationHead, DeriveError, DerivedBatch, DerivedContent, QueuedDeposits,
+        SkipReason, batch_hash,
     },
     error::{SettlementOpenError, SettlementRunError},
     execution::{ExecutionError, ReplayWorkerGone},

@@ -77,7 +77,7 @@ impl SettlementService {
         let verifier = Verifier {
             config: config.clone(),
             shared: shared.clone(),
-            derivation: Derivation::new(spec.chain_id(), rollup.address()),
+            derivation: Derivation::new(&spec, rollup.address()),
             genesis,
             reader,
             executor,
@@ -104,10 +104,10 @@ async fn check_chain(
     if contract != spec.chain_id() {
         return Err(SettlementOpenError::ChainId { contract, configured: spec.chain_id() });
     }
-    let genesis = replay.block(0)?.ok_or(SettlementOpenError::NoGenesis)?;
+    let genesis = replay.header(0)?.ok_or(SettlementOpenError::NoGenesis)?;
     let contract = rollup.genesis_hash().await?;
-    if contract != genesis.hash() {
-        return Err(SettlementOpenError::Genesis { contract, computed: genesis.hash() });
+    if contract != genesis.seal() {
+        return Err(SettlementOpenError::Genesis { contract, computed: genesis.seal() });
     }
     DerivationHead::of(&genesis).ok_or(SettlementOpenError::NoGenesis)
 }
@@ -117,8 +117,8 @@ async fn check_chain(
 fn drop_outcomes_ahead(store: &Store, replay: &dyn Replay) -> Result<(), SettlementOpenError> {
     let mut upto = None;
     while let Some(verified) = store.last_verified(upto)? {
-        let block = replay.block(verified.last_block)?;
-        if block.is_some_and(|block| block.hash() == verified.last_block_hash) {
+        let header = replay.header(verified.last_block)?;
+        if header.is_some_and(|header| header.seal() == verified.last_block_hash) {
             break;
         }
         warn!(target: "millrace::settlement", batch = verified.batch, "the replayed chain lacks a verified batch; verifying it again");

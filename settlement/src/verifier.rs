@@ -5,7 +5,10 @@ mod tests;
 
 use std::{sync::Arc, time::Instant};
 
-use alloy::primitives::{B256, Bytes};
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{B256, Bytes},
+};
 use millrace_proto::{BlockSelector, DaReadError, DaReader, ErrorClass, Executor, PostedBatch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -107,7 +110,7 @@ impl Verifier {
             .map_or(self.genesis, |verified| verified.head());
         let outcome = match self.outcome(head, posted, stop).await {
             Ok(executed) => {
-                self.compare(head.number + 1, &executed, posted, stop).await?;
+                self.compare(&executed, posted, stop).await?;
                 Outcome::Verified(VerifiedBatch::new(posted, &executed))
             }
             Err(Attempt::Skip(reason)) => {
@@ -216,7 +219,6 @@ impl Verifier {
     /// if it differs is the first difference looked for.
     async fn compare(
         &self,
-        first_block: u64,
         executed: &ExecutedBatch,
         posted: &PostedBatch,
         stop: &CancellationToken,
@@ -225,10 +227,9 @@ impl Verifier {
         if self.sequencer_hash(last, posted, stop).await? == executed.head.hash {
             return Ok(());
         }
-        for (block, derived) in (first_block..).zip(&executed.block_hashes) {
+        for BlockNumHash { number: block, hash: derived } in executed.known.iter().copied() {
             let sequencer = self.sequencer_hash(block, posted, stop).await?;
-            if sequencer != *derived {
-                let derived = *derived;
+            if sequencer != derived {
                 return Err(Broke::Halt(HaltReason::SequencerDiffers {
                     block,
                     derived,

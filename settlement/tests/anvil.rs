@@ -191,6 +191,7 @@ impl World {
         let input = VerifyInput {
             rollup,
             reader: Arc::new(self.reader.clone()),
+            spec: self.chain.spec(),
             replay: Box::new(TestReplay::new()),
             until,
         };
@@ -237,7 +238,7 @@ async fn deploy(anvil: &Anvil, chain: &TestChain) -> Address {
         genesis_state_root: genesis.header.state_root,
         genesis_json: chain.spec().to_json().into(),
     };
-    let address = deploy_rollup(anvil.client(), &dev_signer(OWNER), params).await;
+    let address = deploy_rollup(anvil.client(), dev_signer(OWNER), params).await;
     address.expect("deploys")
 }
 

@@ -137,6 +137,22 @@ async fn lives_with_batches_on_an_alt_da_server() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_with_batches_of_state_diffs() -> Result<()> {
+    let options = ChainOptions::default().args(["--batch-payload", "state-diffs"]);
+    let chain = Chain::start(options).await?;
+    lives(&chain, &[]).await?;
+    // The replica that was begun from diffs goes on from them, and what blocks changed is batched after a restart too.
+    let mut chain = chain;
+    let status = chain.interrupt().await?;
+    ensure!(status.code() == Some(0), "exit {status}; the log:\n{}", chain.log());
+    let chain = chain.restart().await?;
+    lives(&chain, &[]).await?;
+    let verified = verify(chain.ready(), &[]).await?;
+    ensure!(verified["payload"] == "stateDiffs", "{verified}");
+    Ok(())
+}
+
 /// Nobody who sends transactions notices, and whoever verifies reads both places.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_da_layer_that_goes_away_is_left_for_the_next() -> Result<()> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use alloy::primitives::{B256, Bytes};
-use millrace_proto::{Batch, BatchEncodeError, ExecutedBlock};
+use millrace_proto::{Batch, BatchEncodeError, DiffBatch, ExecutedBlock, KeyHints, StateDiff};
 
+use super::open_batch::Collected;
 use crate::{deposits::accumulate, outbox::Cursor};
 
 /// A batch is filled to at least so many hundredths of its target, if single blocks are small enough for that.
@@ -57,17 +58,18 @@ pub(super) enum CloseError {
 pub(super) fn encode(
     chain_id: u64,
     cursor: &Cursor,
-    blocks: &[Arc<ExecutedBlock>],
+    blocks: &[Collected],
     sizes: Sizes,
     level: i32,
 ) -> Result<EncodedBatch, CloseError> {
+    let source = Source::new(blocks);
     // The most that are known to fit and how much they take, and the fewest that are known not to.
     let mut fits: Option<(EncodedBatch, usize)> = None;
     let mut over: Option<(usize, usize)> = None;
     let mut count = blocks.len();
     for attempt in 1.. {
         let max = if count == 1 { sizes.max } else { sizes.target };
-        match encode_all(chain_id, cursor, &blocks[..count], level) {
+        match source.encode(chain_id, cursor, count, level) {
             Ok(encoded) if encoded.data.len() <= max => {
                 let size = encoded.data.len();
                 fits = Some((encoded, size));
@@ -94,33 +96,70 @@ pub(super) fn encode(
         let most = if attempt > TRIES / 2 { low.0 + (high.0 - low.0) / 2 } else { high.0 - 1 };
         count = even.min(most).max(low.0 + 1);
     }
-    fits.map(|(encoded, _)| encoded)
-        .ok_or_else(|| CloseError::BlockTooLarge { number: blocks[0].number(), max: sizes.max })
+    fits.map(|(encoded, _)| encoded).ok_or_else(|| CloseError::BlockTooLarge {
+        number: blocks[0].block.number(),
+        max: sizes.max,
+    })
 }
 
-fn encode_all(
-    chain_id: u64,
-    cursor: &Cursor,
-    blocks: &[Arc<ExecutedBlock>],
-    level: i32,
-) -> Result<EncodedBatch, CloseError> {
-    let batch = Batch::from_blocks(chain_id, cursor.deposits_end, cursor.block.hash, blocks)?;
-    let data = batch.encode(level)?;
-    let (deposits_end, deposits_hash) = blocks.iter().fold(
-        (cursor.deposits_end, cursor.deposits_hash),
-        |(start, before), block| {
-            let hash = accumulate(block, start, before);
-            (start + block.deposit_count() as u64, hash)
-        },
-    );
-    Ok(EncodedBatch {
-        data,
-        blocks: blocks.len(),
-        transactions: batch.transaction_count(),
-        raw_bytes: raw_bytes(blocks),
-        deposits_end,
-        deposits_hash,
-    })
+/// What batches are made of.
+enum Source {
+    Transactions(Vec<Arc<ExecutedBlock>>),
+    StateDiffs { blocks: Vec<(Arc<ExecutedBlock>, Arc<StateDiff>)>, hints: KeyHints },
+}
+
+impl Source {
+    /// Of blocks with what they changed, or of all without.
+    fn new(collected: &[Collected]) -> Self {
+        let with_diff = |block: &Collected| Some((block.block.clone(), block.diff.clone()?));
+        match collected.iter().map(with_diff).collect::<Option<Vec<_>>>() {
+            Some(blocks) => {
+                let hints = KeyHints::of(&blocks);
+                Self::StateDiffs { blocks, hints }
+            }
+            None => Self::Transactions(collected.iter().map(|block| block.block.clone()).collect()),
+        }
+    }
+
+    /// Encodes the first `count` blocks.
+    fn encode(
+        &self,
+        chain_id: u64,
+        cursor: &Cursor,
+        count: usize,
+        level: i32,
+    ) -> Result<EncodedBatch, CloseError> {
+        let (start, parent) = (cursor.deposits_end, cursor.block.hash);
+        let (data, blocks) = match self {
+            Self::Transactions(blocks) => {
+                let blocks = &blocks[..count];
+                let batch = Batch::from_blocks(chain_id, start, parent, blocks)?;
+                (batch.encode(level)?, blocks.to_vec())
+            }
+            Self::StateDiffs { blocks, hints } => {
+                let blocks = &blocks[..count];
+                let batch = DiffBatch::from_blocks(chain_id, start, parent, blocks)?;
+                let blocks = blocks.iter().map(|(block, _)| block.clone());
+                (batch.encode(level, hints)?, blocks.collect())
+            }
+        };
+        let (deposits_end, deposits_hash) = blocks.iter().fold(
+            (cursor.deposits_end, cursor.deposits_hash),
+            |(start, before), block| {
+                let hash = accumulate(block, start, before);
+                (start + block.deposit_count() as u64, hash)
+            },
+        );
+        let signed = |block: &Arc<ExecutedBlock>| block.transactions.len() - block.deposit_count();
+        Ok(EncodedBatch {
+            data,
+            blocks: count,
+            transactions: blocks.iter().map(signed).sum(),
+            raw_bytes: raw_bytes(&blocks),
+            deposits_end,
+            deposits_hash,
+        })
+    }
 }
 
 fn raw_bytes(blocks: &[Arc<ExecutedBlock>]) -> usize {

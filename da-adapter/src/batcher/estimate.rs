@@ -1,10 +1,13 @@
-//! How large the open batch will be: a fast compression of the same bytes, corrected by how far it
+//! How large the open batch will be: a fast compression of the same bytes, or a count of what changed, corrected by how far it
 //! was off before.
 
 use std::io::{self, Write};
 
-use millrace_proto::ExecutedBlock;
+use alloy::primitives::{Address, B256, map::HashSet};
+use millrace_proto::{ExecutedBlock, StateDiff};
 use zstd::stream::write::Encoder;
+
+use super::open_batch::Collected;
 
 /// Bytes of `r ‖ s`, which do not compress.
 const SIGNATURE_LEN: usize = 64;
@@ -13,10 +16,19 @@ const HEADER_LEN: usize = 80;
 /// The fastest of zstd's levels.
 const LEVEL: i32 = 1;
 
+/// Bytes of an account that changed, about: its address, and what its nonce and balance grew or fell by.
+const ACCOUNT_LEN: usize = 28;
+/// Bytes of a slot that changed, about: where it is, and by how much.
+const SLOT_LEN: usize = 10;
+
 /// Keeps an estimate of a batch's encoded size while blocks are added.
 pub(super) struct SizeEstimator {
     encoder: Encoder<'static, Counter>,
     signatures: usize,
+    /// What changed so far: accounts, and their slots. (Each takes its bytes once, however often it changes.)
+    changed: HashSet<(Address, Option<B256>)>,
+    /// Bytes of that.
+    changes: usize,
     correction: f64,
 }
 
@@ -45,10 +57,35 @@ impl SizeEstimator {
     /// `correction` multiplies what is counted; see [`SizeEstimator::correction`].
     pub(super) fn new(correction: f64) -> io::Result<Self> {
         let encoder = Encoder::new(Counter::default(), LEVEL)?;
-        Ok(Self { encoder, signatures: 0, correction })
+        let changed = HashSet::default();
+        Ok(Self { encoder, signatures: 0, changed, changes: 0, correction })
     }
 
-    pub(super) fn add(&mut self, block: &ExecutedBlock) -> io::Result<()> {
+    pub(super) fn add(&mut self, block: &Collected) -> io::Result<()> {
+        match &block.diff {
+            Some(diff) => {
+                self.add_diff(diff);
+                Ok(())
+            }
+            None => self.add_transactions(&block.block),
+        }
+    }
+
+    fn add_diff(&mut self, diff: &StateDiff) {
+        for (address, account) in &diff.accounts {
+            if self.changed.insert((*address, None)) {
+                self.changes += ACCOUNT_LEN;
+            }
+            for key in account.storage.keys() {
+                if self.changed.insert((*address, Some(*key))) {
+                    self.changes += SLOT_LEN;
+                }
+            }
+        }
+        self.changes += diff.code.values().map(|code| code.len()).sum::<usize>();
+    }
+
+    fn add_transactions(&mut self, block: &ExecutedBlock) -> io::Result<()> {
         for tx in &block.transactions {
             if tx.tx().is_deposit() {
                 continue;
@@ -80,8 +117,8 @@ impl SizeEstimator {
         self.correction = correction;
     }
 
-    /// Bytes of the columns, as the fast compression has them.
+    /// Bytes of the columns, as the fast compression has them or as they were counted.
     fn counted(&self) -> f64 {
-        self.encoder.get_ref().0.max(1) as f64
+        (self.encoder.get_ref().0 + self.changes).max(1) as f64
     }
 }

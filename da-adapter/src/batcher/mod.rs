@@ -15,7 +15,8 @@ use alloy::eips::BlockNumHash;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::StreamExt;
 use millrace_proto::{
-    BoxStream, DaKind, ErrorClass, ExecutedBlock, Executor, ExecutorError, batch_digest,
+    BatchPayload, BoxStream, DaKind, ErrorClass, ExecutedBlock, Executor, ExecutorError,
+    batch_digest,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -25,10 +26,11 @@ pub(crate) use self::open_batch::CloseReason;
 use self::{
     close::{CloseError, EncodedBatch, Sizes},
     effort::Effort,
-    open_batch::{CloseRules, OpenBatch},
+    open_batch::{CloseRules, Collected, OpenBatch},
 };
 use crate::{
     blob,
+    chain::BatchedChain,
     config::DaAdapterConfig,
     error::DaAdapterRunError,
     halt::{Halts, Part},
@@ -39,7 +41,7 @@ use crate::{
 /// What the batcher works with.
 #[derive(Debug)]
 pub(crate) struct BatcherParts {
-    pub(crate) chain_id: u64,
+    pub(crate) chain: BatchedChain,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) halts: Arc<Halts>,
@@ -140,7 +142,7 @@ impl Batcher {
     }
 
     fn last_block(&self) -> BlockNumHash {
-        self.open.blocks().last().map_or(self.cursor.block, |block| block.num_hash())
+        self.open.blocks().last().map_or(self.cursor.block, |last| last.block.num_hash())
     }
 
     /// Collects blocks from one stream until it ends.
@@ -165,6 +167,11 @@ impl Batcher {
                     }
                 }
                 Event::Block(block) => {
+                    let block = match self.collect(block).await {
+                        Ok(block) => block,
+                        Err(NotCollected::Executor(error)) => return ended(Some(error)),
+                        Err(NotCollected::Forgotten(reason)) => return Ok(Ended::Halted(reason)),
+                    };
                     if let Some(reason) = self.take(block).await? {
                         return Ok(Ended::Halted(reason));
                     }
@@ -205,17 +212,30 @@ impl Batcher {
         self.parts.outbox.summary().backlog_batches >= self.max_backlog
     }
 
+    /// Adds what a batch holds of a block beside it.
+    async fn collect(&self, block: Arc<ExecutedBlock>) -> Result<Collected, NotCollected> {
+        let number = block.number();
+        let diff = match self.parts.chain.payload {
+            BatchPayload::Transactions => None,
+            BatchPayload::StateDiffs => {
+                let diff = self.parts.executor.state_diff(number).await?;
+                Some(diff.ok_or_else(|| {
+                    NotCollected::Forgotten(format!(
+                        "the executor has block {number}, but not what it changed, which batches hold: its store was made by another \
+                         version or for another genesis; rebuild it"
+                    ))
+                })?)
+            }
+        };
+        Ok(Collected { block, diff })
+    }
+
     /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it
     /// has to.
-    async fn take(
-        &mut self,
-        block: Arc<ExecutedBlock>,
-    ) -> Result<Option<String>, DaAdapterRunError> {
-        let last = self.last_block();
+    async fn take(&mut self, collected: Collected) -> Result<Option<String>, DaAdapterRunError> {
+        let (block, last) = (&collected.block, self.last_block());
         if block.number() != last.number + 1 || block.header.parent_hash != last.hash {
-            // What is open only may still be taken again from the executor; what is closed may not.
-            self.open = self.fresh()?;
-            return Ok(Some(format!(
+            let reason = format!(
                 "the executor's block {} ({}) does not follow block {} ({}): its chain is another \
                  one than the outbox holds. If the executor was rebuilt on purpose, give the \
                  da-adapter an empty data folder, which makes it go on after the contract's last \
@@ -224,9 +244,12 @@ impl Batcher {
                 block.hash(),
                 last.number,
                 last.hash
-            )));
+            );
+            // What is open only may still be taken again from the executor; what is closed may not.
+            self.open = self.fresh()?;
+            return Ok(Some(reason));
         }
-        self.open.push(block, Instant::now()).map_err(DaAdapterRunError::Compression)?;
+        self.open.push(collected, Instant::now()).map_err(DaAdapterRunError::Compression)?;
         self.parts.metrics.open(self.open.size(), self.open.blocks().len());
         while let Some(reason) = self.open.is_full(&self.rules) {
             if let Some(halt) = self.close(reason).await? {
@@ -239,7 +262,7 @@ impl Batcher {
     /// Closes the open batch, or as much of it as fits into one; the rest stays open.
     async fn close(&mut self, reason: CloseReason) -> Result<Option<String>, DaAdapterRunError> {
         let blocks = self.open.blocks().to_vec();
-        let (chain_id, cursor) = (self.parts.chain_id, self.cursor);
+        let (chain_id, cursor) = (self.parts.chain.id, self.cursor);
         let sizes = Sizes { target: self.rules.target_size, max: self.parts.max_size };
         let level = self.effort.level();
         let started = Instant::now();
@@ -304,11 +327,11 @@ impl Batcher {
     /// Writes the batch and the new cursor, and returns the batch's number.
     async fn store(
         &mut self,
-        blocks: &[Arc<ExecutedBlock>],
+        blocks: &[Collected],
         encoded: &EncodedBatch,
     ) -> Result<u64, DaAdapterRunError> {
         let taken = &blocks[..encoded.blocks];
-        let last = taken.last().map_or(self.cursor.block, |block| block.num_hash());
+        let last = taken.last().map_or(self.cursor.block, |last| last.block.num_hash());
         let number = self.cursor.batch + 1;
         let entry = BatchEntry {
             number,
@@ -337,7 +360,7 @@ impl Batcher {
     }
 
     /// Opens the next batch with the blocks that did not fit.
-    fn reopen(&mut self, rest: &[Arc<ExecutedBlock>]) -> Result<(), DaAdapterRunError> {
+    fn reopen(&mut self, rest: &[Collected]) -> Result<(), DaAdapterRunError> {
         self.open = self.fresh()?;
         let now = Instant::now();
         for block in rest {
@@ -352,6 +375,19 @@ impl Batcher {
 
     fn fresh(&self) -> Result<OpenBatch, DaAdapterRunError> {
         OpenBatch::new(self.correction).map_err(DaAdapterRunError::Compression)
+    }
+}
+
+/// Why a block cannot be taken.
+enum NotCollected {
+    Executor(ExecutorError),
+    /// Nobody has what it changed any more.
+    Forgotten(String),
+}
+
+impl From<ExecutorError> for NotCollected {
+    fn from(error: ExecutorError) -> Self {
+        Self::Executor(error)
     }
 }
 

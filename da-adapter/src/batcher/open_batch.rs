@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use millrace_proto::ExecutedBlock;
+use millrace_proto::{ExecutedBlock, StateDiff};
 use tokio::time::Instant;
 
 use super::estimate::SizeEstimator;
@@ -42,10 +42,18 @@ pub(super) struct CloseRules {
     pub(super) max_empty_age: Duration,
 }
 
+/// A block for a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Collected {
+    pub(super) block: Arc<ExecutedBlock>,
+    /// What it changed, where batches hold that.
+    pub(super) diff: Option<Arc<StateDiff>>,
+}
+
 /// Blocks that are in no closed batch yet.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
-    blocks: Vec<Arc<ExecutedBlock>>,
+    blocks: Vec<Collected>,
     estimator: SizeEstimator,
     /// When the first block came.
     opened: Option<Instant>,
@@ -60,17 +68,17 @@ impl OpenBatch {
     }
 
     /// Adds the next block, which came at `now`.
-    pub(super) fn push(&mut self, block: Arc<ExecutedBlock>, now: Instant) -> io::Result<()> {
+    pub(super) fn push(&mut self, block: Collected, now: Instant) -> io::Result<()> {
         self.estimator.add(&block)?;
         self.opened.get_or_insert(now);
-        if !block.transactions.is_empty() {
+        if !block.block.transactions.is_empty() {
             self.filled.get_or_insert(now);
         }
         self.blocks.push(block);
         Ok(())
     }
 
-    pub(super) fn blocks(&self) -> &[Arc<ExecutedBlock>] {
+    pub(super) fn blocks(&self) -> &[Collected] {
         &self.blocks
     }
 

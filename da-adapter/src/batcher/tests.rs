@@ -1,12 +1,14 @@
 use std::path::Path;
 
-use alloy::primitives::{B256, Bytes};
-use millrace_proto::{Batch, BatchLimits};
+use alloy::primitives::{Address, B256, Bytes, U256};
+use millrace_proto::{
+    AccountDelta, AccountDiff, AccountInfo, Batch, BatchLimits, Change, DiffBatch, StateDiff,
+};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::testing::{
-    CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator, noise, open_outbox,
+    CHAIN, CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator, noise, open_outbox,
 };
 
 /// A batcher that runs.
@@ -25,6 +27,16 @@ impl Running {
         folder: &Path,
         begin: Cursor,
     ) -> Self {
+        Self::start_of(CHAIN, config, executor, folder, begin)
+    }
+
+    fn start_of(
+        chain: BatchedChain,
+        config: &DaAdapterConfig,
+        executor: Arc<TestExecutor>,
+        folder: &Path,
+        begin: Cursor,
+    ) -> Self {
         let outbox = open_outbox(folder);
         let cursor = match outbox.cursor() {
             Some(cursor) => cursor,
@@ -36,7 +48,7 @@ impl Running {
         let metrics = DaMetrics::new();
         let halts = Arc::new(Halts::new(metrics.clone()));
         let parts = BatcherParts {
-            chain_id: CHAIN_ID,
+            chain,
             executor: Arc::new(TestExecutorHandle(executor.clone())),
             outbox: outbox.clone(),
             halts: halts.clone(),
@@ -52,11 +64,15 @@ impl Running {
 
     /// Waits until so many batches are closed, and decodes the last one.
     async fn closed(&self, count: u64) -> Batch {
+        self.wait_for(count).await;
+        self.decode(count)
+    }
+
+    async fn wait_for(&self, count: u64) {
         let mut changed = self.outbox.watch();
         while self.outbox.cursor().unwrap().batch < count {
             changed.changed().await.unwrap();
         }
-        self.decode(count)
     }
 
     fn decode(&self, number: u64) -> Batch {
@@ -268,11 +284,16 @@ async fn another_chain_halts_batching_until_the_right_one_is_back() {
     running.stop().await;
 }
 
+/// A block for a batch of transactions.
+fn alone(block: Arc<ExecutedBlock>) -> Collected {
+    Collected { block, diff: None }
+}
+
 #[test]
 fn as_many_blocks_are_encoded_as_fit() {
     let mut chain = Chain::new("a");
     let cursor = chain.cursor();
-    let blocks: Vec<_> = (0..4).map(|seed| chain.block(1, &[noise(40_000, seed)])).collect();
+    let blocks: Vec<_> = (0..4).map(|seed| alone(chain.block(1, &[noise(40_000, seed)]))).collect();
     let sizes = |target| Sizes { target, max: 130_044 };
     let encoded = close::encode(CHAIN_ID, &cursor, &blocks, sizes(130_044), 1).unwrap();
     assert_eq!((encoded.blocks, encoded.transactions), (3, 3));
@@ -305,6 +326,108 @@ fn the_largest_block_fits_six_blobs_even_if_nothing_compresses() {
         assert!((limit * 9 / 10..=limit).contains(&size(&block)));
         let max = blob::capacity(blob::MAX_BLOBS);
         let sizes = Sizes { target: max, max };
-        assert_eq!(close::encode(CHAIN_ID, &cursor, &[block], sizes, 1).unwrap().blocks, 1);
+        assert_eq!(close::encode(CHAIN_ID, &cursor, &[alone(block)], sizes, 1).unwrap().blocks, 1);
     }
+}
+
+const OF_DIFFS: BatchedChain = BatchedChain { id: CHAIN_ID, payload: BatchPayload::StateDiffs };
+
+/// The account `index` gets a wei, and the one at 0 gives it.
+fn paid(number: u64, index: u8) -> StateDiff {
+    let info =
+        |balance: u64| Some(AccountInfo { balance: U256::from(balance), ..AccountInfo::default() });
+    let account = |before, after| AccountDiff {
+        before: info(before),
+        after: info(after),
+        ..AccountDiff::default()
+    };
+    let accounts = [
+        (Address::ZERO, account(1_000 - number + 1, 1_000 - number)),
+        (Address::repeat_byte(index), account(5, 6)),
+    ];
+    StateDiff { accounts: accounts.into(), ..StateDiff::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_state_diffs_holds_what_its_blocks_changed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let begin = chain.cursor();
+    let running = Running::start_of(OF_DIFFS, &config(), executor, folder.path(), begin);
+    for (number, index) in [(1, 1), (2, 2), (3, 1)] {
+        let mut diff = paid(number, index);
+        if number == 3 {
+            // It has a wei from the first block.
+            let known = diff.accounts.get_mut(&Address::repeat_byte(1)).unwrap();
+            for info in [&mut known.before, &mut known.after] {
+                info.as_mut().unwrap().balance += U256::ONE;
+            }
+        }
+        running.executor.push_changed(chain.block(1, &[Bytes::new()]), diff);
+    }
+    running.wait_for(1).await;
+    let data = running.outbox.data(1).unwrap().unwrap();
+    let batch = DiffBatch::decode(&data, &BatchLimits::default()).unwrap();
+    assert_eq!((batch.first_block, batch.last_block(), batch.transactions), (1, 3, 3));
+    assert_eq!(batch.header.hash_slow(), chain.head().seal());
+    assert_eq!((batch.deposits_start, batch.deposits_end()), (0, 3));
+    let changed = |change| AccountDelta::Changed {
+        nonce: 0,
+        balance: Some(change),
+        code_hash: None,
+        storage: Default::default(),
+    };
+    let expected = [
+        (Address::ZERO, changed(Change::Down(U256::from(3)))),
+        (Address::repeat_byte(1), changed(Change::Up(U256::from(2)))),
+        (Address::repeat_byte(2), changed(Change::Up(U256::from(1)))),
+    ];
+    assert_eq!(batch.delta.accounts, expected.into());
+    let cursor = running.outbox.cursor().unwrap();
+    assert_eq!((cursor.deposits_end, cursor.deposits_hash), (3, accumulator(3)));
+    running.stop().await;
+}
+
+/// Blocks that change many accounts fill a batch, as many transactions do.
+#[tokio::test(start_paused = true)]
+async fn batches_of_state_diffs_are_filled_before_they_close() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let begin = chain.cursor();
+    let config = DaAdapterConfig { target_size: Some(60_000), zstd_level: 9, ..config() };
+    let running = Running::start_of(OF_DIFFS, &config, executor, folder.path(), begin);
+    for number in 0..520_u64 {
+        let mut diff = StateDiff::default();
+        for index in 0..20_u64 {
+            let address = Address::from_word(batch_digest(&(number * 20 + index).to_be_bytes()));
+            let after = AccountInfo { nonce: 1, ..AccountInfo::default() };
+            diff.accounts
+                .insert(address, AccountDiff { after: Some(after), ..AccountDiff::default() });
+        }
+        running.executor.push_changed(chain.empty(), diff);
+    }
+    running.wait_for(3).await;
+    for number in 1..=3 {
+        let size = running.outbox.data(number).unwrap().unwrap().len();
+        assert!((59_400..=60_000).contains(&size), "batch {number}: {size} bytes");
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_whose_changes_are_lost_halts_batching() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let begin = chain.cursor();
+    let running = Running::start_of(OF_DIFFS, &config(), executor, folder.path(), begin);
+    running.executor.push(chain.small());
+    while running.halts.reason().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let reason = running.halts.reason().unwrap();
+    assert!(reason.contains("has block 1, but not what it changed"), "{reason}");
+    running.stop().await;
 }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use alloy::primitives::{B256, Bytes, U256, hex, keccak256};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use millrace_l1::{L1Error, Market, TxManagerError};
-use millrace_proto::{Batch, BatchHeader, BatchLimits, DaKind, ErrorClass, batch_digest};
+use millrace_proto::{BatchHeader, BatchLimits, DaKind, DecodedBatch, ErrorClass, batch_digest};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -18,6 +18,7 @@ pub(crate) use self::target::{Finality, L1Target, PostTarget, Posting};
 use crate::{
     backend::{BackendError, DaBackend, Prepared, SubmitRequest},
     batcher::unix_millis,
+    chain::BatchedChain,
     error::DaAdapterRunError,
     halt::{Halts, Part},
     metrics::DaMetrics,
@@ -46,7 +47,7 @@ pub(crate) struct Poster {
     pub(crate) archives: bool,
     pub(crate) halts: Arc<Halts>,
     pub(crate) metrics: DaMetrics,
-    pub(crate) chain_id: u64,
+    pub(crate) chain: BatchedChain,
     pub(crate) poll_interval: Duration,
     pub(crate) max_retry_interval: Duration,
     /// The batch whose posts failed in a row, and how often.
@@ -435,8 +436,14 @@ impl Poster {
     fn failed(&mut self, number: u64, error: TxManagerError) -> StepError {
         match error {
             TxManagerError::L1(error) => error.into(),
-            TxManagerError::Config(_) | TxManagerError::Journal(_) | TxManagerError::Sign(_) => {
+            error if error.class() == ErrorClass::Fatal => {
                 StepError::Run(DaAdapterRunError::Transactions(Box::new(error)))
+            }
+            TxManagerError::Sign(error) if error.class() == ErrorClass::Retryable => {
+                StepError::Retry(Box::new(error))
+            }
+            TxManagerError::Sign(error) => {
+                StepError::Halt(format!("{error}. Check [keys] batcher and the signing service"))
             }
             TxManagerError::InsufficientBalance { .. } => {
                 StepError::Halt(format!("{error}. Fund the batcher's account on L1"))
@@ -461,7 +468,7 @@ impl Poster {
     /// The batch's bytes, read again as everybody else will: nobody pays for a batch that
     /// derivation skips.
     async fn verified_data(&self, entry: &BatchEntry) -> Result<Bytes, StepError> {
-        let (outbox, entry, chain_id) = (self.outbox.clone(), *entry, self.chain_id);
+        let (outbox, entry, chain) = (self.outbox.clone(), *entry, self.chain);
         let checked = tokio::task::spawn_blocking(move || {
             let number = entry.number;
             let damaged =
@@ -470,11 +477,12 @@ impl Poster {
             if batch_digest(&data) != entry.digest {
                 return Err(damaged("its bytes have another digest"));
             }
-            let batch = Batch::decode(&data, &BatchLimits::default())
-                .map_err(|source| DaAdapterRunError::Undecodable { number, source })?;
-            if batch.chain_id != chain_id
-                || (batch.first_block, batch.last_block()) != (entry.first_block, entry.last_block)
-                || batch.deposits_end() != entry.deposits_end
+            let batch = DecodedBatch::decode(&data, chain.payload, &BatchLimits::default())
+                .map_err(|source| DaAdapterRunError::Undecodable { number, source })?
+                .outline();
+            if batch.chain_id != chain.id
+                || (batch.first_block, batch.last_block) != (entry.first_block, entry.last_block)
+                || batch.deposits_end != entry.deposits_end
             {
                 return Err(damaged("its bytes are another batch"));
             }

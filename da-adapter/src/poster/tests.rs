@@ -6,7 +6,7 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_l1::Market;
-use millrace_proto::{Commitment, L1Ref, PostedBatch};
+use millrace_proto::{Batch, Commitment, L1Ref, PostedBatch};
 use parking_lot::Mutex;
 
 use super::*;
@@ -16,7 +16,7 @@ use crate::{
     backend::{AltDaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
     config::{AltDaConfig, ObjectStoreConfig, SwitchingConfig},
     outbox::Cursor,
-    testing::{CHAIN_ID, Chain, accumulator, open_outbox},
+    testing::{CHAIN, CHAIN_ID, Chain, accumulator, open_outbox},
 };
 
 /// The contract's rules, and an L1 that does what a test tells it.
@@ -222,7 +222,7 @@ fn poster_to(
         archives: false,
         halts: Arc::new(Halts::new(metrics.clone())),
         metrics,
-        chain_id: CHAIN_ID,
+        chain: CHAIN,
         poll_interval: Duration::from_secs(1),
         max_retry_interval: Duration::from_secs(2),
         failures: Failures::default(),

@@ -20,7 +20,7 @@ use millrace_proto::{
 use tracing::{info, warn};
 
 use self::rules::Head;
-use crate::{outbox::Cursor, poster::PostTarget};
+use crate::{chain::BatchedChain, outbox::Cursor, poster::PostTarget};
 
 /// Why the beginning is not known yet. Worth another try, whatever it is.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ impl ResumeError {
 /// What decides where the chain on L1 ends.
 #[derive(Debug)]
 pub(crate) struct Resume<'a> {
-    pub(crate) chain_id: u64,
+    pub(crate) chain: BatchedChain,
     pub(crate) executor: &'a Arc<dyn Executor>,
     pub(crate) target: &'a dyn PostTarget,
     pub(crate) reader: &'a dyn DaReader,
@@ -123,7 +123,7 @@ impl Resume<'_> {
         head: Head,
         posted: &PostedBatch,
     ) -> Result<Result<Head, String>, ResumeError> {
-        let (header, chain_id) = (posted.header, self.chain_id);
+        let (header, chain) = (posted.header, self.chain);
         if let Err(reason) = rules::join(&head, &header) {
             return Ok(Err(reason));
         }
@@ -133,7 +133,7 @@ impl Resume<'_> {
             Err(error) => return Err(error.into()),
         };
         let checked =
-            tokio::task::spawn_blocking(move || rules::check(&head, &header, &bytes, chain_id));
+            tokio::task::spawn_blocking(move || rules::check(&head, &header, &bytes, chain));
         match checked.await? {
             Ok(claim) => self.head(header.number, header.last_block, Some(claim)).await.map(Ok),
             Err(reason) => Ok(Err(reason)),

@@ -2,7 +2,11 @@
 //! makes the blocks as well; here it is only told whether there are any.
 
 use alloy::primitives::B256;
-use millrace_proto::{Batch, BatchHeader, BatchLimits, RecoveredTx, batch_digest};
+use millrace_proto::{
+    BatchHeader, BatchLimits, BlockMark, DecodedBatch, RecoveredTx, batch_digest,
+};
+
+use crate::chain::BatchedChain;
 
 /// Transactions whose senders are recovered at once.
 const AT_ONCE: usize = 256;
@@ -37,35 +41,37 @@ pub(super) fn check(
     head: &Head,
     header: &BatchHeader,
     bytes: &[u8],
-    chain_id: u64,
+    chain: BatchedChain,
 ) -> Result<B256, String> {
     let digest = batch_digest(bytes);
     equal("the digest of its bytes", digest, header.digest)?;
-    let batch = Batch::decode(bytes, &BatchLimits::default())
+    let batch = DecodedBatch::decode(bytes, chain.payload, &BatchLimits::default())
         .map_err(|error| format!("does not decode: {error}"))?;
-    equal("its chain id", batch.chain_id, chain_id)?;
-    equal("its first block", batch.first_block, header.first_block)?;
-    equal("its last block", batch.last_block(), header.last_block)?;
-    equal("its deposits end", batch.deposits_end(), header.deposits_end)?;
-    equal("its parent", batch.parent_hash, head.hash)?;
-    equal("its first deposit", batch.deposits_start, head.deposits_end)?;
-    let (mut timestamp, mut consumed) = (head.timestamp, head.deposits_end);
-    for (number, block) in (batch.first_block..).zip(&batch.blocks) {
-        if block.timestamp < timestamp || block.deposits_end < consumed {
+    let outline = batch.outline();
+    equal("its chain id", outline.chain_id, chain.id)?;
+    equal("its first block", outline.first_block, header.first_block)?;
+    equal("its last block", outline.last_block, header.last_block)?;
+    equal("its deposits end", outline.deposits_end, header.deposits_end)?;
+    equal("its parent", outline.parent_hash, head.hash)?;
+    equal("its first deposit", outline.deposits_start, head.deposits_end)?;
+    let (mut parent, mut consumed) = (head.timestamp, head.deposits_end);
+    for BlockMark { number, timestamp, deposits_end } in batch.marks() {
+        if timestamp < parent || deposits_end < consumed {
             return Err(format!("block {number} goes back behind its parent"));
         }
-        (timestamp, consumed) = (block.timestamp, block.deposits_end);
+        (parent, consumed) = (timestamp, deposits_end);
     }
-    let claim = batch.last_block_hash;
-    let mut txs = batch.blocks.into_iter().flat_map(|block| block.transactions);
-    loop {
-        let some: Vec<_> = txs.by_ref().take(AT_ONCE).collect();
-        if some.is_empty() {
-            break;
+    if let DecodedBatch::Transactions(batch) = batch {
+        let mut txs = batch.blocks.into_iter().flat_map(|block| block.transactions);
+        loop {
+            let some: Vec<_> = txs.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            RecoveredTx::recover_all(some).map_err(|unsigned| unsigned.to_string())?;
         }
-        RecoveredTx::recover_all(some).map_err(|unsigned| unsigned.to_string())?;
     }
-    Ok(claim)
+    Ok(outline.last_block_hash)
 }
 
 fn equal<T: PartialEq + std::fmt::Display>(

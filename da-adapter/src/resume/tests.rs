@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     poster::{Finality, Posting},
     reader::MultiReader,
-    testing::{CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator},
+    testing::{CHAIN, CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator},
 };
 
 /// A contract that holds batches, their bytes in the pointer.
@@ -128,7 +128,7 @@ impl Case {
         let executor: Arc<dyn Executor> = Arc::new(TestExecutorHandle(self.executor.clone()));
         let reader = MultiReader::new(crate::DaSources::default());
         let (target, reader) = (&self.contract, &reader);
-        Resume { chain_id: CHAIN_ID, executor: &executor, target, reader }.find_cursor().await
+        Resume { chain: CHAIN, executor: &executor, target, reader }.find_cursor().await
     }
 
     /// The batch number and the block after which the next batch begins.

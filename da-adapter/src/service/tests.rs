@@ -51,7 +51,7 @@ impl World {
             genesis_state_root: B256::repeat_byte(1),
             genesis_json: b"{}".into(),
         };
-        let rollup = deploy_rollup(anvil.client(), &owner, params).await.unwrap();
+        let rollup = deploy_rollup(anvil.client(), owner, params).await.unwrap();
         let executor = TestExecutor::new(chain.head());
         let folder = tempfile::tempdir().unwrap();
         Self { anvil, rollup, executor, chain, folder }

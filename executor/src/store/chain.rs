@@ -4,7 +4,9 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{B256, Bytes, TxHash},
 };
-use millrace_proto::{BlockSelector, ExecutedBlock, Receipt, SealedHeader, StateDiff, TxLocation};
+use millrace_proto::{
+    BatchPayload, BlockSelector, ExecutedBlock, Receipt, SealedHeader, StateDiff, TxLocation,
+};
 
 use super::{
     StoreError, block_codec,
@@ -22,6 +24,8 @@ pub(crate) mod meta {
     pub(crate) const GENESIS: &[u8] = b"genesis";
     /// The head's number (big-endian `u64`) and hash.
     pub(crate) const HEAD: &[u8] = b"head";
+    /// What the chain's batches hold, a byte: 1 = transactions (as where there is none), 2 = state diffs.
+    pub(crate) const PAYLOAD: &[u8] = b"payload";
     /// The oldest block whose state can be read, big-endian `u64`.
     pub(crate) const OLDEST: &[u8] = b"oldest";
 }
@@ -45,6 +49,16 @@ impl ChainReader<'_> {
     /// The genesis block's hash.
     pub(crate) fn genesis(&self) -> Result<Option<B256>, StoreError> {
         self.read(Table::Meta, meta::GENESIS, |value| Cursor(value).hash())
+    }
+
+    /// What the chain's batches hold.
+    pub(crate) fn payload(&self) -> Result<BatchPayload, StoreError> {
+        let payload = self.read(Table::Meta, meta::PAYLOAD, |value| match value {
+            [1] => Ok(BatchPayload::Transactions),
+            [2] => Ok(BatchPayload::StateDiffs),
+            _ => Err(DecodeError("an unknown payload")),
+        })?;
+        Ok(payload.unwrap_or_default())
     }
 
     /// The oldest block whose state can be read.

@@ -7,7 +7,8 @@ use alloy::{
     rpc::types::EIP1186AccountProofResponse,
 };
 use millrace_proto::{
-    BlockSelector, ChainSpec, ExecutedBlock, Receipt, SealedHeader, StateDiff, TxLocation,
+    BatchPayload, BlockSelector, ChainSpec, ExecutedBlock, Receipt, SealedHeader, StateDiff,
+    TxLocation,
 };
 use parking_lot::{Mutex, RwLock};
 use tracing::{debug, error, info};
@@ -16,7 +17,7 @@ use super::{
     SCHEMA_VERSION, StoreConfig, StoreError, block_codec,
     chain::{ChainReader, meta},
     codec::{Cursor, u256_from},
-    db::{Db, InTable},
+    db::{Batch, Db, InTable},
     genesis,
     metrics::StoreMetrics,
     prune,
@@ -31,6 +32,8 @@ use crate::state::{RootUpdate, StateView, genesis_header, state_root};
 pub(crate) struct Store {
     db: Arc<Db>,
     history_blocks: Option<u64>,
+    /// Whether what blocks changed is kept longer than other history: for batches, however late they are made.
+    keeps_diffs: bool,
     chain: RwLock<Chain>,
     /// Held by the commit in progress; says why writing has stopped, if it has.
     failed: Mutex<Option<String>>,
@@ -89,6 +92,7 @@ impl Store {
         Ok(Self {
             db: Arc::new(db),
             history_blocks: config.history_blocks,
+            keeps_diffs: spec.rollup().batch_payload == BatchPayload::StateDiffs,
             chain: RwLock::new(Chain { head, recent }),
             failed: Mutex::new(None),
             metrics,
@@ -247,15 +251,12 @@ impl Store {
         write::state(&mut batch, diff, &root, History::Of(number));
         write::block(&mut batch, &block);
         let oldest = match self.history_blocks {
-            Some(blocks) => prune::prune(&mut batch, self.reader(), number, blocks)?,
+            Some(blocks) => {
+                prune::prune(&mut batch, self.reader(), number, blocks, self.keeps_diffs)?
+            }
             None => None,
         };
-        let bytes = batch.bytes();
-        if let Err(source) = self.db.write(batch) {
-            error!(target: "millrace::executor", number, error = %source, "commit failed, the store stops writing");
-            *failed = Some(source.to_string());
-            return Err(source.into());
-        }
+        self.write(batch, &mut failed, number, &root)?;
         {
             let mut chain = self.chain.write();
             chain.head = block.header.clone();
@@ -264,7 +265,55 @@ impl Store {
         if let Some(oldest) = oldest {
             self.metrics.oldest(oldest);
         }
-        self.metrics.committed(bytes, &root);
+        Ok(())
+    }
+
+    /// Writes the state after a block that may be any after the head, whose header alone is known, in one atomic step, and makes the block the
+    /// head. Of the states before it none can be read any more.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) fn jump(
+        &self,
+        header: SealedHeader,
+        diff: &StateDiff,
+        root: RootUpdate,
+    ) -> Result<(), StoreError> {
+        let mut failed = self.failed.lock();
+        if let Some(reason) = &*failed {
+            return Err(StoreError::Poisoned(reason.clone()));
+        }
+        let number = header.number;
+        let head = self.head();
+        if number <= head.number || root.parent != head.seal() {
+            return Err(not_next(number, &head));
+        }
+        check_root(&header, &root)?;
+
+        let mut batch = self.db.batch();
+        write::state(&mut batch, diff, &root, History::None);
+        write::header(&mut batch, &header);
+        batch.put(Table::Meta, meta::OLDEST, number.to_be_bytes());
+        self.write(batch, &mut failed, number, &root)?;
+        *self.chain.write() = Chain { head: header, recent: RecentBlocks::default() };
+        self.metrics.oldest(number);
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        batch: Batch<'_>,
+        failed: &mut Option<String>,
+        number: u64,
+        root: &RootUpdate,
+    ) -> Result<(), StoreError> {
+        let bytes = batch.bytes();
+        if let Err(source) = self.db.write(batch) {
+            error!(target: "millrace::executor", number, error = %source, "commit failed, the store stops writing");
+            *failed = Some(source.to_string());
+            return Err(source.into());
+        }
+        self.metrics.committed(bytes, root);
         debug!(target: "millrace::executor", number, bytes, "committed");
         Ok(())
     }
@@ -276,17 +325,9 @@ impl Store {
             || block.header.parent_hash != head.seal()
             || root.parent != head.seal()
         {
-            return Err(StoreError::NotNext {
-                number,
-                head_number: head.number,
-                head_hash: head.seal(),
-            });
+            return Err(not_next(number, &head));
         }
-        let header = block.header.state_root;
-        if header != root.root {
-            return Err(StoreError::RootMismatch { number, header, computed: root.root });
-        }
-        Ok(())
+        check_root(&block.header, root)
     }
 
     fn reader(&self) -> ChainReader<'_> {
@@ -297,6 +338,18 @@ impl Store {
     pub(super) fn db(&self) -> &Db {
         &self.db
     }
+}
+
+const fn not_next(number: u64, head: &SealedHeader) -> StoreError {
+    StoreError::NotNext { number, head_number: head.inner().number, head_hash: head.seal() }
+}
+
+fn check_root(header: &SealedHeader, root: &RootUpdate) -> Result<(), StoreError> {
+    let (number, claimed) = (header.number, header.state_root);
+    if claimed != root.root {
+        return Err(StoreError::RootMismatch { number, header: claimed, computed: root.root });
+    }
+    Ok(())
 }
 
 fn slot_entry(key: &[u8], value: &[u8]) -> Result<(B256, U256), StoreError> {
@@ -323,6 +376,10 @@ fn check_genesis(path: &Path, chain: ChainReader<'_>, spec: &ChainSpec) -> Resul
     let expected = genesis_header(spec).seal();
     if stored != expected {
         return Err(StoreError::WrongGenesis { path: path.to_owned(), stored, expected });
+    }
+    let (stored, expected) = (chain.payload()?, spec.rollup().batch_payload);
+    if stored != expected {
+        return Err(StoreError::WrongPayload { path: path.to_owned(), stored, expected });
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use alloy::primitives::{Address, B256};
-use millrace_proto::{BlockSelector, ExecutorError};
+use millrace_proto::{BatchPayload, BlockSelector, ExecutorError};
 
 use super::table::Table;
 use crate::trie::TrieError;
@@ -39,6 +39,18 @@ pub enum StoreError {
         stored: B256,
         /// The genesis block's hash by the chain's rules.
         expected: B256,
+    },
+    /// The database holds a chain whose batches hold something else.
+    #[error(
+        "the database at {path} holds a chain whose batches hold {stored}, not {expected}; this cannot be changed once a chain exists"
+    )]
+    WrongPayload {
+        /// The folder.
+        path: PathBuf,
+        /// What the chain began with.
+        stored: BatchPayload,
+        /// What the genesis says now.
+        expected: BatchPayload,
     },
     /// RocksDB failed: a full or broken disk, or a file whose checksum is wrong.
     #[error("database: {0}")]

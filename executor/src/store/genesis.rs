@@ -6,7 +6,9 @@ use alloy::{
     consensus::Sealable,
     primitives::{Address, B256, U256, keccak256},
 };
-use millrace_proto::{AccountDiff, AccountInfo, ChainSpec, ExecutedBlock, SlotDiff, StateDiff};
+use millrace_proto::{
+    AccountDiff, AccountInfo, BatchPayload, ChainSpec, ExecutedBlock, SlotDiff, StateDiff,
+};
 
 use super::{
     SCHEMA_VERSION, StoreError,
@@ -52,6 +54,11 @@ pub(super) fn import(db: &Db, spec: &ChainSpec) -> Result<Arc<ExecutedBlock>, St
     let mut batch = db.batch();
     batch.put(Table::Meta, meta::GENESIS, block.hash());
     batch.put(Table::Meta, meta::OLDEST, block.number().to_be_bytes());
+    let payload: u8 = match spec.rollup().batch_payload {
+        BatchPayload::Transactions => 1,
+        BatchPayload::StateDiffs => 2,
+    };
+    batch.put(Table::Meta, meta::PAYLOAD, [payload]);
     write::block(&mut batch, &block);
     db.write(batch)?;
     Ok(Arc::new(block))

@@ -19,6 +19,7 @@ pub(super) fn prune(
     chain: ChainReader<'_>,
     head: u64,
     history_blocks: u64,
+    keeps_diffs: bool,
 ) -> Result<Option<u64>, StoreError> {
     let oldest = chain.oldest()?;
     let wanted = head.saturating_sub(history_blocks);
@@ -27,14 +28,19 @@ pub(super) fn prune(
         return Ok(None);
     }
     for number in oldest + 1..=wanted {
-        forget(batch, chain, number)?;
+        forget(batch, chain, number, keeps_diffs)?;
     }
     batch.put(Table::Meta, meta::OLDEST, wanted.to_be_bytes());
     Ok(Some(wanted))
 }
 
-/// Removes what block `number` put into the history tables, which only states before it need.
-fn forget(batch: &mut Batch<'_>, chain: ChainReader<'_>, number: u64) -> Result<(), StoreError> {
+/// Removes what block `number` put into the history tables, which only states before it need; what it changed stays where batches are made of that.
+fn forget(
+    batch: &mut Batch<'_>,
+    chain: ChainReader<'_>,
+    number: u64,
+    keeps_diffs: bool,
+) -> Result<(), StoreError> {
     let key = number.to_be_bytes();
     let missing = |table| StoreError::corrupt(table, format!("block {number} is missing"));
 
@@ -47,7 +53,9 @@ fn forget(batch: &mut Batch<'_>, chain: ChainReader<'_>, number: u64) -> Result<
             batch.delete(Table::StorageHistory, keys::history(&slot, number));
         }
     }
-    batch.delete(Table::Diffs, key);
+    if !keeps_diffs {
+        batch.delete(Table::Diffs, key);
+    }
 
     let changes = chain.0.get(Table::NodeChanges, key)?;
     let changes = changes.ok_or_else(|| missing(Table::NodeChanges))?;

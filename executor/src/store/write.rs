@@ -13,7 +13,7 @@ use crate::{
 pub(super) enum History {
     /// As history of this block.
     Of(u64),
-    /// There is nothing before the genesis block.
+    /// Not kept: nothing is before the genesis block, and of the states before a jump none is read.
     None,
 }
 
@@ -100,7 +100,8 @@ pub(super) fn block(batch: &mut Batch<'_>, block: &ExecutedBlock) {
     header(batch, &block.header);
 }
 
-fn header(batch: &mut Batch<'_>, header: &SealedHeader) {
+/// Writes a header and makes its block the head.
+pub(super) fn header(batch: &mut Batch<'_>, header: &SealedHeader) {
     let number = header.number.to_be_bytes();
     batch.put(Table::Headers, number, block_codec::encode_header(header));
     batch.put(Table::BlockNumbers, header.seal(), number);

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::Address;
+use alloy::{
+    consensus::{Header, Sealable},
+    primitives::{Address, B256, U256},
+};
 use millrace_executor::Replayer;
 use millrace_proto::{
-    DerivedBlock, ExecutedBlock, Executor, HeaderExtra, RecoveredTx, RejectReason, Replay,
-    ReplayError,
+    AccountDelta, BatchLimits, Change, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock,
+    Executor, HeaderExtra, KeyHints, RecoveredTx, RejectReason, Replay, ReplayError,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -112,6 +115,131 @@ fn a_random_chain_replays_to_the_same_hashes() {
             Ok(())
         })
         .expect("every block is the same");
+}
+
+/// Blocks as a batch of state diffs holds them.
+async fn stretch(chain: &Chain, blocks: &[Arc<ExecutedBlock>]) -> DerivedStretch {
+    let mut changed = Vec::new();
+    for block in blocks {
+        let diff = chain.executor.state_diff(block.number()).await.expect("it reads");
+        changed.push((block.clone(), diff.expect("it is kept")));
+    }
+    let first = &blocks[0].header;
+    let held = HeaderExtra::of(first).expect("a rollup's").deposits_end;
+    let before = held - blocks[0].deposit_count() as u64;
+    let batch = DiffBatch::from_blocks(chain.spec.chain_id(), before, first.parent_hash, &changed)
+        .expect("blocks that join");
+    let encoded = batch.encode(3, &KeyHints::of(&changed)).expect("it encodes");
+    let decoded = DiffBatch::decode(&encoded, &BatchLimits::default()).expect("it decodes");
+    assert_eq!(decoded, batch);
+    DerivedStretch {
+        first_block: decoded.first_block,
+        header: decoded.header.seal_slow(),
+        delta: decoded.delta,
+    }
+}
+
+#[test]
+fn what_a_random_chain_changed_leads_to_the_same_state() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let picks = prop::collection::vec(prop::collection::vec((any::<u8>(), any::<u8>()), 0..25), 8);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) };
+    TestRunner::new(config)
+        .run(&(picks, 1..8usize), |(picks, cut)| {
+            for fork in ["shanghai", "prague"] {
+                let chain = Chain::with_spec(spec(fork, true, &contracts::all()));
+                let blocks = runtime.block_on(build(&chain, &picks));
+                let folder = tempfile::tempdir().expect("a folder");
+                let mut replay = replayer(&folder, &chain);
+                let first = runtime.block_on(stretch(&chain, &blocks[..cut]));
+                replay.apply(first).expect("it leads to its state");
+                prop_assert_eq!(replay.head(), blocks[cut - 1].header.clone());
+                drop(replay);
+                let mut replay = replayer(&folder, &chain);
+                prop_assert_eq!(replay.head(), blocks[cut - 1].header.clone());
+                // Whoever has the state can execute the next block on it, and take the ones after it as what they changed again.
+                let again = replay.replay(derived(&blocks[cut])).expect("it is valid");
+                prop_assert_eq!(again.as_ref(), blocks[cut].as_ref());
+                if let rest @ [_, ..] = &blocks[cut + 1..] {
+                    replay.apply(runtime.block_on(stretch(&chain, rest))).expect("the rest");
+                }
+                prop_assert_eq!(replay.head(), blocks[blocks.len() - 1].header.clone());
+                prop_assert_eq!(
+                    replay.header(cut as u64).expect("it reads"),
+                    Some(blocks[cut - 1].header.clone())
+                );
+            }
+            Ok(())
+        })
+        .expect("every state is the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_that_leads_elsewhere_is_named_and_changes_nothing() {
+    let chain = Chain::new();
+    let wallet = Wallet::new(0);
+    let to = Address::repeat_byte(0xd0);
+    let mut blocks = Vec::new();
+    for nonce in 0..3 {
+        blocks.push(chain.block(&[wallet.transfer(nonce, to, 1)]).await);
+    }
+    let good = stretch(&chain, &blocks).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut replay = replayer(&folder, &chain);
+    let genesis = replay.head();
+    let mut refused = |change: &dyn Fn(&mut DerivedStretch)| {
+        let mut stretch = good.clone();
+        change(&mut stretch);
+        let error = replay.apply(stretch).expect_err("it is broken");
+        assert_eq!(replay.head(), genesis);
+        error
+    };
+    let reseal = |stretch: &mut DerivedStretch, change: &dyn Fn(&mut Header)| {
+        let mut header = stretch.header.clone_inner();
+        change(&mut header);
+        stretch.header = header.seal_slow();
+    };
+
+    let planted = B256::repeat_byte(7);
+    let error = refused(&|stretch| reseal(stretch, &|header| header.state_root = planted));
+    let right = good.header.state_root;
+    assert!(matches!(error, ReplayError::StateRoot { number: 3, claimed, computed }
+        if claimed == planted && computed == right));
+    let error = refused(&|stretch| {
+        let rich = AccountDelta::Changed {
+            nonce: 0,
+            balance: Some(Change::Up(U256::ONE)),
+            code_hash: None,
+            storage: Default::default(),
+        };
+        stretch.delta.accounts.insert(Address::repeat_byte(0xee), rich);
+    });
+    assert!(matches!(error, ReplayError::StateRoot { claimed, .. } if claimed == right));
+
+    let problem = |error: ReplayError| match error {
+        ReplayError::Invalid { number: 3, problem } => problem,
+        other => panic!("{other}"),
+    };
+    let unknown = B256::repeat_byte(9);
+    let found = problem(refused(&|stretch| {
+        let coded = AccountDelta::Changed {
+            nonce: 1,
+            balance: None,
+            code_hash: Some(unknown),
+            storage: Default::default(),
+        };
+        stretch.delta.accounts.insert(to, coded);
+    }));
+    assert!(found.contains(&unknown.to_string()), "{found}");
+    assert!(problem(refused(&|stretch| stretch.first_block = 2)).contains("after the head"));
+    let found = problem(refused(&|stretch| reseal(stretch, &|header| header.gas_limit += 1)));
+    assert!(found.contains("gas limit"), "{found}");
+    let found = problem(refused(&|stretch| reseal(stretch, &|header| header.beneficiary = to)));
+    assert!(found.contains("fee recipient"), "{found}");
+    let found = problem(refused(&|stretch| reseal(stretch, &|header| header.timestamp = 1)));
+    assert!(found.contains("timestamp"), "{found}");
+    replay.apply(good.clone()).expect("the right one");
+    assert_eq!(replay.head(), good.header);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,10 @@ pub use self::{
     hard::{Coverage, HardBlock, HardChecker, HardFailure, HardProblem},
     replay::{FixtureReplay, ReplayProblem, Replayed},
     root::state_root,
-    scenario::{ArtifactError, Artifacts, Block, Load, LoadKind, Loaded, Scenario, scenarios},
+    scenario::{
+        ArtifactError, Artifacts, Block, Load, LoadKind, Loaded, Scenario, as_rollup_block,
+        scenarios,
+    },
     statetest::{
         Arrangement, CaseProblem, CaseReport, FileReport, StackProblem, StackReport,
         StateTestError, StateTests, Threads, Verdict, state_test_files,

@@ -14,7 +14,7 @@ use figment::{
 use millrace_da_adapter::DaAdapterConfig;
 use millrace_executor::{ExecutionConfig, StoreConfig};
 use millrace_l1::{L1Config, TxManagerConfig};
-use millrace_proto::ChainSpec;
+use millrace_proto::{BatchPayload, ChainSpec};
 use millrace_rpc::RpcConfig;
 use millrace_sequencer::SequencerConfig;
 use millrace_settlement::SettlementConfig;
@@ -76,7 +76,7 @@ impl Chain {
 /// Reads a genesis file, or makes the built-in one for `dev`.
 pub(crate) fn load_genesis(path: &Path) -> Result<ChainSpec> {
     if path == Path::new("dev") {
-        return genesis::dev_rollup();
+        return genesis::dev_rollup(BatchPayload::default());
     }
     let json = std::fs::read(path)
         .wrap_err_with(|| format!("cannot read genesis file {}", path.display()))?;

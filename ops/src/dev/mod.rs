@@ -36,7 +36,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         .wrap_err_with(|| format!("cannot create {}", args.data_dir.display()))?;
     let recorder = install_recorder()?;
     let mut supervisor = Supervisor::new();
-    let spec = Arc::new(genesis::dev_rollup()?);
+    let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload())?);
 
     let (l1_url, beacon_url) = l1(&args, &mut supervisor).await?;
     let rollup = rollup(&args, &l1_url, &spec).await?;

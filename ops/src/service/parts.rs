@@ -62,7 +62,7 @@ impl L1Link {
         let chain_id = self.client.chain_id().await.wrap_err("the L1 does not answer")?;
         let key = key.ok_or_else(|| eyre!("[keys] has no key for the {service} service"))?;
         let signer =
-            key.load(chain_id).wrap_err_with(|| format!("key of the {service} service"))?;
+            key.load(chain_id).await.wrap_err_with(|| format!("key of the {service} service"))?;
         self.check_role(role, service, signer.address()).await?;
         TxManager::open(config.transactions.clone(), self.client.clone(), signer, &journal, service)
             .await

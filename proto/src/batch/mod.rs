@@ -11,6 +11,7 @@
 
 mod addresses;
 mod decode;
+mod decoded;
 mod dictionary;
 mod diffs;
 mod encode;
@@ -28,6 +29,7 @@ mod writer;
 use alloy::primitives::{B256, Bytes, keccak256};
 
 pub use self::{
+    decoded::{BatchOutline, BlockMark, DecodedBatch},
     dictionary::BatchDictionary,
     diffs::{DiffBatch, KeyHints},
     error::{BatchColumn, BatchDecodeError, BatchEncodeError},

@@ -1,15 +1,15 @@
-//! Executing derived blocks again, on the sequential path.
+//! Rebuilding a chain from derived blocks, on the sequential path, or from what they changed.
 
 use std::{fmt, sync::Arc};
 
-use alloy::primitives::TxHash;
+use alloy::primitives::{B256, TxHash};
 
 use crate::{
     service::ExecutorError,
-    types::{DerivedBlock, ExecutedBlock, RejectReason, SealedHeader},
+    types::{DerivedBlock, DerivedStretch, ExecutedBlock, RejectReason, SealedHeader},
 };
 
-/// A chain that is rebuilt block by block on the sequential path. Blocking: call it off the async threads.
+/// A chain that is rebuilt: block by block on the sequential path, or stretch by stretch from what blocks changed. Blocking: call it off the async threads.
 pub trait Replay: fmt::Debug + Send {
     /// The last block executed.
     fn head(&self) -> SealedHeader;
@@ -19,6 +19,20 @@ pub trait Replay: fmt::Debug + Send {
     /// # Errors
     /// [`ReplayError::Invalid`] if the block breaks the chain's rules; the head is then as it was.
     fn replay(&mut self, block: DerivedBlock) -> Result<Arc<ExecutedBlock>, ReplayError>;
+
+    /// Takes the head to the end of a stretch of blocks by what they changed, without executing anything: the blocks before the last are
+    /// not in the chain then.
+    ///
+    /// # Errors
+    /// [`ReplayError::Invalid`] and [`ReplayError::StateRoot`] if the stretch does not lead to the state that it claims; the head is then as it
+    /// was.
+    fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError>;
+
+    /// The header of a block that is in the chain, or `None`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn header(&self, number: u64) -> Result<Option<SealedHeader>, ReplayError>;
 
     /// A block that was executed before, or `None`.
     ///
@@ -37,6 +51,16 @@ pub enum ReplayError {
         number: u64,
         /// What is wrong.
         problem: String,
+    },
+    /// What a stretch of blocks is said to have changed leads to another state than is claimed.
+    #[error("block {number} claims state root {claimed}; what was changed gives {computed}")]
+    StateRoot {
+        /// The last block.
+        number: u64,
+        /// What its header claims.
+        claimed: B256,
+        /// What the diff gives.
+        computed: B256,
     },
     /// It holds a transaction that cannot be in it.
     #[error("block {number} holds transaction {hash}, which is invalid there: {reason}")]

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{KECCAK256_EMPTY, Log, LogData, keccak256};
 use millrace_proto::{
-    AccountDelta, AccountDiff, AccountInfo, BatchPayload, Change, DiffBatch, KeyHints, SlotDiff,
-    StateDelta, StateDiff,
+    AccountDelta, AccountDiff, AccountInfo, BatchPayload, ChainSpec, Change, DiffBatch, KeyHints,
+    SlotDiff, StateDelta, StateDiff,
 };
 use proptest::collection::btree_map;
 
@@ -423,4 +423,40 @@ fn a_slot_twice_is_refused() {
         decode_diffs(&with_columns(&encoded, &twice.concat())),
         Err(BatchDecodeError::Invalid { problem: "a slot twice", .. })
     ));
+}
+
+/// The highest gas limit that a chain with such batches may have, filled with what takes the most bytes for its gas: slots that get random values at 4,900 gas
+/// each, and others that are cleared for the highest refund (a fifth of the gas); or code, at 200 gas a byte.
+#[test]
+fn the_largest_block_fits_six_blobs_whatever_it_changes() {
+    let genesis = |gas_limit: u64| {
+        let config = format!(r#"{{"batchPayload":"stateDiffs","gasLimit":{gas_limit}}}"#);
+        ChainSpec::from_json(
+            format!(r#"{{"config":{{"chainId":1,"millrace":{config}}},"alloc":{{}},"gasLimit":"0x1","difficulty":"0x0"}}"#)
+                .as_bytes(),
+        )
+    };
+    let limit = 45_000_000;
+    assert!(genesis(limit).is_ok() && genesis(limit + 1).is_err());
+    let noise = |index: u64| batch_digest(&index.to_be_bytes());
+    let slots = limit * 5 / 4 / 4_900;
+    let cleared = slots / 5;
+    let storage = (0..slots).map(|index| {
+        let value = if index < cleared { U256::ZERO } else { noise(slots + index).into() };
+        (noise(index), Change::Set(value))
+    });
+    let slots = AccountDelta::Changed {
+        nonce: 0,
+        balance: None,
+        code_hash: None,
+        storage: storage.collect(),
+    };
+    let code: Vec<u8> = (0..limit / 200 / 32).flat_map(|index| noise(index).0).collect();
+    for (delta, code) in [(slots, vec![]), (AccountDelta::Removed, vec![Bytes::from(code)])] {
+        let accounts = BTreeMap::from([(Address::repeat_byte(1), delta)]);
+        let delta = StateDelta { accounts, code };
+        let batch = DiffBatch { header: header(8, 9), delta, ..frozen_diffs() };
+        let encoded = batch.encode(1, &KeyHints::default()).unwrap();
+        assert!((200_000..=780_284).contains(&encoded.len()), "{}", encoded.len());
+    }
 }

@@ -21,6 +21,7 @@ mod inbox;
 mod metrics;
 mod revert;
 mod rollup;
+mod signer;
 mod tx;
 
 #[cfg(feature = "testing")]
@@ -38,6 +39,7 @@ pub use self::{
     inbox::{DepositError, DepositInbox},
     revert::RevertReason,
     rollup::{DeployParams, MAX_GENESIS_BYTES, RollupContract, RollupEvent, deploy_rollup},
+    signer::{L1Signer, SignError, Web3Signer},
     tx::{
         BlobProofs, ConfirmedTx, JournalError, Market, TxManager, TxManagerConfig, TxManagerError,
         TxRequest,

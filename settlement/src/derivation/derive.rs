@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{Address, B256};
+use alloy::{
+    consensus::Sealable,
+    primitives::{Address, B256},
+};
 use millrace_proto::{
-    Batch, BatchBlock, BatchHeader, BatchLimits, Deposit, DerivedBlock, ExecutedBlock, HeaderExtra,
-    PostedBatch, RecoveredTx, TxEnvelope, Unsigned, batch_digest,
+    Batch, BatchBlock, BatchHeader, BatchLimits, BatchPayload, BlockMark, ChainSpec, DecodedBatch,
+    Deposit, DerivedBlock, DerivedStretch, HeaderExtra, PostedBatch, RecoveredTx, SealedHeader,
+    TxEnvelope, Unsigned, batch_digest,
 };
 use rayon::prelude::*;
 
@@ -28,13 +32,13 @@ pub struct DerivationHead {
 }
 
 impl DerivationHead {
-    /// The head that an executed block of a rollup makes; `None` if its `extraData` is not a rollup's.
-    pub fn of(block: &ExecutedBlock) -> Option<Self> {
+    /// The head that a block of a rollup makes; `None` if its `extraData` is not a rollup's.
+    pub fn of(header: &SealedHeader) -> Option<Self> {
         Some(Self {
-            number: block.number(),
-            hash: block.hash(),
-            timestamp: block.header.timestamp,
-            deposits_end: HeaderExtra::of(&block.header)?.deposits_end,
+            number: header.number,
+            hash: header.seal(),
+            timestamp: header.timestamp,
+            deposits_end: HeaderExtra::of(header)?.deposits_end,
         })
     }
 }
@@ -48,15 +52,34 @@ pub struct QueuedDeposits {
     pub deposits: Vec<Deposit>,
 }
 
-/// The blocks of a valid batch.
+/// A valid batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedBatch {
     /// The batch.
     pub number: u64,
-    /// The hash that it claims for its last block. Execution shows whether it is true.
-    pub claimed_hash: B256,
-    /// Its blocks, in order; at least one.
-    pub blocks: Vec<DerivedBlock>,
+    /// What it holds, by the chain's payload.
+    pub content: DerivedContent,
+}
+
+/// What a valid batch holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DerivedContent {
+    /// Blocks to execute.
+    Blocks {
+        /// In order; at least one.
+        blocks: Vec<DerivedBlock>,
+        /// The hash that the batch claims for the last one. Execution shows whether it is true.
+        claimed_hash: B256,
+    },
+    /// What blocks changed.
+    Stretch {
+        /// The blocks together. Applying it shows whether its state root is true.
+        stretch: Box<DerivedStretch>,
+        /// Ids of the messages to L1 that the blocks sent, in order, as the batch says.
+        messages: Vec<B256>,
+        /// How many transactions they hold, as the batch says.
+        transactions: u64,
+    },
 }
 
 /// The rules of one chain.
@@ -64,13 +87,15 @@ pub struct DerivedBatch {
 pub struct Derivation {
     chain_id: u64,
     rollup: Address,
+    payload: BatchPayload,
     limits: BatchLimits,
 }
 
 impl Derivation {
-    /// The rules of the rollup `chain_id` whose L1 contract is `rollup`.
-    pub fn new(chain_id: u64, rollup: Address) -> Self {
-        Self { chain_id, rollup, limits: BatchLimits::default() }
+    /// The rules of the rollup that `spec` describes and whose L1 contract is `rollup`.
+    pub fn new(spec: &ChainSpec, rollup: Address) -> Self {
+        let payload = spec.rollup().batch_payload;
+        Self { chain_id: spec.chain_id(), rollup, payload, limits: BatchLimits::default() }
     }
 
     /// Checks all that a batch's posted header alone can tell, so that the bytes of a batch that cannot continue the chain need
@@ -92,7 +117,7 @@ impl Derivation {
         Ok(())
     }
 
-    /// Derives the blocks of a posted batch from its bytes. `deposits` are those from the head's on, through the header's end at
+    /// Derives what a posted batch holds from its bytes. `deposits` are those from the head's on, through the header's end at
     /// least as far as L1 has shown them.
     ///
     /// Recovers senders on rayon's threads; call it off the async ones.
@@ -112,13 +137,26 @@ impl Derivation {
         if digest != header.digest {
             return Err(SkipReason::Digest { posted: header.digest, computed: digest }.into());
         }
-        let batch = Batch::decode(bytes, &self.limits)
+        let batch = DecodedBatch::decode(bytes, self.payload, &self.limits)
             .map_err(|error| SkipReason::Undecodable(error.to_string()))?;
         self.check(head, header, &batch)?;
         let deposits = covered(head, header, deposits)?;
-        let claimed_hash = batch.last_block_hash;
-        let blocks = self.blocks(head, batch, deposits)?;
-        Ok(DerivedBatch { number: header.number, claimed_hash, blocks })
+        let content = match batch {
+            DecodedBatch::Transactions(batch) => DerivedContent::Blocks {
+                claimed_hash: batch.last_block_hash,
+                blocks: self.blocks(head, batch, deposits)?,
+            },
+            DecodedBatch::StateDiffs(batch) => DerivedContent::Stretch {
+                messages: batch.messages,
+                transactions: batch.transactions.saturating_add(deposits.len() as u64),
+                stretch: Box::new(DerivedStretch {
+                    first_block: batch.first_block,
+                    header: batch.header.seal_slow(),
+                    delta: batch.delta,
+                }),
+            },
+        };
+        Ok(DerivedBatch { number: header.number, content })
     }
 
     /// Checks the batch's own words against the posted header and the head.
@@ -126,42 +164,36 @@ impl Derivation {
         &self,
         head: &DerivationHead,
         header: &BatchHeader,
-        batch: &Batch,
+        batch: &DecodedBatch,
     ) -> Result<(), SkipReason> {
-        if batch.chain_id != self.chain_id {
-            return Err(SkipReason::ChainId { found: batch.chain_id, expected: self.chain_id });
+        let outline = batch.outline();
+        if outline.chain_id != self.chain_id {
+            return Err(SkipReason::ChainId { found: outline.chain_id, expected: self.chain_id });
         }
         let agree = |field, found, posted| {
             if found == posted { Ok(()) } else { Err(SkipReason::Header { field, found, posted }) }
         };
-        agree("first block", batch.first_block, header.first_block)?;
-        agree("last block", batch.last_block(), header.last_block)?;
-        agree("deposits end", batch.deposits_end(), header.deposits_end)?;
-        if batch.parent_hash != head.hash {
-            return Err(SkipReason::ParentHash { found: batch.parent_hash, expected: head.hash });
+        agree("first block", outline.first_block, header.first_block)?;
+        agree("last block", outline.last_block, header.last_block)?;
+        agree("deposits end", outline.deposits_end, header.deposits_end)?;
+        if outline.parent_hash != head.hash {
+            return Err(SkipReason::ParentHash { found: outline.parent_hash, expected: head.hash });
         }
-        if batch.deposits_start != head.deposits_end {
+        if outline.deposits_start != head.deposits_end {
             return Err(SkipReason::DepositsStart {
-                found: batch.deposits_start,
+                found: outline.deposits_start,
                 expected: head.deposits_end,
             });
         }
-        let (mut timestamp, mut consumed) = (head.timestamp, head.deposits_end);
-        for (number, block) in (batch.first_block..).zip(&batch.blocks) {
-            if block.timestamp < timestamp {
-                return Err(SkipReason::Timestamp {
-                    block: number,
-                    timestamp: block.timestamp,
-                    parent: timestamp,
-                });
+        let (mut parent, mut consumed) = (head.timestamp, head.deposits_end);
+        for BlockMark { number, timestamp, deposits_end } in batch.marks() {
+            if timestamp < parent {
+                return Err(SkipReason::Timestamp { block: number, timestamp, parent });
             }
-            if block.deposits_end < consumed {
-                return Err(SkipReason::DepositsBackwards {
-                    deposits_end: block.deposits_end,
-                    consumed,
-                });
+            if deposits_end < consumed {
+                return Err(SkipReason::DepositsBackwards { deposits_end, consumed });
             }
-            (timestamp, consumed) = (block.timestamp, block.deposits_end);
+            (parent, consumed) = (timestamp, deposits_end);
         }
         Ok(())
     }

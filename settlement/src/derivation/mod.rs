@@ -13,7 +13,7 @@ mod reason;
 mod tests;
 
 pub use self::{
-    derive::{Derivation, DerivationHead, DerivedBatch, QueuedDeposits},
+    derive::{Derivation, DerivationHead, DerivedBatch, DerivedContent, QueuedDeposits},
     hash::batch_hash,
     reason::{DeriveError, SkipReason},
 };

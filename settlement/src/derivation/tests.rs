@@ -1,10 +1,16 @@
 use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bytes, Signature, U256};
-use millrace_proto::{Batch, Deposit, PostedBatch, RecoveredTx, TxEnvelope, batch_digest};
+use millrace_proto::{
+    Batch, ChainSpec, Deposit, DerivedBlock, DiffBatch, KeyHints, PostedBatch, RecoveredTx,
+    TxEnvelope, batch_digest,
+};
 
-use super::{Derivation, DerivationHead, DeriveError, DerivedBatch, QueuedDeposits, SkipReason};
-use crate::testing::{CHAIN_ID, TestChain, accumulator, deposit, post, transfer};
+use super::{
+    Derivation, DerivationHead, DeriveError, DerivedBatch, DerivedContent, QueuedDeposits,
+    SkipReason,
+};
+use crate::testing::{CHAIN_ID, MESSENGER, TestChain, accumulator, deposit, post, transfer};
 
 const ROLLUP: Address = Address::repeat_byte(0x11);
 
@@ -21,7 +27,7 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let chain = TestChain::new();
-        let head = DerivationHead::of(&chain.head()).expect("a rollup's genesis");
+        let head = DerivationHead::of(&chain.head().header).expect("a rollup's genesis");
         chain.extend(101, 0, vec![transfer(0, ROLLUP)]);
         chain.extend(101, 2, vec![minted(0), minted(1), transfer(1, ROLLUP), transfer(2, ROLLUP)]);
         chain.extend(105, 2, Vec::new());
@@ -47,12 +53,20 @@ impl Case {
     }
 
     fn derive(&self) -> Result<DerivedBatch, DeriveError> {
-        Derivation::new(CHAIN_ID, ROLLUP).derive(
+        Derivation::new(&self.chain.spec(), ROLLUP).derive(
             &self.head,
             &self.posted,
             &self.bytes,
             &self.deposits,
         )
+    }
+
+    /// The blocks of the derived batch, and the hash that it claims.
+    fn blocks(&self) -> (Vec<DerivedBlock>, B256) {
+        match self.derive().expect("a valid batch").content {
+            DerivedContent::Blocks { blocks, claimed_hash } => (blocks, claimed_hash),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn skipped(&self) -> SkipReason {
@@ -71,16 +85,16 @@ fn minted(index: u64) -> Arc<RecoveredTx> {
 #[test]
 fn a_valid_batch_gives_the_blocks_that_were_sequenced() {
     let case = Case::new();
-    let derived = case.derive().expect("a valid batch");
-    assert_eq!(derived.number, 1);
-    assert_eq!(derived.claimed_hash, case.chain.head().hash());
-    assert_eq!(derived.blocks.len(), 3);
-    for block in &derived.blocks {
+    assert_eq!(case.derive().expect("a valid batch").number, 1);
+    let (blocks, claimed_hash) = case.blocks();
+    assert_eq!(claimed_hash, case.chain.head().hash());
+    assert_eq!(blocks.len(), 3);
+    for block in &blocks {
         let sequenced = case.chain.block(block.number).expect("it was sequenced");
         assert_eq!(block.timestamp, sequenced.header.timestamp);
         assert_eq!(block.transactions, sequenced.transactions);
     }
-    let deposits_ends: Vec<_> = derived.blocks.iter().map(|block| block.deposits_end).collect();
+    let deposits_ends: Vec<_> = blocks.iter().map(|block| block.deposits_end).collect();
     assert_eq!(deposits_ends, [0, 2, 2]);
 }
 
@@ -90,11 +104,12 @@ fn a_batch_goes_on_where_the_last_one_ended() {
     case.batch = case.chain.batch(3, 3);
     case.posted = post(2, (3, 3), 2, &[], 11);
     case.encode();
-    case.head = DerivationHead::of(&case.chain.block(2).expect("a block")).expect("a rollup's");
+    case.head =
+        DerivationHead::of(&case.chain.block(2).expect("a block").header).expect("a rollup's");
     case.deposits = QueuedDeposits { before: accumulator(2), deposits: Vec::new() };
-    let derived = case.derive().expect("a valid batch");
-    assert_eq!(derived.blocks[0].number, 3);
-    assert!(derived.blocks[0].transactions.is_empty());
+    let (blocks, _) = case.blocks();
+    assert_eq!(blocks[0].number, 3);
+    assert!(blocks[0].transactions.is_empty());
 }
 
 #[test]
@@ -139,7 +154,10 @@ fn bytes_that_are_no_batch_are_skipped() {
 #[test]
 fn a_batch_of_another_chain_is_skipped() {
     let case = Case::new();
-    let derived = Derivation::new(CHAIN_ID + 1, ROLLUP).derive(
+    let mut genesis = case.chain.spec().genesis().clone();
+    genesis.config.chain_id += 1;
+    let other = ChainSpec::new(genesis).expect("a valid genesis");
+    let derived = Derivation::new(&other, ROLLUP).derive(
         &case.head,
         &case.posted,
         &case.bytes,
@@ -213,14 +231,14 @@ fn blocks_keep_their_transactions_whatever_is_recovered_together() {
         block.transactions = turn.by_ref().take(count).map(|tx| tx.tx().clone()).collect();
     }
     case.encode();
-    let derived = case.derive().expect("a valid batch");
+    let (blocks, _) = case.blocks();
     let mut turn = signed.iter().cycle();
-    for (block, deposits) in derived.blocks.iter().zip([0, 2, 0]) {
+    for (block, deposits) in blocks.iter().zip([0, 2, 0]) {
         for tx in &block.transactions[deposits..] {
             assert_eq!(Some(tx), turn.next());
         }
     }
-    let counts: Vec<_> = derived.blocks.iter().map(|block| block.transactions.len()).collect();
+    let counts: Vec<_> = blocks.iter().map(|block| block.transactions.len()).collect();
     assert_eq!(counts, [300, 2, 400]);
 
     // In the last piece, then also in the first.
@@ -263,7 +281,7 @@ fn any_bytes_end_in_blocks_or_a_reason() {
         case.bytes = bytes.into();
         case.posted.header.digest = batch_digest(&case.bytes);
         match case.derive() {
-            Ok(derived) => assert_eq!(derived.blocks.len(), 3),
+            Ok(_) => assert_eq!(case.blocks().0.len(), 3),
             Err(DeriveError::Skip(_)) => skipped += 1,
             Err(error) => panic!("byte {position}: {error}"),
         }
@@ -272,4 +290,71 @@ fn any_bytes_end_in_blocks_or_a_reason() {
         assert!(matches!(case.derive(), Err(DeriveError::Skip(_))), "cut at {position}");
     }
     assert!(skipped > 0);
+}
+
+/// A chain of three blocks whose batch holds what they changed, and its bytes.
+fn of_diffs() -> (Case, DiffBatch) {
+    let chain = TestChain::of_diffs();
+    let mut case = Case::new();
+    case.head = DerivationHead::of(&chain.head().header).expect("a rollup's genesis");
+    chain.extend(101, 0, vec![transfer(0, ROLLUP)]);
+    chain.extend(101, 2, vec![minted(0), minted(1), transfer(1, MESSENGER)]);
+    chain.extend(105, 2, Vec::new());
+    let batch = chain.diffs(1, 3);
+    case.chain = chain;
+    encode_diffs(&mut case, &batch);
+    (case, batch)
+}
+
+fn encode_diffs(case: &mut Case, batch: &DiffBatch) {
+    case.bytes = batch.encode(3, &KeyHints::default()).expect("encodes");
+    case.posted.header.digest = batch_digest(&case.bytes);
+}
+
+#[test]
+fn a_batch_of_state_diffs_gives_what_its_blocks_changed() {
+    let (case, batch) = of_diffs();
+    let derived = case.derive().expect("a valid batch");
+    let DerivedContent::Stretch { stretch, messages, transactions } = derived.content else {
+        panic!("{derived:?}");
+    };
+    assert_eq!((stretch.first_block, stretch.header), (1, case.chain.head().header.clone()));
+    assert_eq!(stretch.delta, batch.delta);
+    assert_eq!(stretch.delta.accounts.len(), 3);
+    assert_eq!(messages, [transfer(1, MESSENGER).hash()]);
+    assert_eq!(transactions, 4);
+}
+
+#[test]
+fn batches_hold_the_chains_payload_or_are_skipped() {
+    let (mut case, _) = of_diffs();
+    case.batch = case.chain.batch(1, 3);
+    case.encode();
+    assert!(matches!(case.skipped(), SkipReason::Undecodable(_)));
+    let (diffs, batch) = of_diffs();
+    case.chain = Case::new().chain;
+    encode_diffs(&mut case, &batch);
+    assert_eq!(case.bytes, diffs.bytes);
+    assert!(matches!(case.skipped(), SkipReason::Undecodable(_)));
+}
+
+/// The same rules hold whatever a batch holds.
+#[test]
+fn state_diffs_that_do_not_join_the_chain_are_skipped() {
+    let (mut case, batch) = of_diffs();
+    case.head.timestamp = 106;
+    assert_eq!(case.skipped(), SkipReason::Timestamp { block: 3, timestamp: 105, parent: 106 });
+    let (mut case, _) = of_diffs();
+    case.head.hash = B256::repeat_byte(8);
+    let found = batch.parent_hash;
+    assert_eq!(case.skipped(), SkipReason::ParentHash { found, expected: case.head.hash });
+    let (mut case, _) = of_diffs();
+    case.posted.header.last_block = 2;
+    assert_eq!(case.skipped(), SkipReason::Header { field: "last block", found: 3, posted: 2 });
+    let (mut case, _) = of_diffs();
+    encode_diffs(&mut case, &DiffBatch { chain_id: 5, ..batch });
+    assert_eq!(case.skipped(), SkipReason::ChainId { found: 5, expected: CHAIN_ID });
+    let (mut case, _) = of_diffs();
+    case.deposits.deposits.swap(0, 1);
+    assert!(matches!(case.derive(), Err(DeriveError::Deposits { deposits_end: 2, .. })));
 }

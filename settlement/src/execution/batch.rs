@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::B256;
+use alloy::{eips::BlockNumHash, primitives::B256};
 use millrace_proto::{
-    DerivedBlock, ExecutedBlock, HeaderExtra, Replay, ReplayError, message_ids, message_root,
+    DerivedBlock, DerivedStretch, ExecutedBlock, HeaderExtra, Replay, ReplayError, SealedHeader,
+    message_ids, message_root,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::derivation::{DerivationHead, DerivedBatch};
+use crate::derivation::{DerivationHead, DerivedBatch, DerivedContent};
 
 /// What executing a batch gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +22,10 @@ pub(crate) struct ExecutedBatch {
     pub(crate) state_root: B256,
     /// Root over the L2-to-L1 messages that the batch sent.
     pub(crate) message_root: B256,
-    /// Hashes of its blocks, in order.
-    pub(crate) block_hashes: Vec<B256>,
+    /// How many blocks it has.
+    pub(crate) blocks: u64,
+    /// Its blocks in order, as far as they are known: all of them, or of state diffs the last one.
+    pub(crate) known: Vec<BlockNumHash>,
     /// Transactions in it, deposits included.
     pub(crate) transactions: u64,
 }
@@ -50,6 +53,20 @@ pub enum ExecutionError {
         /// The hash that it claims.
         claimed: B256,
         /// What executing gives.
+        computed: B256,
+    },
+    /// The state diffs of the batch lead to another state than it claims.
+    #[error(
+        "batch {batch} claims state root {claimed} after block {block}; its state diffs give {computed}"
+    )]
+    StateRoot {
+        /// The batch.
+        batch: u64,
+        /// Its last block.
+        block: u64,
+        /// The root that it claims.
+        claimed: B256,
+        /// The root that its diffs give.
         computed: B256,
     },
     /// L1 shows another block now than the one that was executed under this number before.
@@ -91,8 +108,8 @@ pub enum ExecutionError {
     },
 }
 
-/// Executes a batch block by block. A block that was executed before (by a run that was killed, or for a batch that an L1
-/// reorg moved) is not executed again; it has to be the same one.
+/// Takes the replayed chain to the end of a batch: executes its blocks one by one, or applies what they changed. What the chain holds already
+/// (by a run that was killed, or for a batch that an L1 reorg moved) is not done again; it has to be the same.
 ///
 /// Looks at `stop` between blocks.
 ///
@@ -104,34 +121,47 @@ pub(crate) fn execute_batch(
     stop: &CancellationToken,
 ) -> Result<ExecutedBatch, ExecutionError> {
     let number = batch.number;
-    let first_block = batch.blocks.first().map_or(0, |block| block.number);
+    match batch.content {
+        DerivedContent::Blocks { blocks, claimed_hash } => {
+            execute_blocks(replay, number, blocks, claimed_hash, stop)
+        }
+        DerivedContent::Stretch { stretch, messages, transactions } => {
+            apply_stretch(replay, number, *stretch, &messages, transactions)
+        }
+    }
+}
+
+fn execute_blocks(
+    replay: &mut dyn Replay,
+    batch: u64,
+    blocks: Vec<DerivedBlock>,
+    claimed: B256,
+    stop: &CancellationToken,
+) -> Result<ExecutedBatch, ExecutionError> {
+    let first_block = blocks.first().map_or(0, |block| block.number);
     let mut message_hashes = Vec::new();
-    let mut block_hashes = Vec::with_capacity(batch.blocks.len());
+    let mut known = Vec::with_capacity(blocks.len());
     let mut transactions = 0;
     let mut last = None;
-    for block in batch.blocks {
+    for block in blocks {
         if stop.is_cancelled() {
-            return Err(ExecutionError::Stopped { batch: number });
+            return Err(ExecutionError::Stopped { batch });
         }
-        let executed = execute_block(replay, number, block)?;
+        let executed = execute_block(replay, batch, block)?;
         message_hashes.extend(message_ids(&executed.receipts));
-        block_hashes.push(executed.hash());
+        known.push(executed.num_hash());
         transactions += executed.transactions.len() as u64;
         last = Some(executed);
     }
     let Some(last) = last else {
-        return Err(ExecutionError::Chain { batch: number, block: 0, problem: "an empty batch" });
+        return Err(ExecutionError::Chain { batch, block: 0, problem: "an empty batch" });
     };
-    let head = DerivationHead::of(&last).ok_or(ExecutionError::Chain {
-        batch: number,
-        block: last.number(),
-        problem: "its extra data is not a rollup's",
-    })?;
-    if batch.claimed_hash != head.hash {
+    let head = head(batch, &last.header)?;
+    if claimed != head.hash {
         return Err(ExecutionError::Claim {
-            batch: number,
+            batch,
             block: head.number,
-            claimed: batch.claimed_hash,
+            claimed,
             computed: head.hash,
         });
     }
@@ -140,8 +170,56 @@ pub(crate) fn execute_batch(
         first_block,
         state_root: last.header.state_root,
         message_root: message_root(&message_hashes),
-        block_hashes,
+        blocks: known.len() as u64,
+        known,
         transactions,
+    })
+}
+
+fn apply_stretch(
+    replay: &mut dyn Replay,
+    batch: u64,
+    stretch: DerivedStretch,
+    messages: &[B256],
+    transactions: u64,
+) -> Result<ExecutedBatch, ExecutionError> {
+    let DerivedStretch { first_block, header, .. } = &stretch;
+    let (first_block, header) = (*first_block, header.clone());
+    let block = header.number;
+    let head = head(batch, &header)?;
+    if block > replay.head().number {
+        replay.apply(stretch).map_err(|source| match source {
+            ReplayError::Executor(_) => ExecutionError::Failed { batch, source },
+            ReplayError::StateRoot { number, claimed, computed } => {
+                ExecutionError::StateRoot { batch, block: number, claimed, computed }
+            }
+            _ => ExecutionError::Invalid { batch, source },
+        })?;
+    } else {
+        let known = replay
+            .header(block)
+            .map_err(|source| ExecutionError::Failed { batch, source })?
+            .ok_or(ExecutionError::Replaced { batch, block, what: "end of a batch" })?;
+        if known.seal() != header.seal() {
+            return Err(ExecutionError::Replaced { batch, block, what: "header" });
+        }
+    }
+    Ok(ExecutedBatch {
+        head,
+        first_block,
+        state_root: header.state_root,
+        message_root: message_root(messages),
+        blocks: block.saturating_sub(first_block).saturating_add(1),
+        known: vec![BlockNumHash::new(block, header.seal())],
+        transactions,
+    })
+}
+
+fn head(batch: u64, header: &SealedHeader) -> Result<DerivationHead, ExecutionError> {
+    DerivationHead::of(header).ok_or(ExecutionError::Chain {
+        batch,
+        block: header.number,
+        problem: "its extra data is not a rollup's",
     })
 }
 

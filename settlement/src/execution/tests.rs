@@ -1,10 +1,13 @@
-use alloy::primitives::{Address, B256};
-use millrace_proto::{DerivedBlock, message_root};
+use alloy::{
+    consensus::Sealable,
+    primitives::{Address, B256},
+};
+use millrace_proto::{DerivedBlock, DerivedStretch, message_root};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExecutionError, ReplayWorker, execute_batch};
 use crate::{
-    derivation::{DerivationHead, DerivedBatch},
+    derivation::{DerivationHead, DerivedBatch, DerivedContent},
     testing::{MESSENGER, POISON, TestChain, TestReplay, transfer},
 };
 
@@ -21,19 +24,95 @@ fn derived(chain: &TestChain, first: u64, last: u64) -> DerivedBatch {
     let end = chain.block(last).expect("a block");
     DerivedBatch {
         number: 1,
-        claimed_hash: end.hash(),
-        blocks: (first..=last)
-            .map(|number| {
-                let block = chain.block(number).expect("a block");
-                DerivedBlock {
-                    number,
-                    timestamp: block.header.timestamp,
-                    deposits_end: 0,
-                    transactions: block.transactions.clone(),
-                }
-            })
-            .collect(),
+        content: DerivedContent::Blocks {
+            claimed_hash: end.hash(),
+            blocks: (first..=last)
+                .map(|number| {
+                    let block = chain.block(number).expect("a block");
+                    DerivedBlock {
+                        number,
+                        timestamp: block.header.timestamp,
+                        deposits_end: 0,
+                        transactions: block.transactions.clone(),
+                    }
+                })
+                .collect(),
+        },
     }
+}
+
+/// The blocks of a batch of transactions, and the hash that it claims.
+fn blocks(batch: &mut DerivedBatch) -> (&mut Vec<DerivedBlock>, &mut B256) {
+    match &mut batch.content {
+        DerivedContent::Blocks { blocks, claimed_hash } => (blocks, claimed_hash),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the sequencer made, and the batch of what it changed.
+fn of_diffs() -> (TestChain, DerivedBatch) {
+    let chain = TestChain::of_diffs();
+    chain.extend(101, 0, vec![transfer(0, Address::ZERO)]);
+    chain.extend(102, 0, vec![transfer(1, MESSENGER), transfer(2, MESSENGER)]);
+    let batch = chain.diffs(1, 2);
+    let stretch =
+        DerivedStretch { first_block: 1, header: chain.head().header.clone(), delta: batch.delta };
+    let content = DerivedContent::Stretch {
+        stretch: Box::new(stretch),
+        messages: batch.messages,
+        transactions: batch.transactions,
+    };
+    (chain, DerivedBatch { number: 1, content })
+}
+
+#[test]
+fn applying_gives_the_sequenced_chains_end() {
+    let (chain, batch) = of_diffs();
+    let mut replay = TestReplay::new();
+    let stop = CancellationToken::new();
+    let executed = execute_batch(&mut replay, batch.clone(), &stop).expect("a right batch");
+    let head = chain.head();
+    assert_eq!(executed.head, DerivationHead::of(&head.header).expect("a rollup's"));
+    assert_eq!((executed.first_block, executed.blocks, executed.transactions), (1, 2, 3));
+    assert_eq!(executed.state_root, head.header.state_root);
+    assert_eq!(executed.known, [head.num_hash()]);
+    let ids = [transfer(1, MESSENGER).hash(), transfer(2, MESSENGER).hash()];
+    assert_eq!(executed.message_root, message_root(&ids));
+    assert_eq!(*replay.executed.lock().expect("not poisoned"), 0);
+
+    // After a restart it is not applied again.
+    let again = execute_batch(&mut replay, batch, &stop).expect("it is there");
+    assert_eq!(again, executed);
+    assert_eq!(replay.applied.len(), 1);
+}
+
+#[test]
+fn a_planted_state_root_is_named() {
+    let (_, mut batch) = of_diffs();
+    let DerivedContent::Stretch { stretch, .. } = &mut batch.content else { panic!("{batch:?}") };
+    let mut header = stretch.header.clone_inner();
+    header.state_root = B256::repeat_byte(5);
+    stretch.header = header.seal_slow();
+    let mut replay = TestReplay::new();
+    let error = execute_batch(&mut replay, batch, &CancellationToken::new()).expect_err("planted");
+    assert!(matches!(error, ExecutionError::StateRoot { batch: 1, block: 2, claimed, .. }
+            if claimed == B256::repeat_byte(5)));
+    assert!(replay.applied.is_empty());
+}
+
+#[test]
+fn another_end_under_an_applied_number_is_refused() {
+    let (_, batch) = of_diffs();
+    let mut replay = TestReplay::new();
+    let stop = CancellationToken::new();
+    execute_batch(&mut replay, batch.clone(), &stop).expect("a right batch");
+    let mut other = batch;
+    let DerivedContent::Stretch { stretch, .. } = &mut other.content else { panic!("{other:?}") };
+    let mut header = stretch.header.clone_inner();
+    header.gas_used += 1;
+    stretch.header = header.seal_slow();
+    let error = execute_batch(&mut replay, other, &stop).expect_err("another header");
+    assert!(matches!(error, ExecutionError::Replaced { block: 2, what: "header", .. }), "{error}");
 }
 
 #[test]
@@ -42,10 +121,10 @@ fn executing_gives_the_sequenced_chain() {
     let mut replay = TestReplay::new();
     let executed =
         execute_batch(&mut replay, batch, &CancellationToken::new()).expect("a right batch");
-    assert_eq!(executed.head, DerivationHead::of(&chain.head()).expect("a rollup's"));
+    assert_eq!(executed.head, DerivationHead::of(&chain.head().header).expect("a rollup's"));
     assert_eq!(executed.first_block, 1);
     assert_eq!(executed.transactions, 3);
-    assert_eq!(executed.block_hashes.last(), Some(&chain.head().hash()));
+    assert_eq!(executed.known.last(), Some(&chain.head().num_hash()));
     let ids = [transfer(1, MESSENGER).hash(), transfer(2, MESSENGER).hash()];
     assert_eq!(executed.message_root, message_root(&ids));
 }
@@ -53,7 +132,7 @@ fn executing_gives_the_sequenced_chain() {
 #[test]
 fn a_wrong_claim_is_named() {
     let (chain, mut batch) = sequenced();
-    batch.claimed_hash = B256::repeat_byte(5);
+    *blocks(&mut batch).1 = B256::repeat_byte(5);
     let error = execute_batch(&mut TestReplay::new(), batch, &CancellationToken::new())
         .expect_err("a wrong hash");
     let right = chain.head().hash();
@@ -76,8 +155,9 @@ fn what_was_executed_before_is_not_executed_again() {
     let (_, batch) = sequenced();
     let mut replay = TestReplay::new();
     let mut half = batch.clone();
-    half.blocks.truncate(1);
-    half.claimed_hash = B256::ZERO;
+    let (half_blocks, claimed) = blocks(&mut half);
+    half_blocks.truncate(1);
+    *claimed = B256::ZERO;
     execute_batch(&mut replay, half, &CancellationToken::new()).expect_err("not its end");
     execute_batch(&mut replay, batch, &CancellationToken::new()).expect("the rest");
     assert_eq!(*replay.executed.lock().expect("not poisoned"), 2);
@@ -89,7 +169,7 @@ fn other_blocks_under_executed_numbers_are_refused() {
     for change in ["timestamp", "deposits end", "transactions"] {
         let mut replay = TestReplay::over(chain.clone());
         let mut batch = batch.clone();
-        let block = &mut batch.blocks[1];
+        let block = &mut blocks(&mut batch).0[1];
         match change {
             "timestamp" => block.timestamp += 1,
             "deposits end" => block.deposits_end += 1,

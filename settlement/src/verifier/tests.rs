@@ -104,8 +104,10 @@ impl Case {
     }
 
     fn start(&mut self, sequencer: TestChain) {
-        let replay =
-            TestReplay { chain: self.replayed.clone(), executed: Arc::clone(&self.executed) };
+        let replay = TestReplay {
+            executed: Arc::clone(&self.executed),
+            ..TestReplay::over(self.replayed.clone())
+        };
         let verifier = Verifier {
             config: SettlementConfig {
                 retry_min: Duration::from_millis(1),
@@ -114,8 +116,9 @@ impl Case {
                 ..SettlementConfig::default()
             },
             shared: self.shared.clone(),
-            derivation: Derivation::new(CHAIN_ID, ROLLUP),
-            genesis: DerivationHead::of(&self.chain.block(0).expect("genesis")).expect("a head"),
+            derivation: Derivation::new(&self.chain.spec(), ROLLUP),
+            genesis: DerivationHead::of(&self.chain.block(0).expect("genesis").header)
+                .expect("a head"),
             reader: Arc::new(self.reader.clone()),
             executor: Arc::new(TestExecutor(sequencer)),
             replay: ReplayWorker::spawn(Box::new(replay)).expect("a thread"),

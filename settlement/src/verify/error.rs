@@ -94,6 +94,10 @@ impl From<ExecutionError> for VerifyError {
                 let at = format!("block {block}, which batch {batch} ends with");
                 Difference::new("hash", at, claimed, computed).into()
             }
+            ExecutionError::StateRoot { batch, block, claimed, computed } => {
+                let at = format!("block {block}, which batch {batch} ends with");
+                Difference::new("state root", at, claimed, computed).into()
+            }
             ExecutionError::Failed { source, .. } => Self::Replay(source),
             other => Self::Execution(other),
         }

@@ -155,7 +155,7 @@ impl Rebuilt {
             state.waiting.pop_front();
         }
         state.consumed = batch.header.deposits_hash;
-        state.blocks += executed.block_hashes.len() as u64;
+        state.blocks += executed.blocks;
         state.transactions += executed.transactions;
         state.verified.insert(batch.header.number, VerifiedBatch::new(batch, executed));
         self.head = executed.head;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy::eips::BlockNumHash;
 use millrace_l1::{L1Block, RollupContract};
-use millrace_proto::{DaReader, Replay};
+use millrace_proto::{ChainSpec, DaReader, Replay};
 use tracing::info;
 
 use super::{
@@ -33,7 +33,9 @@ pub struct VerifyInput {
     pub rollup: RollupContract,
     /// Reads the batches' bytes.
     pub reader: Arc<dyn DaReader>,
-    /// An empty chain with the genesis that the contract published.
+    /// The genesis and rules that the contract published.
+    pub spec: Arc<ChainSpec>,
+    /// An empty chain with that genesis.
     pub replay: Box<dyn Replay>,
     /// How far.
     pub until: VerifyTarget,
@@ -48,7 +50,7 @@ pub async fn verify_chain(
     input: VerifyInput,
     mut progress: impl FnMut(VerifyProgress) + Send,
 ) -> Result<VerifyReport, VerifyError> {
-    let VerifyInput { rollup, reader, replay, until } = input;
+    let VerifyInput { rollup, reader, spec, replay, until } = input;
     let client = rollup.client().clone();
     let start = rollup.deployed_at().await?;
     let finalized = client.finalized().await?;
@@ -60,9 +62,9 @@ pub async fn verify_chain(
     };
     // Now, as the node may have dropped the block's state by the time that all is read.
     let counters = rollup.counters_at(target.number).await?;
-    let head = genesis(&rollup, replay.as_ref()).await?;
+    let head = genesis(&rollup, &spec, replay.as_ref()).await?;
     let mut rebuilt = Rebuilt {
-        derivation: Derivation::new(rollup.l2_chain_id().await?, rollup.address()),
+        derivation: Derivation::new(&spec, rollup.address()),
         reader,
         replay: ReplayWorker::spawn(replay).map_err(VerifyError::Thread)?,
         finalized_at: finalized.filter(|block| block.number <= target.number).map(Into::into),
@@ -96,11 +98,17 @@ pub async fn verify_chain(
 /// Compares the empty chain's genesis with the contract's.
 async fn genesis(
     rollup: &RollupContract,
+    spec: &ChainSpec,
     replay: &dyn Replay,
 ) -> Result<DerivationHead, VerifyError> {
     let header = replay.head();
     if header.number != 0 {
         return Err(VerifyError::NotEmpty { head: header.number });
+    }
+    let chain_id = rollup.l2_chain_id().await?;
+    if chain_id != spec.chain_id() {
+        let got = spec.chain_id();
+        return Err(Difference::new("chain id", "the genesis block", chain_id, got).into());
     }
     let equal = |what, expected, got| {
         if expected == got {

@@ -15,9 +15,7 @@ use crate::{
     derivation::{Derivation, DerivationHead, batch_hash},
     execution::ReplayWorker,
     store::L1Point,
-    testing::{
-        CHAIN_ID, TestChain, TestReader, TestReplay, accumulator, deposit, l1_ref, post, transfer,
-    },
+    testing::{TestChain, TestReader, TestReplay, accumulator, deposit, l1_ref, post, transfer},
 };
 
 const ROLLUP: Address = Address::repeat_byte(0x11);
@@ -39,12 +37,12 @@ impl Case {
         let reader = TestReader::new();
         let mut case = Self {
             rebuilt: Rebuilt {
-                derivation: Derivation::new(CHAIN_ID, ROLLUP),
+                derivation: Derivation::new(&chain.spec(), ROLLUP),
                 reader: Arc::new(reader.clone()),
                 replay: ReplayWorker::spawn(Box::new(TestReplay::new())).expect("a thread"),
                 finalized_at: None,
                 challenge_window: 100,
-                head: DerivationHead::of(&chain.head_of(0)).expect("a rollup's"),
+                head: DerivationHead::of(&chain.head_of(0).header).expect("a rollup's"),
                 state: Progress::default(),
             },
             chain,

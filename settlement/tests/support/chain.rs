@@ -9,9 +9,9 @@ use alloy::{
     sol_types::SolEvent,
 };
 use millrace_proto::{
-    Batch, BlockAttributes, ChainSpec, DerivedBlock, ExecutedBlock, HeaderExtra, MESSAGE_PASSER,
-    MessageSent, Receipt, RecoveredTx, RejectReason, Replay, ReplayError, SealedHeader, TxEnvelope,
-    TxType,
+    AccountDiff, AccountInfo, Batch, BlockAttributes, ChainSpec, DerivedBlock, DerivedStretch,
+    DiffBatch, ExecutedBlock, HeaderExtra, MESSAGE_PASSER, MessageSent, Receipt, RecoveredTx,
+    RejectReason, Replay, ReplayError, SealedHeader, StateDiff, TxEnvelope, TxType,
 };
 
 pub(crate) const CHAIN_ID: u64 = 8_001;
@@ -54,10 +54,19 @@ impl TestChain {
         Self::salted(0)
     }
 
+    /// A chain whose batches hold state diffs.
+    pub(crate) fn of_diffs() -> Self {
+        Self::with_rollup(0, r#"{"batchPayload":"stateDiffs","gasLimit":30000000}"#)
+    }
+
     /// A chain with the same genesis whose execution gives other state roots.
     pub(crate) fn salted(salt: u64) -> Self {
+        Self::with_rollup(salt, "{}")
+    }
+
+    fn with_rollup(salt: u64, rollup: &str) -> Self {
         let json = format!(
-            r#"{{"config":{{"chainId":{CHAIN_ID},"homesteadBlock":0,"londonBlock":0,"shanghaiTime":0,"cancunTime":0,"pragueTime":0,"terminalTotalDifficulty":0,"millrace":{{}}}},"alloc":{{}},"gasLimit":"0x3938700","timestamp":"0x64","difficulty":"0x0"}}"#
+            r#"{{"config":{{"chainId":{CHAIN_ID},"homesteadBlock":0,"londonBlock":0,"shanghaiTime":0,"cancunTime":0,"pragueTime":0,"terminalTotalDifficulty":0,"millrace":{rollup}}},"alloc":{{}},"gasLimit":"0x3938700","timestamp":"0x64","difficulty":"0x0"}}"#
         );
         let spec = Arc::new(ChainSpec::from_json(json.as_bytes()).expect("a valid genesis"));
         let genesis = ExecutedBlock {
@@ -120,9 +129,32 @@ impl TestChain {
         Batch::from_blocks(CHAIN_ID, deposits, parent.hash(), &blocks).expect("blocks that join")
     }
 
+    /// The blocks `first..=last` as a batch of state diffs.
+    pub(crate) fn diffs(&self, first: u64, last: u64) -> DiffBatch {
+        let blocks: Vec<_> = (first..=last)
+            .map(|number| {
+                let block = self.block(number).expect("the block exists");
+                let changed = Arc::new(changed(&block));
+                (block, changed)
+            })
+            .collect();
+        let parent = self.block(first - 1).expect("the parent exists");
+        let deposits = HeaderExtra::of(&parent.header).expect("a rollup's header").deposits_end;
+        DiffBatch::from_blocks(CHAIN_ID, deposits, parent.hash(), &blocks)
+            .expect("blocks that join")
+    }
+
     fn blocks(&self) -> MutexGuard<'_, Vec<Arc<ExecutedBlock>>> {
         self.blocks.lock().expect("no test panics while it holds the lock")
     }
+}
+
+/// What a block is said to have changed: so much that a state root follows from it.
+fn changed(block: &ExecutedBlock) -> StateDiff {
+    let after = Some(AccountInfo { nonce: block.number(), ..AccountInfo::default() });
+    let address = Address::from_word(block.header.state_root);
+    let account = AccountDiff { after, ..AccountDiff::default() };
+    StateDiff { accounts: [(address, account)].into(), ..StateDiff::default() }
 }
 
 fn receipt(count: u64, tx: &RecoveredTx) -> Receipt {
@@ -151,6 +183,8 @@ fn receipt(count: u64, tx: &RecoveredTx) -> Receipt {
 pub(crate) struct TestReplay {
     pub(crate) chain: TestChain,
     pub(crate) executed: Arc<Mutex<u64>>,
+    /// The ends of the stretches that were applied.
+    pub(crate) applied: Vec<SealedHeader>,
 }
 
 impl TestReplay {
@@ -160,13 +194,33 @@ impl TestReplay {
 
     /// A replayed chain that already holds blocks.
     pub(crate) fn over(chain: TestChain) -> Self {
-        Self { chain, executed: Arc::default() }
+        Self { chain, executed: Arc::default(), applied: Vec::new() }
     }
 }
 
 impl Replay for TestReplay {
     fn head(&self) -> SealedHeader {
-        self.chain.head().header.clone()
+        self.applied.last().cloned().unwrap_or_else(|| self.chain.head().header.clone())
+    }
+
+    /// A state root is right if something was changed at the address that [`changed`] makes of it.
+    fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {
+        let DerivedStretch { first_block, header, delta } = stretch;
+        let number = header.number;
+        if first_block != self.head().number + 1 {
+            return Err(ReplayError::Invalid { number, problem: "does not follow".to_owned() });
+        }
+        let claimed = header.state_root;
+        if !delta.accounts.contains_key(&Address::from_word(claimed)) {
+            return Err(ReplayError::StateRoot { number, claimed, computed: B256::ZERO });
+        }
+        self.applied.push(header);
+        Ok(())
+    }
+
+    fn header(&self, number: u64) -> Result<Option<SealedHeader>, ReplayError> {
+        let applied = self.applied.iter().find(|header| header.number == number).cloned();
+        Ok(applied.or_else(|| Some(self.chain.block(number)?.header.clone())))
     }
 
     fn replay(&mut self, block: DerivedBlock) -> Result<Arc<ExecutedBlock>, ReplayError> {

@@ -1,6 +1,9 @@
 //! Roots, history, proofs and pruning, after any sequence of changes.
 
+use millrace_proto::StateDelta;
+
 use super::{table::Table, *};
+use crate::{MemoryState, apply_delta};
 
 const CURRENT: [Table; 4] =
     [Table::Accounts, Table::Storage, Table::AccountNodes, Table::StorageNodes];
@@ -122,5 +125,71 @@ fn an_unknown_block_has_no_state() {
     for at in [BlockSelector::Number(1), BlockSelector::Hash(B256::repeat_byte(1))] {
         let error = chain.store.view(at).expect_err("there is no such block");
         assert!(matches!(error, StoreError::UnknownBlock(unknown) if unknown == at), "{error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The blocks of a chain taken together lead another store to the same state, and leave nothing else in it.
+    #[test]
+    fn a_jump_leads_to_the_state_that_blocks_lead_to(
+        genesis in prop::collection::vec(change(), 0..8),
+        blocks in blocks(),
+    ) {
+        let [folder, other] = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let mut state = Model::default();
+        state.apply(&genesis);
+        let mut chain = Chain::new(folder.path(), &small(), state.clone());
+        let mut changed = StateDiff::default();
+        for changes in &blocks {
+            chain.push(changes);
+            changed.extend(chain.diffs[chain.diffs.len() - 1].clone());
+        }
+        let before = MemoryState::from_alloc(&state.spec().genesis().alloc);
+        let diff = apply_delta(&StateDelta::from(&changed), &before).expect("it is complete");
+
+        let jumped = Chain::new(other.path(), &small(), state);
+        let head = chain.store.head();
+        let root = jumped.store.root(&diff).expect("the root is computed");
+        jumped.store.jump(head.clone(), &diff, root).expect("it is written");
+        let jumped = jumped.reopened(other.path(), &small());
+        prop_assert_eq!(jumped.store.head(), head.clone());
+        for table in CURRENT {
+            prop_assert_eq!(
+                entries(jumped.store.db(), table),
+                entries(chain.store.db(), table),
+                "table {}", table.name()
+            );
+        }
+        let view = jumped.store.view(BlockSelector::Latest).expect("the head's state");
+        check_view(&view, chain.state());
+        let error = jumped.store.view(BlockSelector::Number(0)).expect_err("not kept");
+        let oldest = head.number;
+        let pruned = matches!(error, StoreError::StatePruned { block: 0, oldest: kept } if kept == oldest);
+        prop_assert!(pruned, "{}", error);
+    }
+}
+
+/// Batches of state diffs are made of them, perhaps much later.
+#[test]
+fn what_blocks_changed_is_kept_where_batches_hold_it() {
+    for (payload, kept) in [("transactions", false), ("stateDiffs", true)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut genesis = Model::default().spec().genesis().clone();
+        let rollup = serde_json::json!({ "batchPayload": payload, "gasLimit": 30_000_000 });
+        genesis.config.extra_fields.insert("millrace".into(), rollup);
+        let spec = ChainSpec::new(genesis).expect("a valid genesis");
+        let config = StoreConfig { history_blocks: Some(2), ..small() };
+        let store = Store::open(folder.path(), &config, &spec).expect("it opens");
+        let mut chain =
+            Chain { store, states: vec![Model::default()], diffs: vec![StateDiff::default()] };
+        for nonce in 1..=8 {
+            chain.push(&[Change::Account(Address::repeat_byte(1), nonce)]);
+        }
+        let error = chain.store.view(BlockSelector::Number(1)).expect_err("pruned");
+        assert!(matches!(error, StoreError::StatePruned { .. }), "{error}");
+        let diff = chain.store.state_diff(1).expect("it reads");
+        assert_eq!(diff.is_some(), kept, "{payload}");
     }
 }

@@ -63,6 +63,22 @@ fn another_chain_is_refused() {
 }
 
 #[test]
+fn another_payload_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let spec = |payload: &str| {
+        let mut genesis = funded(1).spec().genesis().clone();
+        let rollup = serde_json::json!({ "batchPayload": payload, "gasLimit": 30_000_000 });
+        genesis.config.extra_fields.insert("millrace".into(), rollup);
+        ChainSpec::new(genesis).expect("a valid genesis")
+    };
+    let open = |payload| Store::open(folder.path(), &small(), &spec(payload));
+    drop(open("stateDiffs").expect("a new store"));
+    let error = open("transactions").expect_err("another payload");
+    assert!(matches!(error, StoreError::WrongPayload { .. }), "{error}");
+    open("stateDiffs").expect("the same as before");
+}
+
+#[test]
 fn another_schema_is_refused_even_with_other_tables() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     drop(Chain::new(folder.path(), &small(), funded(1)));

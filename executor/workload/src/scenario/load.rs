@@ -84,7 +84,7 @@ impl Load {
             let output = builder.world.execute(&transactions)?;
             builder.world.next_block();
             let diff = Arc::new(output.diff.clone());
-            let block = executed(
+            let block = as_rollup_block(
                 block.number.saturating_to(),
                 block.timestamp.saturating_to(),
                 parent,
@@ -126,7 +126,13 @@ impl Builder {
     }
 }
 
-fn executed(number: u64, timestamp: u64, parent_hash: B256, output: BlockOutput) -> ExecutedBlock {
+/// A block as a rollup would have it: with a header that is one's, but for the state root, which is made up.
+pub fn as_rollup_block(
+    number: u64,
+    timestamp: u64,
+    parent_hash: B256,
+    output: BlockOutput,
+) -> ExecutedBlock {
     let header = Header {
         parent_hash,
         number,

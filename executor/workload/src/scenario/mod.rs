@@ -14,7 +14,7 @@ use millrace_proto::RecoveredTx;
 
 pub use self::{
     artifacts::{ArtifactError, Artifacts},
-    load::{Load, LoadKind, Loaded},
+    load::{Load, LoadKind, Loaded, as_rollup_block},
 };
 use self::{blocks::Builder, contracts::Contracts, world::World};
 

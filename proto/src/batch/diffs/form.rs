@@ -1,6 +1,7 @@
 //! Where contracts keep the entries of mappings: keys of slots that follow from short words.
 
 use alloy::primitives::{B256, U256, keccak256};
+use millrace_crypto::keccak256_batch;
 
 /// What is hashed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +27,8 @@ pub(super) struct Mapping<W> {
 }
 
 impl Order {
-    fn hash(self, key: U256, place: B256) -> B256 {
+    /// What is hashed for the entry of `key` of the mapping at `place`.
+    fn input(self, key: U256, place: B256) -> [u8; 64] {
         let mut input = [0; 64];
         let (key_at, place_at) = match self {
             Self::Solidity => (0, 32),
@@ -34,16 +36,29 @@ impl Order {
         };
         input[key_at..key_at + 32].copy_from_slice(&key.to_be_bytes::<32>());
         input[place_at..place_at + 32].copy_from_slice(place.as_slice());
-        keccak256(input)
+        input
+    }
+
+    /// Where the entries of a mapping are: of each key, or of each pair of keys if it is one of mappings.
+    pub(super) fn entries(self, place: U256, keys: &[(U256, Option<U256>)]) -> Vec<B256> {
+        let inputs: Vec<_> = keys.iter().map(|(key, _)| self.input(*key, place.into())).collect();
+        let mut entries = keccak256_batch(&inputs);
+        let seconds = entries.iter().zip(keys).map(|(entry, (_, then))| Some((*entry, (*then)?)));
+        if let Some(seconds) = seconds.collect::<Option<Vec<_>>>() {
+            let inputs: Vec<_> =
+                seconds.into_iter().map(|(entry, then)| self.input(then, entry)).collect();
+            entries = keccak256_batch(&inputs);
+        }
+        entries
     }
 }
 
 impl Mapping<U256> {
     /// The slot of the entry of `key`.
     pub(super) fn slot(&self, key: U256) -> B256 {
-        let mut entry = self.order.hash(key, self.place.into());
+        let mut entry = keccak256(self.order.input(key, self.place.into()));
         if let Some(then) = self.then {
-            entry = self.order.hash(then, entry);
+            entry = keccak256(self.order.input(then, entry));
         }
         U256::from_be_bytes(entry.0).wrapping_add(U256::from(self.offset)).into()
     }

@@ -17,9 +17,11 @@ use crate::types::{ExecutedBlock, RecoveredTx, StateDiff};
 /// Slots from an entry's first on in which it is looked for: members of structures.
 const MEMBERS: u64 = 16;
 /// Of so many words, and so many pairs of words, it is tried in which mappings of a contract they are keys.
-const SAMPLE: usize = 48;
-/// Places of mappings among a contract's first slots that are tried.
-const PLACES: u64 = 64;
+const SAMPLE: usize = 32;
+/// So many are tried at a time after that.
+const AT_ONCE: usize = 256;
+/// Places of mappings among a contract's first slots that are tried: of Solidity's, and of Vyper's.
+const PLACES: (u64, u64) = (64, 32);
 /// Words of a transaction's input that are looked at, and of a log's data.
 const INPUT_WORDS: usize = 32;
 
@@ -76,8 +78,8 @@ impl KeyHints {
     }
 }
 
-/// Places of mappings, the commonest first.
-fn places() -> impl Iterator<Item = U256> {
+/// Where mappings may be, the commonest places first.
+fn places() -> impl Iterator<Item = (Order, U256)> {
     let namespaces = NAMESPACES.into_iter().flat_map(|(id, members)| {
         let hash = U256::from_be_bytes(keccak256(id).0).wrapping_sub(U256::ONE);
         let mut place = keccak256(hash.to_be_bytes::<32>());
@@ -85,7 +87,9 @@ fn places() -> impl Iterator<Item = U256> {
         let place = U256::from_be_bytes(place.0);
         (0..members).map(move |member| place.wrapping_add(U256::from(member)))
     });
-    (0..PLACES).map(U256::from).chain(namespaces)
+    let solidity = (0..PLACES.0).map(U256::from).chain(namespaces);
+    let vyper = (0..PLACES.1).map(U256::from);
+    solidity.map(|place| (Order::Solidity, place)).chain(vyper.map(|place| (Order::Vyper, place)))
 }
 
 /// The words that a transaction names.
@@ -174,23 +178,19 @@ struct Contract {
     known: Vec<(B256, Origin)>,
     words: InOrder<U256>,
     pairs: InOrder<(U256, U256)>,
-    /// Hashes that may still be tried.
-    tries: usize,
 }
 
 impl Contract {
-    fn search(&mut self, places: &[U256]) {
+    fn search(&mut self, places: &[(Order, U256)]) {
         let words = std::mem::take(&mut self.words.list);
         let pairs = std::mem::take(&mut self.pairs.list);
         let words: Vec<_> = words.into_iter().map(|word| (word, None)).collect();
         let pairs: Vec<_> = pairs.into_iter().map(|(first, then)| (first, Some(then))).collect();
         for keys in [words, pairs] {
-            self.tries = TRIES.0 + TRIES.1 * self.unknown.len();
-            for place in places {
-                for order in [Order::Solidity, Order::Vyper] {
-                    self.try_mapping(order, *place, keys.iter().copied());
-                }
-                if self.unknown.is_empty() || self.tries == 0 {
+            let mut tries = TRIES.0 + TRIES.1 * self.unknown.len();
+            for (order, place) in places {
+                self.try_mapping(*order, *place, &keys, &mut tries);
+                if self.unknown.is_empty() || tries == 0 {
                     break;
                 }
             }
@@ -202,30 +202,44 @@ impl Contract {
         &mut self,
         order: Order,
         place: U256,
-        mut keys: impl Iterator<Item = (U256, Option<U256>)>,
+        keys: &[(U256, Option<U256>)],
+        tries: &mut usize,
     ) {
-        let mut try_key = |(key, then)| {
-            let left = self.tries.checked_sub(1)?;
-            self.tries = left;
-            Some(self.try_key(Mapping { order, place, then, offset: 0 }, key))
-        };
-        let first: Vec<_> = keys.by_ref().take(SAMPLE).map_while(&mut try_key).collect();
-        if first.contains(&true) {
-            keys.map_while(&mut try_key).for_each(drop);
+        let (sample, rest) = keys.split_at(keys.len().min(SAMPLE));
+        if self.try_keys(order, place, sample, tries) {
+            for keys in rest.chunks(AT_ONCE) {
+                self.try_keys(order, place, keys, tries);
+            }
         }
     }
 
-    fn try_key(&mut self, mapping: Mapping<U256>, key: U256) -> bool {
-        let first = mapping.slot(key);
-        let last = U256::from_be_bytes(first.0).saturating_add(U256::from(MEMBERS - 1));
-        let found: Vec<_> = self.unknown.range(first..=last.into()).copied().collect();
-        for slot in &found {
-            self.unknown.remove(slot);
-            let offset = U256::from_be_bytes(slot.0).wrapping_sub(first.into());
-            let mapping = Mapping { offset: offset.saturating_to(), ..mapping };
-            self.known.push((*slot, (mapping, key)));
+    /// Whether one of these keys is an entry's.
+    fn try_keys(
+        &mut self,
+        order: Order,
+        place: U256,
+        keys: &[(U256, Option<U256>)],
+        tries: &mut usize,
+    ) -> bool {
+        let known = self.known.len();
+        let keys = &keys[..keys.len().min(*tries)];
+        *tries -= keys.len();
+        for (entry, (key, then)) in order.entries(place, keys).into_iter().zip(keys) {
+            self.take(entry, Mapping { order, place, then: *then, offset: 0 }, *key);
         }
-        !found.is_empty()
+        self.known.len() > known
+    }
+
+    /// Takes the slots of an entry as known.
+    fn take(&mut self, entry: B256, mapping: Mapping<U256>, key: U256) {
+        let first = U256::from_be_bytes(entry.0);
+        let last = first.saturating_add(U256::from(MEMBERS - 1));
+        let found: Vec<_> = self.unknown.range(entry..=last.into()).copied().collect();
+        for slot in found {
+            self.unknown.remove(&slot);
+            let offset = U256::from_be_bytes(slot.0).wrapping_sub(first).saturating_to();
+            self.known.push((slot, (Mapping { offset, ..mapping }, key)));
+        }
     }
 }
 
@@ -239,6 +253,6 @@ mod tests {
     #[test]
     fn places_are_those_of_openzeppelins_tokens() {
         let balances = b256!("52c63247e1f47db19d5ce0460030c497f067ca4cebf71ba98eeadabe20bace00");
-        assert!(places().any(|place| place == U256::from_be_bytes(balances.0)));
+        assert!(places().any(|(_, place)| place == U256::from_be_bytes(balances.0)));
     }
 }

@@ -87,9 +87,9 @@ impl DiffBatch {
         self.header.number
     }
 
-    /// Deposits that the chain has consumed through the last block; `None` if the header is no rollup's.
-    pub fn deposits_end(&self) -> Option<u64> {
-        HeaderExtra::of(&self.header).map(|extra| extra.deposits_end)
+    /// Deposits that the chain has consumed through the last block; none more if the header is no rollup's, which no batch that was read has.
+    pub fn deposits_end(&self) -> u64 {
+        HeaderExtra::of(&self.header).map_or(self.deposits_start, |extra| extra.deposits_end)
     }
 
     /// The batch's bytes; see [`Batch::encode`](super::Batch::encode). What `hints` does not know the origin of takes 32 bytes a key.

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use alloy::{
     primitives::{Address, B256, Bytes, TxKind},
-    signers::local::PrivateKeySigner,
     sol_types::{SolCall, SolConstructor},
 };
 use tracing::info;
 
 use super::genesis;
-use crate::{L1Client, L1Error, contracts::Rollup, tx};
+use crate::{L1Client, L1Error, L1Signer, contracts::Rollup, tx};
 
 /// How long one of the two transactions may take to get into a block.
 const INCLUSION_TIMEOUT: Duration = Duration::from_secs(300);
@@ -42,9 +41,10 @@ pub struct DeployParams {
 /// Not idempotent: a call that fails between the two leaves a contract without a genesis behind; deploy another.
 pub async fn deploy_rollup(
     client: &L1Client,
-    signer: &PrivateKeySigner,
+    signer: impl Into<L1Signer>,
     params: DeployParams,
 ) -> Result<Address, L1Error> {
+    let signer = &signer.into();
     if params.owner != signer.address() {
         return Err(L1Error::InvalidRequest(format!(
             "the owner {} has to deploy the contract itself, as it publishes the genesis; the signer is {}",

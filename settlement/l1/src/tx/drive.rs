@@ -6,7 +6,7 @@ use std::{
 };
 
 use alloy::{eips::BlockNumHash, primitives::U256, rpc::types::TransactionReceipt};
-use millrace_proto::L1Ref;
+use millrace_proto::{ErrorClass, L1Ref};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -50,7 +50,7 @@ enum Look {
 }
 
 impl Inner {
-    /// Drives a journaled transaction until it is confirmed. Errors of the L1 node are waited out.
+    /// Drives a journaled transaction until it is confirmed. Errors of the L1 node and of a signing service are waited out.
     pub(super) async fn drive(&self, mut record: Record) -> Result<ConfirmedTx, TxManagerError> {
         let started = Instant::now();
         let mut last_sent: Option<Instant> = None;
@@ -60,9 +60,11 @@ impl Inner {
             match self.step(&mut record, &mut last_sent, &mut displaced, started).await {
                 Ok(Some(confirmed)) => return Ok(confirmed),
                 Ok(None) => failures = 0,
-                Err(TxManagerError::L1(error)) if error.is_retryable() => {
+                Err(error @ (TxManagerError::L1(_) | TxManagerError::Sign(_)))
+                    if error.class() == ErrorClass::Retryable =>
+                {
                     failures = failures.saturating_add(1);
-                    warn!(target: "millrace::l1", id = record.id, %error, failures, "L1 does not answer; the transaction waits");
+                    warn!(target: "millrace::l1", id = record.id, %error, failures, "L1 or the signing service does not answer; the transaction waits");
                 }
                 Err(error) => return Err(error),
             }
@@ -245,7 +247,7 @@ impl Inner {
             warn!(target: "millrace::l1", id = record.id, %balance, %needed, "stuck, and the balance does not allow higher fees");
             return Ok(false);
         }
-        record.attempts.push(unsigned.sign(fees, &self.signer)?);
+        record.attempts.push(unsigned.sign(fees, &self.signer).await?);
         self.save(record).await?;
         info!(target: "millrace::l1", id = record.id, version = record.attempts.len(), ?fees, "replaced with higher fees");
         Ok(true)

@@ -3,7 +3,7 @@
 use alloy::primitives::U256;
 use millrace_proto::{ErrorClass, L1Ref};
 
-use crate::{L1Error, revert::RevertReason};
+use crate::{L1Error, SignError, revert::RevertReason};
 
 /// Why a transaction is not confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +81,9 @@ pub enum TxManagerError {
         /// What KZG said.
         problem: String,
     },
-    /// The key does not sign.
-    #[error("signing: {0}")]
-    Sign(#[from] alloy::signers::Error),
+    /// The account's transaction is not signed. What was journaled before stays.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 impl TxManagerError {
@@ -98,7 +98,8 @@ impl TxManagerError {
             | Self::IdInUse { .. }
             | Self::Refused { .. }
             | Self::Blobs { .. } => ErrorClass::Caller,
-            Self::Config(_) | Self::Journal(_) | Self::Sign(_) => ErrorClass::Fatal,
+            Self::Sign(error) => error.class(),
+            Self::Config(_) | Self::Journal(_) => ErrorClass::Fatal,
         }
     }
 }

@@ -7,7 +7,6 @@ use alloy::{
     network::TransactionBuilder,
     primitives::{Address, B256, Bytes, TxKind, U64, U256},
     rpc::types::TransactionRequest,
-    signers::local::PrivateKeySigner,
 };
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
@@ -18,7 +17,7 @@ use super::{
     journal::{Identity, Journal, RECORD_VERSION, Record},
     signed::{self, Unsigned},
 };
-use crate::{L1Client, L1Error, blocking, metrics::TxMetrics, revert::RevertReason};
+use crate::{L1Client, L1Error, L1Signer, blocking, metrics::TxMetrics, revert::RevertReason};
 
 /// Gas of one blob (EIP-4844).
 pub(super) const GAS_PER_BLOB: u64 = 131_072;
@@ -36,7 +35,7 @@ pub struct TxManager {
 pub(super) struct Inner {
     pub(super) config: TxManagerConfig,
     pub(super) client: L1Client,
-    pub(super) signer: PrivateKeySigner,
+    pub(super) signer: L1Signer,
     pub(super) chain_id: u64,
     pub(super) metrics: TxMetrics,
     service: &'static str,
@@ -63,11 +62,12 @@ impl TxManager {
     pub async fn open(
         config: TxManagerConfig,
         client: L1Client,
-        signer: PrivateKeySigner,
+        signer: impl Into<L1Signer>,
         dir: impl AsRef<Path>,
         service: &'static str,
     ) -> Result<Self, TxManagerError> {
         config.validate()?;
+        let signer = signer.into();
         let genesis =
             client.block(0).await?.ok_or_else(|| L1Error::BlockMissing("0".to_owned()))?;
         let chain_id = client.chain_id().await?;
@@ -225,7 +225,7 @@ impl Inner {
         // Nothing of ours is in flight, so this is free; if something else of the account is pending there, it is
         // replaced, or this transaction is reported as displaced.
         unsigned.nonce = self.client.nonce(self.signer.address()).await?;
-        let attempt = unsigned.sign(fees, &self.signer)?;
+        let attempt = unsigned.sign(fees, &self.signer).await?;
         let record = Record {
             version: RECORD_VERSION,
             id: id.clone(),

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use alloy::{
     primitives::{Bytes, TxKind, U64, U256},
     rpc::types::{TransactionReceipt, TransactionRequest},
-    signers::local::PrivateKeySigner,
 };
 
 use super::{
@@ -13,12 +12,12 @@ use super::{
     fees::{Fees, Market},
     signed::Unsigned,
 };
-use crate::{L1Client, L1Error, revert::RevertReason};
+use crate::{L1Client, L1Error, L1Signer, revert::RevertReason};
 
 /// Signs and sends a transaction, and waits until it is in a block.
 pub(crate) async fn submit_once(
     client: &L1Client,
-    signer: &PrivateKeySigner,
+    signer: &L1Signer,
     to: TxKind,
     input: Bytes,
     patience: Duration,
@@ -49,6 +48,7 @@ pub(crate) async fn submit_once(
     };
     let attempt = unsigned
         .sign(fees, signer)
+        .await
         .map_err(|error| L1Error::InvalidRequest(format!("cannot sign: {error}")))?;
     client.send_raw_transaction(&attempt.raw).await?;
 

@@ -14,10 +14,10 @@ use alloy::{
         },
     },
     primitives::{Address, B256, Bytes, TxKind, U256},
-    signers::{SignerSync, local::PrivateKeySigner},
 };
 
-use super::{BlobProofs, TxManagerError, fees::Fees, journal::Attempt};
+use super::{BlobProofs, fees::Fees, journal::Attempt};
+use crate::{L1Signer, SignError};
 
 /// What all versions of a transaction have in common.
 #[derive(Debug, Clone)]
@@ -34,15 +34,11 @@ pub(super) struct Unsigned {
 
 impl Unsigned {
     /// Signs a version that offers these fees.
-    pub(super) fn sign(
-        &self,
-        fees: Fees,
-        signer: &PrivateKeySigner,
-    ) -> Result<Attempt, TxManagerError> {
+    pub(super) async fn sign(&self, fees: Fees, signer: &L1Signer) -> Result<Attempt, SignError> {
         let envelope: TxEnvelope = match (self.to, self.blob_hashes.is_empty()) {
             (TxKind::Call(to), false) => {
                 let tx = self.blob_tx(to, fees);
-                let signature = signer.sign_hash_sync(&tx.signature_hash())?;
+                let signature = signer.sign(&tx).await?;
                 TxEnvelope::Eip4844(TxEip4844Variant::TxEip4844(tx).into_signed(signature))
             }
             _ => {
@@ -57,7 +53,7 @@ impl Unsigned {
                     access_list: Default::default(),
                     input: self.input.clone(),
                 };
-                let signature = signer.sign_hash_sync(&tx.signature_hash())?;
+                let signature = signer.sign(&tx).await?;
                 TxEnvelope::Eip1559(tx.into_signed(signature))
             }
         };
@@ -139,7 +135,7 @@ pub(super) fn network_form(attempt: &Attempt, sidecar: Option<&[u8]>) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::address;
+    use alloy::{primitives::address, signers::local::PrivateKeySigner};
 
     use super::*;
 
@@ -155,25 +151,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_version_can_be_signed_again_from_what_the_journal_holds() {
-        let signer = PrivateKeySigner::random();
+    #[tokio::test]
+    async fn a_version_can_be_signed_again_from_what_the_journal_holds() {
+        let signer = L1Signer::Key(PrivateKeySigner::random());
         let fees = Fees { tip: 1, max_fee: 2, blob_fee: 0 };
-        let attempt = unsigned(vec![]).sign(fees, &signer).expect("sign");
-        let again = Unsigned::of(&attempt).expect("decode").sign(fees, &signer).expect("sign");
+        let attempt = unsigned(vec![]).sign(fees, &signer).await.expect("sign");
+        let again =
+            Unsigned::of(&attempt).expect("decode").sign(fees, &signer).await.expect("sign");
         assert_eq!(attempt, again);
         assert_eq!(network_form(&attempt, None).expect("encode"), attempt.raw);
     }
 
-    #[test]
-    fn the_network_form_carries_the_sidecar_under_the_same_hash() {
-        let signer = PrivateKeySigner::random();
-        let mut blob = Blob::default();
-        blob[5] = 7;
+    #[tokio::test]
+    async fn the_network_form_carries_the_sidecar_under_the_same_hash() {
+        let signer = L1Signer::Key(PrivateKeySigner::random());
+        let mut blobs = vec![Blob::default()];
+        blobs[0][5] = 7;
         let fees = Fees { tip: 1, max_fee: 2, blob_fee: 3 };
         for proofs in [BlobProofs::Blob, BlobProofs::Cells] {
-            let (hashes, sidecar) = make_sidecar(vec![blob], proofs).expect("sidecar");
-            let attempt = unsigned(hashes).sign(fees, &signer).expect("sign");
+            let (hashes, sidecar) = make_sidecar(blobs.clone(), proofs).expect("sidecar");
+            let attempt = unsigned(hashes).sign(fees, &signer).await.expect("sign");
             let raw = network_form(&attempt, Some(&sidecar)).expect("encode");
             let mut rest = raw.as_ref();
             type Pooled = EthereumTxEnvelope<TxEip4844WithSidecar<BlobTransactionSidecarVariant>>;

@@ -121,7 +121,7 @@ pub(crate) async fn deploy(client: &L1Client) -> Address {
         genesis_state_root: B256::repeat_byte(2),
         genesis_json: GENESIS.into(),
     };
-    deploy_rollup(client, &owner, params).await.expect("deployment")
+    deploy_rollup(client, owner, params).await.expect("deployment")
 }
 
 /// Patience that suits a node on this machine.
