@@ -442,6 +442,7 @@ impl Poster {
             TxManagerError::Sign(error) if error.class() == ErrorClass::Retryable => {
                 StepError::Retry(Box::new(error))
             }
+            error @ TxManagerError::Blocked { .. } => StepError::Retry(Box::new(error)),
             TxManagerError::Sign(error) => {
                 StepError::Halt(format!("{error}. Check [keys] batcher and the signing service"))
             }

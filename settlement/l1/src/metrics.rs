@@ -146,6 +146,14 @@ impl TxMetrics {
             "millrace_l1_balance_ether",
             "Balance of the sending account in ether, by service"
         );
+        describe_gauge!(
+            "millrace_l1_days_of_fees_left",
+            "Days for which the sending account's balance lasts at the fees of the last days, by service"
+        );
+        describe_counter!(
+            "millrace_l1_tx_cancellations_total",
+            "Nonces used up by transactions that do nothing, by service"
+        );
         describe_gauge!("millrace_l1_tx_pending", "Transactions in flight, by service");
         describe_histogram!(
             "millrace_l1_tx_confirm_seconds",
@@ -158,6 +166,7 @@ impl TxMetrics {
             "millrace_l1_tx_rebroadcasts_total",
             "millrace_l1_tx_reorged_total",
             "millrace_l1_tx_fee_capped_total",
+            "millrace_l1_tx_cancellations_total",
             "millrace_l1_fees_paid_gwei_total",
         ] {
             counter!(name, "service" => service).increment(0);
@@ -192,6 +201,14 @@ impl TxMetrics {
 
     pub(crate) fn capped(&self) {
         counter!("millrace_l1_tx_fee_capped_total", "service" => self.service).increment(1);
+    }
+
+    pub(crate) fn cancelled(&self) {
+        counter!("millrace_l1_tx_cancellations_total", "service" => self.service).increment(1);
+    }
+
+    pub(crate) fn days_left(&self, days: f64) {
+        gauge!("millrace_l1_days_of_fees_left", "service" => self.service).set(days);
     }
 
     pub(crate) fn balance(&self, ether: f64) {

@@ -2,15 +2,26 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use alloy::primitives::{Address, U256};
-use common::{BATCHER, Chain, blob, quick, soon, until};
+use alloy::{
+    consensus::{Transaction, TxEnvelope},
+    eips::Decodable2718,
+    primitives::{Address, U256},
+};
+use common::{BATCHER, Chain, Fault, FaultProxy, blob, quick, soon, until};
 use millrace_l1::{
     ClientOptions, L1Client, TxManager, TxManagerConfig, TxManagerError, TxRequest,
     testing::{AnvilOptions, dev_signer, test_patience},
 };
-use serde_json::json;
+use millrace_proto::ErrorClass;
+use serde_json::{Value, json};
 
 fn transfer(id: &str, wei: u64) -> TxRequest {
     TxRequest { value: U256::from(wei), ..TxRequest::call(id, Address::repeat_byte(9), vec![]) }
@@ -343,4 +354,195 @@ async fn callers_queue_and_an_l1_that_hangs_is_waited_for() {
     chain.anvil.mine(1).await.expect("mine");
     let confirmed = soon("the confirmation", sending).await.expect("task").expect("confirmed");
     assert_eq!(confirmed.nonce, 5);
+}
+
+/// A transfer that does not wait for those before it.
+fn joining(id: &str, wei: u64) -> TxRequest {
+    TxRequest { gas_limit: Some(21_000), ..transfer(id, wei) }
+}
+
+async fn nonces(chain: &Chain) -> Vec<u64> {
+    let mut nonces: Vec<_> =
+        pooled(chain, BATCHER).await.into_iter().map(|(nonce, _)| nonce).collect();
+    nonces.sort_unstable();
+    nonces
+}
+
+#[tokio::test]
+async fn several_are_in_flight_and_each_caller_learns_of_its_own() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let config = TxManagerConfig { resubmit_after: Duration::from_secs(3600), ..quick() };
+    let manager = chain.manager(BATCHER, dir.path(), config).await;
+    let mut sending = Vec::new();
+    for index in 0..4_u64 {
+        sending.push(spawn_send(&manager, joining(&format!("t-{index}"), 10 + index)));
+        until("the broadcast", async || nonces(&chain).await.len() as u64 == index + 1).await;
+    }
+    assert_eq!(nonces(&chain).await, [0, 1, 2, 3]);
+    // One that needs an estimate waits for all of them.
+    let waiting = spawn_send(&manager, transfer("waits", 5));
+    // Who looks after them may go: another takes over.
+    let first = sending.remove(0);
+    first.abort();
+    chain.anvil.mine(1).await.expect("mine");
+    for (sending, nonce) in sending.into_iter().zip(1..) {
+        let confirmed = soon("a transfer", sending).await.expect("task").expect("confirmed");
+        assert_eq!(confirmed.nonce, nonce);
+    }
+    until("the one that waited", async || nonces(&chain).await == [4]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    assert_eq!(soon("it", waiting).await.expect("task").expect("confirmed").nonce, 4);
+    // The aborted caller's transaction is there too, under its id.
+    let again = soon("the first", manager.send(joining("t-0", 10))).await.expect("confirmed");
+    assert_eq!(again.nonce, 0);
+    assert_eq!(chain.client().nonce(manager.address()).await.expect("nonce"), 5);
+}
+
+#[tokio::test]
+async fn a_restart_takes_up_all_that_were_in_flight() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let manager = chain.manager(BATCHER, dir.path(), quick()).await;
+    let mut sending = Vec::new();
+    for index in 0..3 {
+        sending.push(spawn_send(&manager, joining(&format!("t-{index}"), 1)));
+        until("the broadcast", async || nonces(&chain).await.len() == index + 1).await;
+    }
+    for sending in sending {
+        sending.abort();
+        let _ = sending.await;
+    }
+    drop(manager);
+    chain.anvil.rpc("anvil_dropAllTransactions", json!([])).await.expect("drop");
+    let manager = chain.manager(BATCHER, dir.path(), quick()).await;
+    assert_eq!(manager.in_flight().await.expect("journal"), ["t-0", "t-1", "t-2"]);
+    // Whoever sends brings them back, lowest nonce first.
+    let last = spawn_send(&manager, joining("t-2", 1));
+    until("all of them", async || nonces(&chain).await == [0, 1, 2]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    assert_eq!(soon("the last", last).await.expect("task").expect("confirmed").nonce, 2);
+    assert!(manager.in_flight().await.expect("journal").is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_flight_is_never_dearer_than_the_account_together() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let config = TxManagerConfig { resubmit_after: Duration::from_secs(3600), ..quick() };
+    let manager = chain.manager(BATCHER, dir.path(), config).await;
+    let balance = json!([manager.address(), "0x16345785d8a0000"]);
+    chain.anvil.rpc("anvil_setBalance", balance).await.expect("balance");
+    // 0.1 ether: it has room for one of these, not for two.
+    let first = spawn_send(&manager, joining("first", 60_000_000_000_000_000));
+    until("the broadcast", async || nonces(&chain).await == [0]).await;
+    let second = manager.send(joining("second", 60_000_000_000_000_000)).await;
+    let error = second.expect_err("the account has that much once only");
+    assert!(matches!(error, TxManagerError::InsufficientBalance { .. }), "{error:?}");
+    let third = spawn_send(&manager, joining("third", 1));
+    until("the broadcast", async || nonces(&chain).await == [0, 1]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    soon("the first", first).await.expect("task").expect("confirmed");
+    soon("the third", third).await.expect("task").expect("confirmed");
+}
+
+/// Whether a request hands in a transaction of a type, and with a nonce below 128.
+fn hands_in(request: &Value, ty: u8, nonce: Option<u64>) -> bool {
+    if request["method"] != "eth_sendRawTransaction" {
+        return false;
+    }
+    let raw = request["params"][0].as_str().expect("hexadecimal");
+    let raw = alloy::primitives::hex::decode(raw).expect("hexadecimal");
+    let tx = TxEnvelope::decode_2718(&mut raw.as_slice());
+    raw[0] == ty && nonce.is_none_or(|nonce| tx.is_ok_and(|tx| tx.nonce() == nonce))
+}
+
+/// As after a lost journal: the pool has a blob transaction that nobody here knows, and so takes no other kind from the account (as geth, reth and
+/// nethermind do).
+#[tokio::test]
+async fn a_transaction_of_the_other_kind_that_blocks_the_account_is_cancelled() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let [lost, dir] = [(); 2].map(|()| tempfile::tempdir().expect("folder"));
+    let before = chain.manager(BATCHER, lost.path(), quick()).await;
+    let sending = spawn_send(&before, chain.post(1, vec![blob(1)]));
+    until("the broadcast", async || nonces(&chain).await == [0]).await;
+    sending.abort();
+    drop((before, lost));
+
+    let reserved = Arc::new(AtomicBool::new(true));
+    let is_reserved = reserved.clone();
+    let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), move |_, request| {
+        match is_reserved.load(Ordering::SeqCst) && hands_in(request, 2, None) {
+            true => Fault::Error(-32_000, "address already reserved"),
+            false => Fault::None,
+        }
+    })
+    .await;
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    let manager = TxManager::open(quick(), client, dev_signer(BATCHER), dir.path(), "test")
+        .await
+        .expect("transaction manager");
+    let error = soon("the outcome", manager.send(transfer("t", 5))).await.expect_err("blocked");
+    assert!(matches!(error, TxManagerError::Blocked { nonce: 0, .. }), "{error:?}");
+    assert_eq!(error.class(), ErrorClass::Retryable);
+
+    let sending = spawn_send(&manager, transfer("t", 5));
+    let in_flight = async || manager.in_flight().await.expect("journal");
+    until("the cancellation", async || {
+        in_flight().await.iter().any(|id| id.starts_with("cancel-"))
+    })
+    .await;
+    let dearer = async || {
+        let content = chain.anvil.rpc("txpool_content", json!([])).await.expect("pool");
+        content.to_string().contains(&format!("\"to\":\"{:?}\"", manager.address()))
+    };
+    until("it to replace what blocks", dearer).await;
+    chain.anvil.mine(1).await.expect("mine");
+    reserved.store(false, Ordering::SeqCst);
+    until("the transfer", async || nonces(&chain).await == [1]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    assert_eq!(soon("it", sending).await.expect("task").expect("confirmed").nonce, 1);
+    assert_eq!(chain.rollup.batch_count().await.expect("count"), 0, "the lost one was cancelled");
+}
+
+/// Whose nonce nobody would use any more, with others behind it.
+#[tokio::test]
+async fn a_refused_transaction_leaves_no_nonce_gap() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    // The first answer to the second transaction is lost, so that a third one comes behind it; after that it is refused.
+    let seen = AtomicU32::new(0);
+    let refused = Arc::new(AtomicBool::new(true));
+    let is_refused = refused.clone();
+    let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), move |_, request| {
+        let to_nine = request.to_string().contains("0909090909090909090909090909090909090909");
+        if !(hands_in(request, 2, Some(1)) && to_nine && is_refused.load(Ordering::SeqCst)) {
+            return Fault::None;
+        }
+        match seen.fetch_add(1, Ordering::SeqCst) {
+            0..6 => Fault::Status(503),
+            _ => Fault::Error(-32_000, "this sender is not welcome"),
+        }
+    })
+    .await;
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    let config = TxManagerConfig { resubmit_after: Duration::from_secs(3600), ..quick() };
+    let manager = TxManager::open(config, client, dev_signer(BATCHER), dir.path(), "test")
+        .await
+        .expect("transaction manager");
+    let first = spawn_send(&manager, joining("first", 1));
+    until("the first", async || nonces(&chain).await == [0]).await;
+    let second = spawn_send(&manager, joining("second", 2));
+    let in_flight = async || manager.in_flight().await.expect("journal");
+    until("the second", async || in_flight().await.len() == 2).await;
+    let third = spawn_send(&manager, joining("third", 3));
+    until("the third", async || in_flight().await.iter().any(|id| id == "third")).await;
+
+    let error = soon("the second", second).await.expect("task").expect_err("refused");
+    assert!(matches!(error, TxManagerError::Refused { .. }), "{error:?}");
+    until("a way past the gap", async || nonces(&chain).await == [0, 1, 2]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    soon("the first", first).await.expect("task").expect("confirmed");
+    assert_eq!(soon("the third", third).await.expect("task").expect("confirmed").nonce, 2);
+    refused.store(false, Ordering::SeqCst);
 }

@@ -34,7 +34,7 @@ pub enum Fault {
     Error(i64, &'static str),
 }
 
-type Script = Arc<dyn Fn(u64, &str) -> Fault + Send + Sync>;
+type Script = Arc<dyn Fn(u64, &Value) -> Fault + Send + Sync>;
 
 /// A running proxy; dropping it ends it.
 #[derive(Debug)]
@@ -50,6 +50,17 @@ impl FaultProxy {
     pub async fn start(
         upstream: Url,
         script: impl Fn(u64, &str) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        let by_method = move |number, request: &Value| {
+            script(number, request["method"].as_str().unwrap_or_default())
+        };
+        Self::start_reading(upstream, by_method).await
+    }
+
+    /// Starts on a free port. `script` gets the number of the request, from 0, and all of it.
+    pub async fn start_reading(
+        upstream: Url,
+        script: impl Fn(u64, &Value) -> Fault + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("address");
@@ -92,8 +103,7 @@ async fn serve(
 ) -> std::io::Result<()> {
     let body = read_body(&mut stream).await?;
     let request: Value = serde_json::from_slice(&body)?;
-    let method = request["method"].as_str().unwrap_or_default();
-    let fault = script(counter.fetch_add(1, Ordering::SeqCst), method);
+    let fault = script(counter.fetch_add(1, Ordering::SeqCst), &request);
     let forward = async || {
         let upstream = match &fault {
             Fault::Elsewhere(other) => other.clone(),

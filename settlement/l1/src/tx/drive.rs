@@ -1,19 +1,20 @@
-//! Driving one journaled transaction to confirmation.
+//! One look at a journaled transaction, and what follows from it.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
+use std::time::Instant;
+
+use alloy::{
+    eips::{BlockNumHash, eip4844::Blob},
+    primitives::{Bytes, TxKind, U256, hex},
+    rpc::types::TransactionReceipt,
 };
-
-use alloy::{eips::BlockNumHash, primitives::U256, rpc::types::TransactionReceipt};
-use millrace_proto::{ErrorClass, L1Ref};
+use millrace_proto::L1Ref;
 use tracing::{debug, info, warn};
 
 use super::{
     ConfirmedTx, JournalError, TxManagerError,
     fees::{Fees, Market},
-    journal::{Inclusion, Journal, Record},
-    manager::{GAS_PER_BLOB, Inner, gwei},
+    journal::{CANCEL, Inclusion, Journal, RECORD_VERSION, Record},
+    manager::{GAS_PER_BLOB, Inner, gwei, today},
     signed::{self, Unsigned},
 };
 use crate::L1Error;
@@ -24,6 +25,9 @@ const NONCE_TAKEN_LOOKS: u32 = 3;
 /// Final transactions are pruned by L1's finalized block, or by this depth where the node knows none.
 const PRUNE_DEPTH: u64 = 256;
 
+/// Gas of a transaction that does nothing.
+const CANCEL_GAS: u64 = 21_000;
+
 /// What a node made of a version that it was handed.
 enum Answer {
     /// It has it, now or since before.
@@ -32,6 +36,10 @@ enum Answer {
     NonceUsed,
     /// It has another version with fees that this one does not exceed by enough, or wants higher fees for any.
     Underpriced,
+    /// It has one with blobs of the account, and takes none without until that is gone; or the other way around.
+    Reserved,
+    /// It does not have those with lower nonces.
+    Gap,
     /// The account cannot pay.
     Unaffordable,
     /// It will not have it, whatever the fees.
@@ -41,62 +49,58 @@ enum Answer {
 /// Where a transaction is.
 enum Look {
     Included(Inclusion),
-    /// In no block; the nonce is free. `next` is the account's next nonce in L1.
-    Pending {
-        next: u64,
-    },
+    /// In no block; the nonce is free.
+    Pending,
     /// In no block; the nonce is used.
     Displaced,
 }
 
+/// What is remembered of a transaction in flight from look to look.
+#[derive(Debug)]
+pub(super) struct Flight {
+    started: Instant,
+    last_sent: Option<Instant>,
+    /// Looks in a row that found the nonce used by another transaction.
+    displaced: u32,
+}
+
+impl Flight {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), last_sent: None, displaced: 0 }
+    }
+}
+
+/// What is around a transaction in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around {
+    /// The account's next nonce in L1.
+    pub(super) next: u64,
+    /// What the account's other transactions in flight may cost together, wei.
+    pub(super) others_cost: U256,
+    /// Whether there are others with lower nonces.
+    pub(super) is_behind: bool,
+    /// Whether there are others with higher nonces.
+    pub(super) is_followed: bool,
+}
+
 impl Inner {
-    /// Drives a journaled transaction until it is confirmed. Errors of the L1 node and of a signing service are waited out.
-    pub(super) async fn drive(&self, mut record: Record) -> Result<ConfirmedTx, TxManagerError> {
-        let started = Instant::now();
-        let mut last_sent: Option<Instant> = None;
-        let mut displaced = 0;
-        let mut failures: u32 = 0;
-        loop {
-            match self.step(&mut record, &mut last_sent, &mut displaced, started).await {
-                Ok(Some(confirmed)) => return Ok(confirmed),
-                Ok(None) => failures = 0,
-                Err(error @ (TxManagerError::L1(_) | TxManagerError::Sign(_)))
-                    if error.class() == ErrorClass::Retryable =>
-                {
-                    failures = failures.saturating_add(1);
-                    warn!(target: "millrace::l1", id = record.id, %error, failures, "L1 or the signing service does not answer; the transaction waits");
-                }
-                Err(error) => return Err(error),
-            }
-            let pause = self.config.poll_interval.saturating_mul(1 + failures.min(8));
-            tokio::time::sleep(pause.min(Duration::from_secs(30))).await;
-        }
-    }
-
-    /// [`Self::settle_before`], boxed, since it drives transactions itself. Ends, as each call has lower nonces to settle.
-    fn close_gap(
-        &self,
-        nonce: u64,
-    ) -> Pin<Box<dyn Future<Output = Result<(), TxManagerError>> + Send + '_>> {
-        Box::pin(self.settle_before(nonce))
-    }
-
     /// One look at L1 and what follows from it.
-    async fn step(
+    pub(super) async fn step(
         &self,
         record: &mut Record,
-        last_sent: &mut Option<Instant>,
-        displaced: &mut u32,
-        started: Instant,
+        flight: &mut Flight,
+        around: Around,
     ) -> Result<Option<ConfirmedTx>, TxManagerError> {
-        match self.look(record).await? {
+        match self.look(record, around.next).await? {
             Look::Included(inclusion) => {
-                *displaced = 0;
+                flight.displaced = 0;
                 if record.inclusion != Some(inclusion) {
                     debug!(target: "millrace::l1", id = record.id, hash = %inclusion.hash, block = inclusion.block_number, "included");
                     record.inclusion = Some(inclusion);
                     record.accepted = true;
                     self.save(record).await?;
+                    let fee = inclusion.fee_paid;
+                    self.journal(move |journal| journal.spend(today(), fee)).await?;
                 }
                 if self.config.confirmations > 1 {
                     let head = self.client.head().await?.number;
@@ -104,26 +108,22 @@ impl Inner {
                         return Ok(None);
                     }
                 }
-                self.finish(record, inclusion, started).await.map(Some)
+                self.finish(record, inclusion, flight.started).await.map(Some)
             }
-            Look::Pending { next } => {
-                *displaced = 0;
+            Look::Pending => {
+                flight.displaced = 0;
                 if let Some(was) = record.inclusion.take() {
                     warn!(target: "millrace::l1", id = record.id, block = was.block_number, "a reorg took the transaction; sending it again");
                     self.metrics.reorged();
                     self.save(record).await?;
-                    *last_sent = None;
+                    flight.last_sent = None;
                 }
-                if next < record.nonce {
-                    // A reorg took earlier ones as well, whose callers have gone: nothing gets in before they do.
-                    self.close_gap(record.nonce).await?;
-                }
-                self.push(record, last_sent).await?;
+                self.push(record, flight, around).await?;
                 Ok(None)
             }
             Look::Displaced => {
-                *displaced += 1;
-                if *displaced < NONCE_TAKEN_LOOKS {
+                flight.displaced += 1;
+                if flight.displaced < NONCE_TAKEN_LOOKS {
                     return Ok(None);
                 }
                 let gone = record.clone();
@@ -133,11 +133,10 @@ impl Inner {
         }
     }
 
-    async fn look(&self, record: &Record) -> Result<Look, TxManagerError> {
-        // In this order: a nonce that is used now has its receipt by the time that this is asked for.
-        let next = self.client.nonce(self.signer.address()).await?;
+    /// `next` has to be from before: a nonce that was used then has its receipt by the time that this is asked for.
+    async fn look(&self, record: &Record, next: u64) -> Result<Look, TxManagerError> {
         if next <= record.nonce {
-            return Ok(Look::Pending { next });
+            return Ok(Look::Pending);
         }
         for attempt in record.attempts.iter().rev() {
             if let Some(receipt) = self.client.receipt(attempt.hash).await? {
@@ -151,12 +150,13 @@ impl Inner {
     async fn push(
         &self,
         record: &mut Record,
-        last_sent: &mut Option<Instant>,
+        flight: &mut Flight,
+        around: Around,
     ) -> Result<(), TxManagerError> {
-        match last_sent {
+        match flight.last_sent {
             Some(at) if at.elapsed() < self.config.resubmit_after => return Ok(()),
             Some(_) => {
-                if self.raise(record).await? {
+                if self.raise(record, around.others_cost).await? {
                     self.metrics.resubmitted();
                 } else {
                     self.metrics.rebroadcast();
@@ -169,15 +169,15 @@ impl Inner {
             match self.broadcast(record).await? {
                 Answer::Taken | Answer::NonceUsed => break,
                 Answer::Underpriced => {
-                    if !self.raise(record).await? {
+                    if !self.raise(record, around.others_cost).await? {
                         break;
                     }
                     self.metrics.resubmitted();
                 }
                 Answer::Unaffordable => {
-                    *last_sent = Some(Instant::now());
+                    flight.last_sent = Some(Instant::now());
                     let balance = self.client.balance(self.signer.address()).await?;
-                    let needed = self.cost(record)?;
+                    let needed = cost(record)?;
                     if balance >= needed {
                         // The node has moved on since: it will be asked again.
                         return Ok(());
@@ -188,8 +188,25 @@ impl Inner {
                         needed,
                     });
                 }
+                // Those before it, or what the pool has of it already, go first; it is handed in again at the next look.
+                Answer::Gap => {
+                    flight.last_sent = None;
+                    return Ok(());
+                }
+                Answer::Reserved if around.is_behind || record.accepted || record.is_cancel() => {
+                    flight.last_sent = None;
+                    return Ok(());
+                }
+                Answer::Reserved => {
+                    self.cancel(record, record.blobs == 0).await?;
+                    let (id, nonce) = (record.id.clone(), record.nonce);
+                    return Err(TxManagerError::Blocked { id, nonce });
+                }
                 Answer::Refused(message) => {
-                    if !record.accepted {
+                    if !record.accepted && around.is_followed {
+                        // Its nonce has to be used, or those behind it never get in.
+                        self.cancel(record, record.blobs > 0).await?;
+                    } else if !record.accepted {
                         let gone = record.clone();
                         self.journal(move |journal| journal.remove(&gone)).await?;
                     }
@@ -197,7 +214,7 @@ impl Inner {
                 }
             }
         }
-        *last_sent = Some(Instant::now());
+        flight.last_sent = Some(Instant::now());
         if !record.accepted {
             record.accepted = true;
             self.save(record).await?;
@@ -224,8 +241,49 @@ impl Inner {
         }
     }
 
+    /// Replaces a transaction that no node took by one that does nothing but use its nonce, with a blob or without.
+    async fn cancel(&self, record: &Record, with_blob: bool) -> Result<(), TxManagerError> {
+        let nonce = record.nonce;
+        let (blob_hashes, sidecar) = match with_blob {
+            true => {
+                let blobs = vec![Blob::default()];
+                let made = self.sidecar(&record.id, blobs).await?;
+                (made.0, Some(made.1))
+            }
+            false => (Vec::new(), None),
+        };
+        let blobs = blob_hashes.len();
+        let unsigned = Unsigned {
+            chain_id: self.chain_id,
+            nonce,
+            gas_limit: CANCEL_GAS,
+            to: TxKind::Call(self.signer.address()),
+            value: U256::ZERO,
+            input: Bytes::new(),
+            blob_hashes,
+        };
+        let market = Market::read(&self.client, blobs > 0).await?;
+        let fees = Fees::first(&market, blobs > 0, &self.config);
+        let attempt = unsigned.sign(fees, &self.signer).await?;
+        let cancel = Record {
+            version: RECORD_VERSION,
+            id: format!("{CANCEL}{nonce}-{}", hex::encode(&attempt.hash[..4])),
+            nonce,
+            intent: attempt.hash,
+            gas_limit: CANCEL_GAS,
+            blobs,
+            attempts: vec![attempt],
+            accepted: false,
+            inclusion: None,
+        };
+        warn!(target: "millrace::l1", id = record.id, nonce, cancel = cancel.id, with_blob, "using up a nonce with a transaction that does nothing");
+        self.metrics.cancelled();
+        let gone = record.clone();
+        self.journal(move |journal| journal.replace(&gone, &cancel, sidecar.as_deref())).await
+    }
+
     /// Signs and journals a version with higher fees. `false` if a cap or the balance forbids it.
-    async fn raise(&self, record: &mut Record) -> Result<bool, TxManagerError> {
+    async fn raise(&self, record: &mut Record, others_cost: U256) -> Result<bool, TxManagerError> {
         let market = Market::read(&self.client, record.blobs > 0).await?;
         let newest = newest(record)?;
         let Some(fees) = newest.fees.replacement(&market, &self.config) else {
@@ -236,7 +294,7 @@ impl Inner {
         let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;
         let blob_gas = GAS_PER_BLOB * record.blobs as u64;
         let cost = |fees: &Fees| fees.cost(record.gas_limit, blob_gas, unsigned.value);
-        let balance = self.client.balance(self.signer.address()).await?;
+        let balance = self.client.balance(self.signer.address()).await?.saturating_sub(others_cost);
         let fees = match fees.or_last(&self.config) {
             last if cost(&last) <= balance => last,
             _ => fees,
@@ -251,12 +309,6 @@ impl Inner {
         self.save(record).await?;
         info!(target: "millrace::l1", id = record.id, version = record.attempts.len(), ?fees, "replaced with higher fees");
         Ok(true)
-    }
-
-    fn cost(&self, record: &Record) -> Result<U256, TxManagerError> {
-        let newest = newest(record)?;
-        let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;
-        Ok(newest.fees.cost(record.gas_limit, GAS_PER_BLOB * record.blobs as u64, unsigned.value))
     }
 
     async fn finish(
@@ -302,6 +354,13 @@ impl Inner {
     }
 }
 
+/// The most that the newest version of a transaction may cost, wei.
+pub(super) fn cost(record: &Record) -> Result<U256, JournalError> {
+    let newest = newest(record)?;
+    let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;
+    Ok(newest.fees.cost(record.gas_limit, GAS_PER_BLOB * record.blobs as u64, unsigned.value))
+}
+
 fn newest(record: &Record) -> Result<&super::journal::Attempt, JournalError> {
     record.attempts.last().ok_or_else(|| corrupt(record.nonce, "no signed version".to_owned()))
 }
@@ -345,6 +404,13 @@ fn classify(error: L1Error) -> Result<Answer, L1Error> {
         "alreadyknown",
     ]) {
         return Ok(Answer::Taken);
+    }
+    // geth, nethermind, reth.
+    if says(&["already reserved", "conflictingtype", "conflicts with existing transaction"]) {
+        return Ok(Answer::Reserved);
+    }
+    if says(&["nonce too high", "nonce gap", "gapped", "noncegap"]) {
+        return Ok(Answer::Gap);
     }
     if says(&["nonce too low", "oldnonce", "nonce is too low"]) {
         return Ok(Answer::NonceUsed);

@@ -49,11 +49,13 @@ pub enum TxManagerError {
         nonce: u64,
     },
     /// The account cannot pay for the transaction.
-    #[error("the account has {balance} wei and transaction {id} may cost {needed}")]
+    #[error(
+        "the account has {balance} wei beside what is in flight, and transaction {id} may cost {needed}"
+    )]
     InsufficientBalance {
         /// The request's id.
         id: String,
-        /// The account's balance, wei.
+        /// The account's balance less what its transactions in flight may cost, wei.
         balance: U256,
         /// What the transaction may cost at the fees offered, wei.
         needed: U256,
@@ -66,6 +68,17 @@ pub enum TxManagerError {
         id: String,
         /// The node's words.
         message: String,
+    },
+    /// The node holds a transaction of the account that ours are not, of the other kind: with blobs, or without. It is replaced by one that does nothing; after
+    /// that the id can be sent again.
+    #[error(
+        "the node holds another transaction of the account with nonce {nonce}, which transaction {id} cannot replace; it is being cancelled"
+    )]
+    Blocked {
+        /// The request's id.
+        id: String,
+        /// The nonce.
+        nonce: u64,
     },
     /// The id stands for another call in the journal.
     #[error("transaction id {id} is already in use for a call with other contents")]
@@ -91,7 +104,7 @@ impl TxManagerError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::L1(error) => error.class(),
-            Self::InsufficientBalance { .. } => ErrorClass::Retryable,
+            Self::InsufficientBalance { .. } | Self::Blocked { .. } => ErrorClass::Retryable,
             Self::WouldRevert { .. }
             | Self::Reverted { .. }
             | Self::NonceTaken { .. }

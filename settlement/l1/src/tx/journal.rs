@@ -3,13 +3,14 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `meta` | `identity` | JSON: account, L1 chain id, L1 genesis hash |
+//! | | `spent` | JSON: fees in wei of the last days, by days since the Unix epoch |
 //! | `transactions` | nonce, 8 bytes big-endian | JSON [`Record`] |
 //! | `ids` | request id, UTF-8 | nonce, 8 bytes big-endian |
 //! | `sidecars` | nonce, 8 bytes big-endian | the sidecar's fields as in the transaction's network form (RLP) |
 //!
 //! Keyed by nonce, so that one nonce never has two intents. All writes are synced.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use rocksdb::{
@@ -24,6 +25,12 @@ const TRANSACTIONS: &str = "transactions";
 const IDS: &str = "ids";
 const SIDECARS: &str = "sidecars";
 const IDENTITY: &[u8] = b"identity";
+const SPENT: &[u8] = b"spent";
+/// Days whose fees are remembered.
+const SPENT_DAYS: u64 = 7;
+
+/// What the id of a transaction that does nothing begins with.
+pub(super) const CANCEL: &str = "cancel-";
 
 /// Settled transactions that the journal keeps, so that their ids still resolve.
 const KEEP: usize = 128;
@@ -78,6 +85,18 @@ pub(super) struct Inclusion {
     pub(super) blob_gas_used: u64,
 }
 
+impl Record {
+    /// Whether it is in no block (any more). `next` is the account's next nonce in L1.
+    pub(super) const fn is_open(&self, next: u64) -> bool {
+        self.inclusion.is_none() || self.nonce >= next
+    }
+
+    /// Whether it does nothing but use its nonce.
+    pub(super) fn is_cancel(&self) -> bool {
+        self.id.starts_with(CANCEL)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Journal {
     db: DB,
@@ -130,6 +149,44 @@ impl Journal {
         Ok(true)
     }
 
+    /// Puts another record in the place of one, with the same nonce.
+    pub(super) fn replace(
+        &self,
+        gone: &Record,
+        record: &Record,
+        sidecar: Option<&[u8]>,
+    ) -> Result<(), JournalError> {
+        let key = record.nonce.to_be_bytes();
+        let mut batch = WriteBatch::default();
+        self.erase(&mut batch, gone)?;
+        self.put(&mut batch, TRANSACTIONS, &key, record)?;
+        batch.put_cf(&self.family(IDS), record.id.as_bytes(), key);
+        if let Some(sidecar) = sidecar {
+            batch.put_cf(&self.family(SIDECARS), key, sidecar);
+        }
+        self.write(batch)
+    }
+
+    /// Notes a fee.
+    pub(super) fn spend(&self, day: u64, fee: U256) -> Result<(), JournalError> {
+        let mut spent: BTreeMap<u64, U256> = self.get(META, SPENT)?.unwrap_or_default();
+        let today = spent.entry(day).or_default();
+        *today = today.saturating_add(fee);
+        spent.retain(|known, _| known + SPENT_DAYS > day);
+        let mut batch = WriteBatch::default();
+        self.put(&mut batch, META, SPENT, &spent)?;
+        self.write(batch)
+    }
+
+    /// Wei that fees have been a day, of late. `None` where there were none.
+    pub(super) fn spent_a_day(&self, day: u64) -> Result<Option<U256>, JournalError> {
+        let spent: BTreeMap<u64, U256> = self.get(META, SPENT)?.unwrap_or_default();
+        let Some((first, _)) = spent.first_key_value() else { return Ok(None) };
+        let days = (day.saturating_sub(*first) + 1).min(SPENT_DAYS);
+        let all = spent.values().fold(U256::ZERO, |sum, fee| sum.saturating_add(*fee));
+        Ok(Some(all / U256::from(days)).filter(|a_day| !a_day.is_zero()))
+    }
+
     pub(super) fn update(&self, record: &Record) -> Result<(), JournalError> {
         let mut batch = WriteBatch::default();
         self.put(&mut batch, TRANSACTIONS, &record.nonce.to_be_bytes(), record)?;
@@ -162,6 +219,18 @@ impl Journal {
             .map(|entry| {
                 let (key, value) = entry?;
                 decode(TRANSACTIONS, &key, &value)
+            })
+            .collect()
+    }
+
+    /// All records, by nonce, each with whether its id stands for it, and not for a later one or for none.
+    pub(super) fn named_records(&self) -> Result<Vec<(Record, bool)>, JournalError> {
+        self.records()?
+            .into_iter()
+            .map(|record| {
+                let nonce = self.raw(IDS, record.id.as_bytes())?;
+                let is_named = nonce.is_some_and(|nonce| nonce == record.nonce.to_be_bytes());
+                Ok((record, is_named))
             })
             .collect()
     }

@@ -1,18 +1,20 @@
-//! The handle: one queue, one account, one journal.
+//! The handle: one account, one journal.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
 use alloy::{
-    eips::BlockNumberOrTag,
+    eips::{BlockNumberOrTag, eip4844::Blob},
     network::TransactionBuilder,
     primitives::{Address, B256, Bytes, TxKind, U64, U256},
     rpc::types::TransactionRequest,
 };
 use tokio::sync::Mutex;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{
     ConfirmedTx, TxManagerConfig, TxManagerError, TxRequest,
+    crew::Crew,
+    drive::cost,
     fees::{Fees, Market},
     journal::{Identity, Journal, RECORD_VERSION, Record},
     signed::{self, Unsigned},
@@ -24,8 +26,8 @@ pub(super) const GAS_PER_BLOB: u64 = 131_072;
 
 /// Sends transactions of one account, each of them once. Clones share everything.
 ///
-/// Callers queue: one transaction is in flight at a time, and the next one is signed when it is confirmed. What was
-/// journaled before a restart is continued by the next [`Self::send`] with its id, or before the next one with another.
+/// Several may be in flight (see [`Self::send`]); whoever waits for one looks after all. What was
+/// journaled before a restart is continued by the next [`Self::send`], whatever its id.
 /// No other software may send from the account.
 #[derive(Clone)]
 pub struct TxManager {
@@ -41,7 +43,9 @@ pub(super) struct Inner {
     service: &'static str,
     /// Locked for the whole of a journal operation, also when the caller has gone meanwhile.
     journal: Arc<Mutex<Journal>>,
-    queue: Mutex<()>,
+    /// Held while a transaction gets its nonce.
+    admission: Mutex<()>,
+    pub(super) crew: Crew,
 }
 
 impl fmt::Debug for TxManager {
@@ -83,7 +87,8 @@ impl TxManager {
                 metrics: TxMetrics::new(service),
                 service,
                 journal: Arc::new(Mutex::new(journal)),
-                queue: Mutex::new(()),
+                admission: Mutex::new(()),
+                crew: Crew::default(),
             }),
         };
         manager.inner.update_gauges().await?;
@@ -111,7 +116,10 @@ impl TxManager {
     }
 
     /// Sends a transaction and drives it until L1 has confirmed it: replaces it when it is stuck, sends it again when a
-    /// reorg takes it. Waits its turn first.
+    /// reorg takes it.
+    ///
+    /// A request with a gas limit of its own joins those that are in flight, with the nonce after theirs; its call is not tried before it is paid for then, as
+    /// it may rest on them. Any other waits until they are confirmed.
     ///
     /// Idempotent by [`TxRequest::id`], also across restarts and dropped futures: from the moment at which a version is
     /// journaled, the same id leads to that transaction and to no other, and an L1 that does not answer is waited for.
@@ -119,7 +127,6 @@ impl TxManager {
     /// # Errors
     /// See [`TxManagerError`] for what each one leaves behind.
     pub async fn send(&self, request: TxRequest) -> Result<ConfirmedTx, TxManagerError> {
-        let _turn = self.inner.queue.lock().await;
         let result = self.inner.send(request).await;
         if let Err(error) = self.inner.update_gauges().await {
             debug!(target: "millrace::l1", %error, "cannot read the balance");
@@ -135,101 +142,89 @@ impl Inner {
             let request = Arc::clone(&request);
             blocking(move || request.digest()).await
         };
-        let id = request.id.clone();
-        let known = self.journal(move |journal| journal.by_id(&id)).await?;
-        if let Some(record) = &known
-            && record.intent != intent
-        {
-            return Err(TxManagerError::IdInUse { id: request.id.clone() });
-        }
-        // Whatever has a lower nonce goes first: there must be no gap.
-        self.settle_before(known.as_ref().map_or(u64::MAX, |record| record.nonce)).await?;
-        match known {
-            Some(record) => {
-                debug!(target: "millrace::l1", id = record.id, nonce = record.nonce, "continuing a transaction");
-                self.drive(record).await
-            }
-            None => {
-                let record = self.prepare(&request, intent).await?;
-                self.drive(record).await
+        loop {
+            let outcome = self.crew.wait_for(&request.id);
+            self.admit(&request, intent).await?;
+            // Or else it is gone without a word for this caller, who begins again.
+            if let Some(outcome) = self.watch(&request.id, outcome).await? {
+                return outcome;
             }
         }
     }
 
-    /// Drives to their end the journaled transactions below a nonce that are in no block (any more).
-    pub(super) async fn settle_before(&self, nonce: u64) -> Result<(), TxManagerError> {
-        let next = self.client.nonce(self.signer.address()).await?;
-        let records = self.journal(Journal::records).await?;
-        for record in records {
-            let open = record.inclusion.is_none() || record.nonce >= next;
-            if record.nonce >= nonce || !open {
-                continue;
+    /// Makes sure that the journal has the transaction.
+    async fn admit(&self, request: &TxRequest, intent: B256) -> Result<(), TxManagerError> {
+        let _turn = self.admission.lock().await;
+        let id = request.id.clone();
+        match self.journal(move |journal| journal.by_id(&id)).await? {
+            Some(record) if record.intent != intent => {
+                return Err(TxManagerError::IdInUse { id: request.id.clone() });
             }
-            let id = record.id.clone();
-            info!(target: "millrace::l1", id, nonce = record.nonce, "finishing an earlier transaction first");
-            match self.drive(record).await {
-                Ok(_) => {}
-                // Its own caller will learn of it, or has given it up.
-                Err(
-                    error @ (TxManagerError::Reverted { .. } | TxManagerError::NonceTaken { .. }),
-                ) => {
-                    warn!(target: "millrace::l1", id, %error, "an earlier transaction failed");
+            Some(record) => {
+                debug!(target: "millrace::l1", id = record.id, nonce = record.nonce, "continuing a transaction");
+            }
+            None => {
+                if request.gas_limit.is_none() {
+                    self.settle().await?;
                 }
-                Err(error) => return Err(error),
+                self.prepare(request, intent).await?;
+                self.crew.look_now();
             }
         }
         Ok(())
     }
 
     /// Estimates, signs and journals a new transaction.
-    async fn prepare(&self, request: &TxRequest, intent: B256) -> Result<Record, TxManagerError> {
+    async fn prepare(&self, request: &TxRequest, intent: B256) -> Result<(), TxManagerError> {
         let (id, blobs) = (request.id.clone(), request.blobs.len());
         let (blob_hashes, sidecar) = if blobs > 0 {
-            let (blobs, proofs) = (request.blobs.clone(), self.config.blob_proofs);
-            let made = blocking(move || signed::make_sidecar(blobs, proofs)).await;
-            let (hashes, sidecar) =
-                made.map_err(|problem| TxManagerError::Blobs { id: id.clone(), problem })?;
+            let (hashes, sidecar) = self.sidecar(&id, request.blobs.clone()).await?;
             (hashes, Some(sidecar))
         } else {
             (Vec::new(), None)
         };
+        let next = self.client.nonce(self.signer.address()).await?;
+        let open: Vec<_> = self.open_records(next).await?;
 
         let mut unsigned = Unsigned {
             chain_id: self.chain_id,
-            nonce: 0,
+            // What else of the account may be pending there is replaced, or this transaction is reported as displaced.
+            nonce: open.last().map_or(next, |last| next.max(last.nonce + 1)),
             gas_limit: 0,
             to: TxKind::Call(request.to),
             value: request.value,
             input: request.input.clone(),
             blob_hashes,
         };
-        let estimate = self.estimate(&id, &unsigned).await?;
-        unsigned.gas_limit = request
-            .gas_limit
-            .unwrap_or_else(|| estimate.saturating_mul(self.config.gas_percent) / 100);
+        unsigned.gas_limit = match request.gas_limit {
+            Some(gas_limit) if !open.is_empty() => gas_limit,
+            gas_limit => {
+                let estimate = self.estimate(&id, &unsigned).await?;
+                gas_limit.unwrap_or_else(|| estimate.saturating_mul(self.config.gas_percent) / 100)
+            }
+        };
 
         let market = Market::read(&self.client, blobs > 0).await?;
         let first = Fees::first(&market, blobs > 0, &self.config);
         let blob_gas = GAS_PER_BLOB * blobs as u64;
         let cost = |fees: &Fees| fees.cost(unsigned.gas_limit, blob_gas, request.value);
         let balance = self.client.balance(self.signer.address()).await?;
+        let left = balance.saturating_sub(total_cost(&open)?);
         let fees = match first.or_last(&self.config) {
-            last if cost(&last) <= balance => last,
+            last if cost(&last) <= left => last,
             _ => first,
         };
         let needed = cost(&fees);
-        if balance < needed {
-            return Err(TxManagerError::InsufficientBalance { id, balance, needed });
+        if left < needed {
+            return Err(TxManagerError::InsufficientBalance { id, balance: left, needed });
         }
 
-        // Nothing of ours is in flight, so this is free; if something else of the account is pending there, it is
-        // replaced, or this transaction is reported as displaced.
-        unsigned.nonce = self.client.nonce(self.signer.address()).await?;
         let attempt = unsigned.sign(fees, &self.signer).await?;
+        let nonce = unsigned.nonce;
         let record = Record {
             version: RECORD_VERSION,
             id: id.clone(),
-            nonce: unsigned.nonce,
+            nonce,
             intent,
             gas_limit: unsigned.gas_limit,
             blobs,
@@ -237,18 +232,26 @@ impl Inner {
             accepted: false,
             inclusion: None,
         };
-        let written = record.clone();
         let inserted =
-            self.journal(move |journal| journal.insert(&written, sidecar.as_deref())).await?;
+            self.journal(move |journal| journal.insert(&record, sidecar.as_deref())).await?;
         if inserted {
-            // One at a time; the journal is counted again when it is confirmed.
-            self.metrics.pending(1);
-            Ok(record)
+            self.metrics.pending(open.len() + 1);
+            Ok(())
         } else {
             // A reorg or a lagging node took the nonce back below one that the journal knows as used.
-            Err(L1Error::Inconsistent(format!("nonce {} is in the journal already", record.nonce))
-                .into())
+            Err(L1Error::Inconsistent(format!("nonce {nonce} is in the journal already")).into())
         }
+    }
+
+    /// Versioned hashes of blobs, and what travels with them.
+    pub(super) async fn sidecar(
+        &self,
+        id: &str,
+        blobs: Vec<Blob>,
+    ) -> Result<(Vec<B256>, Vec<u8>), TxManagerError> {
+        let proofs = self.config.blob_proofs;
+        let made = blocking(move || signed::make_sidecar(blobs, proofs)).await;
+        made.map_err(|problem| TxManagerError::Blobs { id: id.to_owned(), problem })
     }
 
     /// The gas that the call needs at the latest block.
@@ -304,8 +307,23 @@ impl Inner {
         self.metrics.pending(records.iter().filter(|record| record.inclusion.is_none()).count());
         let balance = self.client.balance(self.signer.address()).await?;
         self.metrics.balance(f64::from(balance) / 1e18);
+        if let Some(a_day) = self.journal(|journal| journal.spent_a_day(today())).await? {
+            self.metrics.days_left(f64::from(balance) / f64::from(a_day));
+        }
         Ok(())
     }
+}
+
+/// Days since the Unix epoch.
+pub(super) fn today() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    elapsed.as_secs() / 86_400
+}
+
+/// What transactions in flight may cost together, wei.
+pub(super) fn total_cost(records: &[Record]) -> Result<U256, TxManagerError> {
+    let costs = records.iter().map(cost).collect::<Result<Vec<_>, _>>()?;
+    Ok(costs.into_iter().fold(U256::ZERO, U256::saturating_add))
 }
 
 /// Wei in whole gwei, for counters.

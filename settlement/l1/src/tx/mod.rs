@@ -1,4 +1,4 @@
-//! The L1 transaction manager: one intent, one nonce, one inclusion, whatever happens in between.
+//! The L1 transaction manager: one intent, one nonce, one inclusion, whatever happens in between. Several may be in flight.
 //!
 //! ```text
 //!  send(id) ── known id? ── resume ───────────────┐
@@ -11,6 +11,7 @@
 //! ```
 
 mod config;
+mod crew;
 mod drive;
 mod error;
 mod fees;
