@@ -49,6 +49,8 @@ pub struct DaAdapterConfig {
     /// While this many closed batches wait to be posted (L1 is down or slow), batches are not
     /// closed for their age: they grow to the target size instead, which drains faster.
     pub max_backlog_batches: usize,
+    /// Batches that may be on their way to the contract at a time, 1 to 16.
+    pub max_in_flight: usize,
     /// zstd's level, 1 to 22. Lower ones are taken while batches cannot be encoded as fast as their blocks come.
     pub zstd_level: i32,
     /// Time between two looks at the contract.
@@ -73,6 +75,7 @@ impl Default for DaAdapterConfig {
             target_size: None,
             max_blocks: 4_096,
             max_backlog_batches: 4,
+            max_in_flight: 3,
             zstd_level: 15,
             poll_interval: Duration::from_secs(1),
             max_retry_interval: Duration::from_secs(15),
@@ -297,6 +300,7 @@ impl DaAdapterConfig {
         within("max_blocks", self.max_blocks, 1, BatchLimits::default().max_blocks)?;
         within("zstd_level", usize::try_from(self.zstd_level).unwrap_or(0), 1, 22)?;
         within("max_backlog_batches", self.max_backlog_batches, 1, usize::MAX)?;
+        within("max_in_flight", self.max_in_flight, 1, 16)?;
         for (field, value) in [
             ("max_batch_age", self.max_batch_age),
             ("poll_interval", self.poll_interval),

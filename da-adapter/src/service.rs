@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use alloy::primitives::U256;
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use millrace_l1::{RollupContract, TxManager};
@@ -166,6 +167,8 @@ impl DaAdapterService {
             poll_interval: self.config.poll_interval,
             max_retry_interval: self.config.max_retry_interval,
             failures: Failures::default(),
+            max_in_flight: self.config.max_in_flight,
+            flying_cost: U256::ZERO,
         };
         let archiver = self.archive.map(|store| Archiver {
             store,

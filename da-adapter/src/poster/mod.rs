@@ -4,15 +4,16 @@
 mod reason;
 mod target;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, Bytes, U256, hex, keccak256};
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::{StreamExt, stream::FuturesUnordered};
 use millrace_l1::{L1Error, Market, TxManagerError};
 use millrace_proto::{BatchHeader, BatchLimits, DaKind, DecodedBatch, ErrorClass, batch_digest};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub(crate) use self::target::{Finality, L1Target, PostTarget, Posting};
 use crate::{
@@ -52,6 +53,10 @@ pub(crate) struct Poster {
     pub(crate) max_retry_interval: Duration,
     /// The batch whose posts failed in a row, and how often.
     pub(crate) failures: Failures,
+    /// Batches that may be on their way to the contract at a time.
+    pub(crate) max_in_flight: usize,
+    /// Wei that those on their way may cost.
+    pub(crate) flying_cost: U256,
 }
 
 /// Failed posts in a row.
@@ -70,6 +75,38 @@ struct Submission {
     prepared: Prepared,
     /// Whether the backend was chosen now.
     chosen: bool,
+}
+
+/// A batch whose post has its place.
+struct Begun {
+    posting: Posting,
+    /// The backend's position.
+    at: usize,
+    /// Whether the backend was chosen now.
+    chosen: bool,
+}
+
+/// A post that is over.
+struct Ended {
+    number: u64,
+    at: usize,
+    chosen: bool,
+    outcome: Result<(), TxManagerError>,
+}
+
+/// Does some work while others are under way, and returns which of them ended meanwhile.
+async fn alongside<T, F: Future>(
+    work: impl Future<Output = T>,
+    others: &mut FuturesUnordered<F>,
+) -> (T, Vec<F::Output>) {
+    let mut work = std::pin::pin!(work);
+    let mut ended = Vec::new();
+    loop {
+        tokio::select! {
+            done = &mut work => return (done, ended),
+            Some(other) = others.next() => ended.push(other),
+        }
+    }
 }
 
 /// What a step has done.
@@ -181,8 +218,7 @@ impl Poster {
             }
             return Ok(Step::Idle);
         };
-        self.check_deposits(&entry).await?;
-        self.post(entry).await?;
+        self.post_from(entry).await?;
         let count = self.target.batch_count().await?;
         self.sync(count.min(cursor.batch)).await?;
         self.report();
@@ -278,12 +314,77 @@ impl Poster {
         Err(StepError::Halt(reason::replaced_deposits(entry, hash)))
     }
 
-    async fn post(&mut self, entry: BatchEntry) -> Result<(), StepError> {
-        let number = entry.number;
-        if self.failures.batch != number {
-            self.failures = Failures { batch: number, ..Failures::default() };
+    /// Posts a batch, and those after it while there is room: each has its place before the next one follows.
+    async fn post_from(&mut self, first: BatchEntry) -> Result<(), StepError> {
+        let mut flying = FuturesUnordered::new();
+        let mut waiting = BTreeSet::new();
+        self.flying_cost = U256::ZERO;
+        let mut next = Some(first);
+        while let Some(entry) = next.take() {
+            let (number, is_behind) = (entry.number, !waiting.is_empty());
+            let (begun, ended) = alongside(self.begin(entry, is_behind), &mut flying).await;
+            let mut goes_on = true;
+            for ended in ended {
+                goes_on &= self.ended(ended, &mut waiting)?;
+            }
+            match begun {
+                Ok(Begun { posting, at, chosen }) => {
+                    let target = self.target.clone();
+                    waiting.insert(number);
+                    flying.push(async move {
+                        let outcome = target.post(posting).await;
+                        Ended { number, at, chosen, outcome }
+                    });
+                }
+                Err(error) if is_behind => {
+                    debug!(target: TARGET, batch = number, %error, "not posted behind the batches before it");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            if goes_on && waiting.len() < self.max_in_flight {
+                next = self.outbox.entry(number + 1);
+            }
         }
-        if self.failures.paid && self.failures.tries >= TRIES {
+        while let Some(ended) = flying.next().await {
+            self.ended(ended, &mut waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of how a post ended. `false` if it failed, but batches before it are still on their way: it is posted again after them.
+    fn ended(&mut self, ended: Ended, waiting: &mut BTreeSet<u64>) -> Result<bool, StepError> {
+        let Ended { number, at, chosen, outcome } = ended;
+        waiting.remove(&number);
+        match outcome {
+            Ok(()) => {
+                if self.failures.batch == number {
+                    self.failures = Failures::default();
+                }
+                if chosen {
+                    self.switch.posted(at);
+                }
+                Ok(true)
+            }
+            Err(error) if waiting.first().is_some_and(|lowest| *lowest < number) => {
+                warn!(target: TARGET, batch = number, %error, "not posted behind the batches before it");
+                Ok(false)
+            }
+            Err(error) => {
+                if self.failures.batch != number {
+                    self.failures = Failures { batch: number, ..Failures::default() };
+                }
+                Err(self.failed(number, error))
+            }
+        }
+    }
+
+    /// Puts a batch where it goes, and gives its post a place behind those that were begun before.
+    async fn begin(&mut self, entry: BatchEntry, is_behind: bool) -> Result<Begun, StepError> {
+        let number = entry.number;
+        self.check_deposits(&entry).await?;
+        let failures = &self.failures;
+        if failures.batch == number && failures.paid && failures.tries >= TRIES {
             return Err(StepError::Halt(reason::reverted_often(number)));
         }
         let data = self.verified_data(&entry).await?;
@@ -302,17 +403,17 @@ impl Poster {
         let digest = hex::encode(&entry.digest[..8]);
         let pointer = hex::encode(&keccak256(&prepared.da_pointer)[..4]);
         let id = format!("post-{number}-{digest}-{}-{pointer}", da_kind.as_str());
-        let posting =
-            Posting { id, header, da_pointer: prepared.da_pointer, blobs: prepared.blobs };
-        match self.target.post(posting).await {
-            Ok(()) => {
-                self.failures = Failures::default();
-                if chosen {
-                    self.switch.posted(at);
+        let Prepared { da_pointer, blobs } = prepared;
+        let posting = Posting { id, header, da_pointer, blobs, is_behind };
+        match self.target.begin(&posting).await {
+            Ok(()) => Ok(Begun { posting, at, chosen }),
+            Err(error) if is_behind => Err(StepError::Retry(Box::new(error))),
+            Err(error) => {
+                if self.failures.batch != number {
+                    self.failures = Failures { batch: number, ..Failures::default() };
                 }
-                Ok(())
+                Err(self.failed(number, error))
             }
-            Err(error) => Err(self.failed(number, error)),
         }
     }
 
@@ -325,12 +426,18 @@ impl Poster {
         market: Option<&Market>,
     ) -> Result<(), StepError> {
         let (Some(limit), Some(market)) = (self.max_spend, market) else { return Ok(()) };
-        let spent = self.outbox.spent_on(today());
+        let spent = self.outbox.spent_on(today()).saturating_add(self.flying_cost);
         let cost = backend.l1_cost(size, market);
         if spent.saturating_add(cost) > limit {
             return Err(StepError::Halt(reason::spent_enough(number, spent, cost, limit)));
         }
         Ok(())
+    }
+
+    /// Counts what a batch that is on its way may cost.
+    fn fly(&mut self, at: usize, size: usize, market: Option<&Market>) {
+        let cost = market.map_or(U256::ZERO, |market| self.backends[at].l1_cost(size, market));
+        self.flying_cost = self.flying_cost.saturating_add(cost);
     }
 
     /// Puts a batch where it goes, and notes where.
@@ -351,6 +458,7 @@ impl Poster {
         {
             self.check_spend(number, size, self.backends[*at].as_ref(), market.as_ref())?;
             let prepared = Prepared { da_pointer: da_pointer.clone(), blobs: Vec::new() };
+            self.fly(*at, size, market.as_ref());
             return Ok(Submission { at: *at, prepared, chosen: false });
         }
         let cost = |backend: &Arc<dyn DaBackend>| {
@@ -381,6 +489,7 @@ impl Poster {
             let error = match backend.submit(request.clone()).await {
                 Ok(prepared) => {
                     self.switch.took(at);
+                    self.fly(at, size, market.as_ref());
                     self.note(number, kind, &prepared).await?;
                     self.report_backends();
                     return Ok(Submission { at, prepared, chosen: before.is_none() });

@@ -13,6 +13,11 @@ use millrace_l1::{
 };
 use millrace_proto::{BatchHeader, Commitment, L1Ref, PostedBatch};
 
+/// Gas that posting a batch takes at most, beside its pointer.
+const POST_GAS: u64 = 250_000;
+/// Gas that a byte of the pointer takes at most (EIP-7623).
+const POINTER_GAS: u64 = 40;
+
 /// Whether L1 can still take a transaction back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finality {
@@ -32,6 +37,8 @@ pub(crate) struct Posting {
     pub(crate) header: BatchHeader,
     pub(crate) da_pointer: Bytes,
     pub(crate) blobs: Vec<Blob>,
+    /// Whether it goes on its way behind another one, and rests on that.
+    pub(crate) is_behind: bool,
 }
 
 /// The contract, and the account that posts to it.
@@ -57,6 +64,9 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
 
     /// Whether a transaction that was seen there is final.
     async fn finality(&self, l1: &L1Ref) -> Result<Finality, L1Error>;
+
+    /// Gives a posting its place behind those that were begun before.
+    async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError>;
 
     /// Posts a batch, and returns when L1 has confirmed it. Dropped and called again, it goes on
     /// where it was.
@@ -91,6 +101,22 @@ impl L1Target {
             }
             to = from - 1;
         }
+    }
+}
+
+impl L1Target {
+    fn request(&self, posting: &Posting) -> TxRequest {
+        let call = Rollup::postBatchCall {
+            header: Rollup::BatchHeader::from(&posting.header),
+            daPointer: posting.da_pointer.clone(),
+        };
+        let id = posting.id.clone();
+        let request = TxRequest::call(id, self.rollup.address(), call.abi_encode())
+            .with_blobs(posting.blobs.clone());
+        // What it rests on is not in L1 yet, so that its gas cannot be estimated there.
+        let gas_limit =
+            posting.is_behind.then(|| POST_GAS + POINTER_GAS * posting.da_pointer.len() as u64);
+        TxRequest { gas_limit, ..request }
     }
 }
 
@@ -178,14 +204,11 @@ impl PostTarget for L1Target {
         })
     }
 
+    async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
+        self.tx_manager.begin(self.request(posting)).await
+    }
+
     async fn post(&self, posting: Posting) -> Result<(), TxManagerError> {
-        let Posting { id, header, da_pointer, blobs } = posting;
-        let call = Rollup::postBatchCall {
-            header: Rollup::BatchHeader::from(&header),
-            daPointer: da_pointer,
-        };
-        let request =
-            TxRequest::call(id, self.rollup.address(), call.abi_encode()).with_blobs(blobs);
-        self.tx_manager.send(request).await.map(|_| ())
+        self.tx_manager.send(self.request(&posting)).await.map(|_| ())
     }
 }

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug, Default)]
 struct TestContract {
     state: Mutex<ContractState>,
+    /// Says that something else was begun, or let go.
+    moved: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,10 @@ struct ContractState {
     down: bool,
     /// How many posts will revert.
     reverts: u32,
+    /// The numbers of all posts that were begun, and whether each was behind another.
+    begun: Vec<(u64, bool)>,
+    /// Batches whose posts wait.
+    held: BTreeSet<u64>,
     /// The ids of all posts.
     sent: Vec<String>,
     market: Market,
@@ -102,7 +108,19 @@ impl PostTarget for TestContract {
         Ok(if there { Finality::Final } else { Finality::Gone })
     }
 
+    async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
+        self.up()?.begun.push((posting.header.number, posting.is_behind));
+        self.moved.send_replace(());
+        Ok(())
+    }
+
     async fn post(&self, posting: Posting) -> Result<(), TxManagerError> {
+        let number = posting.header.number;
+        let mut moved = self.moved.subscribe();
+        // As by nonces: none gets in before those that were begun before it.
+        while self.state.lock().holds(number) {
+            moved.changed().await.expect("it is there as long as the contract");
+        }
         let mut state = self.up()?;
         state.sent.push(posting.id.clone());
         state.pointers.push(posting.da_pointer.clone());
@@ -134,7 +152,15 @@ impl PostTarget for TestContract {
             l1,
             l1_timestamp: 0,
         });
+        self.moved.send_replace(());
         Ok(())
+    }
+}
+
+impl ContractState {
+    fn holds(&self, number: u64) -> bool {
+        let is_early = self.batches.len() as u64 + 1 < number;
+        self.held.contains(&number) || is_early && self.reverts == 0
     }
 }
 
@@ -226,6 +252,8 @@ fn poster_to(
         poll_interval: Duration::from_secs(1),
         max_retry_interval: Duration::from_secs(2),
         failures: Failures::default(),
+        max_in_flight: 1,
+        flying_cost: U256::ZERO,
     }
 }
 
@@ -588,4 +616,99 @@ async fn a_much_cheaper_backend_is_used_where_prices_count() {
         fixture.settle().await;
         assert_eq!(kinds(&fixture).last(), Some(&kind), "at {blob_base_fee} wei");
     }
+}
+
+impl TestContract {
+    /// Waits until so many posts were begun.
+    async fn begun(&self, count: usize) -> Vec<(u64, bool)> {
+        let mut moved = self.moved.subscribe();
+        while self.state.lock().begun.len() < count {
+            moved.changed().await.unwrap();
+        }
+        self.state.lock().begun.clone()
+    }
+
+    fn let_go(&self, batch: u64) {
+        self.state.lock().held.remove(&batch);
+        self.moved.send_replace(());
+    }
+}
+
+#[tokio::test]
+async fn batches_go_on_their_way_behind_each_other() {
+    let mut fixture = Fixture::new();
+    for _ in 0..5 {
+        fixture.close(0);
+    }
+    let contract = fixture.contract.clone();
+    contract.change(|state| state.held.extend(1..=5));
+    fixture.poster.max_in_flight = 3;
+    let mut poster = fixture.poster;
+    let stepping = tokio::spawn(async move { (poster.step().await, poster) });
+    assert_eq!(contract.begun(3).await, [(1, false), (2, true), (3, true)]);
+    // Not more than three, and none is there before the one before it.
+    assert!(contract.state.lock().sent.is_empty());
+    for batch in 1..=3 {
+        contract.let_go(batch);
+    }
+    let (step, mut poster) = stepping.await.unwrap();
+    assert_eq!(step.unwrap(), Step::Posted);
+    assert_eq!(fixture.outbox.summary().posted, 3);
+    contract.change(|state| state.held.clear());
+    while poster.step().await.unwrap() != Step::Idle {}
+    assert_eq!(fixture.outbox.summary().posted, 5);
+    assert_eq!(contract.begun(5).await[3..], [(4, false), (5, true)]);
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_behind_another_is_posted_again_after_it() {
+    let mut fixture = Fixture::new();
+    for _ in 0..2 {
+        fixture.close(0);
+    }
+    let contract = fixture.contract.clone();
+    contract.change(|state| {
+        state.held.insert(1);
+        state.reverts = 1;
+    });
+    fixture.poster.max_in_flight = 2;
+    let mut poster = fixture.poster;
+    let stepping = tokio::spawn(async move { (poster.step().await, poster) });
+    // The second one ends first, and reverts.
+    while contract.state.lock().sent.len() != 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(contract.state.lock().sent[0].starts_with("post-2-"));
+    contract.let_go(1);
+    let (step, mut poster) = stepping.await.unwrap();
+    assert_eq!(step.unwrap(), Step::Posted);
+    assert_eq!(fixture.outbox.summary().posted, 1);
+    while poster.step().await.unwrap() != Step::Idle {}
+    assert_eq!(fixture.outbox.summary().posted, 2);
+}
+
+#[tokio::test]
+async fn batches_on_their_way_count_against_the_days_limit() {
+    let mut fixture = Fixture::new();
+    for _ in 0..3 {
+        fixture.close(0);
+    }
+    let contract = fixture.contract.clone();
+    let gwei = 1_000_000_000;
+    contract.change(|state| {
+        state.market = Market { base_fee: gwei, tip: 0, blob_base_fee: gwei };
+        state.held.extend(1..=3);
+    });
+    let market = contract.state.lock().market;
+    let one = L1BlobBackend.l1_cost(1_000, &market);
+    fixture.poster.max_spend = Some(one * U256::from(5) / U256::from(2));
+    fixture.poster.max_in_flight = 3;
+    let mut poster = fixture.poster;
+    let stepping = tokio::spawn(async move { poster.step().await });
+    assert_eq!(contract.begun(2).await, [(1, false), (2, true)]);
+    for batch in 1..=3 {
+        contract.let_go(batch);
+    }
+    assert_eq!(stepping.await.unwrap().unwrap(), Step::Posted);
+    assert_eq!(contract.state.lock().begun.len(), 2, "the third is over the limit");
 }

@@ -47,6 +47,10 @@ impl PostTarget for Held {
         unreachable!("nothing is posted")
     }
 
+    async fn begin(&self, _: &Posting) -> Result<(), TxManagerError> {
+        unreachable!("nothing is posted")
+    }
+
     async fn post(&self, _: Posting) -> Result<(), TxManagerError> {
         unreachable!("nothing is posted")
     }

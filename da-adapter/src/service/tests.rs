@@ -312,3 +312,35 @@ async fn the_archive_has_what_beacon_nodes_have_dropped() {
     assert!(matches!(read(forged).await, Err(DaReadError::Invalid { .. })));
     running.stop().await;
 }
+
+/// Several in a block of L1, each resting on the one before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_goes_out_several_batches_at_a_time() {
+    let mut world = World::new().await;
+    let config = DaAdapterConfig { max_blocks: 1, max_in_flight: 3, ..config() };
+    let running = world.start(config, &world.folder.path().join("outbox")).await;
+    world.anvil.set_automine(false).await.unwrap();
+    for _ in 0..5 {
+        world.executor.push(world.chain.small());
+    }
+    let pooled = async || {
+        let content = world.anvil.rpc("txpool_content", serde_json::json!([])).await.unwrap();
+        let batcher = format!("{:?}", dev_signer(BATCHER).address());
+        let accounts = content["pending"].as_object().unwrap().clone();
+        let of_batcher = |(account, txs): (String, serde_json::Value)| {
+            account.eq_ignore_ascii_case(&batcher).then(|| txs.as_object().unwrap().len())
+        };
+        accounts.into_iter().find_map(of_batcher).unwrap_or(0)
+    };
+    let mut posted = 0;
+    for at_a_time in [3, 2] {
+        while pooled().await < at_a_time {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.anvil.mine(1).await.unwrap();
+        posted += at_a_time as u64;
+        assert_eq!(world.contract().batch_count().await.unwrap(), posted);
+    }
+    running.posted(5).await;
+    running.stop().await;
+}

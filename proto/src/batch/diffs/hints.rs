@@ -118,7 +118,7 @@ impl<'a> Transacted<'a> {
         for address in &self.contracts {
             let Some(contract) = contracts.get_mut(address) else { continue };
             for log in self.logs.iter().filter(|log| log.address == *address) {
-                let topics = log.topics().iter().skip(1).filter_map(|topic| short_word(topic));
+                let topics = log.topics().iter().skip(1).filter_map(short_word);
                 let topics: Vec<_> = topics.collect();
                 for (at, first) in topics.iter().enumerate() {
                     contract.words.add(*first);

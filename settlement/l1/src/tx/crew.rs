@@ -183,7 +183,8 @@ impl Inner {
         let open: Vec<_> = records.iter().filter_map(of_open).collect();
         lookout.flights.retain(|nonce, _| records.iter().any(|(record, _)| record.nonce == *nonce));
         for (mut record, is_named) in records {
-            if !record.is_open(next) && !(is_named && awaited.contains(&record.id)) {
+            let is_awaited = is_named && awaited.contains(&record.id);
+            if !record.is_open(next) && !is_awaited {
                 lookout.flights.remove(&record.nonce);
                 continue;
             }

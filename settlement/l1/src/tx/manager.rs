@@ -115,6 +115,17 @@ impl TxManager {
             .collect())
     }
 
+    /// Gives a transaction its nonce, signs it and writes it down, so that whatever is begun after it comes behind it. [`Self::send`] with the same request
+    /// brings it to L1.
+    ///
+    /// # Errors
+    /// As [`Self::send`], before anything is sent.
+    pub async fn begin(&self, request: TxRequest) -> Result<(), TxManagerError> {
+        let request = Arc::new(request);
+        let intent = self.inner.intent(&request).await;
+        self.inner.admit(&request, intent).await
+    }
+
     /// Sends a transaction and drives it until L1 has confirmed it: replaces it when it is stuck, sends it again when a
     /// reorg takes it.
     ///
@@ -138,10 +149,7 @@ impl TxManager {
 impl Inner {
     async fn send(&self, request: TxRequest) -> Result<ConfirmedTx, TxManagerError> {
         let request = Arc::new(request);
-        let intent = {
-            let request = Arc::clone(&request);
-            blocking(move || request.digest()).await
-        };
+        let intent = self.intent(&request).await;
         loop {
             let outcome = self.crew.wait_for(&request.id);
             self.admit(&request, intent).await?;
@@ -150,6 +158,11 @@ impl Inner {
                 return outcome;
             }
         }
+    }
+
+    async fn intent(&self, request: &Arc<TxRequest>) -> B256 {
+        let request = Arc::clone(request);
+        blocking(move || request.digest()).await
     }
 
     /// Makes sure that the journal has the transaction.
