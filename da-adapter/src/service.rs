@@ -67,6 +67,7 @@ pub struct DaAdapterHandle {
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     in_use: watch::Receiver<DaKind>,
+    backends: Arc<[DaKind]>,
 }
 
 /// The backend that new batches go through.
@@ -116,7 +117,12 @@ impl DaAdapterService {
         let outbox = Arc::new(outbox);
         let metrics = DaMetrics::new();
         let halts = Arc::new(Halts::new(metrics.clone()));
-        let handle = DaAdapterHandle { outbox: outbox.clone(), halts: halts.clone(), in_use: seen };
+        let handle = DaAdapterHandle {
+            outbox: outbox.clone(),
+            halts: halts.clone(),
+            in_use: seen,
+            backends: backends.iter().map(|backend| backend.kind()).collect(),
+        };
         let target = Arc::new(L1Target { rollup, tx_manager });
         let service = Self {
             config,
@@ -278,7 +284,27 @@ impl DaAdapter for DaAdapterHandle {
             posted_transactions: summary.totals.transactions,
             l1_fees: summary.totals.fees,
             halted: self.halts.reason(),
+            chosen: self.outbox.chosen().map(|kind| kind.as_str().to_owned()),
         })
+    }
+
+    async fn use_backend(&self, backend: Option<&str>) -> Result<(), DaAdapterError> {
+        let known = |name: &str| self.backends.iter().copied().find(|kind| kind.as_str() == name);
+        let chosen = match backend {
+            None => None,
+            Some(name) => Some(known(name).ok_or_else(|| DaAdapterError::UnknownBackend {
+                backend: name.to_owned(),
+                known:
+                    self.backends.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", "),
+            })?),
+        };
+        let outbox = self.outbox.clone();
+        tokio::task::spawn_blocking(move || outbox.choose(chosen))
+            .await
+            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?
+            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?;
+        warn!(target: TARGET, backend = backend.unwrap_or("by order, health and price"), "an operator has chosen where batches go");
+        Ok(())
     }
 
     async fn batch(&self, number: u64) -> Result<Option<OutboxBatch>, DaAdapterError> {

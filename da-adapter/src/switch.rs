@@ -96,6 +96,15 @@ impl Switch {
         self.rules.cheaper_percent.is_some()
     }
 
+    /// Uses a backend whatever its health, as somebody asks for it. `false` if it does not take as many bytes.
+    pub(crate) fn use_asked(&mut self, at: usize, size: usize, now: Instant) -> bool {
+        if at != self.current {
+            self.current = at;
+            self.posted = 0;
+        }
+        self.candidates[at].takes(size, now)
+    }
+
     /// The position of the backend for a batch of `size` bytes; `None` if none takes as many, but for those that were `tried`. `costs` are what
     /// each would cost, in wei, where that is known.
     pub(crate) fn choose(

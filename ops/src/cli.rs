@@ -9,8 +9,8 @@ use millrace_proto::BatchPayload;
 use url::Url;
 
 use crate::{
-    bench::Bench, dictionary::DictionaryArgs, replay::ReplayArgs, statetest::StateTestArgs,
-    telemetry::LogFormat, torture::Torture,
+    bench::Bench, da::DaCommand, dictionary::DictionaryArgs, replay::ReplayArgs,
+    statetest::StateTestArgs, telemetry::LogFormat, torture::Torture,
 };
 
 /// An EVM rollup: sequencer, executor, DA adapter, settlement.
@@ -56,6 +56,9 @@ pub(crate) enum Command {
     Settlement(ServiceArgs),
     /// Deploy the rollup contract on an L1 and publish the genesis.
     Deploy(DeployArgs),
+    /// Ask a running DA adapter where batches go, and choose where they are to go.
+    #[command(subcommand)]
+    Da(DaCommand),
     /// Rebuild the chain from L1 alone and check every block, root and commitment.
     Verify(VerifyArgs),
     /// Measure Millrace beside an alternative, in the same run.

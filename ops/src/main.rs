@@ -15,6 +15,7 @@ mod allocation;
 mod bench;
 mod cli;
 mod config;
+mod da;
 mod deploy;
 mod dev;
 mod dev_l1;
@@ -72,6 +73,10 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::Deploy(args) => {
             log("warn,millrace=info")?;
             runtime.block_on(deploy::run(args))
+        }
+        Command::Da(command) => {
+            log("warn")?;
+            runtime.block_on(da::run(command))
         }
         Command::Verify(args) => {
             log("warn")?;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use alloy::primitives::{Bytes, U256};
+use millrace_proto::DaKind;
 use parking_lot::Mutex;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, IteratorMode,
@@ -18,7 +19,7 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::{Archived, Record, Spent};
+use self::record::{Archived, Chosen, Record, Spent};
 pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
 
 /// Batch number, big endian -> the encoded batch.
@@ -35,6 +36,7 @@ const CURSOR: &[u8] = b"cursor";
 const TOTALS: &[u8] = b"totals";
 const ARCHIVED: &[u8] = b"archived";
 const SPENT: &[u8] = b"spent";
+const CHOSEN: &[u8] = b"chosen";
 
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
@@ -95,6 +97,7 @@ struct State {
     /// The last batch that the archive has, with all before it.
     archived: u64,
     spent: Spent,
+    chosen: Chosen,
     /// Where the outbox began, if not with batch 1: the contract held this many batches and this
     /// block already.
     base: (u64, u64),
@@ -210,6 +213,23 @@ impl Outbox {
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, SUBMITTED, &number.to_be_bytes(), &submitted.to_bytes());
         Ok(self.db.write_opt(write, &synced())?)
+    }
+
+    /// The backend that an operator has chosen, if one has.
+    pub(crate) fn chosen(&self) -> Option<DaKind> {
+        self.state.lock().chosen.0
+    }
+
+    /// Notes an operator's choice.
+    pub(crate) fn choose(&self, kind: Option<DaKind>) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        let mut write = WriteBatch::default();
+        put(&self.db, &mut write, META, CHOSEN, &Chosen(kind).to_bytes());
+        self.db.write_opt(write, &synced())?;
+        state.chosen = Chosen(kind);
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
     }
 
     /// Wei that posting has cost on a day since the Unix epoch.
@@ -363,7 +383,8 @@ fn load(db: &Db) -> Result<State, OutboxError> {
     let totals = get(db, META, TOTALS)?.unwrap_or_default();
     let archived = get(db, META, ARCHIVED)?.map_or(0, |Archived(number)| number).max(base.0);
     let spent = get(db, META, SPENT)?.unwrap_or_default();
-    Ok(State { cursor, entries, totals, archived, spent, base })
+    let chosen = get(db, META, CHOSEN)?.unwrap_or_default();
+    Ok(State { cursor, entries, totals, archived, spent, chosen, base })
 }
 
 fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {

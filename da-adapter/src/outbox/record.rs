@@ -80,6 +80,10 @@ impl Spent {
     }
 }
 
+/// The backend that an operator has chosen, if one has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Chosen(pub(super) Option<DaKind>);
+
 /// The last batch that is in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Archived(pub(super) u64);
@@ -219,6 +223,19 @@ impl Record for Archived {
     }
 }
 
+impl Record for Chosen {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.0.map_or(0, |kind| kind as u8));
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        match fields.array()? {
+            [0] => Some(Self(None)),
+            [kind] => Some(Self(Some(DaKind::try_from(kind).ok()?))),
+        }
+    }
+}
+
 impl Record for Submitted {
     fn write(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
@@ -332,6 +349,8 @@ mod tests {
         let spent = check(Spent { day: 3, fees: U256::from(4) });
         assert_eq!(hex::encode(spent), format!("01{:016x}{:064x}", 3, 4));
         assert_eq!(hex::encode(check(Archived(7))), "010000000000000007");
+        assert_eq!(hex::encode(check(Chosen(None))), "0100");
+        assert_eq!(hex::encode(check(Chosen(Some(DaKind::AltDa)))), "0103");
         let all =
             [check(cursor), check(totals), check(entry(None)), check(entry(Some(post())))].concat();
         assert_eq!(

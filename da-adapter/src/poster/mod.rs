@@ -469,9 +469,10 @@ impl Poster {
         let (mut tried, mut failed) = (Vec::new(), None);
         loop {
             let now = Instant::now();
-            let chosen = match &before {
-                // It stays where it was put, whatever happens to the others.
-                Some((at, _)) if tried.is_empty() => Some(*at),
+            // It stays where it was put, whatever happens to the others; else it goes where an operator wants it, if it fits there.
+            let fixed = before.as_ref().map(|(at, _)| *at).or_else(|| self.asked_for(size, now));
+            let chosen = match fixed {
+                Some(at) if tried.is_empty() => Some(at),
                 Some(_) => None,
                 None => self.switch.choose(size, &costs, &tried, now),
             };
@@ -515,6 +516,13 @@ impl Poster {
             tried.push(at);
             failed = Some(error);
         }
+    }
+
+    /// The position of the backend that an operator has chosen, if one has and it takes as many bytes.
+    fn asked_for(&mut self, size: usize, now: Instant) -> Option<usize> {
+        let kind = self.outbox.chosen()?;
+        let at = self.backends.iter().position(|backend| backend.kind() == kind)?;
+        self.switch.use_asked(at, size, now).then_some(at)
     }
 
     /// Notes where a batch was put, before that is posted.

@@ -16,6 +16,13 @@ pub trait DaAdapter: fmt::Debug + Send + Sync + 'static {
     /// How far batching and posting are.
     async fn da_status(&self) -> Result<DaStatus, DaAdapterError>;
 
+    /// Has batches go through one backend, whatever its health and its price; with `None`, order, health and prices decide again. Outlasts a restart.
+    /// Batches that were put somewhere already stay there.
+    ///
+    /// # Errors
+    /// [`DaAdapterError::UnknownBackend`] if the adapter is not configured with it.
+    async fn use_backend(&self, backend: Option<&str>) -> Result<(), DaAdapterError>;
+
     /// A closed batch that the outbox still holds, or `None`.
     async fn batch(&self, number: u64) -> Result<Option<OutboxBatch>, DaAdapterError>;
 }
@@ -43,6 +50,8 @@ pub struct DaStatus {
     pub l1_fees: U256,
     /// Why posting has halted and what to do, if it has.
     pub halted: Option<String>,
+    /// The backend that an operator has chosen, if one has.
+    pub chosen: Option<String>,
 }
 
 /// A closed batch in the outbox.
@@ -68,6 +77,14 @@ pub enum DaAdapterError {
     /// The outbox failed: a full or broken disk, or data that cannot be.
     #[error("outbox: {0}")]
     Outbox(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No backend of this name is configured.
+    #[error("no backend {backend} is configured: [da_adapter] backends has {known}")]
+    UnknownBackend {
+        /// The name.
+        backend: String,
+        /// Those that are, with commas between them.
+        known: String,
+    },
     /// The adapter is in another process and does not answer.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -77,6 +94,7 @@ impl DaAdapterError {
     /// What the caller can do.
     pub const fn class(&self) -> ErrorClass {
         match self {
+            Self::UnknownBackend { .. } => ErrorClass::Caller,
             Self::Outbox(_) => ErrorClass::Fatal,
             Self::Transport(_) => ErrorClass::Retryable,
         }

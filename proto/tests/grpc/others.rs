@@ -31,7 +31,18 @@ impl DaAdapter for FixedAdapter {
             posted_transactions: 7,
             l1_fees: U256::from(10).pow(U256::from(20)),
             halted: Some("the contract reverted; look at batch 3".into()),
+            chosen: Some("l1_calldata".into()),
         })
+    }
+
+    async fn use_backend(&self, backend: Option<&str>) -> Result<(), DaAdapterError> {
+        match backend {
+            None | Some("l1_calldata") => Ok(()),
+            Some(other) => Err(DaAdapterError::UnknownBackend {
+                backend: other.to_owned(),
+                known: "l1_blob, l1_calldata".to_owned(),
+            }),
+        }
     }
 
     async fn batch(&self, number: u64) -> Result<Option<OutboxBatch>, DaAdapterError> {
@@ -101,6 +112,13 @@ async fn the_da_adapter_is_the_same() {
         Server::start(Routes::new(DaAdapterServer::new(Arc::new(FixedAdapter)).into_service()));
     let remote = DaAdapterClient::new(server.connection());
     assert_eq!(remote.da_status().await.unwrap(), FixedAdapter.da_status().await.unwrap());
+    remote.use_backend(None).await.unwrap();
+    remote.use_backend(Some("l1_calldata")).await.unwrap();
+    assert!(matches!(
+        remote.use_backend(Some("l3_blob")).await,
+        Err(DaAdapterError::UnknownBackend { backend, known })
+            if backend == "l3_blob" && known == "l1_blob, l1_calldata"
+    ));
     for number in [1, 2] {
         assert_eq!(remote.batch(number).await.unwrap(), FixedAdapter.batch(number).await.unwrap());
     }

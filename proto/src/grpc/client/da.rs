@@ -43,6 +43,13 @@ impl DaAdapter for DaAdapterClient {
         Ok(reply.map_err(DaAdapterError::from_status)?.into_inner().try_into()?)
     }
 
+    async fn use_backend(&self, backend: Option<&str>) -> Result<(), DaAdapterError> {
+        let backend = backend.unwrap_or_default().to_owned();
+        let reply = self.inner.clone().use_backend(pb::UseBackendRequest { backend }).await;
+        reply.map_err(DaAdapterError::from_status)?;
+        Ok(())
+    }
+
     async fn batch(&self, number: u64) -> Result<Option<OutboxBatch>, DaAdapterError> {
         let reply = self.inner.clone().get_batch(pb::GetBatchRequest { number }).await;
         Ok(reply.map_err(DaAdapterError::from_status)?.into_inner().try_into()?)

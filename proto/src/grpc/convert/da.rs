@@ -21,6 +21,7 @@ impl From<DaStatus> for pb::DaStatus {
             posted_transactions: status.posted_transactions,
             l1_fees: u256_bytes(status.l1_fees),
             halted: status.halted.unwrap_or_default(),
+            chosen: status.chosen.unwrap_or_default(),
         }
     }
 }
@@ -40,6 +41,7 @@ impl TryFrom<pb::DaStatus> for DaStatus {
             posted_transactions: message.posted_transactions,
             l1_fees: u256("DaStatus.l1_fees", &message.l1_fees)?,
             halted: (!message.halted.is_empty()).then_some(message.halted),
+            chosen: (!message.chosen.is_empty()).then_some(message.chosen),
         })
     }
 }

@@ -43,6 +43,17 @@ impl da_adapter_server::DaAdapter for DaAdapterServer {
         Ok(Response::new(status.into()))
     }
 
+    async fn use_backend(
+        &self,
+        request: Request<pb::UseBackendRequest>,
+    ) -> Result<Response<pb::DaStatus>, Status> {
+        let backend = request.into_inner().backend;
+        let backend = Some(backend.as_str()).filter(|backend| !backend.is_empty());
+        self.adapter.use_backend(backend).await.map_err(to_status)?;
+        let status = self.adapter.da_status().await.map_err(to_status)?;
+        Ok(Response::new(status.into()))
+    }
+
     async fn get_batch(
         &self,
         request: Request<pb::GetBatchRequest>,
