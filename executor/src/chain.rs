@@ -111,19 +111,20 @@ impl Chain {
         Ok(Committed { block, root_time, commit_time: started.elapsed() })
     }
 
-    /// Makes a block the head whose state is the head's after `diff`. The error is the root that the diff gives, if it is not the header's; nothing changes
+    /// Makes a block the head whose state is the head's after `diff`, which is that of the batch with this digest. The error is the root that the diff gives, if it is not the header's; nothing changes
     /// then.
     pub(crate) fn jump(
         &self,
         header: SealedHeader,
         diff: &StateDiff,
+        digest: B256,
     ) -> Result<Result<(), B256>, StoreError> {
         let root = self.store.root(diff)?;
         if root.root != header.state_root {
             return Ok(Err(root.root));
         }
         let number = header.number;
-        self.store.jump(header, diff, root)?;
+        self.store.jump(header, diff, root, digest)?;
         self.warm.follow(number, diff);
         Ok(Ok(()))
     }
@@ -140,6 +141,16 @@ impl SealedState {
     pub(crate) fn header(&self) -> &SealedHeader {
         self.view.header()
     }
+
+    fn entries(
+        &self,
+        address: Address,
+    ) -> impl Iterator<Item = Result<(U256, U256), StateReadError>> + '_ {
+        self.store.storage_entries(address).map(|entry| match entry {
+            Ok((slot, value)) => Ok((slot.into(), value)),
+            Err(error) => Err(StateReadError::source(error)),
+        })
+    }
 }
 
 impl StateReader for SealedState {
@@ -153,11 +164,17 @@ impl StateReader for SealedState {
 
     /// Asked while a block is built on the head, which stays the head until that block is committed.
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
-        self.store
-            .storage_entries(address)
-            .map(|entry| entry.map(|(slot, value)| (slot.into(), value)))
-            .collect::<Result<_, _>>()
-            .map_err(StateReadError::source)
+        self.entries(address).collect()
+    }
+
+    fn storage_of_at_most(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        let slots =
+            self.entries(address).take(limit.saturating_add(1)).collect::<Result<Vec<_>, _>>()?;
+        Ok((slots.len() <= limit).then_some(slots))
     }
 
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {

@@ -1,7 +1,11 @@
 //! Deltas put on the state that they are relative to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256, keccak256, map::B256Map};
-use millrace_proto::{AccountDelta, AccountDiff, Change, SlotDiff, StateDelta, StateDiff};
+use millrace_proto::{
+    AccountDelta, AccountDiff, BatchLimits, Change, SlotDiff, StateDelta, StateDiff,
+};
 use rayon::prelude::*;
 
 use crate::evm::{StateReadError, StateReader};
@@ -17,6 +21,12 @@ pub enum DeltaError {
         /// The code's hash.
         hash: B256,
     },
+    /// More slots are said to be gone with their accounts than a batch may change.
+    #[error("accounts with more than {limit} slots together are said to be gone")]
+    TooMuchRemoved {
+        /// How many may be.
+        limit: usize,
+    },
     /// The state cannot be read.
     #[error(transparent)]
     Read(#[from] StateReadError),
@@ -25,7 +35,7 @@ pub enum DeltaError {
 /// What `delta` changes in `state`, before and after.
 ///
 /// # Errors
-/// See [`DeltaError`]. All but an unknown code is a failure of the state, not of the delta.
+/// See [`DeltaError`]. All but [`DeltaError::Read`] are the delta's fault, and the same everywhere.
 pub fn apply_delta(
     delta: &StateDelta,
     state: &(impl StateReader + Sync),
@@ -34,8 +44,11 @@ pub fn apply_delta(
     let is_known = |hash: B256| -> Result<bool, StateReadError> {
         Ok(hash == KECCAK256_EMPTY || code.contains_key(&hash) || state.code(hash)?.is_some())
     };
+    let limit = BatchLimits::default().max_changes;
+    let left = AtomicUsize::new(limit);
     let account = |(address, delta): (&Address, &AccountDelta)| {
-        let diff = apply_to_account(*address, delta, state)?;
+        let too_much = || DeltaError::TooMuchRemoved { limit };
+        let diff = apply_to_account(*address, delta, state, &left)?.ok_or_else(too_much)?;
         match diff.after.map(|after| after.code_hash) {
             Some(hash)
                 if diff.before.is_none_or(|before| before.code_hash != hash)
@@ -51,18 +64,28 @@ pub fn apply_delta(
     Ok(StateDiff { accounts, code })
 }
 
+/// What becomes of an account. `None` if it has more slots that are gone with it than are `left`.
 fn apply_to_account(
     address: Address,
     delta: &AccountDelta,
     state: &impl StateReader,
-) -> Result<AccountDiff, StateReadError> {
+    left: &AtomicUsize,
+) -> Result<Option<AccountDiff>, StateReadError> {
     let before = state.account(address)?;
     match delta {
         AccountDelta::Removed => {
-            let slots = state.storage_of(address)?.into_iter();
+            let Some(slots) = state.storage_of_at_most(address, left.load(Ordering::Relaxed))?
+            else {
+                return Ok(None);
+            };
+            let taken = |left: usize| left.checked_sub(slots.len());
+            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_err() {
+                return Ok(None);
+            }
             let removed =
                 |(key, before): (U256, U256)| (key.into(), SlotDiff { before, after: U256::ZERO });
-            Ok(AccountDiff { before, after: None, storage: slots.map(removed).collect() })
+            let storage = slots.into_iter().map(removed).collect();
+            Ok(Some(AccountDiff { before, after: None, storage }))
         }
         AccountDelta::Changed { nonce, balance, code_hash, storage } => {
             let mut after = before.unwrap_or_default();
@@ -74,7 +97,7 @@ fn apply_to_account(
                 Ok((*key, SlotDiff { before, after: change.apply(before) }))
             };
             let storage = storage.iter().map(slot).collect::<Result<_, StateReadError>>()?;
-            Ok(AccountDiff { before, after: Some(after), storage })
+            Ok(Some(AccountDiff { before, after: Some(after), storage }))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use alloy::consensus::Transaction;
+use alloy::{consensus::Transaction, primitives::B256};
 use millrace_proto::{
     BlockAttributes, BlockSelector, ChainSpec, DerivedBlock, DerivedStretch, ExecutedBlock,
     ExecutorError, RejectReason, Replay, ReplayError, SealedHeader, TxOutcome,
@@ -115,21 +115,25 @@ impl Replay for Replayer {
     }
 
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {
-        let DerivedStretch { first_block, header, delta } = stretch;
+        let DerivedStretch { first_block, header, delta, digest } = stretch;
         let number = header.number;
         let invalid = |problem: String| ReplayError::Invalid { number, problem };
         let parent = self.chain.head();
         self.check(&parent, first_block, &header).map_err(|problem| invalid(problem.to_owned()))?;
         let state = self.chain.state(BlockSelector::Latest).map_err(ExecutorError::from)?;
         let diff = apply_delta(&delta, &state).map_err(|error| match error {
-            DeltaError::UnknownCode { .. } => invalid(error.to_string()),
             DeltaError::Read(error) => ExecutorError::Store(Box::new(error)).into(),
+            error => invalid(error.to_string()),
         })?;
         let claimed = header.state_root;
-        match self.chain.jump(header, &diff).map_err(ExecutorError::from)? {
+        match self.chain.jump(header, &diff, digest).map_err(ExecutorError::from)? {
             Ok(()) => Ok(()),
             Err(computed) => Err(ReplayError::StateRoot { number, claimed, computed }),
         }
+    }
+
+    fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError> {
+        Ok(self.chain.store().stretch(number).map_err(ExecutorError::from)?)
     }
 
     fn header(&self, number: u64) -> Result<Option<SealedHeader>, ReplayError> {

@@ -9,7 +9,7 @@ use alloy::{
     primitives::Address,
     signers::local::{MnemonicBuilder, PrivateKeySigner},
 };
-use eyre::{Result, WrapErr, bail, eyre};
+use eyre::{Result, WrapErr, bail, ensure, eyre};
 use millrace_l1::{L1Signer, Web3Signer};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -118,6 +118,10 @@ impl KeySource {
                 key.into()
             }
             Self::Web3signer { url, address } => {
+                ensure!(
+                    url.scheme() == "http" || cfg!(feature = "tls"),
+                    "{url} needs TLS: build with --features tls, or use http inside"
+                );
                 L1Signer::Remote(Web3Signer::connect(url.clone(), *address).await?)
             }
         };

@@ -40,6 +40,8 @@ pub(super) struct EncodedBatch {
     pub(super) raw_bytes: usize,
     pub(super) deposits_end: u64,
     pub(super) deposits_hash: B256,
+    /// Bytes that all of the blocks would have taken, where that is known.
+    pub(super) whole: Option<usize>,
 }
 
 /// Why no batch could be made.
@@ -67,9 +69,14 @@ pub(super) fn encode(
     let mut fits: Option<(EncodedBatch, usize)> = None;
     let mut over: Option<(usize, usize)> = None;
     let mut count = blocks.len();
+    let mut whole = None;
     for attempt in 1.. {
         let max = if count == 1 { sizes.max } else { sizes.target };
-        match source.encode(chain_id, cursor, count, level) {
+        let encoded = source.encode(chain_id, cursor, count, level);
+        if let (true, Ok(encoded)) = (count == blocks.len(), &encoded) {
+            whole = Some(encoded.data.len());
+        }
+        match encoded {
             Ok(encoded) if encoded.data.len() <= max => {
                 let size = encoded.data.len();
                 fits = Some((encoded, size));
@@ -96,9 +103,8 @@ pub(super) fn encode(
         let most = if attempt > TRIES / 2 { low.0 + (high.0 - low.0) / 2 } else { high.0 - 1 };
         count = even.min(most).max(low.0 + 1);
     }
-    fits.map(|(encoded, _)| encoded).ok_or_else(|| CloseError::BlockTooLarge {
-        number: blocks[0].block.number(),
-        max: sizes.max,
+    fits.map(|(encoded, _)| EncodedBatch { whole, ..encoded }).ok_or_else(|| {
+        CloseError::BlockTooLarge { number: blocks[0].block.number(), max: sizes.max }
     })
 }
 
@@ -158,6 +164,7 @@ impl Source {
             raw_bytes: raw_bytes(&blocks),
             deposits_end,
             deposits_hash,
+            whole: None,
         })
     }
 }

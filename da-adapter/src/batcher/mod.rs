@@ -227,7 +227,7 @@ impl Batcher {
                 })?)
             }
         };
-        Ok(Collected { block, diff })
+        Ok(Collected { block, diff, arrived: Instant::now() })
     }
 
     /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it
@@ -249,7 +249,7 @@ impl Batcher {
             self.open = self.fresh()?;
             return Ok(Some(reason));
         }
-        self.open.push(collected, Instant::now()).map_err(DaAdapterRunError::Compression)?;
+        self.open.push(collected).map_err(DaAdapterRunError::Compression)?;
         self.parts.metrics.open(self.open.size(), self.open.blocks().len());
         while let Some(reason) = self.open.is_full(&self.rules) {
             if let Some(halt) = self.close(reason).await? {
@@ -285,13 +285,15 @@ impl Batcher {
             }
         };
         let encode_time = started.elapsed();
-        if encoded.blocks == blocks.len() {
-            let size = encoded.data.len();
-            self.correction = self.open.measured(size);
-            if reason == CloseReason::Size && sizes.has_room(size) {
-                // It was estimated to have more bytes than it has.
-                return Ok(None);
-            }
+        if let Some(whole) = encoded.whole {
+            self.correction = self.open.measured(whole);
+        }
+        if encoded.blocks == blocks.len()
+            && reason == CloseReason::Size
+            && sizes.has_room(encoded.data.len())
+        {
+            // It was estimated to have more bytes than it has.
+            return Ok(None);
         }
         self.effort.adapt(encode_time, collecting, self.is_behind());
         let number = self.store(&blocks, &encoded).await?;
@@ -362,9 +364,8 @@ impl Batcher {
     /// Opens the next batch with the blocks that did not fit.
     fn reopen(&mut self, rest: &[Collected]) -> Result<(), DaAdapterRunError> {
         self.open = self.fresh()?;
-        let now = Instant::now();
         for block in rest {
-            self.open.push(block.clone(), now).map_err(DaAdapterRunError::Compression)?;
+            self.open.push(block.clone()).map_err(DaAdapterRunError::Compression)?;
         }
         if !rest.is_empty() {
             debug!(target: "millrace::da_adapter", blocks = rest.len(), "left for the next batch");

@@ -7,6 +7,10 @@ use tokio::time::Instant;
 
 use super::estimate::SizeEstimator;
 
+/// Transactions after which a batch closes, whatever its size. State diffs of so many may be small, but their blocks are all in memory until then, and the format has a limit:
+/// [`BatchLimits::max_transactions`](millrace_proto::BatchLimits).
+const MAX_TRANSACTIONS: usize = 240_000;
+
 /// Why a batch was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -16,16 +20,19 @@ pub(crate) enum CloseReason {
     Age,
     /// It had as many blocks as a batch may.
     Blocks,
+    /// It had nearly as many transactions as a batch may.
+    Transactions,
 }
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 3] = [Self::Size, Self::Age, Self::Blocks];
+    pub(crate) const ALL: [Self; 4] = [Self::Size, Self::Age, Self::Blocks, Self::Transactions];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Size => "size",
             Self::Age => "age",
             Self::Blocks => "blocks",
+            Self::Transactions => "transactions",
         }
     }
 }
@@ -48,6 +55,8 @@ pub(super) struct Collected {
     pub(super) block: Arc<ExecutedBlock>,
     /// What it changed, where batches hold that.
     pub(super) diff: Option<Arc<StateDiff>>,
+    /// When it came.
+    pub(super) arrived: Instant,
 }
 
 /// Blocks that are in no closed batch yet.
@@ -55,6 +64,7 @@ pub(super) struct Collected {
 pub(super) struct OpenBatch {
     blocks: Vec<Collected>,
     estimator: SizeEstimator,
+    transactions: usize,
     /// When the first block came.
     opened: Option<Instant>,
     /// When the first block that holds a transaction came.
@@ -64,15 +74,16 @@ pub(super) struct OpenBatch {
 impl OpenBatch {
     pub(super) fn new(correction: f64) -> io::Result<Self> {
         let estimator = SizeEstimator::new(correction)?;
-        Ok(Self { blocks: Vec::new(), estimator, opened: None, filled: None })
+        Ok(Self { blocks: Vec::new(), estimator, transactions: 0, opened: None, filled: None })
     }
 
-    /// Adds the next block, which came at `now`.
-    pub(super) fn push(&mut self, block: Collected, now: Instant) -> io::Result<()> {
+    /// Adds the next block.
+    pub(super) fn push(&mut self, block: Collected) -> io::Result<()> {
         self.estimator.add(&block)?;
-        self.opened.get_or_insert(now);
+        self.transactions += block.block.transactions.len();
+        self.opened.get_or_insert(block.arrived);
         if !block.block.transactions.is_empty() {
-            self.filled.get_or_insert(now);
+            self.filled.get_or_insert(block.arrived);
         }
         self.blocks.push(block);
         Ok(())
@@ -91,7 +102,7 @@ impl OpenBatch {
         let correction = self.estimator.correction(size);
         self.estimator.correct(correction);
         // One odd batch does not make the next one burst, or close empty.
-        correction.clamp(0.25, 2.0)
+        correction.clamp(0.25, 8.0)
     }
 
     /// How long its blocks have been coming.
@@ -111,6 +122,8 @@ impl OpenBatch {
             Some(CloseReason::Size)
         } else if self.blocks.len() >= rules.max_blocks {
             Some(CloseReason::Blocks)
+        } else if self.transactions >= MAX_TRANSACTIONS {
+            Some(CloseReason::Transactions)
         } else {
             None
         }

@@ -1,8 +1,12 @@
 use std::path::Path;
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::{
+    consensus::Sealable,
+    primitives::{Address, B256, Bytes, U256},
+};
 use millrace_proto::{
-    AccountDelta, AccountDiff, AccountInfo, Batch, BatchLimits, Change, DiffBatch, StateDiff,
+    AccountDelta, AccountDiff, AccountInfo, Batch, BatchLimits, Change, DiffBatch, Header,
+    SlotDiff, StateDiff,
 };
 use tokio::task::JoinHandle;
 
@@ -286,7 +290,7 @@ async fn another_chain_halts_batching_until_the_right_one_is_back() {
 
 /// A block for a batch of transactions.
 fn alone(block: Arc<ExecutedBlock>) -> Collected {
-    Collected { block, diff: None }
+    Collected { block, diff: None, arrived: Instant::now() }
 }
 
 #[test]
@@ -414,6 +418,61 @@ async fn batches_of_state_diffs_are_filled_before_they_close() {
         assert!((59_400..=60_000).contains(&size), "batch {number}: {size} bytes");
     }
     running.stop().await;
+}
+
+/// Diffs that are small however many transactions made them: the open batch closes before its blocks fill the memory.
+#[tokio::test(start_paused = true)]
+async fn a_batch_closes_when_it_has_as_many_transactions_as_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let begin = chain.cursor();
+    let running = Running::start_of(OF_DIFFS, &config(), executor, folder.path(), begin);
+    let started = Instant::now();
+    // The same transaction again and again: nobody looks at it here.
+    let block = chain.small();
+    let mut parent = block.header.parent_hash;
+    for number in 1..=7 {
+        let transactions = vec![block.transactions[0].clone(); 40_000];
+        let receipts = vec![block.receipts[0].clone(); 40_000];
+        let header = Header { number, parent_hash: parent, ..block.header.clone_inner() };
+        let block = ExecutedBlock { header: header.seal_slow(), transactions, receipts };
+        parent = block.hash();
+        running.executor.push_changed(Arc::new(block), StateDiff::default());
+    }
+    running.wait_for(1).await;
+    assert!(started.elapsed() < config().max_batch_age);
+    let data = running.outbox.data(1).unwrap().unwrap();
+    let batch = DiffBatch::decode(&data, &BatchLimits::default()).unwrap();
+    assert_eq!((batch.last_block(), batch.transactions), (6, 240_000));
+    running.stop().await;
+}
+
+#[test]
+fn an_estimate_that_was_too_low_is_learnt_from() {
+    let mut chain = Chain::new("a");
+    let mut open = OpenBatch::new(1.0).unwrap();
+    // Keys that nothing is known of take several times as many bytes as are counted for one.
+    let mut diff = StateDiff::default();
+    let slot = |index: u64| {
+        let key = batch_digest(&index.to_be_bytes());
+        let slot = SlotDiff { before: U256::ZERO, after: batch_digest(key.as_slice()).into() };
+        (key, slot)
+    };
+    let after = Some(AccountInfo { nonce: 1, ..AccountInfo::default() });
+    let storage = (0..1_000).map(slot).collect();
+    diff.accounts.insert(Address::ZERO, AccountDiff { after, storage, ..AccountDiff::default() });
+    let cursor = chain.cursor();
+    let block = Collected { diff: Some(Arc::new(diff)), ..alone(chain.empty()) };
+    open.push(block.clone()).unwrap();
+    let sizes = Sizes { target: 20_000, max: 200_000 };
+    let second = Collected { diff: Some(Arc::default()), ..alone(chain.empty()) };
+    let encoded = close::encode(CHAIN_ID, &cursor, &[block, second], sizes, 1).unwrap();
+    assert_eq!(encoded.blocks, 1, "the rest is for the next batch");
+    let whole = encoded.whole.expect("it was tried first");
+    assert!(whole > 3 * open.size());
+    let correction = open.measured(whole);
+    assert!(correction > 3.0, "{correction}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,16 @@ pub trait StateReader {
     /// Every slot of an account that is not zero, in any order. Asked only for accounts that are destroyed or created anew.
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError>;
 
+    /// The same; `None` if there are more than `limit`.
+    fn storage_of_at_most(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        let slots = self.storage_of(address)?;
+        Ok((slots.len() <= limit).then_some(slots))
+    }
+
     /// Code by its hash, or `None` if no account ever had it.
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError>;
 

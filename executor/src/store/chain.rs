@@ -26,6 +26,10 @@ pub(crate) mod meta {
     pub(crate) const HEAD: &[u8] = b"head";
     /// What the chain's batches hold, a byte: 1 = transactions (as where there is none), 2 = state diffs.
     pub(crate) const PAYLOAD: &[u8] = b"payload";
+    /// The digest of the batch whose state diffs end with a block.
+    pub(crate) fn stretch(number: u64) -> Vec<u8> {
+        [b"stretch".as_slice(), &number.to_be_bytes()].concat()
+    }
     /// The oldest block whose state can be read, big-endian `u64`.
     pub(crate) const OLDEST: &[u8] = b"oldest";
 }
@@ -59,6 +63,11 @@ impl ChainReader<'_> {
             _ => Err(DecodeError("an unknown payload")),
         })?;
         Ok(payload.unwrap_or_default())
+    }
+
+    /// The digest of the batch whose state diffs end with a block.
+    pub(crate) fn stretch(&self, number: u64) -> Result<Option<B256>, StoreError> {
+        self.read(Table::Meta, &meta::stretch(number), |value| Cursor(value).hash())
     }
 
     /// The oldest block whose state can be read.

@@ -269,7 +269,7 @@ impl Store {
     }
 
     /// Writes the state after a block that may be any after the head, whose header alone is known, in one atomic step, and makes the block the
-    /// head. Of the states before it none can be read any more.
+    /// head. Of the states before it none can be read any more. `digest` is noted as the batch's that said what changed.
     ///
     /// # Errors
     /// As [`Self::commit`].
@@ -278,6 +278,7 @@ impl Store {
         header: SealedHeader,
         diff: &StateDiff,
         root: RootUpdate,
+        digest: B256,
     ) -> Result<(), StoreError> {
         let mut failed = self.failed.lock();
         if let Some(reason) = &*failed {
@@ -294,10 +295,16 @@ impl Store {
         write::state(&mut batch, diff, &root, History::None);
         write::header(&mut batch, &header);
         batch.put(Table::Meta, meta::OLDEST, number.to_be_bytes());
+        batch.put(Table::Meta, meta::stretch(number), digest);
         self.write(batch, &mut failed, number, &root)?;
         *self.chain.write() = Chain { head: header, recent: RecentBlocks::default() };
         self.metrics.oldest(number);
         Ok(())
+    }
+
+    /// The digest of the batch that led to a block by what had changed, or `None` if none did.
+    pub(crate) fn stretch(&self, number: u64) -> Result<Option<B256>, StoreError> {
+        self.reader().stretch(number)
     }
 
     fn write(

@@ -9,7 +9,7 @@ use alloy::{
 use millrace_executor::Replayer;
 use millrace_proto::{
     AccountDelta, BatchLimits, Change, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock,
-    Executor, HeaderExtra, KeyHints, RecoveredTx, RejectReason, Replay, ReplayError,
+    Executor, HeaderExtra, KeyHints, RecoveredTx, RejectReason, Replay, ReplayError, batch_digest,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -136,6 +136,7 @@ async fn stretch(chain: &Chain, blocks: &[Arc<ExecutedBlock>]) -> DerivedStretch
         first_block: decoded.first_block,
         header: decoded.header.seal_slow(),
         delta: decoded.delta,
+        digest: batch_digest(&encoded),
     }
 }
 

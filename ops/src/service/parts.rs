@@ -6,7 +6,10 @@ use alloy::primitives::{Address, keccak256};
 use eyre::{Result, WrapErr, ensure, eyre};
 use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, MultiReader};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
-use millrace_l1::{DepositInbox, L1Client, L1Config, L1Error, Rollup, RollupContract, TxManager};
+use millrace_l1::{
+    DepositInbox, L1Client, L1Config, L1Error, Rollup, RollupContract, SignError, TxManager,
+    Web3Signer,
+};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
 };
@@ -15,6 +18,7 @@ use millrace_sequencer::{SequencerDeps, SequencerService};
 use millrace_settlement::{SettlementDeps, SettlementService};
 use tokio_util::sync::CancellationToken;
 
+use super::patience::patiently;
 use crate::{config::Config, keys::KeySource, supervisor::Supervisor};
 
 /// The L1 as the services reach it.
@@ -61,6 +65,13 @@ impl L1Link {
     ) -> Result<TxManager> {
         let chain_id = self.client.chain_id().await.wrap_err("the L1 does not answer")?;
         let key = key.ok_or_else(|| eyre!("[keys] has no key for the {service} service"))?;
+        if let KeySource::Web3signer { url, address } = key {
+            let ask = || Web3Signer::connect(url.clone(), *address);
+            ensure!(
+                patiently("the signing service", ask, SignError::class).await?,
+                "stopped while waiting for the signing service"
+            );
+        }
         let signer =
             key.load(chain_id).await.wrap_err_with(|| format!("key of the {service} service"))?;
         self.check_role(role, service, signer.address()).await?;

@@ -75,6 +75,9 @@ pub(super) fn decompress(
         }
         decoder.collect_to_writer(&mut columns).map_err(BatchDecodeError::Compression)?;
     }
+    if !rest.is_empty() {
+        return Err(invalid("bytes that do not belong to it"));
+    }
     if columns.len() != size {
         return Err(invalid("less content than is declared"));
     }

@@ -28,6 +28,12 @@ pub trait Replay: fmt::Debug + Send {
     /// was.
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError>;
 
+    /// The digest of the batch that was applied and ended with a block, or `None`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError>;
+
     /// The header of a block that is in the chain, or `None`.
     ///
     /// # Errors

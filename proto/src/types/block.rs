@@ -156,4 +156,6 @@ pub struct DerivedStretch {
     pub header: SealedHeader,
     /// What its blocks changed together.
     pub delta: StateDelta,
+    /// The digest of the batch that says so.
+    pub digest: B256,
 }

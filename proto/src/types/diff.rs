@@ -53,8 +53,12 @@ pub struct StateDiff {
 }
 
 impl StateDiff {
-    /// Takes what the next block changed together with what was changed before it.
-    pub fn extend(&mut self, next: Self) {
+    /// Takes what the next block changed together with what was changed before it. The error is an account that the next block finds in another state than
+    /// it was left in; what was taken together is of no use then.
+    ///
+    /// # Errors
+    /// When the two do not follow each other.
+    pub fn extend(&mut self, next: Self) -> Result<(), Address> {
         for (address, after) in next.accounts {
             match self.accounts.entry(address) {
                 Entry::Vacant(entry) => {
@@ -62,17 +66,24 @@ impl StateDiff {
                 }
                 Entry::Occupied(mut entry) => {
                     let account = entry.get_mut();
+                    if account.after != after.before {
+                        return Err(address);
+                    }
                     account.after = after.after;
                     for (key, slot) in after.storage {
-                        account
+                        let before = account
                             .storage
                             .entry(key)
-                            .and_modify(|before| before.after = slot.after)
-                            .or_insert(slot);
+                            .or_insert(SlotDiff { before: slot.before, after: slot.before });
+                        if before.after != slot.before {
+                            return Err(address);
+                        }
+                        before.after = slot.after;
                     }
                 }
             }
         }
         self.code.extend(next.code);
+        Ok(())
     }
 }

@@ -17,6 +17,14 @@ sol! {
     event MessageSent(uint64 indexed nonce, address indexed sender, address indexed target, uint256 value, uint64 gasLimit, bytes data, bytes32 id);
 }
 
+/// Where the predeploy records that a message was sent: the entry of its id in the mapping in slot 0.
+pub fn message_slot(id: B256) -> B256 {
+    keccak256([id, B256::ZERO].concat())
+}
+
+/// Where the predeploy counts the messages.
+pub const MESSAGE_COUNT_SLOT: B256 = B256::with_last_byte(1);
+
 /// The ids of the messages that the receipts record, in order.
 pub fn message_ids<'a>(receipts: impl IntoIterator<Item = &'a Receipt>) -> Vec<B256> {
     receipts

@@ -25,7 +25,9 @@ pub use self::{
     deposit::Deposit,
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
     l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
-    message::{MESSAGE_PASSER, MessageSent, message_ids, message_root},
+    message::{
+        MESSAGE_COUNT_SLOT, MESSAGE_PASSER, MessageSent, message_ids, message_root, message_slot,
+    },
     receipt::SharedReceipt,
     reject::RejectReason,
     spec::{BatchPayload, ChainSpec, Hardfork, RollupParams, SpecError},

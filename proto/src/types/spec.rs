@@ -56,7 +56,7 @@ impl fmt::Display for BatchPayload {
 
 /// The highest gas limit of a chain whose batches hold state diffs. A block's diff has at most 15.5 bytes for 1,000 gas (slots that get random values,
 /// at 4,900 gas and 66 bytes each, and as many cleared ones as give the highest refund), so that every block fits a batch of its own into the six blobs
-/// of one L1 transaction.
+/// of one L1 transaction. (From Cancun on: before, contracts could clear all of their storage at once.)
 const MAX_GAS_LIMIT_OF_DIFFS: u64 = 45_000_000;
 
 /// What a rollup's genesis says under `config.millrace`. Without that key a chain follows Ethereum's own rules.
@@ -154,7 +154,14 @@ impl ChainSpec {
             let must = "at most 45000000 where batches hold state diffs";
             return Err(SpecError::Parameter { field: "gasLimit", must });
         }
-        Ok(Self { genesis, rollup, is_rollup })
+        let spec = Self { genesis, rollup, is_rollup };
+        if rollup.batch_payload == BatchPayload::StateDiffs
+            && spec.hardfork(0, spec.genesis.timestamp) < Hardfork::Cancun
+        {
+            let must = "transactions where the genesis is before Cancun: what a block can change has no bound there";
+            return Err(SpecError::Parameter { field: "batchPayload", must });
+        }
+        Ok(spec)
     }
 
     /// The genesis.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{KECCAK256_EMPTY, Log, LogData, keccak256};
 use millrace_proto::{
     AccountDelta, AccountDiff, AccountInfo, BatchPayload, ChainSpec, Change, DiffBatch, KeyHints,
-    SlotDiff, StateDelta, StateDiff,
+    MESSAGE_COUNT_SLOT, MESSAGE_PASSER, SlotDiff, StateDelta, StateDiff, message_slot,
 };
 use proptest::collection::btree_map;
 
@@ -51,17 +51,31 @@ fn diff_batch() -> impl Strategy<Value = DiffBatch> {
     let code = prop_oneof![Just(vec![]), Just(vec![Bytes::from_static(&[1, 2, 3])])];
     let messages = vec(any::<[u8; 32]>().prop_map(B256::from), 0..3);
     (btree_map(recipient(), account(), 0..6), code, messages, 1..1000u64, 0..60_000u64).prop_map(
-        |(accounts, code, messages, first_block, more)| DiffBatch {
-            chain_id: CHAIN_ID,
-            first_block,
-            parent_hash: B256::repeat_byte(3),
-            deposits_start: 7,
-            transactions: 11,
-            header: header(first_block + more, 9),
-            messages,
-            delta: StateDelta { accounts, code },
+        |(accounts, code, messages, first_block, more)| {
+            recorded(DiffBatch {
+                chain_id: CHAIN_ID,
+                first_block,
+                parent_hash: B256::repeat_byte(3),
+                deposits_start: 7,
+                transactions: 11,
+                header: header(first_block + more, 9),
+                messages,
+                delta: StateDelta { accounts, code },
+            })
         },
     )
+}
+
+/// With what the message passer records of the messages.
+fn recorded(mut batch: DiffBatch) -> DiffBatch {
+    if !batch.messages.is_empty() {
+        let sent = batch.messages.iter().map(|id| (message_slot(*id), Change::Up(U256::ONE)));
+        let count = Change::Up(U256::from(batch.messages.len()));
+        let storage = sent.chain([(MESSAGE_COUNT_SLOT, count)]).collect();
+        let account = AccountDelta::Changed { nonce: 0, balance: None, code_hash: None, storage };
+        batch.delta.accounts.insert(MESSAGE_PASSER, account);
+    }
+    batch
 }
 
 fn header(number: u64, deposits_end: u64) -> Header {
@@ -226,7 +240,7 @@ fn blocks_are_taken_together() {
         (same, AccountDiff { before: account(1, 1), after: account(1, 2), ..Default::default() }),
         (fleeting, AccountDiff { before: None, after: account(1, 2), ..Default::default() }),
     ]);
-    diffs.extend(diff(vec![
+    let second = diff(vec![
         (
             kept,
             AccountDiff {
@@ -239,7 +253,12 @@ fn blocks_are_taken_together() {
         (made, AccountDiff { before: None, after: account(1, 0), ..Default::default() }),
         (same, AccountDiff { before: account(1, 2), after: account(1, 1), ..Default::default() }),
         (fleeting, AccountDiff { before: account(1, 2), after: None, ..Default::default() }),
-    ]));
+    ]);
+    let mut astray = diffs.clone();
+    diffs.extend(second.clone()).expect("they follow each other");
+    // An executor that was exchanged in between.
+    astray.accounts.get_mut(&kept).unwrap().after = account(7, 90);
+    assert_eq!(astray.extend(second), Err(kept));
     let delta = StateDelta::from(&diffs);
     let changed = |nonce, balance, storage| AccountDelta::Changed {
         nonce,
@@ -290,7 +309,7 @@ fn frozen_diffs() -> DiffBatch {
             },
         ),
     ]);
-    DiffBatch {
+    recorded(DiffBatch {
         chain_id: CHAIN_ID,
         first_block: 8,
         parent_hash: B256::repeat_byte(3),
@@ -299,7 +318,7 @@ fn frozen_diffs() -> DiffBatch {
         header: header(12, 9),
         messages: vec![B256::repeat_byte(0x33)],
         delta: StateDelta { accounts, code: vec![code] },
-    }
+    })
 }
 
 /// As `version_2_is_frozen`, with every form of keys.
@@ -326,7 +345,7 @@ fn diffs_of_version_2_are_frozen() {
     let fixture = std::fs::read(path).unwrap();
     assert_eq!(
         batch_digest(&fixture),
-        b256!("e9d603329984cca9c07935b02cf9ef952c484349bbf384b00e9dcdaa6345e441"),
+        b256!("c03879ec0af773e1ae0610ee7e5c5528fb2717c96517436697db73c5d7569494"),
         "the fixture itself was changed"
     );
     assert_eq!(decode_diffs(&fixture).unwrap(), frozen);
@@ -393,6 +412,14 @@ fn what_does_not_fit_together_is_refused() {
             matches!(error, Err(BatchEncodeError::Block { problem: found, .. }) if found == problem)
         );
     }
+    let forged = DiffBatch { messages: vec![B256::repeat_byte(0x34)], ..right.clone() };
+    assert!(matches!(forged.encode(9, &KeyHints::default()), Err(BatchEncodeError::Block { .. })));
+    let at = columns(&encoded);
+    let place = at.windows(32).position(|bytes| bytes == [0x33; 32]).expect("the message's id");
+    let mut other = at.clone();
+    other[place + 5] ^= 1;
+    let found = refused(&with_columns(&encoded, &other));
+    assert_eq!(found, (BatchColumn::Messages, "others than the blocks recorded"));
     let trailing = [&encoded[..], &[0]].concat();
     assert!(matches!(
         decode_diffs(&trailing),
@@ -401,7 +428,7 @@ fn what_does_not_fit_together_is_refused() {
     let limits = BatchLimits { max_changes: 2, ..BatchLimits::default() };
     assert!(matches!(
         DiffBatch::decode(&encoded, &limits),
-        Err(BatchDecodeError::OverLimit { what: "accounts", size: 3, limit: 2 })
+        Err(BatchDecodeError::OverLimit { what: "accounts", size: 4, limit: 2 })
     ));
 }
 
@@ -432,12 +459,15 @@ fn the_largest_block_fits_six_blobs_whatever_it_changes() {
     let genesis = |gas_limit: u64| {
         let config = format!(r#"{{"batchPayload":"stateDiffs","gasLimit":{gas_limit}}}"#);
         ChainSpec::from_json(
-            format!(r#"{{"config":{{"chainId":1,"millrace":{config}}},"alloc":{{}},"gasLimit":"0x1","difficulty":"0x0"}}"#)
+            format!(r#"{{"config":{{"chainId":1,"homesteadBlock":0,"londonBlock":0,"terminalTotalDifficulty":0,"shanghaiTime":0,"cancunTime":0,"millrace":{config}}},"alloc":{{}},"gasLimit":"0x1","difficulty":"0x0"}}"#)
                 .as_bytes(),
         )
     };
     let limit = 45_000_000;
     assert!(genesis(limit).is_ok() && genesis(limit + 1).is_err());
+    // Before Cancun, a contract could clear all of its storage at once.
+    let early = br#"{"config":{"chainId":1,"millrace":{"batchPayload":"stateDiffs","gasLimit":30000000}},"alloc":{},"gasLimit":"0x1","difficulty":"0x0"}"#;
+    assert!(ChainSpec::from_json(early).is_err());
     let noise = |index: u64| batch_digest(&index.to_be_bytes());
     let slots = limit * 5 / 4 / 4_900;
     let cleared = slots / 5;
@@ -455,8 +485,79 @@ fn the_largest_block_fits_six_blobs_whatever_it_changes() {
     for (delta, code) in [(slots, vec![]), (AccountDelta::Removed, vec![Bytes::from(code)])] {
         let accounts = BTreeMap::from([(Address::repeat_byte(1), delta)]);
         let delta = StateDelta { accounts, code };
-        let batch = DiffBatch { header: header(8, 9), delta, ..frozen_diffs() };
+        let messages = vec![];
+        let batch = DiffBatch { header: header(8, 9), delta, messages, ..frozen_diffs() };
         let encoded = batch.encode(1, &KeyHints::default()).unwrap();
         assert!((200_000..=780_284).contains(&encoded.len()), "{}", encoded.len());
     }
+}
+
+/// A batch that changed nothing.
+fn empty() -> DiffBatch {
+    DiffBatch { messages: vec![], delta: StateDelta::default(), ..frozen_diffs() }
+}
+
+/// A few kilobytes that would make a reader hold millions of nothings.
+#[test]
+fn counts_are_held_against_limits_before_anything_is_made_of_them() {
+    let encoded = encode(&empty());
+    let right = columns(&encoded);
+    // The header's piece, then: no messages, no code, no words of either kind.
+    assert!(right.ends_with(&[0, 0, 0, 0]), "{right:?}");
+    let head = &right[..right.len() - 4];
+    let varint = |mut value: u64| {
+        let mut out = Vec::new();
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        out
+    };
+    let zeros = vec![0; 5_000_000];
+    let over = |none: usize, count: u64| {
+        let columns = [head, &vec![0; none], &varint(count), &zeros].concat();
+        match decode_diffs(&with_columns(&encoded, &columns)) {
+            Err(BatchDecodeError::OverLimit { what, .. }) => what,
+            other => panic!("{other:?}"),
+        }
+    };
+    let limit = BatchLimits::default().max_changes as u64;
+    assert_eq!(over(1, limit + 1), "codes");
+    assert_eq!(over(2, 4 * limit + 1), "words");
+    assert_eq!(over(3, 4 * limit + 1), "words");
+    let columns = [head, &[0, 1, 0, 0, 0]].concat();
+    assert!(matches!(
+        decode_diffs(&with_columns(&encoded, &columns)),
+        Err(BatchDecodeError::Invalid { problem: "code without bytes", .. })
+    ));
+}
+
+/// One transaction that calls thousands of contracts, each of which logs: what is remembered of it does not grow with their square.
+#[test]
+fn what_a_transaction_names_is_bounded() {
+    const CONTRACTS: u64 = 4_000;
+    let contract = |index: u64| holder(1_000_000 + index);
+    let (block, _) = transfers(1, |_| Vec::new());
+    let mut block = ExecutedBlock::clone(&block);
+    let data = LogData::new_unchecked(vec![B256::repeat_byte(1)], Bytes::new());
+    let log = |index| Log { address: contract(index), data: data.clone() };
+    block.receipts[0].logs = (0..CONTRACTS).map(log).collect();
+    let mut diff = StateDiff::default();
+    let info = Some(AccountInfo { nonce: 1, ..AccountInfo::default() });
+    for index in 0..CONTRACTS {
+        // Of one of them, the entry of the sender.
+        let key = match index {
+            7 => solidity(holder(0).into_word(), place(2)),
+            _ => keccak256(contract(index)),
+        };
+        let slot = SlotDiff { before: U256::ZERO, after: U256::ONE };
+        let storage = BTreeMap::from([(key, slot)]);
+        diff.accounts.insert(contract(index), AccountDiff { before: info, after: info, storage });
+    }
+    let blocks = [(Arc::new(block), Arc::new(diff))];
+    let batch = DiffBatch::from_blocks(CHAIN_ID, 0, B256::repeat_byte(3), &blocks).unwrap();
+    let known = batch.encode(9, &KeyHints::of(&blocks)).unwrap();
+    assert_eq!(decode_diffs(&known).unwrap(), batch);
+    assert_ne!(known, encode(&batch), "the sender is a word for all of them");
 }

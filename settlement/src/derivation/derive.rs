@@ -153,6 +153,7 @@ impl Derivation {
                     first_block: batch.first_block,
                     header: batch.header.seal_slow(),
                     delta: batch.delta,
+                    digest,
                 }),
             },
         };

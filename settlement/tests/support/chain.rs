@@ -11,7 +11,8 @@ use alloy::{
 use millrace_proto::{
     AccountDiff, AccountInfo, Batch, BlockAttributes, ChainSpec, DerivedBlock, DerivedStretch,
     DiffBatch, ExecutedBlock, HeaderExtra, MESSAGE_PASSER, MessageSent, Receipt, RecoveredTx,
-    RejectReason, Replay, ReplayError, SealedHeader, StateDiff, TxEnvelope, TxType,
+    RejectReason, Replay, ReplayError, SealedHeader, SlotDiff, StateDiff, TxEnvelope, TxType,
+    message_ids, message_slot,
 };
 
 pub(crate) const CHAIN_ID: u64 = 8_001;
@@ -154,7 +155,15 @@ fn changed(block: &ExecutedBlock) -> StateDiff {
     let after = Some(AccountInfo { nonce: block.number(), ..AccountInfo::default() });
     let address = Address::from_word(block.header.state_root);
     let account = AccountDiff { after, ..AccountDiff::default() };
-    StateDiff { accounts: [(address, account)].into(), ..StateDiff::default() }
+    let mut diff = StateDiff { accounts: [(address, account)].into(), ..StateDiff::default() };
+    let sent = message_ids(&block.receipts);
+    if !sent.is_empty() {
+        let slot = |id| (message_slot(id), SlotDiff { before: U256::ZERO, after: U256::ONE });
+        let info = Some(AccountInfo { nonce: 1, ..AccountInfo::default() });
+        let storage = sent.into_iter().map(slot).collect();
+        diff.accounts.insert(MESSAGE_PASSER, AccountDiff { before: info, after: info, storage });
+    }
+    diff
 }
 
 fn receipt(count: u64, tx: &RecoveredTx) -> Receipt {
@@ -184,7 +193,7 @@ pub(crate) struct TestReplay {
     pub(crate) chain: TestChain,
     pub(crate) executed: Arc<Mutex<u64>>,
     /// The ends of the stretches that were applied.
-    pub(crate) applied: Vec<SealedHeader>,
+    pub(crate) applied: Vec<(SealedHeader, B256)>,
 }
 
 impl TestReplay {
@@ -200,12 +209,15 @@ impl TestReplay {
 
 impl Replay for TestReplay {
     fn head(&self) -> SealedHeader {
-        self.applied.last().cloned().unwrap_or_else(|| self.chain.head().header.clone())
+        match self.applied.last() {
+            Some((header, _)) => header.clone(),
+            None => self.chain.head().header.clone(),
+        }
     }
 
     /// A state root is right if something was changed at the address that [`changed`] makes of it.
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {
-        let DerivedStretch { first_block, header, delta } = stretch;
+        let DerivedStretch { first_block, header, delta, digest } = stretch;
         let number = header.number;
         if first_block != self.head().number + 1 {
             return Err(ReplayError::Invalid { number, problem: "does not follow".to_owned() });
@@ -214,13 +226,20 @@ impl Replay for TestReplay {
         if !delta.accounts.contains_key(&Address::from_word(claimed)) {
             return Err(ReplayError::StateRoot { number, claimed, computed: B256::ZERO });
         }
-        self.applied.push(header);
+        self.applied.push((header, digest));
         Ok(())
     }
 
+    fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError> {
+        let mut applied = self.applied.iter();
+        Ok(applied.find(|(header, _)| header.number == number).map(|(_, digest)| *digest))
+    }
+
     fn header(&self, number: u64) -> Result<Option<SealedHeader>, ReplayError> {
-        let applied = self.applied.iter().find(|header| header.number == number).cloned();
-        Ok(applied.or_else(|| Some(self.chain.block(number)?.header.clone())))
+        let mut applied = self.applied.iter().map(|(header, _)| header.clone());
+        Ok(applied
+            .find(|header| header.number == number)
+            .or_else(|| Some(self.chain.block(number)?.header.clone())))
     }
 
     fn replay(&mut self, block: DerivedBlock) -> Result<Arc<ExecutedBlock>, ReplayError> {

@@ -144,7 +144,7 @@ proptest! {
         let mut changed = StateDiff::default();
         for changes in &blocks {
             chain.push(changes);
-            changed.extend(chain.diffs[chain.diffs.len() - 1].clone());
+            changed.extend(chain.diffs[chain.diffs.len() - 1].clone()).expect("they follow");
         }
         let before = MemoryState::from_alloc(&state.spec().genesis().alloc);
         let diff = apply_delta(&StateDelta::from(&changed), &before).expect("it is complete");
@@ -152,9 +152,11 @@ proptest! {
         let jumped = Chain::new(other.path(), &small(), state);
         let head = chain.store.head();
         let root = jumped.store.root(&diff).expect("the root is computed");
-        jumped.store.jump(head.clone(), &diff, root).expect("it is written");
+        let digest = B256::repeat_byte(9);
+        jumped.store.jump(head.clone(), &diff, root, digest).expect("it is written");
         let jumped = jumped.reopened(other.path(), &small());
         prop_assert_eq!(jumped.store.head(), head.clone());
+        prop_assert_eq!(jumped.store.stretch(head.number).expect("it reads"), Some(digest));
         for table in CURRENT {
             prop_assert_eq!(
                 entries(jumped.store.db(), table),
@@ -179,6 +181,7 @@ fn what_blocks_changed_is_kept_where_batches_hold_it() {
         let mut genesis = Model::default().spec().genesis().clone();
         let rollup = serde_json::json!({ "batchPayload": payload, "gasLimit": 30_000_000 });
         genesis.config.extra_fields.insert("millrace".into(), rollup);
+        genesis.config.cancun_time = Some(0);
         let spec = ChainSpec::new(genesis).expect("a valid genesis");
         let config = StoreConfig { history_blocks: Some(2), ..small() };
         let store = Store::open(folder.path(), &config, &spec).expect("it opens");

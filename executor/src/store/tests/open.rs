@@ -69,6 +69,7 @@ fn another_payload_is_refused() {
         let mut genesis = funded(1).spec().genesis().clone();
         let rollup = serde_json::json!({ "batchPayload": payload, "gasLimit": 30_000_000 });
         genesis.config.extra_fields.insert("millrace".into(), rollup);
+        genesis.config.cancun_time = Some(0);
         ChainSpec::new(genesis).expect("a valid genesis")
     };
     let open = |payload| Store::open(folder.path(), &small(), &spec(payload));

@@ -35,12 +35,16 @@ pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<DiffBatch, 
     reader.require(messages, B256::len_bytes())?;
     let messages = (0..messages).map(|_| reader.hash()).collect::<Result<_, _>>()?;
     reader.column(Column::Code);
-    let code: Vec<_> = read_pieces(&mut reader)?.into_iter().map(Bytes::copy_from_slice).collect();
-    let words = Words::read(&mut reader)?;
+    let code = read_pieces(&mut reader, limits.max_changes, "codes")?;
+    if code.iter().any(|code| code.is_empty()) {
+        return Err(reader.invalid("code without bytes"));
+    }
+    let code: Vec<_> = code.into_iter().map(Bytes::copy_from_slice).collect();
+    let words = Words::read(&mut reader, limits)?;
     let accounts = Accounts::read(&mut reader, &words, &code, limits)?;
     let storages = read_storages(&mut reader, &words, accounts.with_storage, limits)?;
     reader.finish()?;
-    Ok(DiffBatch {
+    let batch = DiffBatch {
         chain_id: preamble.chain_id,
         first_block: preamble.first_block,
         parent_hash: preamble.parent_hash,
@@ -49,18 +53,27 @@ pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<DiffBatch, 
         header,
         messages,
         delta: StateDelta { accounts: accounts.join(storages), code },
-    })
+    };
+    if !batch.messages_are_recorded() {
+        let problem = "others than the blocks recorded";
+        return Err(BatchDecodeError::Invalid { column: Column::Messages, problem });
+    }
+    Ok(batch)
 }
 
 fn read_header(
     reader: &mut Reader<'_>,
     preamble: &BatchPreamble,
 ) -> Result<Header, BatchDecodeError> {
-    let pieces = read_pieces(reader)?;
+    let pieces = read_pieces(reader, 1, "headers")?;
     let [header] = pieces.as_slice() else {
         return Err(reader.invalid("not one header"));
     };
-    let header: Header = whole(header).ok_or_else(|| reader.invalid("no header's RLP"))?;
+    let (header, bytes): (Header, _) =
+        (whole(header).ok_or_else(|| reader.invalid("no header's RLP"))?, *header);
+    if alloy::rlp::encode(&header) != bytes {
+        return Err(reader.invalid("not a header's own RLP"));
+    }
     if header.hash_slow() != preamble.last_block_hash {
         return Err(reader.invalid("not the header of the last block's hash"));
     }
@@ -80,8 +93,12 @@ fn whole<T: Decodable>(mut bytes: &[u8]) -> Option<T> {
     bytes.is_empty().then_some(value)
 }
 
-fn read_pieces<'a>(reader: &mut Reader<'a>) -> Result<Vec<&'a [u8]>, BatchDecodeError> {
-    let count = reader.count()?;
+fn read_pieces<'a>(
+    reader: &mut Reader<'a>,
+    limit: usize,
+    what: &'static str,
+) -> Result<Vec<&'a [u8]>, BatchDecodeError> {
+    let count = within(reader.varint()?, limit, what)?;
     let lengths = reader.many(count, Reader::count)?;
     reader.require(sum(&lengths), 1)?;
     lengths.into_iter().map(|length| reader.take(length)).collect()
@@ -195,7 +212,7 @@ fn read_storages(
 ) -> Result<Vec<BTreeMap<B256, Change>>, BatchDecodeError> {
     reader.column(Column::SlotGroups);
     let group_counts = reader.many(accounts, Reader::count)?;
-    let groups = sum(&group_counts);
+    let groups = within(sum(&group_counts) as u64, limits.max_changes, "groups of slots")?;
     let forms = reader.take(groups)?;
     let having = |bit: u8| forms.iter().filter(|form| **form & bit != 0).count();
     let is_known = |form: &u8| *form == PLAIN || *form & MAPPING != 0 && *form < OFFSET << 1;

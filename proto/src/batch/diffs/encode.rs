@@ -10,7 +10,7 @@ use alloy::{
 use super::{
     DiffBatch, KeyHints,
     form::{Mapping, Order},
-    words::{Words, push_ascending},
+    words::{WORDS_A_CHANGE, Words, push_ascending},
 };
 use crate::{
     batch::{
@@ -83,6 +83,9 @@ pub(super) fn encode(
         }
         Some(_) => {}
     }
+    if !batch.messages_are_recorded() {
+        return Err(error("the messages to L1 are not those that the message passer recorded"));
+    }
     let blocks = number - batch.first_block + 1;
     check(usize::try_from(blocks).unwrap_or(usize::MAX), limits.max_blocks, "blocks")?;
     let transactions = usize::try_from(batch.transactions).unwrap_or(usize::MAX);
@@ -122,6 +125,8 @@ fn columns(batch: &DiffBatch, hints: &KeyHints) -> Result<Vec<u8>, BatchEncodeEr
     check(slots, limits.max_changes, "slots")?;
     let others = storages.iter().flat_map(Groups::words);
     let words = Words::new(accounts.keys().copied(), others);
+    check(words.len(), limits.max_changes.saturating_mul(WORDS_A_CHANGE), "words")?;
+    check(batch.delta.code.len(), limits.max_changes, "codes")?;
     words.write(&mut out);
 
     let codes: B256Map<u64> = batch.delta.code.iter().map(keccak256).zip(0..).collect();

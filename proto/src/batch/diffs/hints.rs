@@ -25,8 +25,14 @@ const PLACES: (u64, u64) = (64, 32);
 /// Words of a transaction's input that are looked at, and of a log's data.
 const INPUT_WORDS: usize = 32;
 
-/// Hashes that may be tried for a contract, and for each of its slots, so that nobody can keep the batcher busy: first with words, then with pairs.
+/// Hashes that may be tried for a contract, and for each of its slots, first with words, then with pairs; and for all contracts of a batch. Nobody can
+/// keep the batcher busy with more.
 const TRIES: (usize, usize) = (20_000, 32);
+const BATCH_TRIES: usize = 1 << 24;
+/// Words and pairs of words that are remembered of a batch, each once for every contract that it may be a key of.
+const WORDS: usize = 1 << 20;
+/// Contracts of a transaction that are words for each other.
+const PARTS: usize = 16;
 
 /// Structures that OpenZeppelin's upgradeable contracts keep their state in (ERC-7201), and how many of their members are tried.
 const NAMESPACES: [(&str, u64); 5] = [
@@ -51,23 +57,25 @@ pub struct KeyHints {
 impl KeyHints {
     /// What can be found out about the slots that some blocks changed, each block with what it changed.
     pub fn of(blocks: &[(Arc<ExecutedBlock>, Arc<StateDiff>)]) -> Self {
-        let mut contracts: BTreeMap<Address, Contract> = BTreeMap::new();
+        let mut changed: BTreeMap<Address, Contract> = BTreeMap::new();
         for (address, account) in blocks.iter().flat_map(|(_, diff)| &diff.accounts) {
             let hashed = |key: &&B256| U256::from_be_bytes(key.0) >= LEAST_HASHED;
             let keys: Vec<_> = account.storage.keys().filter(hashed).copied().collect();
             if !keys.is_empty() {
-                contracts.entry(*address).or_default().unknown.extend(keys);
+                changed.entry(*address).or_default().unknown.extend(keys);
             }
         }
+        let mut contracts = Contracts { changed, words: WORDS, tries: BATCH_TRIES };
         for (block, _) in blocks {
             for (tx, receipt) in block.transactions.iter().zip(&block.receipts) {
-                Transacted::new(tx, &receipt.logs).tell(&mut contracts);
+                contracts.learn(tx, &receipt.logs);
             }
         }
         let places: Vec<_> = places().collect();
         let mut known = BTreeMap::new();
-        for (address, mut contract) in contracts {
-            contract.search(&places);
+        let Contracts { changed, mut tries, .. } = contracts;
+        for (address, mut contract) in changed {
+            contract.search(&places, &mut tries);
             known.extend(contract.known.into_iter().map(|(key, origin)| ((address, key), origin)));
         }
         Self { known }
@@ -92,44 +100,60 @@ fn places() -> impl Iterator<Item = (Order, U256)> {
     solidity.map(|place| (Order::Solidity, place)).chain(vyper.map(|place| (Order::Vyper, place)))
 }
 
-/// The words that a transaction names.
-struct Transacted<'a> {
-    words: Vec<U256>,
-    pairs: Vec<(U256, U256)>,
-    contracts: BTreeSet<Address>,
-    logs: &'a [Log],
+/// The contracts whose slots changed, and how much more may be remembered of them and tried.
+struct Contracts {
+    changed: BTreeMap<Address, Contract>,
+    words: usize,
+    tries: usize,
 }
 
-impl<'a> Transacted<'a> {
-    fn new(tx: &RecoveredTx, logs: &'a [Log]) -> Self {
+impl Contracts {
+    /// Takes note of the words that a transaction names, for the contracts that take part in it.
+    fn learn(&mut self, tx: &RecoveredTx, logs: &[Log]) {
         let sender = word(tx.sender());
-        let contracts: BTreeSet<_> =
-            tx.tx().to().into_iter().chain(logs.iter().map(|log| log.address)).collect();
-        let mut words = vec![sender];
-        words.extend(contracts.iter().copied().map(word));
-        let input = tx.tx().input();
-        words.extend(short_words(input.get(4..).unwrap_or_default()));
-        let pairs = contracts.iter().map(|contract| (sender, word(*contract))).collect();
-        Self { words, pairs, contracts, logs }
+        let to = tx.tx().to();
+        let mut parts: BTreeSet<_> =
+            to.into_iter().chain(logs.iter().map(|log| log.address)).collect();
+        for log in logs {
+            let topics = log.topics().iter().skip(1).filter_map(short_word);
+            let topics: Vec<_> = topics.collect();
+            for (at, first) in topics.iter().enumerate() {
+                self.add_word(log.address, *first);
+                for second in &topics[at + 1..] {
+                    self.add_pair(log.address, (*first, *second));
+                }
+            }
+            short_words(&log.data.data).for_each(|word| self.add_word(log.address, word));
+        }
+        // Of more contracts than this, nobody learns of the others: that would grow with the square.
+        let all: Vec<_> = parts.iter().copied().map(word).collect();
+        let known = if parts.len() <= PARTS { all } else { to.map(word).into_iter().collect() };
+        let input: Vec<_> =
+            short_words(tx.tx().input().get(4..).unwrap_or_default()).take(INPUT_WORDS).collect();
+        parts.retain(|part| self.changed.contains_key(part));
+        for part in parts {
+            self.add_word(part, sender);
+            for other in &known {
+                self.add_word(part, *other);
+                self.add_pair(part, (sender, *other));
+            }
+            input.iter().for_each(|word| self.add_word(part, *word));
+        }
     }
 
-    /// Tells the contracts that take part of the words.
-    fn tell(&self, contracts: &mut BTreeMap<Address, Contract>) {
-        for address in &self.contracts {
-            let Some(contract) = contracts.get_mut(address) else { continue };
-            for log in self.logs.iter().filter(|log| log.address == *address) {
-                let topics = log.topics().iter().skip(1).filter_map(short_word);
-                let topics: Vec<_> = topics.collect();
-                for (at, first) in topics.iter().enumerate() {
-                    contract.words.add(*first);
-                    for second in &topics[at + 1..] {
-                        contract.pairs.add((*first, *second));
-                    }
-                }
-                short_words(&log.data.data).for_each(|word| contract.words.add(word));
-            }
-            self.words.iter().for_each(|word| contract.words.add(*word));
-            self.pairs.iter().for_each(|pair| contract.pairs.add(*pair));
+    fn add_word(&mut self, contract: Address, word: U256) {
+        if let Some(contract) = self.changed.get_mut(&contract)
+            && self.words > 0
+        {
+            self.words -= usize::from(contract.words.add(word));
+        }
+    }
+
+    fn add_pair(&mut self, contract: Address, pair: (U256, U256)) {
+        if let Some(contract) = self.changed.get_mut(&contract)
+            && self.words > 0
+        {
+            self.words -= usize::from(contract.pairs.add(pair));
         }
     }
 }
@@ -164,10 +188,13 @@ impl<T> Default for InOrder<T> {
 }
 
 impl<T: Copy + Eq + std::hash::Hash> InOrder<T> {
-    fn add(&mut self, item: T) {
-        if self.set.insert(item) {
+    /// Whether it is new.
+    fn add(&mut self, item: T) -> bool {
+        let is_new = self.set.insert(item);
+        if is_new {
             self.list.push(item);
         }
+        is_new
     }
 }
 
@@ -181,19 +208,21 @@ struct Contract {
 }
 
 impl Contract {
-    fn search(&mut self, places: &[(Order, U256)]) {
+    fn search(&mut self, places: &[(Order, U256)], batch_tries: &mut usize) {
         let words = std::mem::take(&mut self.words.list);
         let pairs = std::mem::take(&mut self.pairs.list);
         let words: Vec<_> = words.into_iter().map(|word| (word, None)).collect();
         let pairs: Vec<_> = pairs.into_iter().map(|(first, then)| (first, Some(then))).collect();
         for keys in [words, pairs] {
-            let mut tries = TRIES.0 + TRIES.1 * self.unknown.len();
+            let granted = (TRIES.0 + TRIES.1 * self.unknown.len()).min(*batch_tries);
+            let mut tries = granted;
             for (order, place) in places {
                 self.try_mapping(*order, *place, &keys, &mut tries);
                 if self.unknown.is_empty() || tries == 0 {
                     break;
                 }
             }
+            *batch_tries -= granted - tries;
         }
     }
 

@@ -11,7 +11,7 @@ mod form;
 mod hints;
 mod words;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use alloy::{
     consensus::Header,
@@ -22,7 +22,10 @@ pub use self::hints::KeyHints;
 use super::{
     BatchDecodeError, BatchDictionary, BatchEncodeError, BatchLimits, header::BatchPreamble,
 };
-use crate::types::{BatchPayload, ExecutedBlock, HeaderExtra, StateDelta, StateDiff, message_ids};
+use crate::types::{
+    AccountDelta, BatchPayload, ExecutedBlock, HeaderExtra, MESSAGE_COUNT_SLOT, MESSAGE_PASSER,
+    StateDelta, StateDiff, message_ids, message_slot,
+};
 
 /// A stretch of the chain as what it changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +69,10 @@ impl DiffBatch {
         let mut transactions = 0;
         let mut messages = Vec::new();
         for (block, changed) in blocks {
-            diff.extend(StateDiff::clone(changed));
+            let number = block.number();
+            let problem = "what it changed does not follow what the blocks before it changed";
+            diff.extend(StateDiff::clone(changed))
+                .map_err(|_| BatchEncodeError::Block { number, problem })?;
             transactions += block.transactions.len().saturating_sub(block.deposit_count()) as u64;
             messages.extend(message_ids(&block.receipts));
         }
@@ -106,6 +112,18 @@ impl DiffBatch {
     /// When the bytes are not exactly one batch within the limits.
     pub fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<Self, BatchDecodeError> {
         decode::decode(encoded, limits)
+    }
+
+    /// Whether the messages are those that the blocks recorded: a batch could otherwise name any.
+    fn messages_are_recorded(&self) -> bool {
+        let recorded: BTreeSet<_> = match self.delta.accounts.get(&MESSAGE_PASSER) {
+            Some(AccountDelta::Changed { storage, .. }) => {
+                storage.keys().filter(|slot| **slot != MESSAGE_COUNT_SLOT).copied().collect()
+            }
+            Some(AccountDelta::Removed) | None => BTreeSet::new(),
+        };
+        let named: BTreeSet<_> = self.messages.iter().map(|id| message_slot(*id)).collect();
+        named.len() == self.messages.len() && named == recorded
     }
 
     fn preamble(&self) -> BatchPreamble {

@@ -3,7 +3,9 @@
 use alloy::primitives::{Address, U256};
 
 use super::super::{
+    BatchLimits,
     error::{BatchColumn, BatchDecodeError},
+    limits::within,
     numbers::{Numbers, read_numbers},
     reader::Reader,
     writer::put_varint,
@@ -11,6 +13,8 @@ use super::super::{
 
 /// Bytes of an address that are written as the step from the one before it.
 const STEPPED: usize = 4;
+/// Words for every account or slot that may change, at most.
+pub(super) const WORDS_A_CHANGE: usize = 4;
 /// Words shorter than this are written as numbers, others as addresses.
 const SHORT: usize = 12;
 
@@ -51,6 +55,11 @@ impl Words {
         words
     }
 
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        self.addresses.len() + self.numbers.len()
+    }
+
     /// Where a word is.
     pub(super) fn position(&self, word: U256) -> Option<u64> {
         let number = || {
@@ -87,9 +96,13 @@ impl Words {
         out.extend(numbers.columns().concat());
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, BatchDecodeError> {
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        limits: &BatchLimits,
+    ) -> Result<Self, BatchDecodeError> {
         reader.column(BatchColumn::Words);
-        let count = reader.count()?;
+        let limit = limits.max_changes.saturating_mul(WORDS_A_CHANGE);
+        let count = within(reader.varint()?, limit, "words")?;
         let mut head = 0u32;
         let heads = reader.many(count, |reader| {
             let step = reader.varint()?;
@@ -110,7 +123,7 @@ impl Words {
             }
             addresses.push(address);
         }
-        let count = reader.count()?;
+        let count = within(reader.varint()?, limit - count, "words")?;
         reader.require(count, 1)?;
         let numbers = read_values(reader, BatchColumn::Words, count)?;
         let numbers = ascending(reader, numbers)?;

@@ -47,6 +47,7 @@ impl Web3Signer {
     pub async fn connect(url: Url, address: Address) -> Result<Self, SignError> {
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|source| SignError::Unreachable { host: host(&url), source })?;
         let keys = answer(&url, http.get(at(&url, &["publicKeys"]))).await?;
