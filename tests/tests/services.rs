@@ -87,6 +87,7 @@ settlement = "http://127.0.0.1:{g4}"
 [rpc]
 listen = "127.0.0.1:{rpc}"
 [da_adapter]
+backends = ["l1_blob", "l1_calldata"]
 max_batch_age = "2s"
 "#,
                 data = dir.path().join("data").display(),
@@ -151,6 +152,22 @@ max_batch_age = "2s"
             ensure!(answer.status().is_success(), "{service} /{path}: {}", answer.text().await?);
         }
     }
+
+    let da = format!("http://127.0.0.1:{g3}");
+    let used = run(&millrace()?, &["da", "use", "l1_calldata", "--json", "--url", &da])
+        .await?
+        .success()?;
+    ensure!(used.last_json()?["chosen"] == "l1_calldata", "{}", used.stdout);
+    let refused = run(&millrace()?, &["da", "use", "l3_blob", "--url", &da]).await?;
+    ensure!(
+        refused.code == Some(1) && refused.stderr.contains("l1_blob, l1_calldata"),
+        "{}",
+        refused.stderr
+    );
+    let auto = run(&millrace()?, &["da", "use", "auto", "--url", &da]).await?.success()?;
+    ensure!(auto.stdout.contains("by order, health and price"), "{}", auto.stdout);
+    let status = run(&millrace()?, &["da", "status", "--json", "--url", &da]).await?.success()?;
+    ensure!(status.last_json()?["chosen"].is_null(), "{}", status.stdout);
 
     // A service that is killed and started again goes on where it was.
     for service in SERVICES {

@@ -344,3 +344,37 @@ async fn a_backlog_goes_out_several_batches_at_a_time() {
     running.posted(5).await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_choice_stands_until_it_is_taken_back() {
+    let mut world = World::new().await;
+    let backends = vec![BackendKind::L1Blob, BackendKind::L1Calldata];
+    let config = DaAdapterConfig { backends, ..config() };
+    let outbox = world.folder.path().join("outbox");
+    let running = world.start(config.clone(), &outbox).await;
+    let error = running.handle.use_backend(Some("l3_blob")).await.unwrap_err();
+    assert!(
+        matches!(error, DaAdapterError::UnknownBackend { known, .. } if known == "l1_blob, l1_calldata")
+    );
+    running.handle.use_backend(Some("l1_calldata")).await.unwrap();
+    world.executor.push(world.chain.small());
+    let status = running.posted(1).await;
+    assert_eq!(
+        (status.backend.as_str(), status.chosen.as_deref()),
+        ("l1_calldata", Some("l1_calldata"))
+    );
+    running.stop().await;
+
+    // It outlasts a restart.
+    let running = world.start(config, &outbox).await;
+    world.executor.push(world.chain.small());
+    running.posted(2).await;
+    running.handle.use_backend(None).await.unwrap();
+    let kinds = async || {
+        let posted = world.posted().await;
+        posted.iter().map(|batch| batch.header.da_kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds().await, [DaKind::L1Calldata; 2]);
+    assert_eq!(running.handle.da_status().await.unwrap().chosen, None);
+    running.stop().await;
+}
