@@ -75,7 +75,7 @@ impl Default for DaAdapterConfig {
             target_size: None,
             max_blocks: 4_096,
             max_backlog_batches: 4,
-            max_in_flight: 3,
+            max_in_flight: 1,
             zstd_level: 15,
             poll_interval: Duration::from_secs(1),
             max_retry_interval: Duration::from_secs(15),

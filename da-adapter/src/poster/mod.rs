@@ -323,9 +323,10 @@ impl Poster {
         while let Some(entry) = next.take() {
             let (number, is_behind) = (entry.number, !waiting.is_empty());
             let (begun, ended) = alongside(self.begin(entry, is_behind), &mut flying).await;
-            let mut goes_on = true;
+            // When one has ended, what L1 holds is looked at before another one follows.
+            let goes_on = ended.is_empty();
             for ended in ended {
-                goes_on &= self.ended(ended, &mut waiting)?;
+                self.ended(ended, &mut waiting)?;
             }
             match begun {
                 Ok(Begun { posting, at, chosen }) => {
@@ -352,8 +353,8 @@ impl Poster {
         Ok(())
     }
 
-    /// Takes note of how a post ended. `false` if it failed, but batches before it are still on their way: it is posted again after them.
-    fn ended(&mut self, ended: Ended, waiting: &mut BTreeSet<u64>) -> Result<bool, StepError> {
+    /// Takes note of how a post ended. One that failed while batches before it are still on their way is posted again after them.
+    fn ended(&mut self, ended: Ended, waiting: &mut BTreeSet<u64>) -> Result<(), StepError> {
         let Ended { number, at, chosen, outcome } = ended;
         waiting.remove(&number);
         match outcome {
@@ -364,11 +365,14 @@ impl Poster {
                 if chosen {
                     self.switch.posted(at);
                 }
-                Ok(true)
+                Ok(())
             }
             Err(error) if waiting.first().is_some_and(|lowest| *lowest < number) => {
                 warn!(target: TARGET, batch = number, %error, "not posted behind the batches before it");
-                Ok(false)
+                if let TxManagerError::Reverted { fee_paid, .. } = &error {
+                    self.outbox.spend(today(), *fee_paid)?;
+                }
+                Ok(())
             }
             Err(error) => {
                 if self.failures.batch != number {
@@ -522,7 +526,12 @@ impl Poster {
     fn asked_for(&mut self, size: usize, now: Instant) -> Option<usize> {
         let kind = self.outbox.chosen()?;
         let at = self.backends.iter().position(|backend| backend.kind() == kind)?;
-        self.switch.use_asked(at, size, now).then_some(at)
+        let takes = self.switch.use_asked(at, size, now);
+        if !takes {
+            let backend = kind.as_str();
+            warn!(target: TARGET, backend, size, "a batch does not fit where an operator wants it, and goes elsewhere");
+        }
+        takes.then_some(at)
     }
 
     /// Notes where a batch was put, before that is posted.

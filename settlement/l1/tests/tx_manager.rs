@@ -512,11 +512,9 @@ async fn a_refused_transaction_leaves_no_nonce_gap() {
     let dir = tempfile::tempdir().expect("folder");
     // The first answer to the second transaction is lost, so that a third one comes behind it; after that it is refused.
     let seen = AtomicU32::new(0);
-    let refused = Arc::new(AtomicBool::new(true));
-    let is_refused = refused.clone();
     let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), move |_, request| {
         let to_nine = request.to_string().contains("0909090909090909090909090909090909090909");
-        if !(hands_in(request, 2, Some(1)) && to_nine && is_refused.load(Ordering::SeqCst)) {
+        if !(hands_in(request, 2, Some(1)) && to_nine) {
             return Fault::None;
         }
         match seen.fetch_add(1, Ordering::SeqCst) {
@@ -544,5 +542,74 @@ async fn a_refused_transaction_leaves_no_nonce_gap() {
     chain.anvil.mine(1).await.expect("mine");
     soon("the first", first).await.expect("task").expect("confirmed");
     assert_eq!(soon("the third", third).await.expect("task").expect("confirmed").nonce, 2);
-    refused.store(false, Ordering::SeqCst);
+}
+
+/// Pools keep what comes too early, and take no other kind from the account then.
+#[tokio::test]
+async fn nothing_is_handed_in_before_what_is_ahead_of_it() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let (dear, early) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+    let (is_dear, handed_in) = (dear.clone(), early.clone());
+    let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), move |_, request| {
+        if is_dear.load(Ordering::SeqCst) && hands_in(request, 2, Some(0)) {
+            return Fault::Error(-32_000, "transaction underpriced");
+        }
+        if is_dear.load(Ordering::SeqCst) && hands_in(request, 2, Some(1)) {
+            handed_in.fetch_add(1, Ordering::SeqCst);
+        }
+        Fault::None
+    })
+    .await;
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    // No room to raise: the first one waits for L1 to get cheaper.
+    let config = TxManagerConfig { max_fee: 30_000_000_000, ..quick() };
+    let manager = TxManager::open(config, client, dev_signer(BATCHER), dir.path(), "test")
+        .await
+        .expect("transaction manager");
+    let first = spawn_send(&manager, joining("first", 1));
+    let in_flight = async || manager.in_flight().await.expect("journal");
+    until("the first", async || in_flight().await.len() == 1).await;
+    let second = spawn_send(&manager, joining("second", 2));
+    until("the second", async || in_flight().await.len() == 2).await;
+    let looks = proxy.requests() + 60;
+    until("some looks", async || proxy.requests() > looks).await;
+    assert_eq!(early.load(Ordering::SeqCst), 0);
+    dear.store(false, Ordering::SeqCst);
+    until("both", async || nonces(&chain).await == [0, 1]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    soon("the first", first).await.expect("task").expect("confirmed");
+    soon("the second", second).await.expect("task").expect("confirmed");
+}
+
+/// A node that takes no blobs at all: not even what is to use up their nonces.
+#[tokio::test]
+async fn a_refused_cancellation_is_tried_as_the_other_kind() {
+    let chain = Chain::start(AnvilOptions { no_mining: true, ..AnvilOptions::default() }).await;
+    let dir = tempfile::tempdir().expect("folder");
+    let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), |_, request| {
+        match hands_in(request, 3, None) {
+            true => Fault::Error(-32_000, "transaction type not supported"),
+            false => Fault::None,
+        }
+    })
+    .await;
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    let manager = TxManager::open(quick(), client, dev_signer(BATCHER), dir.path(), "test")
+        .await
+        .expect("transaction manager");
+    let post = |number| TxRequest { gas_limit: Some(250_000), ..chain.post(number, vec![blob(1)]) };
+    manager.begin(post(1)).await.expect("journaled");
+    manager.begin(post(2)).await.expect("journaled");
+    let error = soon("the first", manager.send(post(1))).await.expect_err("refused");
+    assert!(matches!(error, TxManagerError::Refused { .. }), "{error:?}");
+    let second = spawn_send(&manager, post(2));
+    until("the plain cancellation", async || nonces(&chain).await == [0]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    let error = soon("the second", second).await.expect("task").expect_err("refused too");
+    assert!(matches!(error, TxManagerError::Refused { .. }), "{error:?}");
+    let plain = spawn_send(&manager, transfer("plain", 5));
+    until("what comes after", async || nonces(&chain).await == [1]).await;
+    chain.anvil.mine(1).await.expect("mine");
+    assert_eq!(soon("it", plain).await.expect("task").expect("confirmed").nonce, 1);
 }

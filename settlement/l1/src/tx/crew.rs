@@ -14,7 +14,7 @@ use super::{
     ConfirmedTx, TxManagerError,
     drive::{Around, Flight},
     journal::{Journal, Record},
-    manager::{Inner, total_cost},
+    manager::Inner,
 };
 
 /// The longest pause between two looks while L1 does not answer.
@@ -179,9 +179,9 @@ impl Inner {
         let next = self.client.nonce(self.signer.address()).await?;
         let records = self.journal(Journal::named_records).await?;
         let awaited = self.crew.awaited();
-        let of_open = |(record, _): &(Record, bool)| record.is_open(next).then(|| record.clone());
-        let open: Vec<_> = records.iter().filter_map(of_open).collect();
         lookout.flights.retain(|nonce, _| records.iter().any(|(record, _)| record.nonce == *nonce));
+        // Whether there is one in flight with a lower nonce, and one of those that is not in the pool.
+        let (mut is_behind, mut is_held) = (false, false);
         for (mut record, is_named) in records {
             let is_awaited = is_named && awaited.contains(&record.id);
             if !record.is_open(next) && !is_awaited {
@@ -189,18 +189,18 @@ impl Inner {
                 continue;
             }
             let (nonce, id) = (record.nonce, record.id.clone());
-            let others: Vec<_> =
-                open.iter().filter(|other| other.nonce != nonce).cloned().collect();
-            let around = Around {
-                next,
-                others_cost: total_cost(&others)?,
-                is_behind: others.iter().any(|other| other.nonce < nonce),
-                is_followed: others.iter().any(|other| other.nonce > nonce),
-            };
+            let around = Around { next, is_behind, is_held };
+            let is_open = record.is_open(next);
             let flight = lookout.flights.entry(nonce).or_insert_with(Flight::new);
-            let outcome = match self.step(&mut record, flight, around).await {
+            let stepped = self.step(&mut record, flight, around).await;
+            is_behind |= is_open;
+            is_held |= record.inclusion.is_none() && !flight.in_pool;
+            let outcome = match stepped {
                 Ok(None) => continue,
-                Ok(Some(confirmed)) => Ok(confirmed),
+                Ok(Some(confirmed)) => {
+                    lookout.flights.remove(&nonce);
+                    Ok(confirmed)
+                }
                 Err(error @ (TxManagerError::L1(_) | TxManagerError::Sign(_)))
                     if error.class() == ErrorClass::Retryable =>
                 {
@@ -209,7 +209,6 @@ impl Inner {
                 Err(error) if error.class() == ErrorClass::Fatal => return Err(error),
                 Err(error) => Err(error),
             };
-            lookout.flights.remove(&nonce);
             let unheard_of = if is_named { self.crew.tell(&id, outcome) } else { Some(outcome) };
             if let Some(Err(error)) = unheard_of {
                 warn!(target: "millrace::l1", id, nonce, %error, "a transaction that nobody waits for failed");

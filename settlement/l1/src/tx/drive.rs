@@ -14,7 +14,7 @@ use super::{
     ConfirmedTx, JournalError, TxManagerError,
     fees::{Fees, Market},
     journal::{CANCEL, Inclusion, Journal, RECORD_VERSION, Record},
-    manager::{GAS_PER_BLOB, Inner, gwei, today},
+    manager::{GAS_PER_BLOB, Inner, gwei, today, total_cost},
     signed::{self, Unsigned},
 };
 use crate::L1Error;
@@ -62,11 +62,21 @@ pub(super) struct Flight {
     last_sent: Option<Instant>,
     /// Looks in a row that found the nonce used by another transaction.
     displaced: u32,
+    /// Since when, and how often in a row, nodes have taken none of its kind from the account.
+    reserved: Option<(Instant, u32)>,
+    /// Whether a node has taken its newest version.
+    pub(super) in_pool: bool,
 }
 
 impl Flight {
     pub(super) fn new() -> Self {
-        Self { started: Instant::now(), last_sent: None, displaced: 0 }
+        Self {
+            started: Instant::now(),
+            last_sent: None,
+            displaced: 0,
+            reserved: None,
+            in_pool: false,
+        }
     }
 }
 
@@ -75,12 +85,10 @@ impl Flight {
 pub(super) struct Around {
     /// The account's next nonce in L1.
     pub(super) next: u64,
-    /// What the account's other transactions in flight may cost together, wei.
-    pub(super) others_cost: U256,
     /// Whether there are others with lower nonces.
     pub(super) is_behind: bool,
-    /// Whether there are others with higher nonces.
-    pub(super) is_followed: bool,
+    /// Whether one of those is not in the pool: nothing is handed in before it, as pools keep what comes too early, and then take no other kind.
+    pub(super) is_held: bool,
 }
 
 impl Inner {
@@ -117,6 +125,11 @@ impl Inner {
                     self.metrics.reorged();
                     self.save(record).await?;
                     flight.last_sent = None;
+                    flight.in_pool = false;
+                }
+                if around.is_held {
+                    flight.in_pool = false;
+                    return Ok(None);
                 }
                 self.push(record, flight, around).await?;
                 Ok(None)
@@ -156,7 +169,8 @@ impl Inner {
         match flight.last_sent {
             Some(at) if at.elapsed() < self.config.resubmit_after => return Ok(()),
             Some(_) => {
-                if self.raise(record, around.others_cost).await? {
+                if self.raise(record, around.next).await? {
+                    flight.in_pool = false;
                     self.metrics.resubmitted();
                 } else {
                     self.metrics.rebroadcast();
@@ -166,18 +180,33 @@ impl Inner {
             None => {}
         }
         loop {
-            match self.broadcast(record).await? {
-                Answer::Taken | Answer::NonceUsed => break,
+            let answer = self.broadcast(record).await?;
+            if !matches!(answer, Answer::Reserved) {
+                flight.reserved = None;
+            }
+            match answer {
+                Answer::Taken => {
+                    flight.in_pool = true;
+                    flight.last_sent = Some(Instant::now());
+                    if !record.accepted {
+                        record.accepted = true;
+                        self.save(record).await?;
+                    }
+                    return Ok(());
+                }
+                // The next look tells by whom.
+                Answer::NonceUsed => break,
                 Answer::Underpriced => {
-                    if !self.raise(record, around.others_cost).await? {
+                    if !self.raise(record, around.next).await? {
                         break;
                     }
                     self.metrics.resubmitted();
                 }
                 Answer::Unaffordable => {
                     flight.last_sent = Some(Instant::now());
+                    let others_cost = self.others_cost(record, around.next).await?;
                     let balance = self.client.balance(self.signer.address()).await?;
-                    let needed = cost(record)?;
+                    let (balance, needed) = (balance.saturating_sub(others_cost), cost(record)?);
                     if balance >= needed {
                         // The node has moved on since: it will be asked again.
                         return Ok(());
@@ -193,33 +222,54 @@ impl Inner {
                     flight.last_sent = None;
                     return Ok(());
                 }
-                Answer::Reserved if around.is_behind || record.accepted || record.is_cancel() => {
-                    flight.last_sent = None;
-                    return Ok(());
-                }
                 Answer::Reserved => {
+                    flight.last_sent = None;
+                    let (since, looks) = flight.reserved.unwrap_or((Instant::now(), 0));
+                    flight.reserved = Some((since, looks + 1));
+                    // One answer says little: the node may not have seen the last block yet.
+                    let is_lasting = looks + 1 >= NONCE_TAKEN_LOOKS
+                        && since.elapsed() >= self.config.resubmit_after;
+                    if around.is_behind || record.accepted || record.is_cancel() || !is_lasting {
+                        return Ok(());
+                    }
                     self.cancel(record, record.blobs == 0).await?;
+                    *flight = Flight::new();
                     let (id, nonce) = (record.id.clone(), record.nonce);
                     return Err(TxManagerError::Blocked { id, nonce });
                 }
                 Answer::Refused(message) => {
-                    if !record.accepted && around.is_followed {
-                        // Its nonce has to be used, or those behind it never get in.
-                        self.cancel(record, record.blobs > 0).await?;
-                    } else if !record.accepted {
+                    flight.last_sent = Some(Instant::now());
+                    if record.is_cancel() {
+                        // Whatever it is that the node does not like, one of the other kind may do. (After a while.)
+                        warn!(target: "millrace::l1", id = record.id, message, "a transaction that does nothing is refused");
+                        if !record.accepted {
+                            self.cancel(record, record.blobs == 0).await?;
+                        }
+                        return Ok(());
+                    }
+                    if !record.accepted {
                         let gone = record.clone();
-                        self.journal(move |journal| journal.remove(&gone)).await?;
+                        let removed =
+                            self.journal(move |journal| journal.remove_last(&gone)).await?;
+                        if !removed {
+                            // Its nonce has to be used, or those behind it never get in.
+                            self.cancel(record, record.blobs > 0).await?;
+                            flight.last_sent = None;
+                        }
                     }
                     return Err(TxManagerError::Refused { id: record.id.clone(), message });
                 }
             }
         }
         flight.last_sent = Some(Instant::now());
-        if !record.accepted {
-            record.accepted = true;
-            self.save(record).await?;
-        }
         Ok(())
+    }
+
+    /// What the account's other transactions in flight may cost together, wei.
+    async fn others_cost(&self, record: &Record, next: u64) -> Result<U256, TxManagerError> {
+        let mut open = self.open_records(next).await?;
+        open.retain(|other| other.nonce != record.nonce);
+        total_cost(&open)
     }
 
     /// Hands the newest version to the node.
@@ -283,7 +333,9 @@ impl Inner {
     }
 
     /// Signs and journals a version with higher fees. `false` if a cap or the balance forbids it.
-    async fn raise(&self, record: &mut Record, others_cost: U256) -> Result<bool, TxManagerError> {
+    async fn raise(&self, record: &mut Record, next: u64) -> Result<bool, TxManagerError> {
+        let _budget = self.budget.lock().await;
+        let others_cost = self.others_cost(record, next).await?;
         let market = Market::read(&self.client, record.blobs > 0).await?;
         let newest = newest(record)?;
         let Some(fees) = newest.fees.replacement(&market, &self.config) else {
@@ -405,11 +457,16 @@ fn classify(error: L1Error) -> Result<Answer, L1Error> {
     ]) {
         return Ok(Answer::Taken);
     }
-    // geth, nethermind, reth.
-    if says(&["already reserved", "conflictingtype", "conflicts with existing transaction"]) {
+    // geth, nethermind, reth, erigon.
+    if says(&[
+        "already reserved",
+        "conflictingtype",
+        "conflicts with existing transaction",
+        "can't replace blob",
+    ]) {
         return Ok(Answer::Reserved);
     }
-    if says(&["nonce too high", "nonce gap", "gapped", "noncegap"]) {
+    if says(&["nonce too high", "nonce gap", "gapped", "noncegap", "in-flight transaction limit"]) {
         return Ok(Answer::Gap);
     }
     if says(&["nonce too low", "oldnonce", "nonce is too low"]) {

@@ -14,7 +14,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 use rocksdb::{
-    BoundColumnFamily, ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch, WriteOptions,
+    BoundColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch,
+    WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -128,13 +129,21 @@ impl Journal {
         }
     }
 
-    /// Writes a new record. `false`, and nothing is written, if the nonce or the id is in use.
+    /// Writes a new record. `false`, and nothing is written, if the nonce or the id is in use, or if it would leave a gap: its nonce has to be the account's
+    /// `next` in L1, or to follow that of another record.
     pub(super) fn insert(
         &self,
         record: &Record,
         sidecar: Option<&[u8]>,
+        next: u64,
     ) -> Result<bool, JournalError> {
         let key = record.nonce.to_be_bytes();
+        let before = record.nonce.checked_sub(1).map(u64::to_be_bytes);
+        if record.nonce != next
+            && before.map(|before| self.raw(TRANSACTIONS, &before)).transpose()?.flatten().is_none()
+        {
+            return Ok(false);
+        }
         if self.raw(TRANSACTIONS, &key)?.is_some() || self.raw(IDS, record.id.as_bytes())?.is_some()
         {
             return Ok(false);
@@ -198,6 +207,19 @@ impl Journal {
         let mut batch = WriteBatch::default();
         self.erase(&mut batch, record)?;
         self.write(batch)
+    }
+
+    /// Forgets a record, if none has a higher nonce. `false` if one has: without it, that one would never get in.
+    pub(super) fn remove_last(&self, record: &Record) -> Result<bool, JournalError> {
+        let mut above = self.db.iterator_cf(
+            &self.family(TRANSACTIONS),
+            IteratorMode::From(&(record.nonce.saturating_add(1)).to_be_bytes(), Direction::Forward),
+        );
+        if above.next().transpose()?.is_some() {
+            return Ok(false);
+        }
+        self.remove(record)?;
+        Ok(true)
     }
 
     /// Frees the id of a record that is settled for good, and keeps the rest.
@@ -368,9 +390,9 @@ mod tests {
     fn one_nonce_and_one_id_have_one_record_and_survive_a_restart() {
         let dir = tempfile::tempdir().expect("folder");
         let journal = Journal::open(dir.path(), &identity(1)).expect("open");
-        assert!(journal.insert(&record("a", 5), Some(b"sidecar")).expect("insert"));
-        assert!(!journal.insert(&record("b", 5), None).expect("same nonce"));
-        assert!(!journal.insert(&record("a", 6), None).expect("same id"));
+        assert!(journal.insert(&record("a", 5), Some(b"sidecar"), 5).expect("insert"));
+        assert!(!journal.insert(&record("b", 5), None, 5).expect("same nonce"));
+        assert!(!journal.insert(&record("a", 6), None, 5).expect("same id"));
         drop(journal);
 
         let journal = Journal::open(dir.path(), &identity(1)).expect("open again");
@@ -379,7 +401,20 @@ mod tests {
         assert_eq!(journal.by_id("b").expect("read"), None);
         assert_eq!(journal.sidecar(5).expect("read").as_deref(), Some(&b"sidecar"[..]));
         journal.remove(&record("a", 5)).expect("remove");
-        assert!(journal.insert(&record("a", 5), None).expect("insert again"));
+        assert!(journal.insert(&record("a", 5), None, 5).expect("insert again"));
+    }
+
+    #[test]
+    fn nonces_have_no_gap() {
+        let dir = tempfile::tempdir().expect("folder");
+        let journal = Journal::open(dir.path(), &identity(1)).expect("open");
+        assert!(!journal.insert(&record("b", 6), None, 5).expect("read"), "nothing uses 5");
+        assert!(journal.insert(&record("a", 5), None, 5).expect("insert"));
+        assert!(journal.insert(&record("b", 6), None, 5).expect("insert"));
+        assert!(!journal.remove_last(&record("a", 5)).expect("read"), "6 is behind it");
+        assert!(journal.remove_last(&record("b", 6)).expect("remove"));
+        assert!(journal.remove_last(&record("a", 5)).expect("remove"));
+        assert!(journal.records().expect("records").is_empty());
     }
 
     #[test]
@@ -395,10 +430,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let journal = Journal::open(dir.path(), &identity(1)).expect("open");
         let first = included(record("a", 5), 10);
-        journal.insert(&first, None).expect("insert");
+        journal.insert(&first, None, 5).expect("insert");
         journal.free_id(&first).expect("free");
         assert_eq!(journal.by_id("a").expect("read"), None);
-        journal.insert(&record("a", 6), None).expect("insert");
+        journal.insert(&record("a", 6), None, 6).expect("insert");
         journal.remove(&first).expect("remove");
         assert_eq!(journal.by_id("a").expect("read").map(|record| record.nonce), Some(6));
     }
@@ -409,7 +444,7 @@ mod tests {
         let journal = Journal::open(dir.path(), &identity(1)).expect("open");
         for nonce in 0..KEEP as u64 + 3 {
             let record = included(record(&format!("id-{nonce}"), nonce), 100 + nonce);
-            journal.insert(&record, Some(b"sidecar")).expect("insert");
+            journal.insert(&record, Some(b"sidecar"), nonce).expect("insert");
         }
         journal.prune(101).expect("prune");
         let left = journal.records().expect("records");

@@ -45,6 +45,8 @@ pub(super) struct Inner {
     journal: Arc<Mutex<Journal>>,
     /// Held while a transaction gets its nonce.
     admission: Mutex<()>,
+    /// Held while an offer is made: what is in flight must not be dearer than the account together.
+    pub(super) budget: Mutex<()>,
     pub(super) crew: Crew,
 }
 
@@ -88,6 +90,7 @@ impl TxManager {
                 service,
                 journal: Arc::new(Mutex::new(journal)),
                 admission: Mutex::new(()),
+                budget: Mutex::new(()),
                 crew: Crew::default(),
             }),
         };
@@ -196,6 +199,7 @@ impl Inner {
         } else {
             (Vec::new(), None)
         };
+        let _budget = self.budget.lock().await;
         let next = self.client.nonce(self.signer.address()).await?;
         let open: Vec<_> = self.open_records(next).await?;
 
@@ -246,13 +250,14 @@ impl Inner {
             inclusion: None,
         };
         let inserted =
-            self.journal(move |journal| journal.insert(&record, sidecar.as_deref())).await?;
+            self.journal(move |journal| journal.insert(&record, sidecar.as_deref(), next)).await?;
         if inserted {
             self.metrics.pending(open.len() + 1);
             Ok(())
         } else {
-            // A reorg or a lagging node took the nonce back below one that the journal knows as used.
-            Err(L1Error::Inconsistent(format!("nonce {nonce} is in the journal already")).into())
+            // A reorg or a lagging node took the nonce back below one that the journal knows as used; or what it was to follow is gone meanwhile.
+            let problem = format!("nonce {nonce} is in the journal already, or does not follow it");
+            Err(L1Error::Inconsistent(problem).into())
         }
     }
 
