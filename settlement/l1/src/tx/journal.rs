@@ -27,6 +27,8 @@ const IDS: &str = "ids";
 const SIDECARS: &str = "sidecars";
 const IDENTITY: &[u8] = b"identity";
 const SPENT: &[u8] = b"spent";
+/// Seconds of a day.
+pub(super) const DAY: u64 = 86_400;
 /// Days whose fees are remembered.
 const SPENT_DAYS: u64 = 7;
 
@@ -187,13 +189,17 @@ impl Journal {
         self.write(batch)
     }
 
-    /// Wei that fees have been a day, of late. `None` where there were none.
-    pub(super) fn spent_a_day(&self, day: u64) -> Result<Option<U256>, JournalError> {
+    /// Wei that fees have been a day, over the last days. `now` is in seconds since the Unix epoch. `None` where there were none.
+    pub(super) fn spent_a_day(&self, now: u64) -> Result<Option<U256>, JournalError> {
         let spent: BTreeMap<u64, U256> = self.get(META, SPENT)?.unwrap_or_default();
-        let Some((first, _)) = spent.first_key_value() else { return Ok(None) };
-        let days = (day.saturating_sub(*first) + 1).min(SPENT_DAYS);
-        let all = spent.values().fold(U256::ZERO, |sum, fee| sum.saturating_add(*fee));
-        Ok(Some(all / U256::from(days)).filter(|a_day| !a_day.is_zero()))
+        let oldest = (now / DAY).saturating_sub(SPENT_DAYS - 1);
+        let mut late = spent.range(oldest..);
+        let Some((first, fee)) = late.next() else { return Ok(None) };
+        let all = late.fold(*fee, |sum, (_, fee)| sum.saturating_add(*fee));
+        // Of the first day as of the others, as it is not known when on it the first fee was; but of a day that has just begun not the whole.
+        let seconds = now.saturating_sub(first * DAY).max(DAY / 24);
+        let a_day = all.saturating_mul(U256::from(DAY)) / U256::from(seconds);
+        Ok(Some(a_day).filter(|a_day| !a_day.is_zero()))
     }
 
     pub(super) fn update(&self, record: &Record) -> Result<(), JournalError> {
@@ -402,6 +408,22 @@ mod tests {
         assert_eq!(journal.sidecar(5).expect("read").as_deref(), Some(&b"sidecar"[..]));
         journal.remove(&record("a", 5)).expect("remove");
         assert!(journal.insert(&record("a", 5), None, 5).expect("insert again"));
+    }
+
+    #[test]
+    fn fees_a_day_are_those_of_the_last_days() {
+        let dir = tempfile::tempdir().expect("folder");
+        let journal = Journal::open(dir.path(), &identity(1)).expect("open");
+        let a_day = |now| journal.spent_a_day(now).expect("read").map(|fee| fee.to::<u64>());
+        assert_eq!(a_day(20_000 * DAY), None);
+        journal.spend(20_000, U256::from(600)).expect("write");
+        // Six hours of the first day, then two days and a half.
+        assert_eq!(a_day(20_000 * DAY + DAY / 4), Some(2_400));
+        journal.spend(20_002, U256::from(400)).expect("write");
+        assert_eq!(a_day(20_002 * DAY + DAY / 2), Some(400));
+        // A week later the first day counts no more, and after another one none does.
+        assert_eq!(a_day(20_008 * DAY), Some(400 / 6));
+        assert_eq!(a_day(20_020 * DAY), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     crew::Crew,
     drive::cost,
     fees::{Fees, Market},
-    journal::{Identity, Journal, RECORD_VERSION, Record},
+    journal::{DAY, Identity, Journal, RECORD_VERSION, Record},
     signed::{self, Unsigned},
 };
 use crate::{L1Client, L1Error, L1Signer, blocking, metrics::TxMetrics, revert::RevertReason};
@@ -325,17 +325,21 @@ impl Inner {
         self.metrics.pending(records.iter().filter(|record| record.inclusion.is_none()).count());
         let balance = self.client.balance(self.signer.address()).await?;
         self.metrics.balance(f64::from(balance) / 1e18);
-        if let Some(a_day) = self.journal(|journal| journal.spent_a_day(today())).await? {
+        if let Some(a_day) = self.journal(|journal| journal.spent_a_day(now())).await? {
             self.metrics.days_left(f64::from(balance) / f64::from(a_day));
         }
         Ok(())
     }
 }
 
+/// Seconds since the Unix epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// Days since the Unix epoch.
 pub(super) fn today() -> u64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    elapsed.as_secs() / 86_400
+    now() / DAY
 }
 
 /// What transactions in flight may cost together, wei.
