@@ -267,6 +267,10 @@ impl DaAdapterService {
     }
 }
 
+fn outbox_failed(error: impl std::error::Error + Send + Sync + 'static) -> DaAdapterError {
+    DaAdapterError::Outbox(Box::new(error))
+}
+
 #[async_trait]
 impl DaAdapter for DaAdapterHandle {
     async fn da_status(&self) -> Result<DaStatus, DaAdapterError> {
@@ -301,8 +305,8 @@ impl DaAdapter for DaAdapterHandle {
         let outbox = self.outbox.clone();
         tokio::task::spawn_blocking(move || outbox.choose(chosen))
             .await
-            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?
-            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?;
+            .map_err(outbox_failed)?
+            .map_err(outbox_failed)?;
         warn!(target: TARGET, backend = backend.unwrap_or("by order, health and price"), "an operator has chosen where batches go");
         Ok(())
     }
@@ -312,8 +316,8 @@ impl DaAdapter for DaAdapterHandle {
         let outbox = self.outbox.clone();
         let data = tokio::task::spawn_blocking(move || outbox.data(number))
             .await
-            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?
-            .map_err(|error| DaAdapterError::Outbox(Box::new(error)))?;
+            .map_err(outbox_failed)?
+            .map_err(outbox_failed)?;
         Ok(data.map(|data| OutboxBatch {
             number,
             first_block: entry.first_block,

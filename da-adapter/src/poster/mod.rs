@@ -374,12 +374,7 @@ impl Poster {
                 }
                 Ok(())
             }
-            Err(error) => {
-                if self.failures.batch != number {
-                    self.failures = Failures { batch: number, ..Failures::default() };
-                }
-                Err(self.failed(number, error))
-            }
+            Err(error) => Err(self.failed(number, error)),
         }
     }
 
@@ -412,12 +407,7 @@ impl Poster {
         match self.target.begin(&posting).await {
             Ok(()) => Ok(Begun { posting, at, chosen }),
             Err(error) if is_behind => Err(StepError::Retry(Box::new(error))),
-            Err(error) => {
-                if self.failures.batch != number {
-                    self.failures = Failures { batch: number, ..Failures::default() };
-                }
-                Err(self.failed(number, error))
-            }
+            Err(error) => Err(self.failed(number, error)),
         }
     }
 
@@ -560,6 +550,9 @@ impl Poster {
 
     /// What a failed post means.
     fn failed(&mut self, number: u64, error: TxManagerError) -> StepError {
+        if self.failures.batch != number {
+            self.failures = Failures { batch: number, ..Failures::default() };
+        }
         match error {
             TxManagerError::L1(error) => error.into(),
             error if error.class() == ErrorClass::Fatal => {

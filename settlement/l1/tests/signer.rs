@@ -43,7 +43,8 @@ struct Shared {
     fault: AtomicU16,
     /// Signs with a key that nobody asked for.
     lies: AtomicBool,
-    /// How often it has signed.
+    /// How often it was asked, and how often it has signed.
+    asked: AtomicU32,
     signed: AtomicU32,
 }
 
@@ -57,6 +58,7 @@ impl Service {
             keys,
             fault: AtomicU16::new(0),
             lies: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
             signed: AtomicU32::new(0),
         });
         let router = Router::new()
@@ -71,6 +73,10 @@ impl Service {
 
     fn fail(&self, status: u16) {
         self.shared.fault.store(status, Ordering::SeqCst);
+    }
+
+    fn asked(&self) -> u32 {
+        self.shared.asked.load(Ordering::SeqCst)
     }
 
     fn signed(&self) -> u32 {
@@ -95,6 +101,7 @@ async fn sign(
     Path(identifier): Path<String>,
     axum::Json(request): axum::Json<serde_json::Value>,
 ) -> Response {
+    shared.asked.fetch_add(1, Ordering::SeqCst);
     let fault = shared.fault.load(Ordering::SeqCst);
     if fault != 0 {
         return StatusCode::from_u16(fault).unwrap().into_response();
@@ -194,8 +201,10 @@ async fn a_transaction_waits_for_the_signature_of_its_replacement() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     service.fail(503);
-    let before = service.signed();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (before, asked) = (service.signed(), service.asked());
+    while service.asked() < asked + 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert!(!sending.is_finished());
     service.fail(0);
     while service.signed() == before {

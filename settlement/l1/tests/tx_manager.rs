@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -446,6 +447,14 @@ async fn what_is_in_flight_is_never_dearer_than_the_account_together() {
     soon("the third", third).await.expect("task").expect("confirmed");
 }
 
+/// A transaction manager whose L1 node is the proxy.
+async fn behind(proxy: &FaultProxy, dir: &Path, config: TxManagerConfig) -> TxManager {
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    TxManager::open(config, client, dev_signer(BATCHER), dir, "test")
+        .await
+        .expect("transaction manager")
+}
+
 /// Whether a request hands in a transaction of a type, and with a nonce below 128.
 fn hands_in(request: &Value, ty: u8, nonce: Option<u64>) -> bool {
     if request["method"] != "eth_sendRawTransaction" {
@@ -478,10 +487,7 @@ async fn a_transaction_of_the_other_kind_that_blocks_the_account_is_cancelled() 
         }
     })
     .await;
-    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
-    let manager = TxManager::open(quick(), client, dev_signer(BATCHER), dir.path(), "test")
-        .await
-        .expect("transaction manager");
+    let manager = behind(&proxy, dir.path(), quick()).await;
     let error = soon("the outcome", manager.send(transfer("t", 5))).await.expect_err("blocked");
     assert!(matches!(error, TxManagerError::Blocked { nonce: 0, .. }), "{error:?}");
     assert_eq!(error.class(), ErrorClass::Retryable);
@@ -523,11 +529,8 @@ async fn a_refused_transaction_leaves_no_nonce_gap() {
         }
     })
     .await;
-    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
     let config = TxManagerConfig { resubmit_after: Duration::from_secs(3600), ..quick() };
-    let manager = TxManager::open(config, client, dev_signer(BATCHER), dir.path(), "test")
-        .await
-        .expect("transaction manager");
+    let manager = behind(&proxy, dir.path(), config).await;
     let first = spawn_send(&manager, joining("first", 1));
     until("the first", async || nonces(&chain).await == [0]).await;
     let second = spawn_send(&manager, joining("second", 2));
@@ -561,12 +564,9 @@ async fn nothing_is_handed_in_before_what_is_ahead_of_it() {
         Fault::None
     })
     .await;
-    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
     // No room to raise: the first one waits for L1 to get cheaper.
     let config = TxManagerConfig { max_fee: 30_000_000_000, ..quick() };
-    let manager = TxManager::open(config, client, dev_signer(BATCHER), dir.path(), "test")
-        .await
-        .expect("transaction manager");
+    let manager = behind(&proxy, dir.path(), config).await;
     let first = spawn_send(&manager, joining("first", 1));
     let in_flight = async || manager.in_flight().await.expect("journal");
     until("the first", async || in_flight().await.len() == 1).await;
@@ -594,10 +594,7 @@ async fn a_refused_cancellation_is_tried_as_the_other_kind() {
         }
     })
     .await;
-    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
-    let manager = TxManager::open(quick(), client, dev_signer(BATCHER), dir.path(), "test")
-        .await
-        .expect("transaction manager");
+    let manager = behind(&proxy, dir.path(), quick()).await;
     let post = |number| TxRequest { gas_limit: Some(250_000), ..chain.post(number, vec![blob(1)]) };
     manager.begin(post(1)).await.expect("journaled");
     manager.begin(post(2)).await.expect("journaled");

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     batch::{
-        BatchEncodeError, BatchLimits, encode::check, frame, numbers::Numbers, writer::put_varint,
+        BatchDictionary, BatchEncodeError, BatchLimits, encode::check, frame, numbers::Numbers,
+        writer::put_varint,
     },
     types::{AccountDelta, Change, HeaderExtra},
 };
@@ -92,7 +93,7 @@ pub(super) fn encode(
     check(transactions, limits.max_transactions, "transactions")?;
     let columns = columns(batch, hints)?;
     check(columns.len(), limits.max_decoded, "column bytes")?;
-    let dictionary = DiffBatch::dictionary();
+    let dictionary = BatchDictionary::current();
     let mut out = Vec::with_capacity(columns.len() / 2);
     batch.preamble().write(dictionary, &mut out);
     out.extend(frame::compress(&columns, level, dictionary)?);
@@ -143,7 +144,7 @@ fn columns(batch: &DiffBatch, hints: &KeyHints) -> Result<Vec<u8>, BatchEncodeEr
     Ok(out)
 }
 
-/// Byte strings: how many (but for a single one that has to be there), how long each is, and all.
+/// Byte strings: how many, how long each is, and all.
 fn put_pieces<T: AsRef<[u8]>>(out: &mut Vec<u8>, pieces: &[T]) {
     put_varint(out, pieces.len() as u64);
     for piece in pieces {

@@ -19,9 +19,7 @@ use alloy::{
 };
 
 pub use self::hints::KeyHints;
-use super::{
-    BatchDecodeError, BatchDictionary, BatchEncodeError, BatchLimits, header::BatchPreamble,
-};
+use super::{BatchDecodeError, BatchEncodeError, BatchLimits, header::BatchPreamble};
 use crate::types::{
     AccountDelta, BatchPayload, ExecutedBlock, HeaderExtra, MESSAGE_COUNT_SLOT, MESSAGE_PASSER,
     StateDelta, StateDiff, message_ids, message_slot,
@@ -137,10 +135,5 @@ impl DiffBatch {
             block_count: self.header.number.saturating_sub(self.first_block).saturating_add(1),
             transaction_count: self.transactions,
         }
-    }
-
-    /// The dictionary that batches are made with.
-    fn dictionary() -> &'static BatchDictionary {
-        BatchDictionary::current()
     }
 }
