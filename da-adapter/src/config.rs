@@ -40,6 +40,9 @@ pub struct DaAdapterConfig {
     /// The same for a batch of empty blocks alone: an idle chain posts no more often than this.
     #[serde(with = "humantime_serde")]
     pub max_empty_batch_age: Duration,
+    /// A batch that consumes an entry of L1's queue is closed this long before the contract takes no batch without that entry any more.
+    #[serde(with = "humantime_serde")]
+    pub window_margin: Duration,
     /// A batch is closed when it is filled to this many encoded bytes, or to 99 hundredths of them if no further block fits. One blob takes
     /// 130,044, six take 780,284. A block that is larger has a batch of its own. Where it is not given: as many as the
     /// backend takes, but six blobs' at most.
@@ -72,6 +75,7 @@ impl Default for DaAdapterConfig {
             max_ether_per_day: None,
             max_batch_age: Duration::from_secs(10),
             max_empty_batch_age: Duration::from_secs(300),
+            window_margin: Duration::from_secs(3_600),
             target_size: None,
             max_blocks: 4_096,
             max_backlog_batches: 4,

@@ -21,7 +21,6 @@ mod batcher;
 mod blob;
 mod chain;
 mod config;
-mod deposits;
 mod error;
 mod halt;
 mod metrics;
@@ -33,6 +32,7 @@ mod service;
 mod switch;
 #[cfg(test)]
 mod testing;
+mod window;
 
 pub use self::{
     backend::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy::primitives::U256;
 use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge};
 use metrics_derive::Metrics;
-use millrace_proto::DaKind;
+use millrace_proto::{DaKind, WindowLeft};
 
 use crate::batcher::CloseReason;
 
@@ -67,6 +67,10 @@ pub(crate) struct DaMetrics {
     post_retries_total: Counter,
     /// Failures of the block stream, repeated later
     source_retries_total: Counter,
+    /// Seconds for which the contract still takes what waits to be posted, given what is in L1's queue
+    window_left_seconds: Gauge,
+    /// The whole of that window, seconds
+    window_seconds: Gauge,
     /// 1 while batching or posting has halted and waits for an operator, 0 otherwise
     halted: Gauge,
 }
@@ -95,7 +99,10 @@ impl DaMetrics {
     /// Describes and makes all series, so that they can be queried before anything happens.
     pub(crate) fn new() -> Self {
         Self::describe();
-        describe_counter!(BATCHES, "Batches closed, by reason (size, age, blocks)");
+        describe_counter!(
+            BATCHES,
+            "Batches closed, by reason (size, age, blocks, transactions, window)"
+        );
         describe_gauge!(
             BACKEND_IN_USE,
             "1 for the backend that batches go through, 0 for the others of the list"
@@ -208,6 +215,11 @@ impl DaMetrics {
 
     pub(crate) fn source_retried(&self) {
         self.source_retries_total.increment(1);
+    }
+
+    pub(crate) fn window(&self, left: WindowLeft) {
+        self.window_left_seconds.set(left.seconds as f64);
+        self.window_seconds.set(left.whole as f64);
     }
 
     pub(crate) fn halted(&self, halted: bool) {

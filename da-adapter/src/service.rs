@@ -9,7 +9,7 @@ use millrace_l1::{RollupContract, TxManager};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -26,6 +26,7 @@ use crate::{
     poster::{Failures, L1Target, PostTarget, Poster},
     reader::{DaSources, MultiReader},
     resume::{Resume, ResumeError},
+    window::Window,
 };
 
 const TARGET: &str = "millrace::da_adapter";
@@ -55,6 +56,7 @@ pub struct DaAdapterService {
     archive: Option<ObjectStoreBackend>,
     backends: Vec<Arc<dyn DaBackend>>,
     in_use: watch::Sender<DaKind>,
+    window: watch::Sender<Option<Window>>,
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     metrics: DaMetrics,
@@ -67,6 +69,7 @@ pub struct DaAdapterHandle {
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     in_use: watch::Receiver<DaKind>,
+    window: watch::Receiver<Option<Window>>,
     backends: Arc<[DaKind]>,
 }
 
@@ -109,6 +112,7 @@ impl DaAdapterService {
         };
         config.validate(first.max_size())?;
         let (in_use, seen) = watch::channel(first.kind());
+        let (window, window_seen) = watch::channel(None);
         let chain = BatchedChain::from(&*spec);
         let identity = OutboxIdentity { chain_id: chain.id, rollup: rollup.address() };
         let outbox = tokio::task::spawn_blocking(move || Outbox::open(&data_dir, identity))
@@ -121,6 +125,7 @@ impl DaAdapterService {
             outbox: outbox.clone(),
             halts: halts.clone(),
             in_use: seen,
+            window: window_seen,
             backends: backends.iter().map(|backend| backend.kind()).collect(),
         };
         let target = Arc::new(L1Target { rollup, tx_manager });
@@ -132,6 +137,7 @@ impl DaAdapterService {
             archive,
             backends,
             in_use,
+            window,
             outbox,
             halts,
             metrics,
@@ -157,6 +163,7 @@ impl DaAdapterService {
             // Beyond the target only single blocks go, which any of them may take.
             max_size: self.backends.iter().map(|backend| backend.max_size()).max().unwrap_or(0),
             in_use: self.in_use.subscribe(),
+            window: self.window.subscribe(),
         };
         let batcher = Batcher::new(&self.config, parts, cursor)?;
         let poster = Poster {
@@ -175,6 +182,8 @@ impl DaAdapterService {
             failures: Failures::default(),
             max_in_flight: self.config.max_in_flight,
             flying_cost: U256::ZERO,
+            window: self.window,
+            window_seen: None,
         };
         let archiver = self.archive.map(|store| Archiver {
             store,
@@ -216,6 +225,18 @@ impl DaAdapterService {
         first
     }
 
+    /// The epoch under which a new outbox posts: a new one where batches are posted already, as whoever posted them might not
+    /// know that it was replaced.
+    async fn take_over(&self) -> Result<u32, ResumeError> {
+        let current = self.target.epoch().await?;
+        if self.target.batch_count().await? == 0 {
+            return Ok(current);
+        }
+        self.target.begin_epoch(current + 1).await.map_err(Box::new)?;
+        info!(target: TARGET, epoch = current + 1, "took over: posts of earlier epochs are refused from now on");
+        Ok(current + 1)
+    }
+
     /// Where the next batch begins; `None` if it was told to stop before that was known.
     async fn cursor(&self, stop: &CancellationToken) -> Result<Option<Cursor>, DaAdapterRunError> {
         let mut pauses = ExponentialBuilder::new()
@@ -229,16 +250,29 @@ impl DaAdapterService {
             target: self.target.as_ref(),
             reader: self.reader.as_ref(),
         };
+        let mut epoch = None;
         loop {
             if let Some(cursor) = self.outbox.cursor() {
                 return Ok(Some(cursor));
             }
+            let find = async {
+                // Nobody is put out of office before this adapter can begin; nobody else posts any more when what is posted is
+                // looked at.
+                let cursor = resume.find_cursor().await?;
+                if epoch.is_none() {
+                    epoch = Some(self.take_over().await?);
+                }
+                let posted = self.target.batch_count().await?;
+                let cursor =
+                    if posted == cursor.batch { cursor } else { resume.find_cursor().await? };
+                Ok((cursor, epoch.unwrap_or_default()))
+            };
             let found = tokio::select! {
                 () = stop.cancelled() => return Ok(None),
-                found = resume.find_cursor() => found,
+                found = find => found,
             };
             match found {
-                Ok(cursor) => {
+                Ok((cursor, epoch)) => {
                     info!(
                         target: TARGET,
                         batch = cursor.batch,
@@ -246,7 +280,10 @@ impl DaAdapterService {
                         "a new outbox begins here"
                     );
                     self.halts.set(Part::Batching, None);
-                    self.outbox.begin(cursor)?;
+                    self.outbox.begin(cursor, epoch)?;
+                }
+                Err(ResumeError::Epoch(error)) if error.class() == ErrorClass::Fatal => {
+                    return Err(DaAdapterRunError::Transactions(error));
                 }
                 Err(ResumeError::Executor(error)) if error.class() == ErrorClass::Fatal => {
                     return Err(DaAdapterRunError::Executor(Box::new(error)));
@@ -289,6 +326,7 @@ impl DaAdapter for DaAdapterHandle {
             l1_fees: summary.totals.fees,
             halted: self.halts.reason(),
             chosen: self.outbox.chosen().map(|kind| kind.as_str().to_owned()),
+            window: self.window.borrow().map(|window| window.left(Instant::now())),
         })
     }
 

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, BatchPayload, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome,
     CallRequest, ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, GasEstimate,
-    HeaderExtra, RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
+    QueueMark, RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -87,11 +87,18 @@ impl Chain {
         transactions.extend(inputs.iter().map(|input| self.transaction(input.clone())));
         self.deposits += deposits;
         let number = self.parent.number + 1;
+        let mark = QueueMark { end: self.deposits, hash: accumulator(self.deposits), forced: 0 };
         let header = Header {
             number,
             parent_hash: self.parent.seal(),
             timestamp: number / 4,
-            extra_data: HeaderExtra { deposits_end: self.deposits }.encode(),
+            extra_data: mark.extra_data(),
+            parent_beacon_block_root: Some(mark.hash),
+            // What such a header has before it.
+            base_fee_per_gas: Some(0),
+            withdrawals_root: Some(B256::ZERO),
+            blob_gas_used: Some(0),
+            excess_blob_gas: Some(0),
             ..Header::default()
         };
         self.parent = header.seal_slow();

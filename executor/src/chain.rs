@@ -111,6 +111,14 @@ impl Chain {
         Ok(Committed { block, root_time, commit_time: started.elapsed() })
     }
 
+    /// Takes back the blocks after `number`.
+    pub(crate) fn unwind(&self, number: u64) -> Result<(), StoreError> {
+        let result = self.store.unwind(number);
+        // Also if only some were taken back.
+        self.warm.forget(self.store.head().number);
+        result
+    }
+
     /// Makes a block the head whose state is the head's after `diff`, which is that of the batch with this digest. The error is the root that the diff gives, if it is not the header's; nothing changes
     /// then.
     pub(crate) fn jump(

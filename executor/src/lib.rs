@@ -27,8 +27,8 @@ pub use self::{
     delta::{DeltaError, apply_delta},
     evm::{
         AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv,
-        ExecutionError, ListedExecutor, MemoryState, ParallelExecutor, ParallelStats, PlanError,
-        SharedReader, StateReadError, StateReader, WorkProfile, WorkerPool,
+        ExecutionError, ForcedCount, ListedExecutor, MemoryState, ParallelExecutor, ParallelStats,
+        PlanError, SharedReader, StateReadError, StateReader, WorkProfile, WorkerPool,
     },
     replay::Replayer,
     service::{ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},

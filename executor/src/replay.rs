@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use alloy::{consensus::Transaction, primitives::B256};
 use millrace_proto::{
-    BlockAttributes, BlockSelector, ChainSpec, DerivedBlock, DerivedStretch, ExecutedBlock,
-    ExecutorError, RejectReason, Replay, ReplayError, SealedHeader, TxOutcome,
+    BatchLimits, BlockAttributes, BlockSelector, ChainSpec, DerivedBlock, DerivedStretch,
+    ExecutedBlock, ExecutorError, RejectReason, Replay, ReplayError, SealedHeader, TxOutcome,
 };
 
 use crate::{
@@ -31,7 +31,11 @@ impl Replayer {
         config: &StoreConfig,
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
-        Ok(Self { chain: Chain::open(data_dir, config, spec)? })
+        // As many blocks as one batch can hold may have to be taken back.
+        let most = BatchLimits::default().max_blocks as u64;
+        let history_blocks = config.history_blocks.map(|blocks| blocks.max(most));
+        let config = StoreConfig { history_blocks, ..config.clone() };
+        Ok(Self { chain: Chain::open(data_dir, &config, spec)? })
     }
 }
 
@@ -90,15 +94,19 @@ impl Replay for Replayer {
                 self.chain.spec(),
                 &parent,
                 block.timestamp,
-                block.deposits_end,
+                block.queued.mark,
             )
         };
         let plan = self.chain.plan(attributes).map_err(invalid)?;
         let mut executor = self.chain.begin(&plan)?;
-        for tx in &block.transactions {
+        let mut forced = plan.forced();
+        for tx in block.queued.txs.iter().chain(&block.transactions) {
             let room = plan.attributes().gas_limit.saturating_sub(executor.gas_used());
-            let reason = match executor.execute(tx) {
+            let outcome = executor.execute(tx);
+            let is_forced = outcome.as_ref().is_ok_and(|outcome| forced.note(tx, outcome));
+            let reason = match outcome {
                 Ok(TxOutcome::Included { .. }) => continue,
+                Ok(TxOutcome::Invalid(_)) if is_forced => continue,
                 Ok(TxOutcome::Invalid(reason)) => reason,
                 Ok(TxOutcome::NoRoom) => {
                     RejectReason::GasOverLimit { got: tx.tx().gas_limit(), limit: room }
@@ -108,7 +116,8 @@ impl Replay for Replayer {
             };
             return Err(ReplayError::InvalidTransaction { number, hash: tx.hash(), reason });
         }
-        let output = executor.finish().map_err(ExecutorError::from)?;
+        let mut output = executor.finish().map_err(ExecutorError::from)?;
+        output.forced = forced.included();
         plan.check(&output).map_err(invalid)?;
         let committed = self.chain.commit(&plan, output).map_err(ExecutorError::from)?;
         Ok(committed.block)
@@ -130,6 +139,10 @@ impl Replay for Replayer {
             Ok(()) => Ok(()),
             Err(computed) => Err(ReplayError::StateRoot { number, claimed, computed }),
         }
+    }
+
+    fn unwind(&mut self, number: u64) -> Result<(), ReplayError> {
+        Ok(self.chain.unwind(number).map_err(ExecutorError::from)?)
     }
 
     fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError> {

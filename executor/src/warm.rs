@@ -44,17 +44,27 @@ impl WarmState {
     /// Moves to the next block.
     pub(crate) fn follow(&self, number: u64, diff: &StateDiff) {
         let mut at = self.number.write();
-        if number == *at + 1 {
+        if number != *at + 1 {
+            self.clear(&mut at, number);
+        } else {
             for (address, account) in &diff.accounts {
                 self.accounts.insert(*address, account.after);
                 for (slot, value) in &account.storage {
                     self.slots.insert((*address, (*slot).into()), value.after);
                 }
             }
-        } else {
-            self.accounts.clear();
-            self.slots.clear();
+            *at = number;
         }
+    }
+
+    /// Begins again at a block, knowing nothing.
+    pub(crate) fn forget(&self, number: u64) {
+        self.clear(&mut self.number.write(), number);
+    }
+
+    fn clear(&self, at: &mut u64, number: u64) {
+        self.accounts.clear();
+        self.slots.clear();
         *at = number;
     }
 

@@ -9,8 +9,14 @@ use millrace_proto::BatchPayload;
 use url::Url;
 
 use crate::{
-    bench::Bench, da::DaCommand, dictionary::DictionaryArgs, replay::ReplayArgs,
-    statetest::StateTestArgs, telemetry::LogFormat, torture::Torture,
+    bench::Bench,
+    bridge::{DepositArgs, FinalizeArgs, ForceArgs, ProveArgs, WithdrawArgs},
+    da::DaCommand,
+    dictionary::DictionaryArgs,
+    replay::ReplayArgs,
+    statetest::StateTestArgs,
+    telemetry::LogFormat,
+    torture::Torture,
 };
 
 /// An EVM rollup: sequencer, executor, DA adapter, settlement.
@@ -59,6 +65,16 @@ pub(crate) enum Command {
     /// Ask a running DA adapter where batches go, and choose where they are to go.
     #[command(subcommand)]
     Da(DaCommand),
+    /// Bring ether or tokens from L1 to L2, or call a contract there.
+    Deposit(DepositArgs),
+    /// Send ether or tokens from L2 towards L1, or call a contract there.
+    Withdraw(WithdrawArgs),
+    /// Prove that a batch on L1 holds a withdrawal, from a node of L2 or from L1 alone.
+    ProveWithdrawal(ProveArgs),
+    /// Have a proved withdrawal paid out on L1; repeat the call if it has failed before.
+    FinalizeWithdrawal(FinalizeArgs),
+    /// Queue a signed transaction of L2 on L1, so that no sequencer can leave it out.
+    ForceInclude(ForceArgs),
     /// Rebuild the chain from L1 alone and check every block, root and commitment.
     Verify(VerifyArgs),
     /// Measure Millrace beside an alternative, in the same run.
@@ -228,22 +244,49 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "FILE", env = "MILLRACE_CONFIG")]
     pub(crate) config: PathBuf,
 
-    /// Seconds after which a commitment is final.
+    /// Time from a commitment to its finality, in which the guardian can revert it.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = at_least_a_second)]
     pub(crate) challenge_window: Duration,
+
+    /// Owns the contracts: grants and revokes roles, and proposes upgrades. Without it, the account of `[keys] owner`, which deploys
+    /// in any case and keeps no rights if it is another one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) owner: Option<Address>,
+
+    /// May pause the chain, and revert commitments that are not final. Without it, the owner.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) guardian: Option<Address>,
+
+    /// Time between the proposal of an upgrade, or of another verifier, and its taking effect.
+    #[arg(long, value_name = "TIME", default_value = "2d", value_parser = humantime::parse_duration)]
+    pub(crate) timelock_delay: Duration,
+
+    /// Time that handing over the ownership takes at least.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = humantime::parse_duration)]
+    pub(crate) owner_transfer_delay: Duration,
+
+    /// Time without a sign of life of the batcher after which anyone may post batches.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = at_least_a_second)]
+    pub(crate) sequencer_timeout: Duration,
+
+    /// L1 blocks after which a deposit or forced transaction is overdue: the contract takes no batch that leaves it out. Longer than the
+    /// longest time for which posting may stand still.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 7_200)]
+    pub(crate) inclusion_window: u64,
 
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+/// A chain on L1, and where its bytes are.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct VerifyArgs {
+pub(crate) struct ChainArgs {
     #[command(flatten)]
     pub(crate) l1: L1Args,
 
     /// The rollup contract.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", env = "MILLRACE_ROLLUP")]
     pub(crate) rollup: Address,
 
     /// Where batches on an object store are, for chains that post there (for example `file:///srv/da`).
@@ -261,6 +304,12 @@ pub(crate) struct VerifyArgs {
     /// Genesis file, for chains whose genesis is not published on L1.
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
 
     /// Rebuild the chain in this folder, which must be empty; a temporary one where not given.
     #[arg(long, value_name = "DIR")]

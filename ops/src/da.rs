@@ -1,5 +1,7 @@
 //! `millrace da`: what an operator asks of a running DA adapter.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use eyre::{Result, WrapErr};
 use millrace_proto::{DaAdapter, DaStatus, grpc::DaAdapterClient};
@@ -58,6 +60,13 @@ pub(crate) async fn run(command: DaCommand) -> Result<()> {
         status.posted_block,
         status.backlog_bytes
     );
+    if let Some(window) = status.window {
+        println!(
+            "the contract takes what waits for {} more, of {}",
+            humantime::format_duration(Duration::from_secs(window.seconds)),
+            humantime::format_duration(Duration::from_secs(window.whole))
+        );
+    }
     if let Some(reason) = &status.halted {
         println!("halted: {reason}");
     }
@@ -72,5 +81,7 @@ fn as_json(status: &DaStatus) -> serde_json::Value {
         "backlog_bytes": status.backlog_bytes, "posted_bytes": status.posted_bytes,
         "posted_transactions": status.posted_transactions, "l1_fees_wei": status.l1_fees.to_string(),
         "halted": status.halted,
+        "window_left_seconds": status.window.map(|window| window.seconds),
+        "window_seconds": status.window.map(|window| window.whole),
     })
 }

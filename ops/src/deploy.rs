@@ -1,61 +1,77 @@
-//! `millrace deploy`: puts the rollup contract on an L1 and publishes the genesis there.
+//! `millrace deploy`: puts the chain's contracts on an L1 and publishes the genesis there.
+
+use std::time::Duration;
 
 use alloy::primitives::Address;
 use eyre::{Result, WrapErr, ensure, eyre};
-use millrace_l1::{ClientOptions, DeployParams, L1Client, deploy_rollup};
+use millrace_l1::{ClientOptions, DeployParams, Deployment, Finality, L1Client, deploy_rollup};
 use millrace_proto::ChainSpec;
 use serde_json::json;
 
 use crate::{cli::DeployArgs, config::Config, keys::KeySource};
 
-/// Who may do what on the contract.
+/// Who may do what on the contracts, and how long it takes.
 #[derive(Debug, Clone)]
-pub(crate) struct Roles {
-    pub(crate) owner: KeySource,
+pub(crate) struct Terms {
+    /// Deploys.
+    pub(crate) deployer: KeySource,
+    /// The deployer, if it is none.
+    pub(crate) owner: Option<Address>,
     pub(crate) batcher: KeySource,
     pub(crate) committer: KeySource,
+    /// The owner, if it is none.
+    pub(crate) guardian: Option<Address>,
+    pub(crate) challenge_window: Duration,
+    pub(crate) timelock_delay: Duration,
+    pub(crate) owner_transfer_delay: Duration,
+    pub(crate) sequencer_timeout: Duration,
+    /// L1 blocks.
+    pub(crate) inclusion_window: u64,
 }
 
-/// A new contract, and who may do what on it.
+/// A chain's new contracts, and who may do what on them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deployed {
-    pub(crate) rollup: Address,
+    pub(crate) contracts: Deployment,
     owner: Address,
     batcher: Address,
     committer: Address,
+    guardian: Address,
 }
 
-/// Deploys the contract for a chain.
-pub(crate) async fn deploy(
-    client: &L1Client,
-    spec: &ChainSpec,
-    roles: &Roles,
-    challenge_window: std::time::Duration,
-) -> Result<Deployed> {
+/// Deploys the contracts of a chain.
+pub(crate) async fn deploy(client: &L1Client, spec: &ChainSpec, terms: &Terms) -> Result<Deployed> {
     let chain_id = client.chain_id().await.wrap_err("the L1 does not answer")?;
-    let owner = roles.owner.load(chain_id).await.wrap_err("owner key")?;
-    let batcher = roles.batcher.load(chain_id).await.wrap_err("batcher key")?.address();
-    let committer = roles.committer.load(chain_id).await.wrap_err("committer key")?.address();
+    let deployer = terms.deployer.load(chain_id).await.wrap_err("owner key")?;
+    let batcher = terms.batcher.load(chain_id).await.wrap_err("batcher key")?.address();
+    let committer = terms.committer.load(chain_id).await.wrap_err("committer key")?.address();
     ensure!(
         batcher != committer,
         "batcher and committer are the same account, {batcher}: each signs on its own nonces, so they must be two keys"
     );
+    let address = deployer.address();
+    let owner = terms.owner.unwrap_or(address);
+    let guardian = terms.guardian.unwrap_or(owner);
     let genesis = millrace_executor::genesis_header(spec);
     let params = DeployParams {
-        owner: owner.address(),
+        owner,
+        owner_transfer_delay: terms.owner_transfer_delay.as_secs(),
         batcher,
         committer,
+        guardian,
+        timelock_delay: terms.timelock_delay.as_secs(),
+        finality: Finality::ChallengeWindow { seconds: terms.challenge_window.as_secs() },
+        sequencer_timeout: terms.sequencer_timeout.as_secs(),
+        inclusion_window: terms.inclusion_window,
         l2_chain_id: spec.chain_id(),
-        challenge_window: challenge_window.as_secs(),
         genesis_hash: genesis.seal(),
         genesis_state_root: genesis.state_root,
         genesis_json: spec.to_json().into(),
     };
-    let address = owner.address();
-    let rollup = deploy_rollup(client, owner, params).await.wrap_err_with(|| {
-        format!("cannot deploy the rollup contract as {address}; has it ether on this L1?")
+    let contracts = deploy_rollup(client, deployer, params).await.wrap_err_with(|| {
+        format!("cannot deploy the chain's contracts as {address}; has it ether on this L1?")
     })?;
-    Ok(Deployed { rollup, owner: address, batcher, committer })
+    Ok(Deployed { contracts, owner, batcher, committer, guardian })
 }
 
 /// Runs the command.
@@ -65,23 +81,44 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
     let key = |source: Option<KeySource>, name: &str| {
         source.ok_or_else(|| eyre!("the configuration's [keys] section has no {name}"))
     };
-    let roles = Roles {
-        owner: key(config.keys.owner, "owner")?,
+    let terms = Terms {
+        deployer: key(config.keys.owner, "owner")?,
+        owner: args.owner,
         batcher: key(config.keys.batcher, "batcher")?,
         committer: key(config.keys.committer, "committer")?,
+        guardian: args.guardian,
+        challenge_window: args.challenge_window,
+        timelock_delay: args.timelock_delay,
+        owner_transfer_delay: args.owner_transfer_delay,
+        sequencer_timeout: args.sequencer_timeout,
+        inclusion_window: args.inclusion_window,
     };
     let client = L1Client::new(config.l1.url.clone(), ClientOptions::default())?;
     if !config.l1.rollup.is_zero() {
         eprintln!("[l1] names the contract {} already; this makes another one", config.l1.rollup);
     }
-    let Deployed { rollup, owner, batcher, committer } =
-        deploy(&client, &spec, &roles, args.challenge_window).await?;
+    let Deployed { contracts, owner, batcher, committer, guardian } =
+        deploy(&client, &spec, &terms).await?;
+    let Deployment { rollup, token_bridge, verifier, timelock } = contracts;
     if args.json {
-        let roles = json!({ "owner": owner, "batcher": batcher, "committer": committer });
-        println!("{}", json!({ "rollup": rollup, "chain_id": spec.chain_id(), "roles": roles }));
+        let roles = json!({ "owner": owner, "batcher": batcher, "committer": committer, "guardian": guardian });
+        println!(
+            "{}",
+            json!({
+                "rollup": rollup,
+                "token_bridge": token_bridge,
+                "verifier": verifier,
+                "timelock": timelock,
+                "chain_id": spec.chain_id(),
+                "roles": roles,
+            })
+        );
     } else {
-        println!("Rollup contract of chain {} deployed.", spec.chain_id());
-        println!("  owner      {owner}\n  batcher    {batcher}\n  committer  {committer}");
+        println!("Contracts of chain {} deployed.", spec.chain_id());
+        println!("  rollup        {rollup}\n  token bridge  {token_bridge}");
+        println!("  verifier      {verifier}\n  timelock      {timelock}");
+        println!("  owner         {owner}\n  batcher       {batcher}");
+        println!("  committer     {committer}\n  guardian      {guardian}");
         println!("\nPut this into [l1]:\n\nrollup = \"{rollup}\"");
     }
     Ok(())

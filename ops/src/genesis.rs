@@ -8,8 +8,10 @@ use alloy::{
     primitives::{Address, B256, Bytes, U256, address, bytes},
 };
 use eyre::{Result, WrapErr};
-use millrace_l1::contracts::MessagePasser;
-use millrace_proto::{BatchPayload, ChainSpec, MESSAGE_PASSER, RollupParams};
+use millrace_l1::contracts::{BridgedToken, L2TokenBridge, MessagePasser};
+use millrace_proto::{
+    BRIDGED_TOKEN, BatchPayload, ChainSpec, MESSAGE_PASSER, RollupParams, TOKEN_BRIDGE,
+};
 use serde_json::json;
 
 use crate::keys::{DEV_KEYS, DEV_L1_CHAIN_ID, DEV_ROLLUP_CHAIN_ID, dev_signer};
@@ -40,14 +42,12 @@ pub(crate) fn dev_rollup(batch_payload: BatchPayload) -> Result<ChainSpec> {
         "millrace".into(),
         serde_json::to_value(params).wrap_err("rollup parameters are not JSON")?,
     );
-    genesis.alloc.insert(
-        MESSAGE_PASSER,
-        GenesisAccount {
-            nonce: Some(1),
-            code: Some(MessagePasser::DEPLOYED_BYTECODE.clone()),
-            ..GenesisAccount::default()
-        },
-    );
+    let predeploys = [
+        (MESSAGE_PASSER, &MessagePasser::DEPLOYED_BYTECODE),
+        (TOKEN_BRIDGE, &L2TokenBridge::DEPLOYED_BYTECODE),
+        (BRIDGED_TOKEN, &BridgedToken::DEPLOYED_BYTECODE),
+    ];
+    genesis.alloc.extend(predeploys.map(|(address, code)| (address, contract(code))));
     Ok(ChainSpec::new(genesis)?)
 }
 
@@ -56,6 +56,11 @@ pub(crate) fn dev_l1() -> Result<ChainSpec> {
     let mut genesis = base(DEV_L1_CHAIN_ID, 60_000_000)?;
     genesis.config.osaka_time = Some(0);
     Ok(ChainSpec::new(genesis)?)
+}
+
+/// A contract that is there from the beginning.
+fn contract(code: &Bytes) -> GenesisAccount {
+    GenesisAccount { nonce: Some(1), code: Some(code.clone()), ..GenesisAccount::default() }
 }
 
 fn base(chain_id: u64, gas_limit: u64) -> Result<Genesis> {
@@ -71,15 +76,10 @@ fn base(chain_id: u64, gas_limit: u64) -> Result<Genesis> {
         "gasLimit": format!("{gas_limit:#x}"), "mixHash": B256::ZERO, "coinbase": Address::ZERO, "alloc": {},
     }))
     .wrap_err("the built-in genesis does not parse")?;
-    let code = |code: &Bytes| GenesisAccount {
-        nonce: Some(1),
-        code: Some(code.clone()),
-        ..GenesisAccount::default()
-    };
     let mut alloc = BTreeMap::from([
-        (eip4788::BEACON_ROOTS_ADDRESS, code(&eip4788::BEACON_ROOTS_CODE)),
-        (eip2935::HISTORY_STORAGE_ADDRESS, code(&eip2935::HISTORY_STORAGE_CODE)),
-        (CREATE2_FACTORY, code(&CREATE2_FACTORY_CODE)),
+        (eip4788::BEACON_ROOTS_ADDRESS, contract(&eip4788::BEACON_ROOTS_CODE)),
+        (eip2935::HISTORY_STORAGE_ADDRESS, contract(&eip2935::HISTORY_STORAGE_CODE)),
+        (CREATE2_FACTORY, contract(&CREATE2_FACTORY_CODE)),
     ]);
     let balance = U256::from(DEV_BALANCE_ETH) * U256::from(10).pow(U256::from(18));
     for index in 0..DEV_KEYS {

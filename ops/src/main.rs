@@ -4,6 +4,7 @@
 //!  cli        the command line            config     millrace.toml
 //!  dev        the whole chain             service    one service each, and how they are put together
 //!  dev_l1     the embedded L1             verify     the chain from L1 alone
+//!  bridge     deposits and withdrawals
 //!  bench      figures beside an alternative's
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
 //!  torture    hard made-up inputs, checked    dictionary what batches are compressed with
@@ -13,6 +14,7 @@
 
 mod allocation;
 mod bench;
+mod bridge;
 mod cli;
 mod config;
 mod da;
@@ -77,6 +79,26 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::Da(command) => {
             log("warn")?;
             runtime.block_on(da::run(command))
+        }
+        Command::Deposit(args) => {
+            log("warn")?;
+            runtime.block_on(bridge::deposit(args))
+        }
+        Command::Withdraw(args) => {
+            log("warn")?;
+            runtime.block_on(bridge::withdraw(args))
+        }
+        Command::ForceInclude(args) => {
+            log("warn")?;
+            runtime.block_on(bridge::force(args))
+        }
+        Command::ProveWithdrawal(args) => {
+            log("warn")?;
+            runtime.block_on(bridge::prove(args))
+        }
+        Command::FinalizeWithdrawal(args) => {
+            log("warn")?;
+            runtime.block_on(bridge::finalize(args))
         }
         Command::Verify(args) => {
             log("warn")?;

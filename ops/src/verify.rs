@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,54 +14,84 @@ use millrace_da_adapter::{AltDaConfig, DaAdapterConfig, MultiReader, ObjectStore
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
 use millrace_proto::{BatchPayload, ChainSpec, ErrorChain};
-use millrace_settlement::{VerifyInput, VerifyProgress, VerifyTarget, verify_chain};
+use millrace_settlement::{
+    VerifyError, VerifyInput, VerifyProgress, VerifyReport, VerifyTarget, verify_chain,
+};
 use serde_json::json;
 
-use crate::{cli::VerifyArgs, config::load_genesis};
+use crate::{
+    cli::{ChainArgs, VerifyArgs},
+    config::load_genesis,
+};
 
 /// Least time between two progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(3);
 
+/// A chain that was rebuilt from L1.
+pub(crate) struct Rebuilt {
+    pub(crate) spec: Arc<ChainSpec>,
+    pub(crate) result: Result<VerifyReport, VerifyError>,
+}
+
+/// Rebuilds a chain from L1 alone in a folder, which has to be empty.
+pub(crate) async fn rebuild(
+    chain: &ChainArgs,
+    folder: &Path,
+    until: VerifyTarget,
+    json: bool,
+) -> Result<Rebuilt> {
+    let mut l1 = L1Config::new(chain.l1.l1.clone(), chain.rollup);
+    l1.beacon = chain.l1.beacon.clone();
+    let rollup = l1.rollup()?;
+    let spec = Arc::new(genesis(chain, &rollup).await?);
+    let da = DaAdapterConfig {
+        object_store: chain.da_store.clone().map(ObjectStoreConfig::at),
+        alt_da: chain.alt_da.clone().map(AltDaConfig::at),
+        archive: chain.archive.clone().map(ObjectStoreConfig::at),
+        ..DaAdapterConfig::default()
+    };
+    let reader =
+        MultiReader::new(da.sources(l1.beacon()?).wrap_err("--da-store, --alt-da or --archive")?);
+    let replay = open_replay(folder, &spec)?;
+    let mut progress = Progress::new(json);
+    let input = VerifyInput {
+        rollup,
+        reader: Arc::new(reader),
+        spec: Arc::clone(&spec),
+        replay: Box::new(replay),
+        until,
+    };
+    let result = verify_chain(input, |step| progress.show(&step)).await;
+    progress.finish();
+    Ok(Rebuilt { spec, result })
+}
+
+/// The chain that is rebuilt in a folder.
+pub(crate) fn open_replay(folder: &Path, spec: &Arc<ChainSpec>) -> Result<Replayer> {
+    Replayer::open(&folder.join("state"), &StoreConfig::default(), Arc::clone(spec))
+        .wrap_err("cannot open the folder to rebuild the chain in")
+}
+
+/// A folder for a while.
+pub(crate) fn scratch() -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("millrace-verify-").tempdir()?)
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
-    let mut l1 = L1Config::new(args.l1.l1.clone(), args.rollup);
-    l1.beacon = args.l1.beacon.clone();
-    let rollup = l1.rollup()?;
-    let spec = Arc::new(genesis(&args, &rollup).await?);
-
-    let scratch;
+    let temporary;
     let data_dir = match &args.data_dir {
         Some(dir) => {
             empty(dir)?;
             dir.clone()
         }
         None => {
-            scratch = tempfile::Builder::new().prefix("millrace-verify-").tempdir()?;
-            scratch.path().to_owned()
+            temporary = scratch()?;
+            temporary.path().to_owned()
         }
     };
-    let da = DaAdapterConfig {
-        object_store: args.da_store.clone().map(ObjectStoreConfig::at),
-        alt_da: args.alt_da.clone().map(AltDaConfig::at),
-        archive: args.archive.clone().map(ObjectStoreConfig::at),
-        ..DaAdapterConfig::default()
-    };
-    let reader =
-        MultiReader::new(da.sources(l1.beacon()?).wrap_err("--da-store, --alt-da or --archive")?);
-    let replay =
-        Replayer::open(&data_dir.join("state"), &StoreConfig::default(), Arc::clone(&spec))
-            .wrap_err("cannot open the folder to rebuild the chain in")?;
-
-    let mut progress = Progress::new(args.json);
-    let input = VerifyInput {
-        rollup,
-        reader: Arc::new(reader),
-        spec: Arc::clone(&spec),
-        replay: Box::new(replay),
-        until: if args.finalized { VerifyTarget::Finalized } else { VerifyTarget::Latest },
-    };
-    let result = verify_chain(input, |step| progress.show(&step)).await;
-    progress.finish();
+    let until = if args.finalized { VerifyTarget::Finalized } else { VerifyTarget::Latest };
+    let Rebuilt { spec, result } = rebuild(&args.chain, &data_dir, until, args.json).await?;
     let payload = spec.rollup().batch_payload;
     match result {
         Ok(report) => {
@@ -112,7 +142,7 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
 }
 
 /// The genesis: from a file, or as published on L1. Either way the contract's genesis hash decides.
-async fn genesis(args: &VerifyArgs, rollup: &RollupContract) -> Result<ChainSpec> {
+async fn genesis(args: &ChainArgs, rollup: &RollupContract) -> Result<ChainSpec> {
     let spec = match &args.genesis {
         Some(path) => load_genesis(path)?,
         None => {

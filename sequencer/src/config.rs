@@ -5,6 +5,8 @@ use std::{num::NonZeroUsize, thread, time::Duration};
 use millrace_proto::MAX_BLOCK_TX_BYTES;
 use serde::{Deserialize, Serialize};
 
+use crate::throttle::ThrottleConfig;
+
 /// Settings of the sequencer. Everything has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +37,8 @@ pub struct SequencerConfig {
     pub recovery_queue: usize,
     /// Limits of the pool.
     pub pool: PoolConfig,
+    /// When sequencing slows down.
+    pub throttle: ThrottleConfig,
 }
 
 /// Limits of the pool.
@@ -72,6 +76,7 @@ impl Default for SequencerConfig {
             recovery_threads: 0,
             recovery_queue: 16_384,
             pool: PoolConfig::default(),
+            throttle: ThrottleConfig::default(),
         }
     }
 }
@@ -129,6 +134,18 @@ impl SequencerConfig {
             "recovery_queue",
             "be between 1 and 1048576",
         )?;
+        let throttle = &self.throttle;
+        check(
+            throttle.lower_bytes < throttle.upper_bytes,
+            "throttle.lower_bytes",
+            "be below throttle.upper_bytes",
+        )?;
+        check(
+            throttle.min_bytes_per_second > 0,
+            "throttle.min_bytes_per_second",
+            "be above zero, as transactions would never be taken",
+        )?;
+        check(!throttle.poll_interval.is_zero(), "throttle.poll_interval", "be above zero")?;
         check(self.pool.max_transactions > 0, "pool.max_transactions", "be above zero")?;
         check(
             self.pool.max_bytes >= self.max_transaction_bytes,

@@ -1,11 +1,11 @@
-//! Deposits on their way from L1 to the next block.
+//! Deposits and forced transactions on their way from L1 to the next block.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use millrace_proto::{Deposit, ErrorChain, L1Inbox, RecoveredTx, TxEnvelope};
+use millrace_proto::{ErrorChain, L1Inbox, QueueEntry, QueueMark, QueuedTxs};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -20,13 +20,13 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Buffer {
-    /// Index of the first deposit that no block took.
-    next: u64,
-    /// From `next` on, without gaps.
-    deposits: Vec<Deposit>,
+    /// How far blocks have taken the queue.
+    taken: QueueMark,
+    /// The entries from there on, without gaps.
+    entries: Vec<QueueEntry>,
 }
 
-/// Reads the queue in the background. While L1 does not answer there are just no deposits.
+/// Reads the queue in the background. While L1 does not answer there is just nothing in it.
 #[derive(Debug)]
 pub(crate) struct DepositFeed {
     inbox: Arc<dyn L1Inbox>,
@@ -35,44 +35,38 @@ pub(crate) struct DepositFeed {
 }
 
 impl DepositFeed {
-    /// Reads from the first deposit that the chain has not consumed.
-    pub(crate) fn new(inbox: Arc<dyn L1Inbox>, next: u64) -> Self {
-        let buffer = Mutex::new(Buffer { next, deposits: Vec::new() });
+    /// Reads from the first entry that the chain has not consumed.
+    pub(crate) fn new(inbox: Arc<dyn L1Inbox>, taken: QueueMark) -> Self {
+        let buffer = Mutex::new(Buffer { taken, entries: Vec::new() });
         Self { inbox, buffer, taken: Notify::new() }
     }
 
-    /// Whether a deposit waits.
+    /// Whether an entry waits.
     pub(crate) fn has_some(&self) -> bool {
-        !self.buffer.lock().deposits.is_empty()
+        !self.buffer.lock().entries.is_empty()
     }
 
-    /// Takes the next deposits, as transactions: at most `max`, and at most `gas` together, though always one.
-    pub(crate) fn take(&self, max: usize, gas: u64) -> Vec<Arc<RecoveredTx>> {
+    /// Takes the next entries, as transactions: at most `max`, and at most `gas` together, though always one.
+    pub(crate) fn take(&self, max: usize, gas: u64) -> QueuedTxs {
         let mut buffer = self.buffer.lock();
         let mut left = gas;
         let count = buffer
-            .deposits
+            .entries
             .iter()
             .take(max)
             .enumerate()
-            .take_while(|(index, deposit)| {
-                let fits = left.checked_sub(deposit.gas_limit);
+            .take_while(|(index, entry)| {
+                let fits = left.checked_sub(entry.gas_limit());
                 left = fits.unwrap_or(0);
                 fits.is_some() || *index == 0
             })
             .count();
-        buffer.next += count as u64;
-        let taken = buffer.deposits.drain(..count);
-        let rollup = self.inbox.rollup();
-        let txs = taken
-            .map(|deposit| {
-                let tx = TxEnvelope::from(deposit.to_tx(rollup));
-                Arc::new(RecoveredTx::new_unchecked(tx, deposit.from))
-            })
-            .collect();
+        let entries: Vec<_> = buffer.entries.drain(..count).collect();
+        let queued = QueuedTxs::new(buffer.taken, &entries, self.inbox.rollup());
+        buffer.taken = queued.mark;
         drop(buffer);
         self.taken.notify_one();
-        txs
+        queued
     }
 
     /// Reads until it is told to stop.
@@ -81,17 +75,17 @@ impl DepositFeed {
         let most = shared.config.max_deposits_per_block.saturating_mul(READ_AHEAD);
         let mut complained: Option<Instant> = None;
         loop {
-            let from = self.buffer.lock().next;
+            let from = self.buffer.lock().taken.end;
             let read = tokio::select! {
-                read = self.inbox.deposits(from, most) => read,
+                read = self.inbox.entries(from, most) => read,
                 () = stop.cancelled() => return,
             };
             match read {
-                Ok(deposits) => {
+                Ok(entries) => {
                     if complained.take().is_some() {
                         info!(target: "millrace::sequencer", next = from, "L1's deposit queue answers again");
                     }
-                    if self.replace(from, deposits) {
+                    if self.replace(from, entries) {
                         shared.work.notify_one();
                     }
                 }
@@ -113,16 +107,16 @@ impl DepositFeed {
     }
 
     /// Takes over what L1 says comes from `from` on. What was read before and not taken may have changed: it is replaced.
-    fn replace(&self, from: u64, deposits: Vec<Deposit>) -> bool {
-        let sound = deposits.iter().zip(from..).take_while(|(deposit, at)| deposit.index == *at);
+    fn replace(&self, from: u64, entries: Vec<QueueEntry>) -> bool {
+        let sound = entries.iter().zip(from..).take_while(|(entry, at)| entry.index() == *at);
         let sound = sound.count();
-        if sound < deposits.len() {
-            warn!(target: "millrace::sequencer", from, sound, got = deposits.len(), "the deposit queue was read with a gap; the rest is ignored");
+        if sound < entries.len() {
+            warn!(target: "millrace::sequencer", from, sound, got = entries.len(), "L1's queue was read with a gap; the rest is ignored");
         }
         let mut buffer = self.buffer.lock();
-        let Some(taken) = buffer.next.checked_sub(from) else { return false };
+        let Some(taken) = buffer.taken.end.checked_sub(from) else { return false };
         let skip = usize::try_from(taken).unwrap_or(usize::MAX);
-        buffer.deposits = deposits.into_iter().take(sound).skip(skip).collect();
-        !buffer.deposits.is_empty()
+        buffer.entries = entries.into_iter().take(sound).skip(skip).collect();
+        !buffer.entries.is_empty()
     }
 }

@@ -27,6 +27,7 @@ mod service;
 mod settlement;
 mod shared;
 mod submit;
+mod throttle;
 
 pub use self::{
     clock::{Clock, SystemClock},
@@ -38,4 +39,5 @@ pub use self::{
         RocksOrderLog, SettledBlocks,
     },
     service::{SequencerDeps, SequencerService, SequencerTask},
+    throttle::ThrottleConfig,
 };

@@ -51,6 +51,7 @@ pub(crate) struct SequencerMetrics {
     head_unsafe: Gauge,
     head_safe: Gauge,
     head_finalized: Gauge,
+    throttle_pressure: Gauge,
 }
 
 impl std::fmt::Debug for SequencerMetrics {
@@ -145,14 +146,26 @@ impl SequencerMetrics {
                 "Transactions in sealed blocks, deposits included"
             ),
             gas: total!("gas_total", "Gas used by sealed blocks"),
-            deposits: total!("deposits_total", "Deposits in sealed blocks"),
+            deposits: total!("deposits_total", "Deposits and forced transactions in sealed blocks"),
             inbox_errors: total!("inbox_errors_total", "Failed reads of L1's deposit queue"),
             pool_pending: pool("pending"),
             pool_queued: pool("queued"),
             head_unsafe: head("unsafe"),
             head_safe: head("safe"),
             head_finalized: head("finalized"),
+            throttle_pressure: {
+                const PRESSURE: &str = "millrace_sequencer_throttle_pressure";
+                describe_gauge!(
+                    PRESSURE,
+                    "How much sequencing is slowed down since posting lags: 0 not at all, 1 to the least"
+                );
+                gauge!(PRESSURE)
+            },
         }
+    }
+
+    pub(crate) fn throttle(&self, pressure: f64) {
+        self.throttle_pressure.set(pressure);
     }
 
     /// A refusal.
@@ -183,7 +196,7 @@ impl SequencerMetrics {
         self.blocks.increment(1);
         self.transactions.increment(block.transactions.len() as u64);
         self.gas.increment(block.header.gas_used);
-        self.deposits.increment(block.deposit_count() as u64);
+        self.deposits.increment(block.queued_count() as u64);
         self.block_transactions.record(block.transactions.len() as f64);
         self.block_gas_fill
             .record(block.header.gas_used as f64 / block.header.gas_limit.max(1) as f64);

@@ -204,6 +204,21 @@ impl<'a> Fold<'a> {
                 self.waiting.remove(&tx.hash());
             }
         }
+        self.forget_forced(&block).await
+    }
+
+    /// A transaction that was submitted here and forced on L1 too does not wait any more once a block holds it.
+    async fn forget_forced(&mut self, block: &LoggedBlock) -> Result<(), OpenError> {
+        let mut queued = block.opened.queued.txs.iter();
+        if !queued.any(|tx| self.waiting.contains_key(&tx.hash())) {
+            return Ok(());
+        }
+        let at = BlockSelector::Number(block.opened.number);
+        if let Some(sealed) = self.executor.block(at).await? {
+            for tx in &sealed.transactions {
+                self.waiting.remove(&tx.hash());
+            }
+        }
         Ok(())
     }
 
@@ -282,6 +297,11 @@ impl<'a> Fold<'a> {
         let mut left_out = LeftOut::default();
         left_out.note(&verdicts);
         let included: B256Set = sealed.transactions.iter().map(|tx| tx.hash()).collect();
+        for tx in &block.opened.queued.txs {
+            if included.contains(&tx.hash()) {
+                self.waiting.remove(&tx.hash());
+            }
+        }
         let mut returned = B256Set::default();
         let mut drops = Vec::new();
         for tx in block.frames.iter().flatten() {
@@ -317,13 +337,11 @@ impl<'a> Fold<'a> {
         let sealed = sealed.ok_or(millrace_proto::ExecutorError::UnknownBlock(at))?;
         let parent_at = BlockSelector::Hash(block.opened.parent_hash);
         let parent = self.executor.header(parent_at).await?;
-        let framed: B256Set = block.frames.iter().flatten().map(|tx| tx.hash()).collect();
+        let inputs = block.opened.queued.txs.iter().chain(block.frames.iter().flatten());
+        let inputs: B256Set = inputs.map(|tx| tx.hash()).collect();
         let is_ours = parent
             .is_some_and(|parent| block.is_header(self.spec, &parent, &sealed.header))
-            && sealed
-                .transactions
-                .iter()
-                .all(|tx| tx.tx().is_deposit() || framed.contains(&tx.hash()));
+            && sealed.transactions.iter().all(|tx| inputs.contains(&tx.hash()));
         if is_ours {
             Ok(sealed)
         } else {

@@ -9,7 +9,7 @@ use alloy::primitives::{
 };
 use millrace_proto::{
     BlockAttributes, BlockBuild, BlockSelector, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    RecoveredTx, RejectReason, SealedHeader, TxOutcome,
+    QueueMark, RecoveredTx, RejectReason, SealedHeader, TxOutcome,
 };
 
 use crate::{log::BlockOpened, pool::Verdict};
@@ -63,7 +63,7 @@ impl LoggedBlock {
     /// What the executor is told to open the block.
     pub(crate) fn attributes(&self, spec: &ChainSpec, parent: &SealedHeader) -> BlockAttributes {
         let opened = &self.opened;
-        BlockAttributes::rollup(spec, parent, opened.timestamp, opened.deposits_end)
+        BlockAttributes::rollup(spec, parent, opened.timestamp, opened.queued.mark)
     }
 
     /// Opens the block on its parent and executes all of it.
@@ -75,9 +75,11 @@ impl LoggedBlock {
     ) -> Result<Built, ExecutorError> {
         let mut build = executor.open_block(self.attributes(spec, parent)).await?;
         let mut gas_used = 0;
-        if !self.opened.deposits.is_empty() {
-            let outcomes = build.execute(self.opened.deposits.clone()).await?;
-            gas_used += judge(&self.opened.deposits, outcomes)?.gas_used;
+        let queued = &self.opened.queued.txs;
+        if !queued.is_empty() {
+            // Forced transactions that are invalid here are left out; nobody waits for their fate.
+            let outcomes = build.execute(queued.clone()).await?;
+            gas_used += judge(queued, outcomes)?.gas_used;
         }
         let mut frames = Vec::with_capacity(self.frames.len());
         for txs in &self.frames {
@@ -117,10 +119,13 @@ impl LoggedBlock {
         header: &SealedHeader,
     ) -> bool {
         let attributes = self.attributes(spec, parent);
+        let expected = self.opened.queued.mark;
+        let has_queue = QueueMark::of(header)
+            .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
         header.number == attributes.number
             && header.parent_hash == attributes.parent_hash
             && header.timestamp == attributes.timestamp
-            && header.extra_data == attributes.extra_data
+            && has_queue
     }
 }
 

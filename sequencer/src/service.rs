@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use alloy::primitives::B256;
 use millrace_proto::{
-    BlockNumHash, BlockSelector, Executor, ExecutorError, HeaderExtra, L1Inbox, Settlement,
+    BlockNumHash, BlockSelector, DaAdapter, Executor, ExecutorError, L1Inbox, QueueMark, Settlement,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Notify, task::JoinSet};
@@ -24,6 +24,7 @@ use crate::{
     recovery::{Recovered, recover},
     settlement,
     shared::{Ledger, Shared},
+    throttle::{self, Throttle},
 };
 
 /// Accounts read in one call when the pool comes back.
@@ -41,6 +42,8 @@ pub struct SequencerDeps {
     pub inbox: Option<Arc<dyn L1Inbox>>,
     /// How far the chain is settled; `None`: transactions never come further than `SEQUENCED`.
     pub settlement: Option<Arc<dyn Settlement>>,
+    /// How much is posted, by which sequencing slows down; `None`: it never does.
+    pub da: Option<Arc<dyn DaAdapter>>,
     /// The sequencer's folder. The order log is in `order-log` there.
     pub data_dir: PathBuf,
 }
@@ -54,6 +57,7 @@ pub struct SequencerTask {
     shared: Arc<Shared>,
     builder: Builder,
     deposits: Option<Arc<DepositFeed>>,
+    da: Option<Arc<dyn DaAdapter>>,
 }
 
 impl fmt::Debug for SequencerTask {
@@ -89,7 +93,7 @@ impl SequencerService {
         open_log: impl FnOnce(B256) -> Result<Arc<dyn OrderLog>, LogError> + Send + 'static,
     ) -> Result<(SequencerHandle, SequencerTask), OpenError> {
         config.validate()?;
-        let SequencerDeps { executor, inbox, settlement, .. } = deps;
+        let SequencerDeps { executor, inbox, settlement, da, .. } = deps;
         let spec = executor.spec().await?;
         if !spec.is_rollup() {
             return Err(OpenError::NotARollup);
@@ -117,6 +121,8 @@ impl SequencerService {
             config.recovery_thread_count(),
             config.recovery_queue,
         )?;
+        let (limits, block_time) = (config.throttle.clone(), config.block_time);
+        let throttle = Throttle::new(limits, block_time, std::time::Instant::now());
         let shared = Arc::new(Shared {
             heads: Heads::new(head.clone(), BlockNumHash::new(0, genesis)),
             config,
@@ -128,6 +134,7 @@ impl SequencerService {
             ledger,
             recovery,
             waiters: Waiters::default(),
+            throttle,
             metrics,
             work: Notify::new(),
             ended: CancellationToken::new(),
@@ -136,19 +143,19 @@ impl SequencerService {
         restore(&shared, waiting).await?;
         restore_settled(&shared).await?;
 
-        let next_deposit = HeaderExtra::of(&head).map_or(0, |extra| extra.deposits_end);
-        let deposits = inbox.map(|inbox| Arc::new(DepositFeed::new(inbox, next_deposit)));
+        let queue = QueueMark::of(&head).unwrap_or_default();
+        let deposits = inbox.map(|inbox| Arc::new(DepositFeed::new(inbox, queue)));
         let writer = LogWriter::start(log, WriterSettings::default())?;
         info!(
             target: "millrace::sequencer",
             chain_id = shared.spec.chain_id(),
             head = head.number,
             pooled = shared.ledger.pool.lock().status().pending,
-            next_deposit,
+            next_deposit = queue.end,
             "the sequencer is open"
         );
-        let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, next_deposit);
-        let task = SequencerTask { shared: shared.clone(), builder, deposits };
+        let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue);
+        let task = SequencerTask { shared: shared.clone(), builder, deposits, da };
         Ok((SequencerHandle::new(shared), task))
     }
 }
@@ -190,7 +197,7 @@ impl SequencerTask {
     /// # Errors
     /// When the sequencer cannot go on without an operator. Nothing is acknowledged after that.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SequencerRunError> {
-        let Self { shared, builder, deposits } = self;
+        let Self { shared, builder, deposits, da } = self;
         let _ended = shared.ended.clone().drop_guard();
         // Background tasks end with the builder, whichever way that ends.
         let stop = CancellationToken::new();
@@ -198,6 +205,9 @@ impl SequencerTask {
         let mut background = JoinSet::new();
         if let Some(deposits) = deposits {
             background.spawn(deposits.run(shared.clone(), stop.clone()));
+        }
+        if let Some(da) = da {
+            background.spawn(throttle::follow(shared.clone(), da, stop.clone()));
         }
         if let Some(settlement) = shared.settlement.clone() {
             background.spawn(settlement::follow(settlement, shared.clone(), stop.clone()));

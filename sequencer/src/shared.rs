@@ -22,6 +22,7 @@ use crate::{
     log::OrderLog,
     metrics::SequencerMetrics,
     pool::{Closed, Now, Pool},
+    throttle::Throttle,
 };
 
 /// Pool and recent blocks: what makes a transaction known.
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) recovery: RecoveryPool,
     pub(crate) waiters: Waiters,
     pub(crate) heads: Heads,
+    pub(crate) throttle: Throttle,
     pub(crate) metrics: SequencerMetrics,
     /// Wakes the builder: there may be something for the open block or the log.
     pub(crate) work: Notify,

@@ -1,4 +1,4 @@
-// node build.mjs          compiles src/ and writes artifacts/
+// node build.mjs          compiles the contracts and writes artifacts/
 // node build.mjs --check  compares artifacts/ with a fresh compile; exits 1 and names what differs
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -11,26 +11,36 @@ if (args.length > 0 && !check) {
   process.exit(2);
 }
 
-const namesIn = (folder, extension) =>
-  readdirSync(join(root, folder))
-    .filter((file) => file.endsWith(extension))
-    .map((file) => basename(file, extension))
-    .sort();
+const ours = (name) => [name, `src/${name}.sol`];
+const openZeppelin = (folder, name) => [name, `node_modules/@openzeppelin/contracts/${folder}/${name}.sol`];
+// What is deployed, on L1 or in the genesis of L2.
+const contracts = Object.fromEntries([
+  ours("Attestation"),
+  ours("BridgedToken"),
+  ours("ChallengeWindow"),
+  ours("L2TokenBridge"),
+  ours("MessagePasser"),
+  ours("Rollup"),
+  ours("TokenBridge"),
+  openZeppelin("governance", "TimelockController"),
+  openZeppelin("proxy/transparent", "TransparentUpgradeableProxy"),
+]);
 const artifactPath = (name) => join(root, "artifacts", `${name}.json`);
 
 mkdirSync(join(root, "artifacts"), { recursive: true });
-const fresh = compile(namesIn("src", ".sol"));
+const fresh = compile(contracts);
 
 if (check) {
-  const committed = new Set(namesIn("artifacts", ".json"));
+  const files = readdirSync(join(root, "artifacts")).filter((file) => file.endsWith(".json"));
+  const committed = new Set(files.map((file) => basename(file, ".json")));
   const differing = [];
   for (const [name, text] of Object.entries(fresh)) {
     if (!committed.delete(name)) differing.push(`artifacts/${name}.json is missing`);
     else if (readFileSync(artifactPath(name), "utf8") !== text) {
-      differing.push(`artifacts/${name}.json differs from a fresh compile of src/${name}.sol`);
+      differing.push(`artifacts/${name}.json differs from a fresh compile of ${contracts[name]}`);
     }
   }
-  for (const name of committed) differing.push(`artifacts/${name}.json has no src/${name}.sol`);
+  for (const name of committed) differing.push(`artifacts/${name}.json belongs to no contract of build.mjs`);
   for (const line of differing) console.error(line);
   if (differing.length > 0) {
     console.error("run `node build.mjs` and commit the result");

@@ -25,21 +25,24 @@ function readSource(name) {
   }
 }
 
-/// Compiles `src/<name>.sol` for each name; returns the artifact of the contract of the same name, by name.
-export function compile(names) {
-  const path = (name) => `src/${name}.sol`;
+/// Compiles contracts, given by name and the source that defines them; returns their artifacts by name. Warnings count as
+/// errors, other people's sources excepted.
+export function compile(contracts) {
+  const paths = [...new Set(Object.values(contracts))];
   const sources = Object.fromEntries(
-    names.map((name) => [path(name), { content: readFileSync(join(root, path(name)), "utf8") }]),
+    paths.map((path) => [path, { content: readFileSync(join(root, path), "utf8") }]),
   );
   const input = { language: "Solidity", sources, settings };
   const output = JSON.parse(solc.compile(JSON.stringify(input), { import: readSource }));
-  const problems = output.errors ?? [];
+  const theirs = ({ severity, sourceLocation }) =>
+    severity !== "error" && sourceLocation?.file.startsWith("node_modules/");
+  const problems = (output.errors ?? []).filter((problem) => !theirs(problem));
   if (problems.length > 0) {
     throw new Error(problems.map((problem) => problem.formattedMessage).join("\n"));
   }
   return Object.fromEntries(
-    names.map((name) => {
-      const { abi, evm } = output.contracts[path(name)][name];
+    Object.entries(contracts).map(([name, path]) => {
+      const { abi, evm } = output.contracts[path][name];
       const artifact = {
         abi,
         bytecode: `0x${evm.bytecode.object}`,

@@ -164,6 +164,7 @@ impl Committer {
             lastBlockHash: batch.last_block_hash,
             stateRoot: batch.state_root,
             messageRoot: batch.message_root,
+            proof: Bytes::new(),
         };
         let prefix = alloy::hex::encode(&batch.batch_hash[..8]);
         let request = TxRequest::call(

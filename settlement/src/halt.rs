@@ -10,11 +10,14 @@ use crate::{derivation::DeriveError, execution::ExecutionError};
 /// looked and restarted it. A restart repeats the work that led here, and so halts again while the cause is there.
 #[derive(Debug, thiserror::Error)]
 pub enum HaltReason {
-    /// A derived batch does not execute to what it claims.
-    #[error(
-        "{0}; the batcher has posted a batch that is not the sequencer's chain, or an executor is wrong"
-    )]
+    /// The replayed chain cannot go on with a batch.
+    #[error("{0}; delete the settlement folder to read L1 again")]
     Execution(#[source] ExecutionError),
+    /// A batch of the sequencer's own blocks does not execute to what the sequencer has.
+    #[error(
+        "{0}; the sequencer's chain is what the batch claims, so one of the two executors is wrong: stop the sequencer and compare them"
+    )]
+    ExecutorsDiffer(#[source] ExecutionError),
     /// L1's own records do not fit together.
     #[error(
         "batch {batch}: {source}; check the L1 node, then delete the settlement folder to read L1 again"

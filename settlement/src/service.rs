@@ -73,7 +73,7 @@ impl SettlementService {
             },
         )?;
         drop_outcomes_ahead(&store, replay.as_ref())?;
-        let shared = Shared::new(store, rollup.challenge_window().await?)?;
+        let shared = Shared::new(store)?;
         let verifier = Verifier {
             config: config.clone(),
             shared: shared.clone(),

@@ -31,8 +31,6 @@ pub(crate) enum Stalled {
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) metrics: SettlementMetrics,
-    /// Seconds from a commitment to its finality.
-    challenge_window: u64,
     inner: Arc<Inner>,
 }
 
@@ -54,12 +52,11 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(store: Store, challenge_window: u64) -> Result<Self, StoreError> {
+    pub(crate) fn new(store: Store) -> Result<Self, StoreError> {
         let l1_head = store.l1_points()?.pop().unwrap_or_default();
         let shared = Self {
             store,
             metrics: SettlementMetrics::default(),
-            challenge_window,
             inner: Arc::new(Inner {
                 status: watch::Sender::new(SettlementStatus::default()),
                 revision: watch::Sender::new(0),
@@ -149,7 +146,7 @@ impl Shared {
     fn compute(&self, l1_head: Option<BlockNumHash>) -> Result<SettlementStatus, StoreError> {
         let store = &self.store;
         let verified = store.last_verified(None)?.map(|verified| verified.point());
-        finality::advance(store, self.challenge_window)?;
+        finality::advance(store)?;
         let finalized = store.finalized()?;
         // What others committed beyond what is verified here shows once it is verified here.
         let committed = match verified {

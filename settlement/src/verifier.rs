@@ -9,7 +9,9 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{B256, Bytes},
 };
-use millrace_proto::{BlockSelector, DaReadError, DaReader, ErrorClass, Executor, PostedBatch};
+use millrace_proto::{
+    BlockSelector, DaReadError, DaReader, ErrorClass, Executor, PostedBatch, SealedHeader,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -154,23 +156,29 @@ impl Verifier {
     ) -> Result<ExecutedBatch, Attempt> {
         self.derivation.join(&head, &posted.header).map_err(Attempt::Skip)?;
         let bytes = self.read(posted, stop).await?;
-        let (before, deposits) =
+        let (before, entries) =
             self.shared.store.deposits(head.deposits_end, posted.header.deposits_end)?;
-        let deposits = QueuedDeposits { before, deposits };
+        let deposits = QueuedDeposits { before, entries };
         let (derivation, batch, stopping) = (self.derivation, posted.clone(), stop.clone());
         let worked = self
             .replay
             .run(move |replay| -> Result<ExecutedBatch, WorkError> {
                 let derived = derivation.derive(&head, &batch, &bytes, &deposits)?;
-                Ok(execute_batch(replay, derived, &stopping)?)
+                let claimed = derived.claimed_hash();
+                execute_batch(replay, derived, &stopping)
+                    .map_err(|source| WorkError::Execute { source, claimed })
             })
             .await?;
         let error = match worked {
             Ok(executed) => return Ok(executed),
             Err(error) => error,
         };
-        if let WorkError::Derive(DeriveError::Skip(reason)) = error {
-            return Err(Attempt::Skip(reason));
+        match error {
+            WorkError::Derive(DeriveError::Skip(reason)) => return Err(Attempt::Skip(reason)),
+            WorkError::Execute { source, claimed } if source.is_verdict() => {
+                return Err(self.judge(posted, source, claimed, stop).await);
+            }
+            _ => {}
         }
         // The deposits may have been read after a reorg that the batch was not.
         self.still(posted)?;
@@ -178,12 +186,51 @@ impl Verifier {
             WorkError::Derive(source) => {
                 Broke::Halt(HaltReason::L1View { batch: posted.header.number, source })
             }
-            WorkError::Execute(ExecutionError::Stopped { .. }) => Broke::Stopping,
-            WorkError::Execute(ExecutionError::Failed { source, .. }) => {
+            WorkError::Execute { source: ExecutionError::Stopped { .. }, .. } => Broke::Stopping,
+            WorkError::Execute { source: ExecutionError::Failed { source, .. }, .. } => {
                 Broke::Failed(SettlementRunError::Replay(source))
             }
-            WorkError::Execute(error) => Broke::Halt(HaltReason::Execution(error)),
+            WorkError::Execute { source, .. } => Broke::Halt(HaltReason::Execution(source)),
         }))
+    }
+
+    /// What is to be done about a batch that does not execute to what it claims. It is invalid; but if the sequencer's chain is what
+    /// it claims, one of the two executors is wrong, and an operator has to look before anything is built on either.
+    async fn judge(
+        &self,
+        posted: &PostedBatch,
+        error: ExecutionError,
+        claimed: B256,
+        stop: &CancellationToken,
+    ) -> Attempt {
+        let last = posted.header.last_block;
+        match self.has_block(last, claimed, posted, stop).await {
+            Err(broke) => broke.into(),
+            Ok(true) => Broke::Halt(HaltReason::ExecutorsDiffer(error)).into(),
+            Ok(false) => Attempt::Skip(SkipReason::Execution(error.to_string())),
+        }
+    }
+
+    /// Whether the sequencer's chain, as far as it goes now, has this block.
+    async fn has_block(
+        &self,
+        number: u64,
+        hash: B256,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<bool, Broke> {
+        self.still(posted)?;
+        let head = self.sequencer_head(posted, stop).await?;
+        Ok(number <= head && self.sequencer_hash(number, posted, stop).await? == hash)
+    }
+
+    /// The sequencer's head, for as long as it takes the executor to answer.
+    async fn sequencer_head(
+        &self,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<u64, Broke> {
+        self.asked(BlockSelector::Latest, posted, stop).await.map(|header| header.number)
     }
 
     /// Reads the bytes, for as long as it takes.
@@ -248,14 +295,24 @@ impl Verifier {
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<B256, Broke> {
+        let at = BlockSelector::Number(number);
+        self.asked(at, posted, stop).await.map(|header| header.seal())
+    }
+
+    /// A header of the sequencer's chain, for as long as it takes the sequencer to have it.
+    async fn asked(
+        &self,
+        at: BlockSelector,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<SealedHeader, Broke> {
         let mut backoff = Backoff::new(&self.config);
         loop {
-            let asked = self.executor.header(BlockSelector::Number(number));
-            let Some(header) = stop.run_until_cancelled(asked).await else {
+            let Some(header) = stop.run_until_cancelled(self.executor.header(at)).await else {
                 return Err(Broke::Stopping);
             };
             match header {
-                Ok(Some(header)) => return Ok(header.seal()),
+                Ok(Some(header)) => return Ok(header),
                 Ok(None) => {
                     self.still(posted)?;
                     retry::sleep(stop, self.config.executor_poll).await?;
@@ -321,6 +378,10 @@ impl<E: Into<Broke>> From<E> for Attempt {
 enum WorkError {
     #[error(transparent)]
     Derive(#[from] DeriveError),
-    #[error(transparent)]
-    Execute(#[from] ExecutionError),
+    #[error("{source}")]
+    Execute {
+        source: ExecutionError,
+        /// What the batch claims for its last block.
+        claimed: B256,
+    },
 }

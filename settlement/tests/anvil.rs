@@ -16,13 +16,13 @@ use alloy::{
     sol_types::SolCall,
 };
 use millrace_l1::{
-    ClientOptions, DeployParams, L1Client, Rollup, RollupContract, RollupEvent, TxManager,
-    TxManagerConfig, TxRequest, deploy_rollup,
-    testing::{Anvil, AnvilOptions, Fault, FaultProxy, dev_signer, test_patience},
+    ClientOptions, DeployParams, Finality, L1Client, Rollup, RollupContract, RollupEvent,
+    TxManager, TxManagerConfig, TxRequest, deploy_rollup,
+    testing::{Anvil, AnvilOptions, Fault, FaultProxy, dev_signer, test_params, test_patience},
 };
 use millrace_proto::{
-    BatchHeader, DaKind, HeaderExtra, RecoveredTx, Settlement, SettlementStatus, TxEnvelope,
-    batch_digest, message_root,
+    BatchHeader, DaKind, QueueEntry, QueueMark, RecoveredTx, Settlement, SettlementStatus,
+    TxEnvelope, batch_digest, message_root,
 };
 use millrace_settlement::{
     HaltReason, SettlementConfig, SettlementDeps, SettlementHandle, SettlementRunError,
@@ -74,7 +74,7 @@ impl World {
     fn sequence(&self, blocks: u64) {
         for _ in 0..blocks {
             let head = self.chain.head();
-            let deposits = HeaderExtra::of(&head.header).expect("a rollup's").deposits_end;
+            let deposits = QueueMark::of(&head.header).expect("a rollup's").end;
             let to =
                 if head.number().is_multiple_of(2) { MESSENGER } else { Address::repeat_byte(5) };
             let transactions = vec![transfer(head.number(), to)];
@@ -91,7 +91,7 @@ impl World {
 
     async fn post_bytes(&self, first_block: u64, last_block: u64, bytes: &[u8]) {
         let block = self.chain.block(last_block).expect("a block");
-        let deposits_end = HeaderExtra::of(&block.header).expect("a rollup's").deposits_end;
+        let deposits_end = QueueMark::of(&block.header).expect("a rollup's").end;
         let number = self.rollup.batch_count().await.expect("answers") + 1;
         let header = BatchHeader {
             number,
@@ -103,6 +103,7 @@ impl World {
             da_kind: DaKind::ObjectStore,
         };
         let call = Rollup::postBatchCall {
+            epoch: 0,
             header: (&header).into(),
             daPointer: Bytes::from(format!("batch-{number}").into_bytes()),
         };
@@ -134,7 +135,7 @@ impl World {
         let deposit = events
             .into_iter()
             .filter_map(|event| match event {
-                RollupEvent::Deposit { deposit, .. } => Some(deposit),
+                RollupEvent::Queued { entry: QueueEntry::Deposit(deposit), .. } => Some(deposit),
                 _ => None,
             })
             .next_back()
@@ -228,18 +229,18 @@ impl World {
 /// Deploys the chain's contract.
 async fn deploy(anvil: &Anvil, chain: &TestChain) -> Address {
     let genesis = chain.block(0).expect("genesis");
+    let [owner, batcher, committer] =
+        [OWNER, BATCHER, COMMITTER].map(|account| dev_signer(account).address());
     let params = DeployParams {
-        owner: dev_signer(OWNER).address(),
-        batcher: dev_signer(BATCHER).address(),
-        committer: dev_signer(COMMITTER).address(),
         l2_chain_id: CHAIN_ID,
-        challenge_window: CHALLENGE_WINDOW,
+        finality: Finality::ChallengeWindow { seconds: CHALLENGE_WINDOW },
         genesis_hash: genesis.hash(),
         genesis_state_root: genesis.header.state_root,
         genesis_json: chain.spec().to_json().into(),
+        ..test_params(owner, batcher, committer)
     };
-    let address = deploy_rollup(anvil.client(), dev_signer(OWNER), params).await;
-    address.expect("deploys")
+    let deployment = deploy_rollup(anvil.client(), dev_signer(OWNER), params).await;
+    deployment.expect("deploys").rollup
 }
 
 async fn manager(anvil: &Anvil, account: u32, dir: &Path) -> TxManager {
@@ -430,6 +431,7 @@ async fn a_wrong_commitment_halts_the_service_and_fails_verification() {
         lastBlockHash: world.chain.head().hash(),
         stateRoot: B256::repeat_byte(0xee),
         messageRoot: B256::ZERO,
+        proof: Bytes::new(),
     };
     let request = TxRequest::call("rogue", world.rollup.address(), call.abi_encode());
     committer.send(request).await.expect("commits");
@@ -482,21 +484,9 @@ async fn a_commitment_that_the_guardian_reverts_is_not_made_again() {
         stateRoot: B256::ZERO,
         messageRoot: B256::ZERO,
         committedAt: 0,
+        finalAt: 0,
     };
-    let call = Rollup::revertCommitmentsCall {
-        firstReverted: Rollup::Commitment {
-            number: 1,
-            previous: 0,
-            batchHash: commitment.batch_hash,
-            firstBlock: commitment.first_block,
-            lastBlock: commitment.last_block,
-            lastBlockHash: commitment.last_block_hash,
-            stateRoot: commitment.state_root,
-            messageRoot: commitment.message_root,
-            committedAt: commitment.committed_at,
-        },
-        newLast: none,
-    };
+    let call = Rollup::revertCommitmentsCall { firstReverted: (&commitment).into(), newLast: none };
     let guardian = manager(&world.anvil, OWNER, &world.dir.path().join("guardian")).await;
     let request = TxRequest::call("revert-1", world.rollup.address(), call.abi_encode());
     guardian.send(request).await.expect("reverts");
@@ -548,11 +538,12 @@ async fn an_l1_that_has_started_anew_halts_the_service_until_it_is_back() {
     world.post(1, 2).await;
     let args = vec!["--timestamp".to_owned(), "1700000000".to_owned()];
     let other = Anvil::start(AnvilOptions { args, ..AnvilOptions::default() }).expect("anvil");
+    other.mine(10).await.expect("mines");
     let block = json!(["latest", false]);
     let first = other.rpc("eth_getBlockByNumber", block).await.expect("answers");
     let lost = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&lost);
-    // An empty chain: one block, and no contract.
+    // A chain without a contract.
     let script = move |_, method: &str| match method {
         _ if !told.load(Ordering::SeqCst) => Fault::None,
         "eth_getBlockByNumber" => Fault::Result(first.clone()),

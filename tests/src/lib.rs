@@ -15,7 +15,8 @@ mod wallet;
 pub use self::{
     chain::{Chain, ChainOptions, Ready},
     tools::{
-        Output, cast, millrace, node_client, prometheus, promtool, python_client, run, verify,
+        Output, cast, millrace, node_client, prometheus, promtool, python_client, repository, run,
+        verify,
     },
     wait::{eventually, eventually_within},
     wallet::{Wallet, dev_key, fresh_address},

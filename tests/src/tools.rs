@@ -53,8 +53,8 @@ impl Output {
     }
 }
 
-/// The workspace's root.
-fn root() -> PathBuf {
+/// The repository's folder.
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
 }
 
@@ -80,7 +80,7 @@ pub fn millrace() -> Result<PathBuf> {
 
 /// A tool of `.tools`, which `tests/setup.sh` fills, or else of the search path.
 fn tool(in_tools: &str, name: &str) -> Result<PathBuf> {
-    let ours = root().join(".tools").join(in_tools);
+    let ours = repository().join(".tools").join(in_tools);
     if ours.is_file() {
         return Ok(ours);
     }
@@ -99,10 +99,10 @@ fn tool(in_tools: &str, name: &str) -> Result<PathBuf> {
 pub async fn run(program: &Path, arguments: &[&str]) -> Result<Output> {
     let child = Command::new(program)
         .args(arguments)
-        .current_dir(root().join("tests/clients"))
-        .env("NODE_PATH", root().join(".tools/node_modules"))
-        .env("MILLRACE_TOOLS", root().join(".tools"))
-        .env("MILLRACE_PROTO", root().join("proto"))
+        .current_dir(repository().join("tests/clients"))
+        .env("NODE_PATH", repository().join(".tools/node_modules"))
+        .env("MILLRACE_TOOLS", repository().join(".tools"))
+        .env("MILLRACE_PROTO", repository().join("proto"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

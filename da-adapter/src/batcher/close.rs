@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use alloy::primitives::{B256, Bytes};
-use millrace_proto::{Batch, BatchEncodeError, DiffBatch, ExecutedBlock, KeyHints, StateDiff};
+use millrace_proto::{
+    Batch, BatchEncodeError, DiffBatch, ExecutedBlock, KeyHints, QueueMark, StateDiff,
+};
 
 use super::open_batch::Collected;
-use crate::{deposits::accumulate, outbox::Cursor};
+use crate::outbox::Cursor;
 
 /// A batch is filled to at least so many hundredths of its target, if single blocks are small enough for that.
 const FULL: usize = 99;
@@ -149,14 +151,10 @@ impl Source {
                 (batch.encode(level, hints)?, blocks.collect())
             }
         };
-        let (deposits_end, deposits_hash) = blocks.iter().fold(
-            (cursor.deposits_end, cursor.deposits_hash),
-            |(start, before), block| {
-                let hash = accumulate(block, start, before);
-                (start + block.deposit_count() as u64, hash)
-            },
-        );
-        let signed = |block: &Arc<ExecutedBlock>| block.transactions.len() - block.deposit_count();
+        let last = blocks.last().and_then(|block| QueueMark::of(&block.header));
+        let (deposits_end, deposits_hash) =
+            last.map_or((cursor.deposits_end, cursor.deposits_hash), |mark| (mark.end, mark.hash));
+        let signed = |block: &Arc<ExecutedBlock>| block.transactions.len() - block.queued_count();
         Ok(EncodedBatch {
             data,
             blocks: count,
@@ -170,6 +168,8 @@ impl Source {
 }
 
 fn raw_bytes(blocks: &[Arc<ExecutedBlock>]) -> usize {
-    let transactions = blocks.iter().flat_map(|block| &block.transactions);
-    transactions.filter(|tx| !tx.tx().is_deposit()).map(|tx| tx.encoded().len()).sum()
+    let signed = |block: &Arc<ExecutedBlock>| -> usize {
+        block.transactions.iter().skip(block.queued_count()).map(|tx| tx.encoded().len()).sum()
+    };
+    blocks.iter().map(signed).sum()
 }

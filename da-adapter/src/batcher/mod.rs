@@ -36,6 +36,7 @@ use crate::{
     halt::{Halts, Part},
     metrics::{ClosedStats, DaMetrics},
     outbox::{BatchEntry, Cursor, Outbox},
+    window::Window,
 };
 
 /// What the batcher works with.
@@ -50,6 +51,8 @@ pub(crate) struct BatcherParts {
     pub(crate) max_size: usize,
     /// Where batches go now.
     pub(crate) in_use: watch::Receiver<DaKind>,
+    /// How long the contract still takes what waits, as last seen.
+    pub(crate) window: watch::Receiver<Option<Window>>,
 }
 
 /// Closes batches.
@@ -72,7 +75,8 @@ enum Event {
     Block(Arc<ExecutedBlock>),
     /// The stream ended, with an error or without.
     StreamEnded(Option<ExecutorError>),
-    Aged,
+    /// The open batch has to close.
+    Due(CloseReason),
     OutboxChanged,
 }
 
@@ -88,6 +92,7 @@ impl Batcher {
             max_blocks: config.max_blocks,
             max_age: config.max_batch_age,
             max_empty_age: config.max_empty_batch_age,
+            window_margin: config.window_margin,
         };
         parts.metrics.batched(cursor.batch, cursor.block.number);
         Ok(Self {
@@ -161,8 +166,8 @@ impl Batcher {
                 Event::Stop => return Ok(Ended::Stopped),
                 Event::StreamEnded(error) => return ended(error),
                 Event::OutboxChanged => {}
-                Event::Aged => {
-                    if let Some(reason) = self.close(CloseReason::Age).await? {
+                Event::Due(reason) => {
+                    if let Some(reason) = self.close(reason).await? {
                         return Ok(Ended::Halted(reason));
                     }
                 }
@@ -187,23 +192,37 @@ impl Batcher {
         changed: &mut tokio::sync::watch::Receiver<()>,
     ) -> Event {
         // While L1 is behind, only size closes a batch: fewer and fuller batches catch up faster.
-        let deadline = self.open.deadline(&self.rules).filter(|_| !self.is_behind());
-        let aged = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
+        let aged = self.open.deadline(&self.rules).filter(|_| !self.is_behind());
+        let mut window = self.parts.window.clone();
+        let seen = *window.borrow_and_update();
+        // What waits before it would go first, and moves the end itself.
+        let alone = self.parts.outbox.summary().backlog_batches == 0;
+        let late = seen
+            .filter(|_| alone)
+            .and_then(|window| self.open.window_deadline(&self.rules, &window));
+        let due = [(aged, CloseReason::Age), (late, CloseReason::Window)];
+        let due =
+            due.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|due| due.0);
+        let due = async {
+            match due {
+                Some((at, reason)) => {
+                    tokio::time::sleep_until(at).await;
+                    reason
+                }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
-            () = aged => Event::Aged,
+            reason = due => Event::Due(reason),
             block = blocks.next() => match block {
                 Some(Ok(block)) => Event::Block(block),
                 Some(Err(error)) => Event::StreamEnded(Some(error)),
                 None => Event::StreamEnded(None),
             },
             _ = changed.changed() => Event::OutboxChanged,
+            Ok(()) = window.changed() => Event::OutboxChanged,
         }
     }
 

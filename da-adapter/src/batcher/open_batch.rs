@@ -2,10 +2,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use millrace_proto::{ExecutedBlock, StateDiff};
+use millrace_proto::{ExecutedBlock, QueueMark, StateDiff};
 use tokio::time::Instant;
 
 use super::estimate::SizeEstimator;
+use crate::window::Window;
 
 /// Transactions after which a batch closes, whatever its size. State diffs of so many may be small, but their blocks are all in memory until then, and the format has a limit:
 /// [`BatchLimits::max_transactions`](millrace_proto::BatchLimits).
@@ -22,10 +23,13 @@ pub(crate) enum CloseReason {
     Blocks,
     /// It had nearly as many transactions as a batch may.
     Transactions,
+    /// The contract would not have taken it much longer.
+    Window,
 }
 
 impl CloseReason {
-    pub(crate) const ALL: [Self; 4] = [Self::Size, Self::Age, Self::Blocks, Self::Transactions];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Size, Self::Age, Self::Blocks, Self::Transactions, Self::Window];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +37,7 @@ impl CloseReason {
             Self::Age => "age",
             Self::Blocks => "blocks",
             Self::Transactions => "transactions",
+            Self::Window => "window",
         }
     }
 }
@@ -47,6 +52,8 @@ pub(super) struct CloseRules {
     pub(super) max_age: Duration,
     /// From the arrival of the first block.
     pub(super) max_empty_age: Duration,
+    /// Before the end of the sequencing window.
+    pub(super) window_margin: Duration,
 }
 
 /// A block for a batch.
@@ -114,6 +121,16 @@ impl OpenBatch {
     pub(super) fn deadline(&self, rules: &CloseRules) -> Option<Instant> {
         let idle = self.opened? + rules.max_empty_age;
         Some(self.filled.map_or(idle, |filled| idle.min(filled + rules.max_age)))
+    }
+
+    /// When the batch has to close for the sequencing window; `None` if it does not move its end.
+    pub(super) fn window_deadline(&self, rules: &CloseRules, window: &Window) -> Option<Instant> {
+        let last = QueueMark::of(&self.blocks.last()?.block.header)?;
+        if last.end <= window.consumed {
+            return None;
+        }
+        // It may be too late already.
+        Some(window.close_at(rules.window_margin).unwrap_or_else(Instant::now))
     }
 
     /// Why the batch has to close before another block is added, if it has to.

@@ -11,8 +11,11 @@ use millrace_proto::{
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::testing::{
-    CHAIN, CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator, noise, open_outbox,
+use crate::{
+    testing::{
+        CHAIN, CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator, noise, open_outbox,
+    },
+    window::L1Window,
 };
 
 /// A batcher that runs.
@@ -20,6 +23,7 @@ struct Running {
     executor: Arc<TestExecutor>,
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
+    window: watch::Sender<Option<Window>>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), DaAdapterRunError>>,
 }
@@ -45,12 +49,13 @@ impl Running {
         let cursor = match outbox.cursor() {
             Some(cursor) => cursor,
             None => {
-                outbox.begin(begin).unwrap();
+                outbox.begin(begin, 0).unwrap();
                 begin
             }
         };
         let metrics = DaMetrics::new();
         let halts = Arc::new(Halts::new(metrics.clone()));
+        let window = watch::Sender::new(None);
         let parts = BatcherParts {
             chain,
             executor: Arc::new(TestExecutorHandle(executor.clone())),
@@ -59,11 +64,12 @@ impl Running {
             metrics,
             max_size: 130_044,
             in_use: watch::channel(DaKind::L1Blob).1,
+            window: window.subscribe(),
         };
         let stop = CancellationToken::new();
         let batcher = Batcher::new(config, parts, cursor).unwrap();
         let task = tokio::spawn(batcher.run(stop.clone()));
-        Self { executor, outbox, halts, stop, task }
+        Self { executor, outbox, halts, window, stop, task }
     }
 
     /// Waits until so many batches are closed, and decodes the last one.
@@ -99,6 +105,42 @@ fn config() -> DaAdapterConfig {
         zstd_level: 1,
         ..DaAdapterConfig::default()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_closes_before_the_sequencing_window_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let margin = Duration::from_secs(100);
+    let hour = Duration::from_secs(3_600);
+    let config = DaAdapterConfig {
+        max_batch_age: 2 * hour,
+        max_empty_batch_age: 2 * hour,
+        window_margin: margin,
+        ..config()
+    };
+    let running = Running::start(&config, executor, folder.path(), chain.cursor());
+    let started = Instant::now();
+    let ends_in = |consumed, seconds| {
+        let seen = L1Window { left: seconds, whole: 7_200, block_time: Duration::from_secs(1) };
+        running.window.send_replace(Some(Window::new(consumed, seen, Instant::now())));
+    };
+    // Nothing in it moves the window's end: closing it would help nobody.
+    running.executor.push(chain.block(0, &[Bytes::new()]));
+    ends_in(0, 300);
+    assert!(tokio::time::timeout(hour / 2, running.wait_for(1)).await.is_err());
+
+    ends_in(0, 300);
+    running.executor.push(chain.block(1, &[Bytes::new()]));
+    let batch = running.closed(1).await;
+    assert_eq!(batch.blocks.len(), 2);
+    let waited = started.elapsed() - hour / 2;
+    assert!((199..=202).contains(&waited.as_secs()), "{waited:?}");
+    // The next one waits its time, as the window is that of the batch before it.
+    running.executor.push(chain.block(1, &[Bytes::new()]));
+    assert!(tokio::time::timeout(hour / 2, running.wait_for(2)).await.is_err());
+    running.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

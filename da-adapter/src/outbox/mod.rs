@@ -19,7 +19,7 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::{Archived, Chosen, Record, Spent};
+use self::record::{Archived, Chosen, Epoch, Record, Spent};
 pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
 
 /// Batch number, big endian -> the encoded batch.
@@ -37,6 +37,7 @@ const TOTALS: &[u8] = b"totals";
 const ARCHIVED: &[u8] = b"archived";
 const SPENT: &[u8] = b"spent";
 const CHOSEN: &[u8] = b"chosen";
+const EPOCH: &[u8] = b"epoch";
 
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
@@ -98,6 +99,7 @@ struct State {
     archived: u64,
     spent: Spent,
     chosen: Chosen,
+    epoch: Epoch,
     /// Where the outbox began, if not with batch 1: the contract held this many batches and this
     /// block already.
     base: (u64, u64),
@@ -146,9 +148,14 @@ impl Outbox {
         self.state.lock().cursor
     }
 
+    /// The contract's epoch under which batches are posted.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.state.lock().epoch.0
+    }
+
     /// Begins after a batch that was not closed here: the genesis block (batch 0), or the
     /// contract's last batch. Forgets every batch.
-    pub(crate) fn begin(&self, cursor: Cursor) -> Result<(), OutboxError> {
+    pub(crate) fn begin(&self, cursor: Cursor, epoch: u32) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
         let mut write = WriteBatch::default();
         for number in state.entries.keys() {
@@ -157,8 +164,10 @@ impl Outbox {
             }
         }
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
+        put(&self.db, &mut write, META, EPOCH, &Epoch(epoch).to_bytes());
         self.db.write_opt(write, &synced())?;
         state.entries.clear();
+        state.epoch = Epoch(epoch);
         state.cursor = Some(cursor);
         state.base = (cursor.batch, cursor.block.number);
         state.archived = state.archived.max(cursor.batch);
@@ -384,7 +393,8 @@ fn load(db: &Db) -> Result<State, OutboxError> {
     let archived = get(db, META, ARCHIVED)?.map_or(0, |Archived(number)| number).max(base.0);
     let spent = get(db, META, SPENT)?.unwrap_or_default();
     let chosen = get(db, META, CHOSEN)?.unwrap_or_default();
-    Ok(State { cursor, entries, totals, archived, spent, chosen, base })
+    let epoch = get(db, META, EPOCH)?.unwrap_or_default();
+    Ok(State { cursor, entries, totals, archived, spent, chosen, epoch, base })
 }
 
 fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {

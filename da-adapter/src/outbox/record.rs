@@ -84,6 +84,10 @@ impl Spent {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Chosen(pub(super) Option<DaKind>);
 
+/// The epoch under which this outbox's batches are posted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Epoch(pub(super) u32);
+
 /// The last batch that is in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Archived(pub(super) u64);
@@ -223,6 +227,16 @@ impl Record for Archived {
     }
 }
 
+impl Record for Epoch {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(u64::from(self.0).to_be_bytes());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        fields.u64().and_then(|epoch| u32::try_from(epoch).ok()).map(Self)
+    }
+}
+
 impl Record for Chosen {
     fn write(&self, out: &mut Vec<u8>) {
         out.push(self.0.map_or(0, |kind| kind as u8));
@@ -349,6 +363,7 @@ mod tests {
         let spent = check(Spent { day: 3, fees: U256::from(4) });
         assert_eq!(hex::encode(spent), format!("01{:016x}{:064x}", 3, 4));
         assert_eq!(hex::encode(check(Archived(7))), "010000000000000007");
+        assert_eq!(hex::encode(check(Epoch(7))), "010000000000000007");
         assert_eq!(hex::encode(check(Chosen(None))), "0100");
         assert_eq!(hex::encode(check(Chosen(Some(DaKind::AltDa)))), "0103");
         let all =

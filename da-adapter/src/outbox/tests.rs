@@ -45,7 +45,7 @@ fn a_restart_finds_everything_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
     assert_eq!(outbox.summary(), OutboxSummary::default());
-    outbox.begin(cursor(0)).unwrap();
+    outbox.begin(cursor(0), 0).unwrap();
     let entries: Vec<_> = (1..=3).map(|number| close(&outbox, number)).collect();
     outbox.mark_posted(1, post(7), None).unwrap();
     let before = outbox.summary();
@@ -67,7 +67,7 @@ fn a_restart_finds_everything_as_it_was() {
 fn a_reorg_takes_records_back() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
-    outbox.begin(cursor(0)).unwrap();
+    outbox.begin(cursor(0), 0).unwrap();
     for number in 1..=3 {
         close(&outbox, number);
         outbox.mark_posted(number, post(number), None).unwrap();
@@ -87,7 +87,7 @@ fn a_reorg_takes_records_back() {
 fn final_batches_leave_but_the_last() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
-    outbox.begin(cursor(0)).unwrap();
+    outbox.begin(cursor(0), 0).unwrap();
     for number in 1..=3 {
         close(&outbox, number);
         outbox.mark_posted(number, post(number), None).unwrap();
@@ -109,7 +109,7 @@ fn final_batches_leave_but_the_last() {
 fn an_outbox_that_begins_late_knows_what_is_posted() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
-    outbox.begin(cursor(4)).unwrap();
+    outbox.begin(cursor(4), 0).unwrap();
     assert_eq!((outbox.summary().posted, outbox.summary().posted_block), (4, 40));
     drop(outbox);
     let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
@@ -134,7 +134,7 @@ fn another_chains_outbox_is_refused() {
 fn a_record_that_is_none_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
-    outbox.begin(cursor(0)).unwrap();
+    outbox.begin(cursor(0), 0).unwrap();
     close(&outbox, 1);
     outbox.db.put_cf(table(&outbox.db, ENTRIES), 1u64.to_be_bytes(), [9]).unwrap();
     drop(outbox);

@@ -25,9 +25,13 @@ use crate::{
     metrics::DaMetrics,
     outbox::{BatchEntry, Outbox, Post, Submitted},
     switch::{Failure, Switch},
+    window::Window,
 };
 
 const TARGET: &str = "millrace::da_adapter";
+
+/// How often the sequencing window is looked at.
+const WINDOW_EVERY: Duration = Duration::from_secs(10);
 
 /// Failed posts of one batch in a row, each worth another try, after which an operator is called.
 const TRIES: u32 = 3;
@@ -57,6 +61,10 @@ pub(crate) struct Poster {
     pub(crate) max_in_flight: usize,
     /// Wei that those on their way may cost.
     pub(crate) flying_cost: U256,
+    /// How long the contract still takes what waits, for others to see.
+    pub(crate) window: watch::Sender<Option<Window>>,
+    /// When that was last looked at.
+    pub(crate) window_seen: Option<Instant>,
 }
 
 /// Failed posts in a row.
@@ -208,6 +216,7 @@ impl Poster {
             return Err(StepError::Halt(reason::unknown_batches(count, cursor.batch)));
         }
         self.sync(count).await?;
+        self.look_at_window(count, cursor.deposits_end).await?;
         self.prune().await?;
         self.report();
 
@@ -218,11 +227,41 @@ impl Poster {
             }
             return Ok(Step::Idle);
         };
+        self.check_epoch().await?;
         self.post_from(entry).await?;
         let count = self.target.batch_count().await?;
         self.sync(count.min(cursor.batch)).await?;
         self.report();
         Ok(Step::Posted)
+    }
+
+    /// Looks now and then how long the contract still takes what waits behind batch `count`.
+    async fn look_at_window(&mut self, count: u64, closed: u64) -> Result<(), StepError> {
+        let consumed = self.outbox.entry(count + 1).map_or(closed, |next| next.deposits_end);
+        let known = self.window.borrow().is_some_and(|window| window.consumed == consumed);
+        if known && self.window_seen.is_some_and(|seen| seen.elapsed() < WINDOW_EVERY) {
+            return Ok(());
+        }
+        let seen = self.target.window(consumed).await?;
+        let now = Instant::now();
+        self.window.send_replace(Some(Window::new(consumed, seen, now)));
+        self.window_seen = Some(now);
+        Ok(())
+    }
+
+    /// Whether the contract still takes this adapter's posts.
+    async fn check_epoch(&self) -> Result<(), StepError> {
+        let (ours, current) = (self.outbox.epoch(), self.target.epoch().await?);
+        if current > ours {
+            return Err(StepError::Halt(reason::other_epoch(ours, current)));
+        }
+        if current < ours {
+            warn!(target: TARGET, ours, current, "an L1 reorg took back the beginning of this adapter's epoch; beginning it again");
+            let begun = self.target.begin_epoch(current + 1).await;
+            begun.map_err(|error| StepError::Retry(Box::new(error)))?;
+            return Err(StepError::Retry("its epoch has just begun again".into()));
+        }
+        Ok(())
     }
 
     /// Notes which batches the contract holds, as L1 shows it now.
@@ -403,7 +442,8 @@ impl Poster {
         let pointer = hex::encode(&keccak256(&prepared.da_pointer)[..4]);
         let id = format!("post-{number}-{digest}-{}-{pointer}", da_kind.as_str());
         let Prepared { da_pointer, blobs } = prepared;
-        let posting = Posting { id, header, da_pointer, blobs, is_behind };
+        let epoch = self.outbox.epoch();
+        let posting = Posting { id, epoch, header, da_pointer, blobs, is_behind };
         match self.target.begin(&posting).await {
             Ok(()) => Ok(Begun { posting, at, chosen }),
             Err(error) if is_behind => Err(StepError::Retry(Box::new(error))),
@@ -612,6 +652,9 @@ impl Poster {
     }
 
     fn report(&self) {
+        if let Some(window) = *self.window.borrow() {
+            self.metrics.window(window.left(Instant::now()));
+        }
         self.metrics.spent_today(self.outbox.spent_on(today()));
         let summary = self.outbox.summary();
         self.metrics.posted_head(summary.posted, summary.posted_block);

@@ -19,6 +19,14 @@ pub(super) fn unknown_batches(count: u64, closed: u64) -> String {
     )
 }
 
+/// Another adapter has begun an epoch.
+pub(super) fn other_epoch(ours: u32, current: u32) -> String {
+    format!(
+        "this adapter posts in epoch {ours} and the contract is in epoch {current}: another one has taken over, and the \
+         contract takes nothing of this one any more. Leave it to the other; or stop that, and {START_AFRESH}"
+    )
+}
+
 /// The contract holds another batch under a number of ours.
 pub(super) fn foreign_batch(record: &PostedBatch, ours: &BatchEntry) -> String {
     format!(

@@ -1,6 +1,6 @@
 //! The rollup contract, as the poster uses it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use alloy::{
     consensus::Blob,
@@ -13,6 +13,12 @@ use millrace_l1::{
 };
 use millrace_proto::{BatchHeader, Commitment, L1Ref, PostedBatch};
 
+use crate::window::L1Window;
+
+/// L1 blocks over which the time between two is looked at.
+const BLOCK_TIME_SPAN: u64 = 64;
+/// The shortest time between two L1 blocks that is believed.
+const MIN_BLOCK_TIME: Duration = Duration::from_secs(1);
 /// Gas that posting a batch takes at most, beside its pointer.
 const POST_GAS: u64 = 250_000;
 /// Gas that a byte of the pointer takes at most (EIP-7623).
@@ -34,6 +40,8 @@ pub(crate) enum Finality {
 pub(crate) struct Posting {
     /// Names the intent to the transaction manager.
     pub(crate) id: String,
+    /// The epoch that this adapter posts under.
+    pub(crate) epoch: u32,
     pub(crate) header: BatchHeader,
     pub(crate) da_pointer: Bytes,
     pub(crate) blobs: Vec<Blob>,
@@ -46,6 +54,15 @@ pub(crate) struct Posting {
 pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
     /// Batches that the contract holds, which is also the number of the last one.
     async fn batch_count(&self) -> Result<u64, L1Error>;
+
+    /// How long the contract still takes batches that consume so many entries of L1's queue.
+    async fn window(&self, consumed: u64) -> Result<L1Window, L1Error>;
+
+    /// The epoch whose posts the contract takes.
+    async fn epoch(&self) -> Result<u32, L1Error>;
+
+    /// Begins an epoch, so that whoever posts under the one before stops; returns when L1 has confirmed it.
+    async fn begin_epoch(&self, next: u32) -> Result<(), TxManagerError>;
 
     /// The deposit queue's accumulator over the first `count` deposits; zero if there are fewer.
     async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error>;
@@ -107,6 +124,7 @@ impl L1Target {
 impl L1Target {
     fn request(&self, posting: &Posting) -> TxRequest {
         let call = Rollup::postBatchCall {
+            epoch: posting.epoch,
             header: Rollup::BatchHeader::from(&posting.header),
             daPointer: posting.da_pointer.clone(),
         };
@@ -124,6 +142,37 @@ impl L1Target {
 impl PostTarget for L1Target {
     async fn batch_count(&self) -> Result<u64, L1Error> {
         self.rollup.batch_count().await
+    }
+
+    async fn window(&self, consumed: u64) -> Result<L1Window, L1Error> {
+        let client = self.rollup.client();
+        let whole = self.rollup.inclusion_window().await?;
+        let head = client.head().await?;
+        let left = match self.rollup.deposit_count().await? {
+            count if count <= consumed => whole,
+            _ => {
+                let due = self.rollup.queued_at(consumed).await?.saturating_add(whole);
+                due.saturating_sub(head.number)
+            }
+        };
+        let span = head.number.min(BLOCK_TIME_SPAN);
+        let earlier = client.block(head.number - span).await?;
+        let seconds = earlier.map(|block| head.timestamp.saturating_sub(block.timestamp));
+        let block_time = match seconds {
+            Some(seconds) if span > 0 => Duration::from_secs(seconds) / span as u32,
+            _ => Duration::ZERO,
+        };
+        Ok(L1Window { left, whole, block_time: block_time.max(MIN_BLOCK_TIME) })
+    }
+
+    async fn epoch(&self) -> Result<u32, L1Error> {
+        self.rollup.current_epoch().await
+    }
+
+    async fn begin_epoch(&self, next: u32) -> Result<(), TxManagerError> {
+        let call = Rollup::beginEpochCall { next }.abi_encode();
+        let request = TxRequest::call(format!("epoch-{next}"), self.rollup.address(), call);
+        self.tx_manager.send(request).await.map(|_| ())
     }
 
     async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error> {

@@ -10,6 +10,7 @@ use millrace_proto::{Batch, Commitment, L1Ref, PostedBatch};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::window::L1Window;
 use crate::{
     alt_da_server::{AltDaFault, AltDaServer},
     archive::Archiver,
@@ -36,6 +37,7 @@ struct ContractState {
     finalized: u64,
     /// Whether L1 does not answer.
     down: bool,
+    epoch: u32,
     /// How many posts will revert.
     reverts: u32,
     /// The numbers of all posts that were begun, and whether each was behind another.
@@ -76,6 +78,20 @@ fn l1(block: u64) -> L1Ref {
 impl PostTarget for TestContract {
     async fn batch_count(&self) -> Result<u64, L1Error> {
         Ok(self.up()?.batches.len() as u64)
+    }
+
+    async fn window(&self, consumed: u64) -> Result<L1Window, L1Error> {
+        let left = if self.up()?.deposits > consumed { 10 } else { 100 };
+        Ok(L1Window { left, whole: 100, block_time: Duration::from_secs(12) })
+    }
+
+    async fn epoch(&self) -> Result<u32, L1Error> {
+        Ok(self.up()?.epoch)
+    }
+
+    async fn begin_epoch(&self, next: u32) -> Result<(), TxManagerError> {
+        self.up()?.epoch = next;
+        Ok(())
     }
 
     async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error> {
@@ -122,6 +138,7 @@ impl PostTarget for TestContract {
             moved.changed().await.expect("it is there as long as the contract");
         }
         let mut state = self.up()?;
+        assert_eq!(posting.epoch, state.epoch, "the contract would revert");
         state.sent.push(posting.id.clone());
         state.pointers.push(posting.da_pointer.clone());
         state.head += 1;
@@ -177,7 +194,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let chain = Chain::new("a");
         let outbox = open_outbox(folder.path());
-        outbox.begin(chain.cursor()).unwrap();
+        outbox.begin(chain.cursor(), 0).unwrap();
         let contract = Arc::new(TestContract::default());
         let poster = poster(&outbox, &contract);
         Self { folder, outbox, contract, poster, chain }
@@ -254,6 +271,8 @@ fn poster_to(
         failures: Failures::default(),
         max_in_flight: 1,
         flying_cost: U256::ZERO,
+        window: watch::Sender::new(None),
+        window_seen: None,
     }
 }
 
@@ -319,6 +338,44 @@ async fn a_foreign_batch_under_our_number_halts() {
     let reason = fixture.halt().await;
     assert!(reason.contains("something else posts with the batcher's key"), "{reason}");
     assert_eq!(fixture.outbox.summary().posted, 0);
+}
+
+#[tokio::test]
+async fn the_window_is_that_of_the_next_batch() {
+    let mut fixture = Fixture::new();
+    let left = |fixture: &Fixture| {
+        let window = fixture.poster.window.borrow().expect("it was looked at");
+        window.left(Instant::now()).seconds
+    };
+    fixture.contract.change(|contract| contract.deposits = 1);
+    fixture.close(0);
+    fixture.contract.change(|contract| contract.reverts = 1);
+    fixture.poster.step().await.unwrap_err();
+    assert!((100..=120).contains(&left(&fixture)), "the deposit is left out");
+    fixture.poster.step().await.unwrap();
+    fixture.close(1);
+    fixture.poster.step().await.unwrap();
+    assert!(left(&fixture) > 1_000, "it is taken");
+}
+
+#[tokio::test]
+async fn a_poster_whose_epoch_is_over_pays_for_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.close(0);
+    fixture.contract.change(|contract| contract.epoch = 1);
+    let StepError::Halt(reason) = fixture.poster.step().await.unwrap_err() else { panic!() };
+    assert!(reason.contains("epoch 0") && reason.contains("epoch 1"), "{reason}");
+    assert!(fixture.contract.state.lock().sent.is_empty());
+}
+
+#[tokio::test]
+async fn an_epoch_that_a_reorg_took_is_begun_again() {
+    let mut fixture = Fixture::new();
+    fixture.outbox.begin(fixture.chain.cursor(), 1).unwrap();
+    fixture.close(0);
+    assert!(matches!(fixture.poster.step().await.unwrap_err(), StepError::Retry(_)));
+    assert_eq!(fixture.contract.state.lock().epoch, 1);
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Posted);
 }
 
 #[tokio::test]

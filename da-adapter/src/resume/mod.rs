@@ -12,10 +12,10 @@ mod tests;
 use std::sync::Arc;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
-use millrace_l1::{BeaconError, L1Error};
+use millrace_l1::{BeaconError, L1Error, TxManagerError};
 use millrace_proto::{
-    BlockSelector, DaReadError, DaReader, ErrorClass, Executor, ExecutorError, HeaderExtra,
-    PostedBatch,
+    BlockSelector, DaReadError, DaReader, ErrorClass, Executor, ExecutorError, PostedBatch,
+    QueueMark,
 };
 use tracing::{info, warn};
 
@@ -27,6 +27,8 @@ use crate::{chain::BatchedChain, outbox::Cursor, poster::PostTarget};
 pub(crate) enum ResumeError {
     #[error("L1: {0}")]
     L1(#[from] L1Error),
+    #[error("cannot begin an epoch of posts: {0}")]
+    Epoch(#[from] Box<TxManagerError>),
     #[error("executor: {0}")]
     Executor(#[from] ExecutorError),
     #[error("the executor does not have block {0} yet, which L1 holds")]
@@ -63,9 +65,13 @@ impl ResumeError {
                 "Check the beacon URL in [l1]"
             }
             Self::OtherChain { .. } | Self::NoRollup(_) => "Mend the executor",
+            Self::Epoch(error) if matches!(**error, TxManagerError::InsufficientBalance { .. }) => {
+                "Fund the batcher's account on L1"
+            }
             Self::Da(_)
             | Self::Executor(_)
             | Self::Behind(_)
+            | Self::Epoch(_)
             | Self::DepositsMissing(_)
             | Self::Worker(_) => return None,
         };
@@ -153,7 +159,7 @@ impl Resume<'_> {
         if let Some(posted) = posted.filter(|posted| *posted != hash) {
             return Err(ResumeError::OtherChain { batch, block: number, posted, executor: hash });
         }
-        let extra = HeaderExtra::of(&header).ok_or(ResumeError::NoRollup(number))?;
-        Ok(Head { number, hash, timestamp: header.timestamp, deposits_end: extra.deposits_end })
+        let mark = QueueMark::of(&header).ok_or(ResumeError::NoRollup(number))?;
+        Ok(Head { number, hash, timestamp: header.timestamp, deposits_end: mark.end })
     }
 }

@@ -4,6 +4,7 @@ use millrace_l1::{Market, TxManagerError};
 use millrace_proto::{Batch, BatchHeader, Commitment, DaKind, ExecutedBlock, L1Ref, batch_digest};
 
 use super::*;
+use crate::window::L1Window;
 use crate::{
     poster::{Finality, Posting},
     reader::MultiReader,
@@ -21,6 +22,18 @@ struct Held {
 impl PostTarget for Held {
     async fn batch_count(&self) -> Result<u64, L1Error> {
         Ok(self.batches.len() as u64)
+    }
+
+    async fn window(&self, _: u64) -> Result<L1Window, L1Error> {
+        unreachable!("nothing is posted")
+    }
+
+    async fn epoch(&self) -> Result<u32, L1Error> {
+        unreachable!("nothing is posted")
+    }
+
+    async fn begin_epoch(&self, _: u32) -> Result<(), TxManagerError> {
+        unreachable!("nothing is posted")
     }
 
     async fn deposit_accumulator(&self, count: u64) -> Result<B256, L1Error> {
@@ -82,8 +95,8 @@ impl Case {
     fn batch(&self, first: usize, last: usize) -> Batch {
         let parent = first.checked_sub(2).map(|index| &self.blocks[index]);
         let hash = parent.map_or(self.genesis, |parent| parent.hash());
-        let deposits = parent
-            .map_or(0, |parent| HeaderExtra::of(&parent.header).expect("a rollup's").deposits_end);
+        let deposits =
+            parent.map_or(0, |parent| QueueMark::of(&parent.header).expect("a rollup's").end);
         Batch::from_blocks(CHAIN_ID, deposits, hash, &self.blocks[first - 1..last])
             .expect("blocks that join")
     }
@@ -117,6 +130,7 @@ impl Case {
     fn commit(&mut self, batch: u64, last: usize) {
         self.contract.committed = Some(Commitment {
             batch,
+            previous: 0,
             batch_hash: B256::ZERO,
             first_block: 1,
             last_block: last as u64,
@@ -124,6 +138,7 @@ impl Case {
             state_root: B256::ZERO,
             message_root: B256::ZERO,
             committed_at: 0,
+            final_at: 0,
             l1: L1Ref { tx_hash: B256::ZERO, block: BlockNumHash::default() },
         });
     }

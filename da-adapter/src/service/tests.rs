@@ -4,12 +4,13 @@ use std::{path::Path, time::Duration};
 
 use alloy::{
     genesis::Genesis,
-    primitives::{Address, B256},
+    primitives::{Address, B256, keccak256},
     sol_types::SolCall,
 };
 use millrace_l1::{
-    DeployParams, L1Client, Rollup, RollupEvent, TxManagerConfig, TxRequest, deploy_rollup,
-    testing::{Anvil, AnvilOptions, dev_signer, test_patience},
+    DeployParams, L1Client, OneCall, Rollup, RollupEvent, TxManagerConfig, TxRequest,
+    deploy_rollup, submit_once,
+    testing::{Anvil, AnvilOptions, dev_signer, test_params, test_patience},
 };
 use millrace_proto::{
     Batch, BatchHeader, BatchLimits, DaReadError, DaReader, PostedBatch, batch_digest,
@@ -24,6 +25,7 @@ use crate::{
 };
 
 const OWNER: u32 = 0;
+const SECOND_BATCHER: u32 = 5;
 const BATCHER: u32 = 1;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,17 +43,13 @@ impl World {
         let anvil = Anvil::start(AnvilOptions::default()).unwrap();
         let chain = Chain::new("anvil");
         let owner = dev_signer(OWNER);
+        let batcher = dev_signer(BATCHER).address();
         let params = DeployParams {
-            owner: owner.address(),
-            batcher: dev_signer(BATCHER).address(),
-            committer: owner.address(),
             l2_chain_id: CHAIN_ID,
-            challenge_window: 60,
             genesis_hash: chain.head().seal(),
-            genesis_state_root: B256::repeat_byte(1),
-            genesis_json: b"{}".into(),
+            ..test_params(owner.address(), batcher, owner.address())
         };
-        let rollup = deploy_rollup(anvil.client(), owner, params).await.unwrap();
+        let rollup = deploy_rollup(anvil.client(), owner, params).await.unwrap().rollup;
         let executor = TestExecutor::new(chain.head());
         let folder = tempfile::tempdir().unwrap();
         Self { anvil, rollup, executor, chain, folder }
@@ -63,14 +61,27 @@ impl World {
     }
 
     async fn batcher(&self) -> TxManager {
+        self.manager(BATCHER, "transactions").await
+    }
+
+    /// Gives an account the right to post.
+    async fn appoint(&self, account: u32) {
+        let role = keccak256("BATCHER_ROLE");
+        let call = Rollup::grantRoleCall { role, account: dev_signer(account).address() };
+        let call = OneCall::new(self.rollup, call.abi_encode());
+        let owner = dev_signer(OWNER).into();
+        submit_once(self.anvil.client(), &owner, call, PATIENCE).await.unwrap();
+    }
+
+    async fn manager(&self, account: u32, folder: &str) -> TxManager {
         let tx_config = TxManagerConfig {
             poll_interval: Duration::from_millis(20),
             resubmit_after: Duration::from_secs(1),
             ..TxManagerConfig::default()
         };
         let client = self.anvil.client().clone();
-        let tx_dir = self.folder.path().join("transactions");
-        TxManager::open(tx_config, client, dev_signer(BATCHER), tx_dir, "da-adapter").await.unwrap()
+        let tx_dir = self.folder.path().join(folder);
+        TxManager::open(tx_config, client, dev_signer(account), tx_dir, "da-adapter").await.unwrap()
     }
 
     /// Posts something else than a batch, as the next batch.
@@ -85,13 +96,25 @@ impl World {
             digest: batch_digest(nonsense),
             da_kind: DaKind::L1Calldata,
         };
-        let call = Rollup::postBatchCall { header: (&header).into(), daPointer: nonsense.into() };
+        let call = Rollup::postBatchCall {
+            epoch: 0,
+            header: (&header).into(),
+            daPointer: nonsense.into(),
+        };
         let request = TxRequest::call("nonsense", self.rollup, call.abi_encode());
         self.batcher().await.send(request).await.unwrap();
     }
 
     async fn start(&self, config: DaAdapterConfig, data_dir: &Path) -> Running {
-        let tx_manager = self.batcher().await;
+        self.start_with(config, data_dir, self.batcher().await).await
+    }
+
+    async fn start_with(
+        &self,
+        config: DaAdapterConfig,
+        data_dir: &Path,
+        tx_manager: TxManager,
+    ) -> Running {
         let genesis = Genesis { config: chain_config(), ..Genesis::default() };
         let deps = DaAdapterDeps {
             executor: Arc::new(TestExecutorHandle(self.executor.clone())),
@@ -238,6 +261,35 @@ async fn a_new_outbox_leaves_no_gap_behind_an_invalid_batch() {
 }
 
 /// The hash of the last block of a batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_that_was_replaced_posts_no_more() {
+    let mut world = World::new().await;
+    let first = world.start(config(), &world.folder.path().join("first")).await;
+    world.executor.push(world.chain.small());
+    first.posted(1).await;
+    let epoch = async || world.contract().current_epoch().await.unwrap();
+    assert_eq!(epoch().await, 0);
+
+    // Another account and another folder: it knows nothing of the first one, which goes on.
+    world.appoint(SECOND_BATCHER).await;
+    let manager = world.manager(SECOND_BATCHER, "second-transactions").await;
+    let second = world.start_with(config(), &world.folder.path().join("second"), manager).await;
+    while epoch().await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.executor.push(world.chain.small());
+    second.posted(2).await;
+    second.stop().await;
+
+    world.executor.push(world.chain.small());
+    let halted = async || first.handle.da_status().await.unwrap().halted;
+    while !halted().await.is_some_and(|reason| reason.contains("another one has taken over")) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.posted().await.len(), 2);
+    first.stop().await;
+}
+
 async fn again_parent(reader: &MultiReader, batch: &PostedBatch) -> B256 {
     decode(&reader.read(batch).await.unwrap()).last_block_hash
 }

@@ -6,8 +6,8 @@ use millrace_proto::{RecoveredTx, TxOutcome};
 use tracing::error;
 
 use super::{
-    BlockExecutor, BlockOutput, BlockPlan, CodeCache, ExecutionError, ParallelExecutor,
-    ParallelStats, SharedReader, WorkerPool,
+    BlockExecutor, BlockOutput, BlockPlan, CodeCache, ExecutionError, ForcedCount,
+    ParallelExecutor, ParallelStats, SharedReader, WorkerPool,
 };
 
 /// Builds one block with the parallel executor. When one of its threads panics, the block is executed again in order as far as it
@@ -17,6 +17,7 @@ pub struct BlockBuilder {
     reader: SharedReader,
     codes: Arc<CodeCache>,
     execution: Execution,
+    forced: ForcedCount,
     /// What outcomes were given for: the same again when the execution starts anew.
     included: Vec<Arc<RecoveredTx>>,
 }
@@ -39,7 +40,8 @@ impl BlockBuilder {
     ) -> Result<Self, ExecutionError> {
         let parallel = ParallelExecutor::open(&plan, reader.clone(), codes.clone(), pool)?;
         let execution = Execution::Parallel(Box::new(parallel));
-        Ok(Self { plan, reader, codes, execution, included: Vec::new() })
+        let forced = plan.forced();
+        Ok(Self { plan, reader, codes, execution, forced, included: Vec::new() })
     }
 
     /// How the work was done so far; `None` if it is done in order after a panic.
@@ -73,6 +75,9 @@ impl BlockBuilder {
                 transactions.iter().map(|tx| executor.execute(tx)).collect::<Result<_, _>>()?
             }
         };
+        for (tx, outcome) in transactions.iter().zip(&outcomes) {
+            self.forced.note(tx, outcome);
+        }
         let included = (transactions.iter().zip(&outcomes))
             .filter(|(_, outcome)| matches!(outcome, TxOutcome::Included { .. }));
         self.included.extend(included.map(|(tx, _)| tx.clone()));
@@ -84,10 +89,11 @@ impl BlockBuilder {
     /// # Errors
     /// When the state cannot be read, or a system call at the block's end fails.
     pub fn finish(self) -> Result<(BlockPlan, BlockOutput), ExecutionError> {
-        let output = match self.execution {
+        let mut output = match self.execution {
             Execution::Parallel(parallel) => parallel.finish()?,
             Execution::InOrder(executor) => executor.finish()?,
         };
+        output.forced = self.forced.included();
         Ok((self.plan, output))
     }
 

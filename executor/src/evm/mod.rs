@@ -24,6 +24,7 @@ mod diff;
 mod env;
 mod error;
 mod executor;
+mod forced;
 mod handler;
 mod hashes;
 mod memory;
@@ -43,6 +44,7 @@ pub use self::{
     env::EvmEnv,
     error::ExecutionError,
     executor::BlockExecutor,
+    forced::ForcedCount,
     memory::MemoryState,
     output::BlockOutput,
     parallel::{

@@ -18,6 +18,8 @@ use super::tally::Tally;
 pub struct BlockOutput {
     /// The included transactions, in order.
     pub transactions: Vec<Arc<RecoveredTx>>,
+    /// How many of them were forced; [`ForcedCount`](super::ForcedCount) tells.
+    pub forced: u32,
     /// One receipt a transaction.
     pub receipts: Vec<Receipt>,
     /// What the block changed.
@@ -50,6 +52,7 @@ impl BlockOutput {
         let logs_bloom = blooms.iter().fold(Bloom::ZERO, |union, bloom| union | *bloom);
         Self {
             transactions,
+            forced: 0,
             receipts,
             diff,
             gas_used,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use alloy::consensus::constants::EMPTY_WITHDRAWALS;
 use alloy_primitives::{B256, Bytes, Sealable};
 use millrace_proto::{
-    BlockAttributes, ChainSpec, ExecutedBlock, Hardfork, Header, HeaderExtra, SealedHeader,
+    BlockAttributes, ChainSpec, ExecutedBlock, Hardfork, Header, QueueMark, SealedHeader,
 };
 
-use super::{BlockOutput, EvmEnv};
+use super::{BlockOutput, EvmEnv, ForcedCount};
 
 /// Attributes that follow a parent, and everything that follows from them before any transaction runs.
 #[derive(Debug, Clone)]
@@ -17,8 +17,10 @@ pub struct BlockPlan {
     attributes: BlockAttributes,
     env: EvmEnv,
     base_fee: Option<u64>,
-    /// On a rollup, how many deposits the block has to hold.
-    deposits: Option<u64>,
+    /// On a rollup, how far L1's queue is consumed after the block.
+    queue: Option<QueueMark>,
+    /// How many of its entries the block consumes.
+    consumed: u64,
 }
 
 /// Why attributes make no block, or transactions do not fit them.
@@ -65,13 +67,15 @@ pub enum PlanError {
     /// A rollup's block has no freedom in this field.
     #[error("{0} is not what the rollup's rules say")]
     Field(&'static str),
-    /// Another number of deposits than the extra data says.
-    #[error("the block holds {got} deposits, its extra data says {expected}")]
-    Deposits {
+    /// More deposits and forced transactions than the block consumes entries of L1's queue.
+    #[error(
+        "the block holds {held} of L1's entries, its extra data says that it consumes {consumed}"
+    )]
+    Queued {
         /// Held.
-        got: u64,
+        held: u64,
         /// From the extra data.
-        expected: u64,
+        consumed: u64,
     },
 }
 
@@ -87,11 +91,13 @@ impl BlockPlan {
         attributes: BlockAttributes,
     ) -> Result<Self, PlanError> {
         check_common(parent, &attributes)?;
-        let deposits =
+        let queue =
             spec.is_rollup().then(|| check_rollup(&spec, parent, &attributes)).transpose()?;
+        let (queue, consumed) = queue.unzip();
         let env = EvmEnv::next(&spec, parent, &attributes);
         let base_fee = spec.next_base_fee(parent);
-        Ok(Self { spec, attributes, env, base_fee, deposits })
+        let consumed = consumed.unwrap_or_default();
+        Ok(Self { spec, attributes, env, base_fee, queue, consumed })
     }
 
     /// The attributes.
@@ -116,16 +122,22 @@ impl BlockPlan {
         self.base_fee
     }
 
-    /// Checks that the block holds the deposits that its extra data says.
+    /// Counts the forced transactions of the block as they are executed.
+    pub fn forced(&self) -> ForcedCount {
+        ForcedCount::new(self.queue.map_or(0, |queue| queue.forced))
+    }
+
+    /// Checks that the block holds no more of L1's entries than its extra data says that it consumes. (What is no transaction, or not a valid
+    /// one, it consumes without holding it.)
     ///
     /// # Errors
-    /// When it holds more or fewer.
+    /// When it holds more.
     pub fn check(&self, output: &BlockOutput) -> Result<(), PlanError> {
-        let Some(expected) = self.deposits else { return Ok(()) };
         let deposits = output.transactions.iter().filter(|tx| tx.tx().is_deposit());
-        let got = deposits.count() as u64;
-        if got != expected {
-            return Err(PlanError::Deposits { got, expected });
+        let held = deposits.count() as u64 + u64::from(output.forced);
+        let consumed = self.consumed;
+        if held > consumed {
+            return Err(PlanError::Queued { held, consumed });
         }
         Ok(())
     }
@@ -151,7 +163,10 @@ impl BlockPlan {
             gas_limit: attributes.gas_limit,
             gas_used: output.gas_used,
             timestamp: attributes.timestamp,
-            extra_data: attributes.extra_data.clone(),
+            extra_data: match self.queue {
+                Some(queue) => QueueMark { forced: output.forced, ..queue }.extra_data(),
+                None => attributes.extra_data.clone(),
+            },
             mix_hash: attributes.prev_randao,
             base_fee_per_gas: self.base_fee,
             withdrawals_root: (fork >= Hardfork::Shanghai).then_some(EMPTY_WITHDRAWALS),
@@ -185,35 +200,38 @@ fn check_common(parent: &SealedHeader, attributes: &BlockAttributes) -> Result<(
     Ok(())
 }
 
-/// The number of deposits that the block has to hold.
+/// How far L1's queue is consumed after the block, and how many of its entries the block consumes.
 fn check_rollup(
     spec: &ChainSpec,
     parent: &SealedHeader,
     attributes: &BlockAttributes,
-) -> Result<u64, PlanError> {
-    let end_of = |number, extra_data: &Bytes| {
-        let header = Header { number, extra_data: extra_data.clone(), ..Header::default() };
-        HeaderExtra::of(&header).map(|extra| extra.deposits_end)
+) -> Result<(QueueMark, u64), PlanError> {
+    let header = Header {
+        number: attributes.number,
+        extra_data: attributes.extra_data.clone(),
+        parent_beacon_block_root: Some(attributes.parent_beacon_block_root),
+        ..Header::default()
     };
-    let got = end_of(attributes.number, &attributes.extra_data)
+    let queue = QueueMark::of(&header)
         .ok_or_else(|| PlanError::NotRollupExtra(attributes.extra_data.clone()))?;
-    let before = end_of(parent.number, &parent.extra_data)
+    let before = QueueMark::of(parent)
         .ok_or_else(|| PlanError::NotRollupExtra(parent.extra_data.clone()))?;
-    let deposits = got.checked_sub(before).ok_or(PlanError::DepositsEnd { got, parent: before })?;
-    let rules = BlockAttributes::rollup(spec, parent, attributes.timestamp, got);
+    let (got, parent_end) = (queue.end, before.end);
+    let consumed =
+        got.checked_sub(parent_end).ok_or(PlanError::DepositsEnd { got, parent: parent_end })?;
+    if consumed == 0 && queue.hash != before.hash {
+        return Err(PlanError::Field("parent beacon block root"));
+    }
+    let rules = BlockAttributes::rollup(spec, parent, attributes.timestamp, queue);
     for (field, same) in [
         ("fee recipient", attributes.fee_recipient == rules.fee_recipient),
         ("gas limit", attributes.gas_limit == rules.gas_limit),
         ("prev randao", attributes.prev_randao == rules.prev_randao),
-        (
-            "parent beacon block root",
-            attributes.parent_beacon_block_root == rules.parent_beacon_block_root,
-        ),
         ("extra data", attributes.extra_data == rules.extra_data),
     ] {
         if !same {
             return Err(PlanError::Field(field));
         }
     }
-    Ok(deposits)
+    Ok((queue, consumed))
 }

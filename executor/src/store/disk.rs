@@ -23,6 +23,7 @@ use super::{
     prune,
     recent::RecentBlocks,
     table::Table,
+    unwind,
     write::{self, History},
 };
 use crate::state::{RootUpdate, StateView, genesis_header, state_root};
@@ -300,6 +301,36 @@ impl Store {
         *self.chain.write() = Chain { head: header, recent: RecentBlocks::default() };
         self.metrics.oldest(number);
         Ok(())
+    }
+
+    /// Takes back the blocks after `number`, the newest first, each in one atomic step: after a crash in between, the store is at one of
+    /// them. Blocks that a [jump](Self::jump) passed over cannot be reached.
+    ///
+    /// # Errors
+    /// [`StoreError::StatePruned`] if the history does not go back so far, with as many blocks taken back as it does;
+    /// [`StoreError::Database`] as in [`Self::commit`].
+    pub(crate) fn unwind(&self, number: u64) -> Result<(), StoreError> {
+        let mut failed = self.failed.lock();
+        if let Some(reason) = &*failed {
+            return Err(StoreError::Poisoned(reason.clone()));
+        }
+        loop {
+            let head = self.head();
+            if head.number <= number {
+                return Ok(());
+            }
+            let mut batch = self.db.batch();
+            let parent = unwind::unwind(&mut batch, self.reader(), &head)?;
+            if let Err(source) = self.db.write(batch) {
+                error!(target: "millrace::executor", number = head.number, error = %source, "a block cannot be taken back, the store stops writing");
+                *failed = Some(source.to_string());
+                return Err(source.into());
+            }
+            debug!(target: "millrace::executor", number = head.number, hash = %head.seal(), "taken back");
+            let mut chain = self.chain.write();
+            chain.head = parent;
+            chain.recent.pop();
+        }
     }
 
     /// The digest of the batch that led to a block by what had changed, or `None` if none did.

@@ -25,6 +25,7 @@ mod metrics;
 mod prune;
 mod recent;
 pub(crate) mod table;
+mod unwind;
 mod write;
 
 #[cfg(test)]

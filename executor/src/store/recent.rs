@@ -31,6 +31,13 @@ impl RecentBlocks {
         }
     }
 
+    /// Removes the last one.
+    pub(super) fn pop(&mut self) {
+        if let Some(block) = self.blocks.pop_back() {
+            self.transactions -= block.transactions.len();
+        }
+    }
+
     /// A block, if it is kept.
     pub(super) fn get(&self, at: BlockSelector) -> Option<&Arc<ExecutedBlock>> {
         match at {

@@ -11,7 +11,7 @@ use millrace_executor::{
     ParallelExecutor, StateReader, WorkerPool,
 };
 use millrace_proto::{
-    AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, HeaderExtra, RecoveredTx, SealedHeader,
+    AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, QueueMark, RecoveredTx, SealedHeader,
     TxOutcome,
 };
 
@@ -45,11 +45,12 @@ impl Chain {
         Self { spec, head, state, codes: Arc::default(), by_list: true, pools }
     }
 
+    /// The attributes of the next block, with so many deposits.
     pub(crate) fn attributes(&self, deposits: u64) -> BlockAttributes {
         let timestamp = self.head.timestamp + 1;
         if self.spec.is_rollup() {
-            let end = HeaderExtra::of(&self.head).expect("a rollup's header").deposits_end;
-            return BlockAttributes::rollup(&self.spec, &self.head, timestamp, end + deposits);
+            let end = QueueMark::of(&self.head).expect("a rollup's header").end + deposits;
+            return BlockAttributes::rollup(&self.spec, &self.head, timestamp, mark(end));
         }
         BlockAttributes {
             number: self.head.number + 1,
@@ -162,4 +163,9 @@ impl Block {
             other => panic!("transaction {index} was not refused: {other:?}"),
         }
     }
+}
+
+/// The end of a queue whose accumulators are made up.
+pub(crate) fn mark(end: u64) -> QueueMark {
+    QueueMark { end, hash: B256::from(U256::from(end)), forced: 0 }
 }

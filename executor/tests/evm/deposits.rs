@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, U256};
 use millrace_executor::{BlockExecutor, BlockPlan, ExecutionError, PlanError};
-use millrace_proto::{BlockAttributes, HeaderExtra, TxType};
+use millrace_proto::{BlockAttributes, QueueMark, TxType};
 
 use crate::{
-    chain::Chain,
+    chain::{Chain, mark},
     support::{
         ETHER, FEE_RECIPIENT,
         contracts::{self, LOOP, REVERT, STORE},
@@ -34,7 +34,7 @@ fn a_deposit_mints_and_transfers() {
     assert_eq!((sender.balance, sender.nonce), (U256::ZERO, 1));
     // Nobody pays for it, so nobody earns from it.
     assert_eq!(chain.account(FEE_RECIPIENT), None);
-    assert_eq!(HeaderExtra::of(&block.block.header), Some(HeaderExtra { deposits_end: 1 }));
+    assert_eq!(QueueMark::of(&block.block.header), Some(mark(1)));
 }
 
 #[test]
@@ -113,11 +113,13 @@ fn a_chain_that_is_no_rollup_takes_none() {
 fn the_attributes_say_how_many_there_are() {
     let mut chain = chain();
     let from = Address::repeat_byte(0xd0);
-    let plan = chain.plan(2);
+    let plan = chain.plan(1);
     let mut executor = BlockExecutor::open(&plan, &chain.state, Arc::default()).expect("it opens");
-    executor.execute(&deposit(0, from, from, 1, 100_000, &[])).expect("it executes");
+    for index in 0..2 {
+        executor.execute(&deposit(index, from, from, 1, 100_000, &[])).expect("it executes");
+    }
     let output = executor.finish().expect("it finishes");
-    assert_eq!(plan.check(&output), Err(PlanError::Deposits { got: 1, expected: 2 }));
+    assert_eq!(plan.check(&output), Err(PlanError::Queued { held: 2, consumed: 1 }));
 
     chain.block(&[deposit(0, from, from, 1, 100_000, &[])]);
     let plan = |change: &dyn Fn(&mut BlockAttributes)| {
@@ -126,9 +128,11 @@ fn the_attributes_say_how_many_there_are() {
         BlockPlan::new(chain.spec.clone(), &chain.head, attributes).map(drop)
     };
     assert_eq!(plan(&|_| ()), Ok(()));
-    let back = HeaderExtra { deposits_end: 0 }.encode();
+    let back = mark(0).extra_data();
     let error = plan(&|attributes| attributes.extra_data = back.clone());
     assert_eq!(error, Err(PlanError::DepositsEnd { got: 0, parent: 1 }));
+    let error = plan(&|attributes| attributes.parent_beacon_block_root.0[0] ^= 1);
+    assert_eq!(error, Err(PlanError::Field("parent beacon block root")), "nothing is consumed");
     let error = plan(&|attributes| attributes.extra_data = Default::default());
     assert!(matches!(error, Err(PlanError::NotRollupExtra(_))));
     let error = plan(&|attributes| attributes.gas_limit += 1);

@@ -23,7 +23,7 @@ fn slots(chain: &Chain, address: Address) -> Vec<(U256, U256)> {
 #[test]
 fn what_is_created_and_destroyed_in_one_transaction_never_was() {
     for fork in ["shanghai", "prague"] {
-        let mut chain = Chain::new(spec(fork, true, &[]));
+        let mut chain = Chain::new(spec(fork, fork != "shanghai", &[]));
         let a = Wallet::new(0);
         // sstore(0, 1), then selfdestruct to the caller, in the init code.
         let block = chain.block(&[
@@ -39,7 +39,7 @@ fn what_is_created_and_destroyed_in_one_transaction_never_was() {
 
 #[test]
 fn before_cancun_a_contract_can_be_destroyed_and_made_again_in_a_block() {
-    let mut chain = Chain::new(spec("shanghai", true, &contracts::all()));
+    let mut chain = Chain::new(spec("shanghai", false, &contracts::all()));
     let a = Wallet::new(0);
     let child = created_by_factory(&mortal());
     let create = |nonce| a.send(nonce, FACTORY, 0, 500_000, &mortal());

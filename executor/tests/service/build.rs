@@ -148,10 +148,12 @@ async fn attributes_have_to_follow_the_head() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_block_without_its_deposits_is_not_sealed() {
+async fn a_block_with_more_deposits_than_it_consumes_is_not_sealed() {
     let chain = Chain::new();
-    let build = chain.open_block(1).await;
-    let error = build.seal().await.expect_err("a deposit is missing");
+    let mut build = chain.open_block(0).await;
+    let extra = deposit(0, Address::ZERO, Address::ZERO, ETHER, 100_000, &[]);
+    build.execute(vec![extra]).await.expect("it executes");
+    let error = build.seal().await.expect_err("a deposit too many");
     assert!(matches!(error, ExecutorError::InvalidRequest(_)), "{error:?}");
     assert_eq!(chain.executor.head().await.expect("there is a head").number, 0);
 

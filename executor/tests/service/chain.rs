@@ -2,11 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256, U256};
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService, StoreConfig};
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, ChainSpec, ExecutedBlock, Executor,
-    HeaderExtra, RecoveredTx, TxOutcome,
+    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, ChainSpec, DerivedBlock,
+    ExecutedBlock, Executor, Header, QueueMark, QueuedTxs, RecoveredTx, TxOutcome,
 };
 use tempfile::TempDir;
 
@@ -46,8 +46,10 @@ impl Chain {
     /// The attributes of the next block, with so many deposits.
     pub(crate) async fn attributes(&self, deposits: u64) -> BlockAttributes {
         let head = self.executor.head().await.expect("there is a head");
-        let end = HeaderExtra::of(&head).expect("a rollup's header").deposits_end;
-        BlockAttributes::rollup(&self.spec, &head, head.timestamp + 1, end + deposits)
+        let end = QueueMark::of(&head).expect("a rollup's header").end + deposits;
+        // Of a queue whose accumulators are made up.
+        let queue = QueueMark { end, hash: B256::from(U256::from(end)), forced: 0 };
+        BlockAttributes::rollup(&self.spec, &head, head.timestamp + 1, queue)
     }
 
     pub(crate) async fn open_block(&self, deposits: u64) -> Box<dyn BlockBuild> {
@@ -63,6 +65,39 @@ impl Chain {
             build.execute(transactions.to_vec()).await.expect("it executes");
         }
         build.seal().await.expect("it seals")
+    }
+
+    /// Builds a block whose first transactions come from L1's queue: deposits, and behind them forced ones. Also returns what a batch
+    /// and the queue tell of it.
+    pub(crate) async fn block_with_queued(
+        &self,
+        queued: Vec<Arc<RecoveredTx>>,
+        transactions: &[Arc<RecoveredTx>],
+    ) -> (Arc<ExecutedBlock>, DerivedBlock) {
+        let deposits = queued.iter().filter(|tx| tx.tx().is_deposit()).count();
+        let forced = (queued.len() - deposits) as u32;
+        let attributes = self.attributes(queued.len() as u64).await;
+        let head = self.executor.head().await.expect("there is a head");
+        let header = Header {
+            number: attributes.number,
+            extra_data: attributes.extra_data,
+            parent_beacon_block_root: Some(attributes.parent_beacon_block_root),
+            ..Header::default()
+        };
+        let mark = QueueMark { forced, ..QueueMark::of(&header).expect("a rollup's") };
+        let attributes = BlockAttributes::rollup(&self.spec, &head, head.timestamp + 1, mark);
+        let mut build = self.executor.open_block(attributes).await.expect("it follows");
+        for transactions in [&queued[..], transactions] {
+            build.execute(transactions.to_vec()).await.expect("it executes");
+        }
+        let block = build.seal().await.expect("it seals");
+        let derived = DerivedBlock {
+            number: block.number(),
+            timestamp: block.header.timestamp,
+            queued: QueuedTxs { mark, txs: queued },
+            transactions: block.transactions[block.queued_count()..].to_vec(),
+        };
+        (block, derived)
     }
 
     /// Builds a block of transactions that must all be valid.

@@ -9,7 +9,8 @@ use alloy::{
 use millrace_executor::Replayer;
 use millrace_proto::{
     AccountDelta, BatchLimits, Change, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock,
-    Executor, HeaderExtra, KeyHints, RecoveredTx, RejectReason, Replay, ReplayError, batch_digest,
+    Executor, KeyHints, QueueMark, QueuedTxs, RecoveredTx, RejectReason, Replay, ReplayError,
+    batch_digest,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -24,11 +25,13 @@ use crate::{
 };
 
 fn derived(block: &ExecutedBlock) -> DerivedBlock {
+    let (queued, signed) = block.transactions.split_at(block.queued_count());
+    let txs = queued.to_vec();
     DerivedBlock {
         number: block.number(),
         timestamp: block.header.timestamp,
-        deposits_end: HeaderExtra::of(&block.header).expect("a rollup's header").deposits_end,
-        transactions: block.transactions.clone(),
+        queued: QueuedTxs { mark: QueueMark::of(&block.header).expect("a rollup's header"), txs },
+        transactions: signed.to_vec(),
     }
 }
 
@@ -37,7 +40,7 @@ fn replayer(folder: &tempfile::TempDir, chain: &Chain) -> Replayer {
 }
 
 /// Builds blocks of transactions that `picks` chooses, invalid ones among them.
-async fn build(chain: &Chain, picks: &[Vec<(u8, u8)>]) -> Vec<Arc<ExecutedBlock>> {
+async fn build(chain: &Chain, picks: &[Vec<(u8, u8)>]) -> Vec<(Arc<ExecutedBlock>, DerivedBlock)> {
     let mut blocks = Vec::new();
     let mut deposits = 0;
     for picks in picks {
@@ -60,8 +63,10 @@ async fn build(chain: &Chain, picks: &[Vec<(u8, u8)>]) -> Vec<Arc<ExecutedBlock>
             }
             rest.push(pick(*kind, who, &mut nonces));
         }
-        first.append(&mut rest);
-        blocks.push(chain.block(&first).await);
+        // A third of the others was forced, whether it is valid or not.
+        let forced = rest.len() / 3;
+        first.extend(rest.drain(..forced));
+        blocks.push(chain.block_with_queued(first, &rest).await);
     }
     blocks
 }
@@ -95,22 +100,22 @@ fn a_random_chain_replays_to_the_same_hashes() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) };
     TestRunner::new(config)
         .run(&picks, |picks| {
-            for fork in ["shanghai", "prague"] {
+            for fork in ["cancun", "prague"] {
                 let chain = Chain::with_spec(spec(fork, true, &contracts::all()));
                 let blocks = runtime.block_on(build(&chain, &picks));
                 let folder = tempfile::tempdir().expect("a folder");
                 let mut replay = replayer(&folder, &chain);
-                for (index, block) in blocks.iter().enumerate() {
-                    let again = replay.replay(derived(block)).expect("it is valid");
+                for (index, (block, derived)) in blocks.iter().enumerate() {
+                    let again = replay.replay(derived.clone()).expect("it is valid");
                     prop_assert_eq!(again.as_ref(), block.as_ref());
                     if index == blocks.len() / 2 {
                         drop(replay);
                         replay = replayer(&folder, &chain);
                     }
                 }
-                prop_assert_eq!(replay.head(), blocks[blocks.len() - 1].header.clone());
+                prop_assert_eq!(replay.head(), blocks[blocks.len() - 1].0.header.clone());
                 let read = replay.block(1).expect("it reads").expect("it is there");
-                prop_assert_eq!(read.as_ref(), blocks[0].as_ref());
+                prop_assert_eq!(read.as_ref(), blocks[0].0.as_ref());
             }
             Ok(())
         })
@@ -125,8 +130,8 @@ async fn stretch(chain: &Chain, blocks: &[Arc<ExecutedBlock>]) -> DerivedStretch
         changed.push((block.clone(), diff.expect("it is kept")));
     }
     let first = &blocks[0].header;
-    let held = HeaderExtra::of(first).expect("a rollup's").deposits_end;
-    let before = held - blocks[0].deposit_count() as u64;
+    let held = QueueMark::of(first).expect("a rollup's").end;
+    let before = held - blocks[0].queued_count() as u64;
     let batch = DiffBatch::from_blocks(chain.spec.chain_id(), before, first.parent_hash, &changed)
         .expect("blocks that join");
     let encoded = batch.encode(3, &KeyHints::of(&changed)).expect("it encodes");
@@ -147,9 +152,10 @@ fn what_a_random_chain_changed_leads_to_the_same_state() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6) };
     TestRunner::new(config)
         .run(&(picks, 1..8usize), |(picks, cut)| {
-            for fork in ["shanghai", "prague"] {
+            for fork in ["cancun", "prague"] {
                 let chain = Chain::with_spec(spec(fork, true, &contracts::all()));
                 let blocks = runtime.block_on(build(&chain, &picks));
+                let blocks: Vec<_> = blocks.into_iter().map(|(block, _)| block).collect();
                 let folder = tempfile::tempdir().expect("a folder");
                 let mut replay = replayer(&folder, &chain);
                 let first = runtime.block_on(stretch(&chain, &blocks[..cut]));
@@ -270,9 +276,8 @@ async fn a_broken_block_is_named_and_changes_nothing() {
     let invalid = [
         refused(&|block| block.number = 2),
         refused(&|block| block.timestamp = 0),
-        refused(&|block| block.deposits_end = 2),
-        refused(&|block| block.deposits_end = 0),
-        refused(&|block| drop(block.transactions.remove(0))),
+        refused(&|block| block.queued.mark.end = 0),
+        refused(&|block| block.queued.txs.push(deposit(1, from, STORE, 1, 100_000, &word(1)))),
     ];
     for error in invalid {
         assert!(matches!(error, ReplayError::Invalid { .. }), "{error:?}");
@@ -282,7 +287,7 @@ async fn a_broken_block_is_named_and_changes_nothing() {
         panic!("{error:?}");
     };
     assert_eq!(reason, RejectReason::NonceTooLow { got: 0, expected: 1 });
-    let error = refused(&|block| block.transactions.swap(0, 1));
+    let error = refused(&|block| block.transactions.push(block.queued.txs[0].clone()));
     assert!(matches!(error, ReplayError::InvalidTransaction { .. }), "{error:?}");
     let error = refused(&|block| {
         block.transactions.push(a.send(1, LOOP, 0, 29_950_000, &[]));

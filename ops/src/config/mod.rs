@@ -170,6 +170,7 @@ pub(crate) struct PerService<T> {
 pub(crate) struct Peers {
     pub(crate) executor: Url,
     pub(crate) settlement: Url,
+    pub(crate) da_adapter: Url,
 }
 
 impl Default for Peers {
@@ -177,7 +178,7 @@ impl Default for Peers {
         let local = |port: u16| {
             format!("http://127.0.0.1:{port}").parse().expect("a loopback URL is well formed")
         };
-        Self { executor: local(50052), settlement: local(50054) }
+        Self { executor: local(50052), settlement: local(50054), da_adapter: local(50053) }
     }
 }
 

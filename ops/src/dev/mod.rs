@@ -4,7 +4,7 @@ mod banner;
 mod state;
 mod status;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use eyre::{Result, WrapErr, bail, eyre};
 use millrace_da_adapter::{AltDaConfig, ObjectStoreConfig};
@@ -16,7 +16,7 @@ use self::{banner::Endpoints, state::DevState, status::StatusLine};
 use crate::{
     cli::{DaChoice, DevArgs, Ports},
     config::{Chain, Config, Keys, Listen, PerService},
-    deploy::{Roles, deploy},
+    deploy::{Terms, deploy},
     dev_l1::{DevL1, DevL1Config},
     genesis,
     keys::{DEV_BATCHER, DEV_CHAIN_IDS, DEV_COMMITTER, DEV_OWNER, KeySource},
@@ -29,6 +29,10 @@ use crate::{
 
 /// Blocks that the embedded L1's `safe` tag lags behind; `finalized` lags twice as many.
 const DEV_L1_SLOTS_PER_EPOCH: u64 = 2;
+/// Without a post for so long, anyone may post batches.
+const SEQUENCER_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// L1 blocks after which deposits and forced transactions are overdue: with a block a second, a day.
+const INCLUSION_WINDOW: u64 = 24 * 3600;
 
 /// Runs the command.
 pub(crate) async fn run(args: DevArgs) -> Result<()> {
@@ -67,6 +71,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         Arc::clone(&executor),
         Some(link.inbox()?),
         Some(Arc::clone(&settlement)),
+        Some(Arc::clone(&da)),
         &mut supervisor,
     )
     .await?;
@@ -164,12 +169,19 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::pri
         known.check(&client, chain_id, &args.data_dir).await?;
         return Ok(known.rollup);
     }
-    let roles = Roles {
-        owner: KeySource::Dev(DEV_OWNER),
+    let terms = Terms {
+        deployer: KeySource::Dev(DEV_OWNER),
+        owner: None,
         batcher: KeySource::Dev(DEV_BATCHER),
         committer: KeySource::Dev(DEV_COMMITTER),
+        guardian: None,
+        challenge_window: args.challenge_window,
+        timelock_delay: Duration::ZERO,
+        owner_transfer_delay: Duration::ZERO,
+        sequencer_timeout: SEQUENCER_TIMEOUT,
+        inclusion_window: INCLUSION_WINDOW,
     };
-    let rollup = deploy(&client, spec, &roles, args.challenge_window).await?.rollup;
+    let rollup = deploy(&client, spec, &terms).await?.contracts.rollup;
     DevState { l1_chain_id: chain_id, rollup }.store(&path)?;
     Ok(rollup)
 }

@@ -15,8 +15,8 @@ use eyre::{Result, WrapErr};
 use metrics_exporter_prometheus::PrometheusHandle;
 use millrace_l1::L1Error;
 use millrace_proto::{
-    ChainSpec, ErrorClass, Executor, Settlement,
-    grpc::{ExecutorClient, SettlementClient},
+    ChainSpec, DaAdapter, ErrorClass, Executor, Settlement,
+    grpc::{DaAdapterClient, ExecutorClient, SettlementClient},
 };
 
 use self::patience::patiently;
@@ -71,6 +71,13 @@ impl Daemon {
     fn settlement(&self) -> Result<Arc<dyn Settlement>> {
         let client = SettlementClient::connect(self.config.peers.settlement.as_str())
             .wrap_err("[peers] settlement")?;
+        Ok(Arc::new(client))
+    }
+
+    /// The DA adapter in its own process.
+    fn da_adapter(&self) -> Result<Arc<dyn DaAdapter>> {
+        let client = DaAdapterClient::connect(self.config.peers.da_adapter.as_str())
+            .wrap_err("[peers] da_adapter")?;
         Ok(Arc::new(client))
     }
 
@@ -129,6 +136,7 @@ pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> 
         Arc::clone(&executor),
         Some(link.inbox()?),
         Some(settlement),
+        Some(daemon.da_adapter()?),
         &mut daemon.supervisor,
     )
     .await?;

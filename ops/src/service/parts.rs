@@ -128,12 +128,14 @@ impl SequencerPart {
         executor: Arc<dyn Executor>,
         inbox: Option<Arc<dyn L1Inbox>>,
         settlement: Option<Arc<dyn Settlement>>,
+        da: Option<Arc<dyn DaAdapter>>,
         supervisor: &mut Supervisor,
     ) -> Result<Self> {
         let deps = SequencerDeps {
             executor: Arc::clone(&executor),
             inbox,
             settlement,
+            da,
             data_dir: config.chain.data_dir.join("sequencer"),
         };
         let (handle, task) = SequencerService::open(config.sequencer.clone(), deps)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy::primitives::B256;
 
 use super::{Batch, BatchBlock, BatchEncodeError};
-use crate::types::{ExecutedBlock, HeaderExtra};
+use crate::types::{ExecutedBlock, QueueMark};
 
 impl Batch {
     /// A batch of consecutive blocks of the rollup `chain_id`. `deposits_start` and `parent_hash`
@@ -27,7 +27,7 @@ impl Batch {
         let blocks = blocks.iter().zip(ends).map(|(block, deposits_end)| BatchBlock {
             timestamp: block.header.timestamp,
             deposits_end,
-            transactions: block.transactions[block.deposit_count()..]
+            transactions: block.transactions[block.queued_count()..]
                 .iter()
                 .map(|tx| tx.tx().clone())
                 .collect(),
@@ -61,14 +61,16 @@ pub(super) fn check<'a>(
         if block.header.parent_hash != parent {
             return Err(error("its parent is not the block before it"));
         }
-        let extra = HeaderExtra::of(&block.header)
+        let mark = QueueMark::of(&block.header)
             .ok_or_else(|| error("its extra data is not a rollup's"))?;
-        if deposits.checked_add(block.deposit_count() as u64) != Some(extra.deposits_end) {
-            return Err(error("its header counts other deposits than it holds"));
+        // What is no transaction, or not a valid one, is consumed and not held.
+        let consumed = mark.end.checked_sub(deposits);
+        if consumed.is_none_or(|consumed| consumed < block.queued_count() as u64) {
+            return Err(error("its header counts fewer of L1's entries than it holds"));
         }
         next = Some(number.saturating_add(1));
         parent = block.hash();
-        deposits = extra.deposits_end;
+        deposits = mark.end;
         ends.push(deposits);
     }
     Ok(ends)

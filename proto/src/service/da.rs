@@ -52,6 +52,17 @@ pub struct DaStatus {
     pub halted: Option<String>,
     /// The backend that an operator has chosen, if one has.
     pub chosen: Option<String>,
+    /// How long the contract still takes what waits, if that is known.
+    pub window: Option<WindowLeft>,
+}
+
+/// The sequencing window: how long the contract still takes what waits to be posted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WindowLeft {
+    /// Seconds until an entry of L1's queue is overdue that what waits leaves out; the whole window if there is none.
+    pub seconds: u64,
+    /// The whole window, seconds.
+    pub whole: u64,
 }
 
 /// A closed batch in the outbox.

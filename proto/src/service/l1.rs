@@ -5,16 +5,16 @@ use std::fmt;
 use alloy::primitives::Address;
 use async_trait::async_trait;
 
-use crate::types::Deposit;
+use crate::types::QueueEntry;
 
-/// The L1 contract's queues, as far as L1 has confirmed them.
+/// The L1 contract's queue of deposits and forced transactions, as far as L1 has confirmed it.
 #[async_trait]
 pub trait L1Inbox: fmt::Debug + Send + Sync + 'static {
     /// The L1 contract that holds the queue.
     fn rollup(&self) -> Address;
 
-    /// Confirmed deposits from an index on, in order, without gaps, at most `max`. Empty if there are none yet.
-    async fn deposits(&self, from: u64, max: usize) -> Result<Vec<Deposit>, L1InboxError>;
+    /// Confirmed entries from an index on, in order, without gaps, at most `max`. Empty if there are none yet.
+    async fn entries(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, L1InboxError>;
 }
 
 /// Why L1 did not answer. Always worth a retry; sequencing goes on meanwhile.

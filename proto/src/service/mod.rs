@@ -14,7 +14,7 @@ use std::pin::Pin;
 use futures::Stream;
 
 pub use self::{
-    da::{DaAdapter, DaAdapterError, DaReadError, DaReader, DaStatus, OutboxBatch},
+    da::{DaAdapter, DaAdapterError, DaReadError, DaReader, DaStatus, OutboxBatch, WindowLeft},
     error::{ErrorClass, TransportError},
     executor::{
         BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,

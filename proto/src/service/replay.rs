@@ -28,6 +28,12 @@ pub trait Replay: fmt::Debug + Send {
     /// was.
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError>;
 
+    /// Takes back the blocks after `number`, if there are any.
+    ///
+    /// # Errors
+    /// When the store fails, or does not know any more what was before them: they were applied and not executed, or are too many.
+    fn unwind(&mut self, number: u64) -> Result<(), ReplayError>;
+
     /// The digest of the batch that was applied and ended with a block, or `None`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, keccak256},
 };
 
-use crate::types::{ChainSpec, RecoveredTx, StateDelta, TxType};
+use crate::types::{ChainSpec, QueueMark, QueuedTxs, RecoveredTx, StateDelta, TxType};
 
 /// A receipt. Its EIP-2718 form is the standard one for every type, `0x7E` included (no deposit nonce).
 pub type Receipt = EthereumReceipt<TxType>;
@@ -21,7 +21,7 @@ pub type SealedHeader = Sealed<Header>;
 pub struct ExecutedBlock {
     /// The header and its hash.
     pub header: SealedHeader,
-    /// The transactions in order; deposits come first.
+    /// The transactions in order; deposits come first, then forced ones.
     pub transactions: Vec<Arc<RecoveredTx>>,
     /// One receipt a transaction.
     pub receipts: Vec<Receipt>,
@@ -43,9 +43,12 @@ impl ExecutedBlock {
         BlockNumHash::new(self.number(), self.hash())
     }
 
-    /// How many deposits the block holds.
-    pub fn deposit_count(&self) -> usize {
-        self.transactions.iter().take_while(|tx| tx.tx().is_deposit()).count()
+    /// How many of its transactions come from L1's queue: its deposits, and the forced ones behind them.
+    pub fn queued_count(&self) -> usize {
+        let deposits = self.transactions.iter().take_while(|tx| tx.tx().is_deposit()).count();
+        let forced = QueueMark::of(&self.header).map_or(0, |mark| mark.forced);
+        let forced = usize::try_from(forced).unwrap_or(usize::MAX);
+        deposits.saturating_add(forced).min(self.transactions.len())
     }
 
     /// Gas that the transaction at `index` used alone; `None` past the end.
@@ -82,12 +85,12 @@ pub struct BlockAttributes {
 
 impl BlockAttributes {
     /// The attributes of a rollup's block, which derivation and sequencing must agree on: all of it follows from
-    /// the parent, the chain's rules, the timestamp, and the number of deposits consumed so far.
+    /// the parent, the chain's rules, the timestamp, and how far L1's queue is consumed.
     pub fn rollup(
         spec: &ChainSpec,
         parent: &SealedHeader,
         timestamp: u64,
-        deposits_end: u64,
+        queue: QueueMark,
     ) -> Self {
         Self {
             number: parent.number + 1,
@@ -96,40 +99,37 @@ impl BlockAttributes {
             fee_recipient: spec.rollup().fee_recipient,
             gas_limit: spec.rollup().gas_limit,
             prev_randao: keccak256(parent.seal()),
-            parent_beacon_block_root: B256::ZERO,
-            extra_data: HeaderExtra { deposits_end }.encode(),
+            parent_beacon_block_root: queue.hash,
+            extra_data: queue.extra_data(),
         }
     }
 }
 
-/// What a rollup's header carries in `extraData`: version byte 1, then `deposits_end` as a big-endian `u64`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeaderExtra {
-    /// Deposits consumed by the chain up to and including this block, which is the index of the next one.
-    pub deposits_end: u64,
-}
-
-impl HeaderExtra {
+impl QueueMark {
+    /// The version of [`Self::extra_data`].
     const VERSION: u8 = 1;
 
-    /// Reads a rollup header. The genesis block has consumed none, whatever its `extraData` says.
+    /// Reads a rollup's header. At the genesis block nothing is consumed, whatever its fields say.
     ///
-    /// Returns `None` if `extraData` is not of this form.
+    /// Returns `None` if `extraData` is not of the form of [`Self::extra_data`], or there is no parent beacon block root.
     pub fn of(header: &Header) -> Option<Self> {
         if header.number == 0 {
-            return Some(Self { deposits_end: 0 });
+            return Some(Self::default());
         }
         let (version, rest) = header.extra_data.split_first()?;
-        let rest: [u8; 8] = rest.try_into().ok()?;
-        (*version == Self::VERSION).then(|| Self { deposits_end: u64::from_be_bytes(rest) })
+        let (end, forced) = rest.split_first_chunk()?;
+        let forced = forced.try_into().ok()?;
+        (*version == Self::VERSION).then_some(Self {
+            end: u64::from_be_bytes(*end),
+            forced: u32::from_be_bytes(forced),
+            hash: header.parent_beacon_block_root?,
+        })
     }
 
-    /// The `extraData` bytes.
-    pub fn encode(self) -> Bytes {
-        let mut out = Vec::with_capacity(9);
-        out.push(Self::VERSION);
-        out.extend_from_slice(&self.deposits_end.to_be_bytes());
-        out.into()
+    /// A rollup's `extraData`: version byte 1, then `end` as a `u64` and `forced` as a `u32`, both big-endian. The accumulator is the
+    /// header's parent beacon block root, which contracts can read (EIP-4788).
+    pub fn extra_data(self) -> Bytes {
+        [&[Self::VERSION][..], &self.end.to_be_bytes(), &self.forced.to_be_bytes()].concat().into()
     }
 }
 
@@ -140,9 +140,9 @@ pub struct DerivedBlock {
     pub number: u64,
     /// Unix seconds.
     pub timestamp: u64,
-    /// Deposits consumed by the chain up to and including this block.
-    pub deposits_end: u64,
-    /// All its transactions, the deposits (as type `0x7E`) first.
+    /// What it takes of L1's queue. Forced transactions that are invalid at their place are left out.
+    pub queued: QueuedTxs,
+    /// Its other transactions, all of which have to be valid.
     pub transactions: Vec<Arc<RecoveredTx>>,
 }
 

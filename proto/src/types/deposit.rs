@@ -1,4 +1,6 @@
-//! Deposits: entries of the L1 contract's queue, and the L2 transactions that they become.
+//! The L1 contract's queue: deposits and forced transactions, and the L2 transactions that they become.
+
+use std::sync::Arc;
 
 use alloy::{
     primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
@@ -6,7 +8,9 @@ use alloy::{
 };
 use op_alloy_consensus::TxDeposit;
 
-/// An entry of the deposit queue. Its index, not the L1 block that holds it, is its identity: a deposit that an L1 reorg
+use crate::types::{RecoveredTx, TxEnvelope};
+
+/// A deposit. Its index in the queue, not the L1 block that holds it, is its identity: a deposit that an L1 reorg
 /// moves to another block is still the same deposit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deposit {
@@ -47,5 +51,119 @@ impl Deposit {
             is_system_transaction: false,
             input: self.data.clone(),
         }
+    }
+}
+
+/// A signed L2 transaction that somebody queued on L1, so that the sequencer cannot leave it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForcedTx {
+    /// Position in the queue, from 0.
+    pub index: u64,
+    /// What was queued: an EIP-2718 transaction, or any other bytes.
+    pub raw: Bytes,
+}
+
+impl ForcedTx {
+    /// The queue's accumulator after this entry, given the one before it, as the contract computes it:
+    /// `keccak256(abi.encode(before, keccak256(abi.encode(index, keccak256(raw)))))`.
+    pub fn accumulate(&self, before: B256) -> B256 {
+        let entry = keccak256((self.index, keccak256(&self.raw)).abi_encode());
+        keccak256((before, entry).abi_encode())
+    }
+
+    /// The transaction, if the bytes are one that somebody has signed. Whether it can be included shows where it is executed.
+    pub fn to_tx(&self) -> Option<RecoveredTx> {
+        let tx = RecoveredTx::decode(self.raw.clone()).ok()?;
+        (!tx.tx().is_deposit()).then_some(tx)
+    }
+}
+
+/// An entry of the contract's queue. L2 consumes entries in their order, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueEntry {
+    /// Ether, a call, or both.
+    Deposit(Deposit),
+    /// A signed transaction.
+    Forced(ForcedTx),
+}
+
+impl From<Deposit> for QueueEntry {
+    fn from(deposit: Deposit) -> Self {
+        Self::Deposit(deposit)
+    }
+}
+
+impl QueueEntry {
+    /// Position in the queue, from 0.
+    pub const fn index(&self) -> u64 {
+        match self {
+            Self::Deposit(deposit) => deposit.index,
+            Self::Forced(forced) => forced.index,
+        }
+    }
+
+    /// The queue's accumulator after this entry, given the one before it (zero before the first).
+    pub fn accumulate(&self, before: B256) -> B256 {
+        match self {
+            Self::Deposit(deposit) => deposit.accumulate(before),
+            Self::Forced(forced) => forced.accumulate(before),
+        }
+    }
+
+    /// Gas that the entry may use on L2.
+    pub fn gas_limit(&self) -> u64 {
+        match self {
+            Self::Deposit(deposit) => deposit.gas_limit,
+            Self::Forced(forced) => {
+                forced.to_tx().map_or(0, |tx| alloy::consensus::Transaction::gas_limit(tx.tx()))
+            }
+        }
+    }
+}
+
+/// How far a chain has consumed the queue, and with how many forced transactions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueMark {
+    /// Entries consumed up to and including a block, which is the index of the next one.
+    pub end: u64,
+    /// The queue's accumulator there.
+    pub hash: B256,
+    /// Forced transactions at the beginning of the block, behind its deposits. While it is built, those that may turn out to be
+    /// invalid at their place count too.
+    pub forced: u32,
+}
+
+/// Entries of the queue as a block's first transactions: the deposits, then the forced transactions, each in the queue's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueuedTxs {
+    /// Where the queue is after them.
+    pub mark: QueueMark,
+    /// Deposits, as type `0x7E` transactions, and behind them [`QueueMark::forced`] signed ones.
+    pub txs: Vec<Arc<RecoveredTx>>,
+}
+
+impl QueuedTxs {
+    /// Entries behind a mark become transactions. `rollup` is the L1 contract.
+    pub fn new<'a>(
+        before: QueueMark,
+        entries: impl IntoIterator<Item = &'a QueueEntry>,
+        rollup: Address,
+    ) -> Self {
+        let mut mark = QueueMark { forced: 0, ..before };
+        let (mut txs, mut forced) = (Vec::new(), Vec::new());
+        for entry in entries {
+            mark.end = entry.index().saturating_add(1);
+            mark.hash = entry.accumulate(mark.hash);
+            match entry {
+                QueueEntry::Deposit(deposit) => {
+                    let tx = TxEnvelope::from(deposit.to_tx(rollup));
+                    txs.push(Arc::new(RecoveredTx::new_unchecked(tx, deposit.from)));
+                }
+                QueueEntry::Forced(tx) => forced.extend(tx.to_tx().map(Arc::new)),
+            }
+        }
+        mark.forced = u32::try_from(forced.len()).unwrap_or(u32::MAX);
+        txs.append(&mut forced);
+        Self { mark, txs }
     }
 }

@@ -105,6 +105,8 @@ pub struct PostedBatch {
 pub struct Commitment {
     /// The batch.
     pub batch: u64,
+    /// The batch whose commitment came directly before, 0 if this is the first one.
+    pub previous: u64,
     /// The contract's hash of the batch.
     pub batch_hash: B256,
     /// First L2 block.
@@ -119,6 +121,8 @@ pub struct Commitment {
     pub message_root: B256,
     /// L1 time of the commitment, Unix seconds.
     pub committed_at: u64,
+    /// L1 time from which on the contract lets nobody revert it, Unix seconds.
+    pub final_at: u64,
     /// The committing transaction.
     pub l1: L1Ref,
 }

@@ -17,16 +17,14 @@ pub use alloy::{consensus::Header, eips::BlockNumHash};
 pub use op_alloy_consensus::TxDeposit;
 
 pub use self::{
-    block::{
-        BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, HeaderExtra, Receipt,
-        SealedHeader,
-    },
+    block::{BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, Receipt, SealedHeader},
     delta::{AccountDelta, Change, StateDelta},
-    deposit::Deposit,
+    deposit::{Deposit, ForcedTx, QueueEntry, QueueMark, QueuedTxs},
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
     l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
     message::{
-        MESSAGE_COUNT_SLOT, MESSAGE_PASSER, MessageSent, message_ids, message_root, message_slot,
+        BRIDGED_TOKEN, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE,
+        message_ids, message_proof, message_root, message_slot,
     },
     receipt::SharedReceipt,
     reject::RejectReason,

@@ -155,11 +155,10 @@ impl ChainSpec {
             return Err(SpecError::Parameter { field: "gasLimit", must });
         }
         let spec = Self { genesis, rollup, is_rollup };
-        if rollup.batch_payload == BatchPayload::StateDiffs
-            && spec.hardfork(0, spec.genesis.timestamp) < Hardfork::Cancun
-        {
-            let must = "transactions where the genesis is before Cancun: what a block can change has no bound there";
-            return Err(SpecError::Parameter { field: "batchPayload", must });
+        // Its headers hold L1's queue in a field that Cancun has brought; and before, what a block can change had no bound.
+        if is_rollup && spec.hardfork(0, spec.genesis.timestamp) < Hardfork::Cancun {
+            let must = "at or before the genesis' timestamp, as a rollup begins with Cancun's rules or later";
+            return Err(SpecError::Parameter { field: "cancunTime", must });
         }
         Ok(spec)
     }

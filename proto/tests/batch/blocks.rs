@@ -70,7 +70,8 @@ fn executed(deposits: &[u64], parent: B256) -> Vec<Arc<ExecutedBlock>> {
                 number: 5 + index as u64,
                 parent_hash,
                 timestamp: 100 + index as u64 / 2,
-                extra_data: HeaderExtra { deposits_end }.encode(),
+                extra_data: QueueMark { end: deposits_end, ..QueueMark::default() }.extra_data(),
+                parent_beacon_block_root: Some(B256::ZERO),
                 state_root: B256::with_last_byte(index as u8),
                 ..Header::default()
             }
@@ -111,7 +112,7 @@ fn a_batch_of_executed_blocks_holds_what_l1_does_not() {
         Batch::from_blocks(CHAIN_ID, start, parent, blocks).unwrap_err()
     };
     assert!(matches!(refused(10, parent, &[]), BatchEncodeError::Empty));
-    assert!(matches!(refused(9, parent, &blocks), BatchEncodeError::Block { number: 5, .. }));
+    assert!(matches!(refused(11, parent, &blocks), BatchEncodeError::Block { number: 5, .. }));
     assert!(matches!(refused(10, B256::ZERO, &blocks), BatchEncodeError::Block { number: 5, .. }));
     let gap = [blocks[0].clone(), blocks[2].clone()];
     assert!(matches!(refused(10, parent, &gap), BatchEncodeError::Block { number: 7, .. }));

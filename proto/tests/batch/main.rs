@@ -34,8 +34,7 @@ use alloy::{
 };
 use millrace_proto::{
     Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary, BatchEncodeError,
-    BatchLimits, Deposit, ExecutedBlock, HeaderExtra, RecoveredTx, TxEnvelope, TxType,
-    batch_digest,
+    BatchLimits, Deposit, ExecutedBlock, QueueMark, RecoveredTx, TxEnvelope, TxType, batch_digest,
 };
 use proptest::{collection::vec, option, prelude::*};
 

@@ -10,8 +10,8 @@ use alloy::{
     primitives::{Address, B256, Log, Signature, TxKind, U256},
 };
 use millrace_proto::{
-    BlockAttributes, ChainSpec, ExecutedBlock, Receipt, RecoveredTx, SealedHeader, TxDeposit,
-    TxEnvelope, TxType,
+    BlockAttributes, ChainSpec, ExecutedBlock, QueueMark, Receipt, RecoveredTx, SealedHeader,
+    TxDeposit, TxEnvelope, TxType,
 };
 
 pub use self::{
@@ -24,7 +24,7 @@ pub const BOB: Address = Address::repeat_byte(0xb0);
 
 pub fn spec() -> ChainSpec {
     let json = r#"{
-        "config": {"chainId": 7077, "londonBlock": 0, "millrace": {"gasLimit": 30000000}},
+        "config": {"chainId": 7077, "londonBlock": 0, "terminalTotalDifficulty": 0, "shanghaiTime": 0, "cancunTime": 0, "millrace": {"gasLimit": 30000000}},
         "difficulty": "0x0", "gasLimit": "0x1c9c380",
         "alloc": {"0x00000000000000000000000000000000000000a1": {"balance": "0xde0b6b3a7640000"}}
     }"#;
@@ -75,5 +75,5 @@ pub fn genesis() -> Arc<ExecutedBlock> {
 }
 
 pub fn attributes(parent: &SealedHeader) -> BlockAttributes {
-    BlockAttributes::rollup(&spec(), parent, parent.timestamp + 1, 0)
+    BlockAttributes::rollup(&spec(), parent, parent.timestamp + 1, QueueMark::default())
 }

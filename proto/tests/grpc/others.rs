@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use millrace_proto::{
     BatchPoint, BatchRecord, BlockNumHash, BoxStream, DaAdapter, DaAdapterError, DaKind, DaStatus,
-    ErrorClass, L1Ref, OutboxBatch, Settlement, SettlementError, SettlementStatus,
+    ErrorClass, L1Ref, OutboxBatch, Settlement, SettlementError, SettlementStatus, WindowLeft,
     grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
 };
 use tonic::service::Routes;
@@ -32,6 +32,7 @@ impl DaAdapter for FixedAdapter {
             l1_fees: U256::from(10).pow(U256::from(20)),
             halted: Some("the contract reverted; look at batch 3".into()),
             chosen: Some("l1_calldata".into()),
+            window: Some(WindowLeft { seconds: 8, whole: 9 }),
         })
     }
 

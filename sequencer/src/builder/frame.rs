@@ -12,11 +12,12 @@ impl Builder {
     /// Gives the open block the next transactions, and writes whatever else is not written yet.
     pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
         let count = self.shared.config.max_frame_transactions;
+        let allowed = self.shared.throttle.allows(Instant::now().into_std());
         let open = self.open.as_ref().map(|open| {
             let limits = FrameLimits {
                 count,
                 gas_left: open.gas_left,
-                bytes_left: open.bytes_left,
+                bytes_left: open.bytes_left.min(allowed),
                 base_fee: open.base_fee,
             };
             (open.block.opened.number, limits)
@@ -56,6 +57,7 @@ impl Builder {
             open.gas_left = open.gas_left.saturating_sub(result.gas_used);
             let framed: usize = txs.iter().map(|tx| tx.batch_bytes()).sum();
             open.bytes_left = open.bytes_left.saturating_sub(framed);
+            self.shared.throttle.took(framed);
             open.left_out.note(&result.verdicts);
         }
         let now = self.shared.now();

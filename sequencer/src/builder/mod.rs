@@ -14,7 +14,7 @@ mod seal;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use millrace_proto::{
-    BlockBuild, ErrorChain, ErrorClass, ExecutorError, Outage, PastOutage, SealedHeader,
+    BlockBuild, ErrorChain, ErrorClass, ExecutorError, Outage, PastOutage, QueueMark, SealedHeader,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -56,8 +56,8 @@ pub(crate) struct Builder {
     writer: LogWriter,
     deposits: Option<Arc<DepositFeed>>,
     head: SealedHeader,
-    /// Deposits that the chain has consumed.
-    next_deposit: u64,
+    /// How far the chain has consumed L1's queue.
+    queue: QueueMark,
     open: Option<OpenBlock>,
     last_frame: Instant,
     last_sealed: Instant,
@@ -79,7 +79,7 @@ impl Builder {
         writer: LogWriter,
         deposits: Option<Arc<DepositFeed>>,
         head: SealedHeader,
-        next_deposit: u64,
+        queue: QueueMark,
     ) -> Self {
         let now = Instant::now();
         let noted = shared.heads.now().settled;
@@ -88,7 +88,7 @@ impl Builder {
             writer,
             deposits,
             head,
-            next_deposit,
+            queue,
             open: None,
             last_frame: now,
             last_sealed: now,

@@ -1,6 +1,7 @@
 //! Opening a block, and building it again when the executor lost it.
 
-use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES};
+use alloy::primitives::Address;
+use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES, QueuedTxs};
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
@@ -12,23 +13,21 @@ use crate::{
 };
 
 impl Builder {
-    /// Opens the block after the head, with the deposits that wait.
+    /// Opens the block after the head, with the deposits and forced transactions that wait.
     pub(super) async fn open(&mut self) -> Result<(), SequencerRunError> {
         let config = &self.shared.config;
         let gas_limit = self.shared.spec.rollup().gas_limit;
-        let deposits = self
-            .deposits
-            .as_ref()
-            .map(|feed| feed.take(config.max_deposits_per_block, gas_limit))
-            .unwrap_or_default();
+        let nothing = QueuedTxs::new(self.queue, [], Address::ZERO);
+        let feed = self.deposits.as_ref();
+        let queued =
+            feed.map_or(nothing, |feed| feed.take(config.max_deposits_per_block, gas_limit));
         let opened = BlockOpened {
             number: self.head.number + 1,
             parent_hash: self.head.seal(),
             timestamp: self.shared.clock.now().as_secs().max(self.head.timestamp),
-            deposits_end: self.next_deposit + deposits.len() as u64,
-            deposits,
+            queued,
         };
-        trace!(target: "millrace::sequencer", number = opened.number, deposits = opened.deposits.len(), "opening a block");
+        trace!(target: "millrace::sequencer", number = opened.number, queued = opened.queued.txs.len(), "opening a block");
         self.writer.append(vec![Record::BlockOpened(opened.clone())], Box::new(|_| {})).await;
 
         let deadline = self.next_deadline();

@@ -43,7 +43,7 @@ impl Builder {
         self.write_after(vec![Record::BlockSealed { number, hash, returned }], batch).await;
 
         self.last_deadline = deadline;
-        self.next_deposit = block.opened.deposits_end;
+        self.queue = block.opened.queued.mark;
         self.publish(sealed).await?;
         self.checkpoint(number).await
     }

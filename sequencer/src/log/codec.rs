@@ -4,14 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256, Bytes, U256};
-use millrace_proto::{DecodeTxError, RecoveredTx};
+use millrace_proto::{DecodeTxError, QueueMark, QueuedTxs, RecoveredTx};
 
 use super::{
     reason::{decode_reason, encode_reason},
     record::{BlockOpened, DroppedTx, Record},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const POOLED: u8 = 1;
 const BLOCK_OPENED: u8 = 2;
@@ -65,8 +65,10 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
             out.u64(block.number);
             out.fixed(block.parent_hash.as_slice());
             out.u64(block.timestamp);
-            out.u64(block.deposits_end);
-            out.txs(&block.deposits);
+            out.u64(block.queued.mark.end);
+            out.fixed(block.queued.mark.hash.as_slice());
+            out.u64(u64::from(block.queued.mark.forced));
+            out.txs(&block.queued.txs);
         }
         Record::Frame { block, txs } => {
             out.u8(FRAME);
@@ -106,8 +108,14 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Record, CodecError> {
             number: input.u64()?,
             parent_hash: input.b256()?,
             timestamp: input.u64()?,
-            deposits_end: input.u64()?,
-            deposits: input.txs()?,
+            queued: QueuedTxs {
+                mark: QueueMark {
+                    end: input.u64()?,
+                    hash: input.b256()?,
+                    forced: u32::try_from(input.u64()?).unwrap_or(u32::MAX),
+                },
+                txs: input.txs()?,
+            },
         }),
         FRAME => Record::Frame { block: input.u64()?, txs: input.txs()? },
         BLOCK_SEALED => Record::BlockSealed {
@@ -147,7 +155,7 @@ fn size_hint(record: &Record) -> usize {
         |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 24 + tx.encoded().len()).sum::<usize>();
     64 + match record {
         Record::Pooled { txs: list } | Record::Frame { txs: list, .. } => txs(list),
-        Record::BlockOpened(block) => txs(&block.deposits),
+        Record::BlockOpened(block) => txs(&block.queued.txs),
         Record::BlockSealed { returned, .. } => 32 * returned.len(),
         Record::Dropped { txs } => txs.iter().map(|dropped| 128 + dropped.tx.encoded().len()).sum(),
     }

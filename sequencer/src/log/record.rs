@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, TxHash};
-use millrace_proto::{RecoveredTx, RejectReason};
+use millrace_proto::{QueuedTxs, RecoveredTx, RejectReason};
 
 /// A record of the order log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Record {
         /// In order.
         txs: Vec<Arc<RecoveredTx>>,
     },
-    /// A block was sealed. It holds its deposits, and the transactions of its frames without those that are in `returned` or
+    /// A block was sealed. It holds what it takes of L1's queue, and the transactions of its frames without those that are in `returned` or
     /// were dropped.
     BlockSealed {
         /// The block.
@@ -48,10 +48,8 @@ pub struct BlockOpened {
     pub parent_hash: B256,
     /// Unix seconds, not before the parent's.
     pub timestamp: u64,
-    /// Deposits consumed by the chain up to and including this block.
-    pub deposits_end: u64,
-    /// The block's deposits, as type `0x7E` transactions.
-    pub deposits: Vec<Arc<RecoveredTx>>,
+    /// What it takes of L1's queue.
+    pub queued: QueuedTxs,
 }
 
 /// A transaction that was accepted and will not be included.

@@ -3,21 +3,23 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use alloy::{
     consensus::TxEip1559,
-    primitives::{Address, Bytes, TxKind, U256},
+    eips::Encodable2718,
+    primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    BlockSelector, Deposit, Executor, HeaderExtra, L1Inbox, L1InboxError, PoolStatus, Sequencer,
-    Stage, TxPool,
+    BlockSelector, DaAdapter, DaAdapterError, DaStatus, Deposit, Executor, ForcedTx, L1Inbox,
+    L1InboxError, OutboxBatch, PoolStatus, QueueEntry, QueueMark, Sequencer, Stage, TxEnvelope,
+    TxPool,
 };
-use millrace_sequencer::{OrderLog, Position, Record};
+use millrace_sequencer::{OrderLog, Position, Record, ThrottleConfig};
 use parking_lot::Mutex;
 
 use crate::support::{GENESIS_TIME, GWEI, Setup, sign, signer, soon, transfer};
@@ -193,7 +195,7 @@ async fn what_waits_too_long_expires() {
 /// A queue that a test fills, and an L1 that can go away.
 #[derive(Debug, Default)]
 struct TestInbox {
-    deposits: Mutex<Vec<Deposit>>,
+    entries: Mutex<Vec<QueueEntry>>,
     down: AtomicBool,
 }
 
@@ -203,29 +205,35 @@ impl L1Inbox for TestInbox {
         Address::repeat_byte(0xaa)
     }
 
-    async fn deposits(&self, from: u64, max: usize) -> Result<Vec<Deposit>, L1InboxError> {
+    async fn entries(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, L1InboxError> {
         if self.down.load(Ordering::Relaxed) {
             return Err(L1InboxError("L1 is down".into()));
         }
-        let deposits = self.deposits.lock();
-        Ok(deposits.iter().filter(|deposit| deposit.index >= from).take(max).cloned().collect())
+        let entries = self.entries.lock();
+        Ok(entries.iter().filter(|entry| entry.index() >= from).take(max).cloned().collect())
     }
 }
 
 impl TestInbox {
     fn deposit(&self, count: u64) {
-        let mut deposits = self.deposits.lock();
+        let mut entries = self.entries.lock();
         for _ in 0..count {
-            let index = deposits.len() as u64;
-            deposits.push(Deposit {
+            let index = entries.len() as u64;
+            entries.push(QueueEntry::Deposit(Deposit {
                 index,
                 from: Address::repeat_byte(0xde),
                 to: Address::repeat_byte(0xdd),
                 value: U256::from(10 + index),
                 gas_limit: 100_000,
                 data: Bytes::new(),
-            });
+            }));
         }
+    }
+
+    fn force(&self, raw: Bytes) {
+        let mut entries = self.entries.lock();
+        let index = entries.len() as u64;
+        entries.push(QueueEntry::Forced(ForcedTx { index, raw }));
     }
 }
 
@@ -248,7 +256,7 @@ async fn deposits_come_once_each_and_in_order() {
         let mut blocks = node.executor.subscribe(1).await.expect("blocks");
         while let Some(block) = futures::StreamExt::next(&mut blocks).await {
             let header = &block.expect("no error").header;
-            if HeaderExtra::of(header).expect("a rollup header").deposits_end >= count {
+            if QueueMark::of(header).expect("a rollup header").end >= count {
                 return;
             }
         }
@@ -269,18 +277,141 @@ async fn deposits_come_once_each_and_in_order() {
     soon(consumed(&node, 7)).await;
     let mut index = 0;
     for block in node.blocks().await {
-        let count = block.deposit_count();
+        let count = block.queued_count();
         assert!(count <= 2);
         let later = &block.transactions[count..];
         assert!(later.iter().all(|tx| !tx.tx().is_deposit()), "deposits come first");
         for tx in &block.transactions[..count] {
-            let deposit = inbox.deposits.lock()[index].to_tx(inbox.rollup());
-            assert_eq!(tx.tx().as_deposit(), Some(&deposit));
+            let QueueEntry::Deposit(deposit) = inbox.entries.lock()[index].clone() else {
+                panic!("only deposits")
+            };
+            assert_eq!(tx.tx().as_deposit(), Some(&deposit.to_tx(inbox.rollup())));
             index += 1;
         }
-        let extra = HeaderExtra::of(&block.header).expect("a rollup header");
-        assert_eq!(extra.deposits_end, index as u64);
+        let mark = QueueMark::of(&block.header).expect("a rollup header");
+        assert_eq!(mark.end, index as u64);
     }
     assert_eq!(minted(&node.executor).await, U256::from((10..17).sum::<u64>()));
+    node.stop().await.expect("a clean end");
+}
+
+/// Forced transactions come behind the block's deposits and before everything else; what is no transaction, or not a valid one at its place, is
+/// consumed and left out. A restart gives the same chain.
+#[tokio::test(flavor = "multi_thread")]
+async fn forced_transactions_come_first_or_are_left_out() {
+    let inbox = Arc::new(TestInbox::default());
+    let (first, second) = (sign(&signer(1), transfer(0)), sign(&signer(1), transfer(1)));
+    inbox.force(second.clone()); // its nonce is not next yet
+    inbox.deposit(1);
+    inbox.force(first.clone());
+    inbox.force(Bytes::from_static(b"no transaction"));
+    inbox.force(second.clone());
+    inbox.force(second.clone()); // once is enough
+    let deposit = inbox.entries.lock()[1].clone();
+    let QueueEntry::Deposit(deposit) = deposit else { panic!("it is one") };
+    inbox.force(TxEnvelope::from(deposit.to_tx(inbox.rollup())).encoded_2718().into());
+    let mut setup = Setup::new();
+    setup.inbox = Some(inbox.clone());
+    let node = setup.start().await;
+    node.sequenced(node.submit(sign(&signer(0), transfer(0))).await.expect("accepted")).await;
+    let taken = async {
+        let mut blocks = node.executor.subscribe(1).await.expect("blocks");
+        loop {
+            let block = futures::StreamExt::next(&mut blocks).await.expect("a block");
+            let block = block.expect("no error");
+            if QueueMark::of(&block.header).expect("a rollup header").end == 7 {
+                return block;
+            }
+        }
+    };
+    let block = soon(taken).await;
+    let hashes: Vec<_> = block.transactions.iter().map(|tx| tx.hash()).collect();
+    let hash = |raw: &Bytes| keccak256(raw);
+    assert_eq!(block.queued_count(), 3);
+    assert!(block.transactions[0].tx().is_deposit());
+    assert_eq!(hashes[1..3], [hash(&first), hash(&second)]);
+    let mark = QueueMark::of(&block.header).expect("a rollup header");
+    let queue = inbox.entries.lock().iter().fold(B256::ZERO, |hash, entry| entry.accumulate(hash));
+    assert_eq!((mark.end, mark.hash, mark.forced), (7, queue, 2));
+
+    // What was forced need not be submitted, and may be.
+    let stale = node.submit(second.clone()).await;
+    assert!(stale.is_err() || stale.is_ok_and(|known| known == hash(&second)));
+    let blocks = node.blocks().await;
+    node.stop().await.expect("a clean end");
+    setup.forget_executor();
+    let node = setup.start().await;
+    assert!(node.blocks().await.starts_with(&blocks), "the order log gives the same blocks");
+    node.stop().await.expect("a clean end");
+}
+
+/// Says what a test tells it.
+#[derive(Debug, Default)]
+struct TestDa {
+    backlog: AtomicU64,
+    asked: AtomicU64,
+}
+
+#[async_trait]
+impl DaAdapter for TestDa {
+    async fn da_status(&self) -> Result<DaStatus, DaAdapterError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let backlog_bytes = self.backlog.load(Ordering::Relaxed);
+        Ok(DaStatus { backlog_bytes, ..DaStatus::default() })
+    }
+
+    async fn use_backend(&self, _: Option<&str>) -> Result<(), DaAdapterError> {
+        unreachable!("the sequencer does not choose")
+    }
+
+    async fn batch(&self, _: u64) -> Result<Option<OutboxBatch>, DaAdapterError> {
+        unreachable!("the sequencer reads no batches")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_posting_lags_blocks_take_little_and_then_all_of_it() {
+    let da = Arc::new(TestDa::default());
+    da.backlog.store(u64::MAX, Ordering::Relaxed);
+    let mut setup = Setup::new();
+    setup.config.throttle = ThrottleConfig {
+        min_bytes_per_second: 1,
+        poll_interval: Duration::from_millis(5),
+        ..ThrottleConfig::default()
+    };
+    setup.da = Some(da.clone());
+    let node = setup.start().await;
+    let told = async {
+        while da.asked.load(Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(told).await;
+    // What one block may take is saved up: seven of these.
+    let large = |nonce| TxEip1559 {
+        input: vec![1; 90_000].into(),
+        gas_limit: 3_700_000,
+        ..transfer(nonce)
+    };
+    let mut hashes = Vec::new();
+    for nonce in 0..12 {
+        let hash =
+            node.submit(sign(&signer(1), large(nonce))).await.expect("it is accepted all the same");
+        hashes.push(hash);
+    }
+    node.sequenced(hashes[6]).await;
+    let head = node.executor.head().await.expect("a head").number;
+    let blocks = async {
+        let mut blocks = node.executor.subscribe(head + 1).await.expect("blocks");
+        for _ in 0..3 {
+            futures::StreamExt::next(&mut blocks).await.expect("a block").expect("no error");
+        }
+    };
+    soon(blocks).await;
+    assert_eq!(node.included().await, hashes[..7], "the others wait");
+
+    da.backlog.store(0, Ordering::Relaxed);
+    node.sequenced(hashes[11]).await;
+    assert_eq!(node.included().await, hashes, "in their order");
     node.stop().await.expect("a clean end");
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::B256;
 use futures::StreamExt;
-use millrace_proto::{Executor, HeaderExtra, PoolStatus, Stage, TxPool};
+use millrace_proto::{Executor, PoolStatus, QueueMark, QueuedTxs, Stage, TxPool};
 use millrace_sequencer::{
     BlockOpened, LogError, OpenError, OrderLog, Position, Record, RocksOrderLog,
 };
@@ -78,8 +78,10 @@ fn opened(head: &millrace_proto::SealedHeader) -> BlockOpened {
         number: head.number + 1,
         parent_hash: head.seal(),
         timestamp: head.timestamp + 1,
-        deposits_end: HeaderExtra::of(head).expect("a rollup header").deposits_end,
-        deposits: Vec::new(),
+        queued: QueuedTxs {
+            mark: QueueMark::of(head).expect("a rollup header"),
+            ..QueuedTxs::default()
+        },
     }
 }
 

@@ -18,7 +18,7 @@ use alloy::{
 };
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    BlockSelector, ChainSpec, ExecutedBlock, Executor, L1Inbox, RejectReason, Sequencer,
+    BlockSelector, ChainSpec, DaAdapter, ExecutedBlock, Executor, L1Inbox, RejectReason, Sequencer,
     Settlement, Stage, SubmitError, TxEnvelope, TxPool,
 };
 use millrace_sequencer::{
@@ -96,6 +96,7 @@ pub(crate) struct Setup {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) inbox: Option<Arc<dyn L1Inbox>>,
     pub(crate) settlement: Option<Arc<dyn Settlement>>,
+    pub(crate) da: Option<Arc<dyn DaAdapter>>,
     pub(crate) wrap_log: Option<WrapLog>,
     pub(crate) wrap_executor: Option<WrapExecutor>,
     /// Of the last start, which may have been given up.
@@ -118,6 +119,7 @@ impl Setup {
             clock: Arc::new(TestClock(AtomicU64::new(GENESIS_TIME + 100))),
             inbox: None,
             settlement: None,
+            da: None,
             wrap_log: None,
             wrap_executor: None,
             started: None,
@@ -197,6 +199,7 @@ impl Setup {
             executor: shown,
             inbox: self.inbox.clone(),
             settlement: self.settlement.clone(),
+            da: self.da.clone(),
             data_dir: self.folder.path().join("sequencer"),
         };
         let path = self.log_path();

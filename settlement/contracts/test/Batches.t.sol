@@ -2,11 +2,12 @@
 pragma solidity ^0.8.37;
 
 import {Rollup} from "../src/Rollup.sol";
+import {BatchHeader} from "../src/Types.sol";
 import {RollupTest} from "./support/RollupTest.sol";
 
 contract BatchesTest is RollupTest {
     function test_post_records_and_emits() public {
-        Rollup.BatchHeader memory header = _header(1, 10);
+        BatchHeader memory header = _header(1, 10);
         bytes32[] memory blobs = _blobs(3);
         bytes32 batchHash = _batchHash(0, header, blobs, "");
 
@@ -14,16 +15,16 @@ contract BatchesTest is RollupTest {
         vm.expectEmit(address(rollup));
         emit Rollup.BatchPosted(1, header.digest, batchHash, header, blobs, "");
         vm.prank(BATCHER);
-        rollup.postBatch(header, "");
+        rollup.postBatch(0, header, "");
 
         vm.assertEq(rollup.batchCount(), 1);
         vm.assertEq(rollup.batchHashes(1), batchHash);
     }
 
     function test_batch_hashes_chain() public {
-        Rollup.BatchHeader memory first = _header(1, 10);
+        BatchHeader memory first = _header(1, 10);
         _post(1, 10);
-        Rollup.BatchHeader memory second = _header(11, 20);
+        BatchHeader memory second = _header(11, 20);
         _post(11, 20);
         bytes32 firstHash = _batchHash(0, first, _blobs(1), "");
         vm.assertEq(rollup.batchHashes(1), firstHash);
@@ -32,16 +33,15 @@ contract BatchesTest is RollupTest {
     }
 
     function test_post_is_for_the_batcher() public {
-        Rollup.BatchHeader memory header = _header(1, 1);
-        bytes32 role = rollup.BATCHER_ROLE();
-        vm.blobhashes(_blobs(1));
-        _expectMissingRole(OWNER, role);
-        vm.prank(OWNER);
-        rollup.postBatch(header, "");
+        address[4] memory others = [OWNER, COMMITTER, GUARDIAN, STRANGER];
+        for (uint256 i = 0; i < others.length; ++i) {
+            bytes memory reason = abi.encodeWithSelector(Rollup.SequencerIsAlive.selector, others[i], START + TIMEOUT);
+            _expectPostRefused(others[i], 0, reason);
+        }
     }
 
     function test_numbers_are_consecutive() public {
-        Rollup.BatchHeader memory header = _header(1, 1);
+        BatchHeader memory header = _header(1, 1);
         header.number = 0;
         _expectRefused(header, "", 1, abi.encodeWithSelector(Rollup.UnexpectedBatchNumber.selector, 0, 1));
         header.number = 2;
@@ -53,7 +53,7 @@ contract BatchesTest is RollupTest {
     }
 
     function test_the_block_range_is_not_empty() public {
-        Rollup.BatchHeader memory header = _header(5, 4);
+        BatchHeader memory header = _header(5, 4);
         _expectRefused(header, "", 1, abi.encodeWithSelector(Rollup.EmptyBlockRange.selector, 5, 4));
         _post(5, 5);
     }
@@ -72,19 +72,19 @@ contract BatchesTest is RollupTest {
             rollup.depositETH(BOB);
         }
         for (uint64 end = 0; end <= 3; ++end) {
-            Rollup.BatchHeader memory header = _header(1, 1);
+            BatchHeader memory header = _header(1, 1);
             header.depositsEnd = end;
             header.depositsHash = rollup.depositAccumulator(end);
             vm.blobhashes(_blobs(1));
             vm.prank(BATCHER);
-            rollup.postBatch(header, "");
+            rollup.postBatch(0, header, "");
         }
         vm.assertEq(rollup.batchCount(), 4);
     }
 
     function test_deposits_that_nobody_made_are_refused() public {
         rollup.depositETH(BOB);
-        Rollup.BatchHeader memory header = _header(1, 1);
+        BatchHeader memory header = _header(1, 1);
         header.depositsEnd = 2;
         header.depositsHash = 0;
         _expectRefused(header, "", 1, abi.encodeWithSelector(Rollup.DepositsNotQueued.selector, 2, 1));
@@ -92,7 +92,7 @@ contract BatchesTest is RollupTest {
 
     function test_other_deposits_are_refused() public {
         rollup.depositETH(BOB);
-        Rollup.BatchHeader memory header = _header(1, 1);
+        BatchHeader memory header = _header(1, 1);
         bytes32 expected = header.depositsHash;
         header.depositsHash = keccak256("other");
         _expectRefused(
@@ -109,7 +109,7 @@ contract BatchesTest is RollupTest {
 
     function test_a_batch_elsewhere_has_a_pointer_and_no_blobs() public {
         for (uint8 kind = 2; kind <= 5; ++kind) {
-            Rollup.BatchHeader memory header = _header(1, 1);
+            BatchHeader memory header = _header(1, 1);
             header.daKind = kind;
             _expectRefused(header, "", 0, abi.encodeWithSelector(Rollup.DaPointerEmpty.selector, kind));
             _expectRefused(header, hex"0102", 1, abi.encodeWithSelector(Rollup.UnexpectedBlobs.selector, kind));
@@ -118,27 +118,35 @@ contract BatchesTest is RollupTest {
             vm.expectEmit(address(rollup));
             emit Rollup.BatchPosted(header.number, header.digest, batchHash, header, new bytes32[](0), hex"0102");
             vm.prank(BATCHER);
-            rollup.postBatch(header, hex"0102");
+            rollup.postBatch(0, header, hex"0102");
             vm.assertEq(rollup.batchHashes(header.number), batchHash);
         }
     }
 
     function test_a_batch_in_blobs_has_blobs() public {
-        Rollup.BatchHeader memory header = _header(1, 1);
+        BatchHeader memory header = _header(1, 1);
         _expectRefused(header, "", 0, abi.encodeWithSelector(Rollup.BlobsMissing.selector));
         _expectRefused(header, hex"01", 0, abi.encodeWithSelector(Rollup.BlobsMissing.selector));
     }
 
     function test_a_batch_in_blobs_may_have_a_pointer() public {
-        Rollup.BatchHeader memory header = _header(1, 1);
+        BatchHeader memory header = _header(1, 1);
         vm.blobhashes(_blobs(1));
         vm.prank(BATCHER);
-        rollup.postBatch(header, hex"0102");
+        rollup.postBatch(0, header, hex"0102");
         vm.assertEq(rollup.batchHashes(1), _batchHash(0, header, _blobs(1), hex"0102"));
     }
 
+    function test_a_batch_takes_as_many_blobs_as_a_transaction_has() public {
+        BatchHeader memory header = _header(1, 1);
+        vm.blobhashes(_blobs(21));
+        vm.prank(BATCHER);
+        rollup.postBatch(0, header, "");
+        vm.assertEq(rollup.batchHashes(1), _batchHash(0, header, _blobs(21), ""));
+    }
+
     function test_unknown_kinds_are_refused() public {
-        Rollup.BatchHeader memory header = _header(1, 1);
+        BatchHeader memory header = _header(1, 1);
         header.daKind = 0;
         _expectRefused(header, hex"01", 0, abi.encodeWithSelector(Rollup.UnknownDaKind.selector, 0));
         header.daKind = 6;
@@ -157,7 +165,7 @@ contract BatchesTest is RollupTest {
         uint8 blobCount,
         bytes calldata pointer
     ) public {
-        Rollup.BatchHeader memory header = _header(firstBlock, firstBlock);
+        BatchHeader memory header = _header(firstBlock, firstBlock);
         vm.assume(blocks <= type(uint64).max - firstBlock);
         header.lastBlock = firstBlock + blocks;
         header.digest = digest;
@@ -167,20 +175,17 @@ contract BatchesTest is RollupTest {
 
         vm.blobhashes(blobs);
         vm.prank(BATCHER);
-        rollup.postBatch(header, pointer);
+        rollup.postBatch(0, header, pointer);
         vm.assertEq(rollup.batchHashes(1), _batchHash(0, header, blobs, pointer));
     }
 
-    function _expectRefused(
-        Rollup.BatchHeader memory header,
-        bytes memory pointer,
-        uint256 blobCount,
-        bytes memory reason
-    ) private {
+    function _expectRefused(BatchHeader memory header, bytes memory pointer, uint256 blobCount, bytes memory reason)
+        private
+    {
         vm.blobhashes(_blobs(blobCount));
         vm.expectRevert(reason);
         vm.prank(BATCHER);
-        rollup.postBatch(header, pointer);
+        rollup.postBatch(0, header, pointer);
         vm.blobhashes(new bytes32[](0));
     }
 }

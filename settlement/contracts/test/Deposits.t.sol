@@ -155,7 +155,69 @@ contract DepositsTest is RollupTest {
         vm.assertEq(rollup.depositCount(), 1);
     }
 
+    function test_a_contract_can_not_be_paid_in_its_own_name() public {
+        Wallet wallet = new Wallet();
+        vm.deal(address(wallet), 1 ether);
+        // Its code runs, but the transaction is somebody else's.
+        vm.prank(address(wallet), ALICE);
+        (bool sent, bytes memory reason) = address(rollup).call{value: 1 ether}("");
+        vm.assertFalse(sent);
+        vm.assertEq(reason, abi.encodeWithSelector(Rollup.PlainTransferFromContract.selector, address(wallet)));
+    }
+
+    /// @dev L2 knows the bridge by one address, wherever it is on L1; its own alias is nobody there.
+    function test_the_bridge_is_known_by_its_predeploy() public {
+        vm.prank(address(bridge), ALICE);
+        rollup.depositTransaction(BOB, 100_000, hex"01");
+        address from = address(uint160(0x4200000000000000000000000000000000000010) + OFFSET);
+        vm.assertEq(
+            rollup.depositAccumulator(1),
+            keccak256(abi.encode(bytes32(0), _depositHash(0, from, BOB, 0, 100_000, hex"01")))
+        );
+    }
+
     // ----------------------------------------------------------------- fuzz
+
+    /// @dev Any number of deposits, by accounts and contracts, in all three ways.
+    function testFuzz_the_accumulator_is_the_chain_of_any_deposits(uint256 seed, uint8 countSeed) public {
+        bytes32 expected = 0;
+        uint256 held = 0;
+        uint64 count = 1 + countSeed % 8;
+        for (uint64 i = 0; i < count; ++i) {
+            uint256 random = uint256(keccak256(abi.encode(seed, i)));
+            address account = address(uint160(0xACC0) + uint160(random % 16));
+            bool contract_ = random >> 8 & 1 == 1;
+            address from = contract_ ? address(uint160(account) + OFFSET) : account;
+            address to = address(uint160(1 + (random >> 16) % 1000));
+            uint256 value = (random >> 32) % 1e24;
+            uint64 gasLimit = 100_000;
+            bytes memory data = "";
+            vm.deal(account, value);
+            if (random >> 9 & 1 == 1) {
+                vm.prank(account, contract_ ? ALICE : account);
+                rollup.depositETH{value: value}(to);
+            } else if (!contract_ && random >> 10 & 1 == 1) {
+                to = account;
+                vm.prank(account, account);
+                (bool sent,) = address(rollup).call{value: value}("");
+                vm.assertTrue(sent);
+            } else {
+                data = new bytes((random >> 11) % 100);
+                for (uint256 j = 0; j < data.length; ++j) {
+                    data[j] = bytes1(uint8(random >> j));
+                }
+                gasLimit = uint64(25_000 + (random >> 20) % 900_000);
+                vm.prank(account, contract_ ? ALICE : account);
+                rollup.depositTransaction{value: value}(to, gasLimit, data);
+            }
+            expected = keccak256(abi.encode(expected, _depositHash(i, from, to, value, gasLimit, data)));
+            held += value;
+            vm.assertEq(rollup.depositAccumulator(i + 1), expected);
+        }
+        vm.assertEq(rollup.depositCount(), count);
+        vm.assertEq(rollup.depositAccumulator(count + 1), 0);
+        vm.assertEq(address(rollup).balance, held);
+    }
 
     function testFuzz_any_deposit_within_limits(
         address from,

@@ -15,8 +15,64 @@ sol!(
     #[allow(missing_docs, clippy::too_many_arguments)]
     #[sol(rpc)]
     #[derive(Debug, PartialEq, Eq)]
+    TokenBridge,
+    "../contracts/artifacts/TokenBridge.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
+    ChallengeWindow,
+    "../contracts/artifacts/ChallengeWindow.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
+    Attestation,
+    "../contracts/artifacts/Attestation.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
+    TimelockController,
+    "../contracts/artifacts/TimelockController.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
+    TransparentUpgradeableProxy,
+    "../contracts/artifacts/TransparentUpgradeableProxy.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
     MessagePasser,
     "../contracts/artifacts/MessagePasser.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
+    L2TokenBridge,
+    "../contracts/artifacts/L2TokenBridge.json"
+);
+
+sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    #[sol(rpc)]
+    #[derive(Debug, PartialEq, Eq)]
+    BridgedToken,
+    "../contracts/artifacts/BridgedToken.json"
 );
 
 impl From<&BatchHeader> for Rollup::BatchHeader {
@@ -49,10 +105,28 @@ impl TryFrom<&Rollup::BatchHeader> for BatchHeader {
     }
 }
 
+impl From<&Commitment> for Rollup::Commitment {
+    fn from(commitment: &Commitment) -> Self {
+        Self {
+            number: commitment.batch,
+            previous: commitment.previous,
+            batchHash: commitment.batch_hash,
+            firstBlock: commitment.first_block,
+            lastBlock: commitment.last_block,
+            lastBlockHash: commitment.last_block_hash,
+            stateRoot: commitment.state_root,
+            messageRoot: commitment.message_root,
+            committedAt: commitment.committed_at,
+            finalAt: commitment.final_at,
+        }
+    }
+}
+
 /// The domain type of a commitment that the given transaction made.
 pub(crate) const fn commitment(event: &Rollup::Commitment, l1: L1Ref) -> Commitment {
     Commitment {
         batch: event.number,
+        previous: event.previous,
         batch_hash: event.batchHash,
         first_block: event.firstBlock,
         last_block: event.lastBlock,
@@ -60,6 +134,7 @@ pub(crate) const fn commitment(event: &Rollup::Commitment, l1: L1Ref) -> Commitm
         state_root: event.stateRoot,
         message_root: event.messageRoot,
         committed_at: event.committedAt,
+        final_at: event.finalAt,
         l1,
     }
 }

@@ -1,4 +1,4 @@
-//! The deposit queue, as far as L1 has confirmed it.
+//! The queue of deposits and forced transactions, as far as L1 has confirmed it.
 
 use std::{collections::VecDeque, fmt, time::Instant};
 
@@ -7,7 +7,7 @@ use alloy::{
     primitives::{Address, B256},
 };
 use async_trait::async_trait;
-use millrace_proto::{Deposit, L1Inbox, L1InboxError};
+use millrace_proto::{L1Inbox, L1InboxError, QueueEntry};
 use tokio::sync::Mutex;
 use tracing::{debug, error};
 
@@ -49,7 +49,7 @@ struct State {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    deposit: Deposit,
+    entry: QueueEntry,
     accumulator: B256,
     l1: BlockNumHash,
 }
@@ -104,8 +104,8 @@ impl DepositInbox {
         Self { contract, confirmations, state: Mutex::new(State::default()) }
     }
 
-    /// Confirmed deposits from an index on; see [`L1Inbox::deposits`].
-    pub async fn confirmed(&self, from: u64, max: usize) -> Result<Vec<Deposit>, DepositError> {
+    /// Confirmed entries from an index on; see [`L1Inbox::entries`].
+    pub async fn confirmed(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, DepositError> {
         let mut state = self.state.lock().await;
         if from < state.oldest() {
             state.seek(from);
@@ -152,8 +152,8 @@ impl DepositInbox {
             }
         }
         for event in update.events {
-            if let RollupEvent::Deposit { deposit, accumulator, l1 } = event
-                && let Err(error) = state.append(deposit, accumulator, l1.block)
+            if let RollupEvent::Queued { entry, accumulator, l1 } = event
+                && let Err(error) = state.append(entry, accumulator, l1.block)
             {
                 // What the node has left out may lie before the newest noted place: each failure goes back one more.
                 state.seeks.pop();
@@ -182,16 +182,16 @@ impl State {
 
     fn append(
         &mut self,
-        deposit: Deposit,
+        entry: QueueEntry,
         accumulator: B256,
         l1: BlockNumHash,
     ) -> Result<(), DepositError> {
-        if deposit.index != self.next || deposit.accumulate(self.accumulator) != accumulator {
+        if entry.index() != self.next || entry.accumulate(self.accumulator) != accumulator {
             return Err(DepositError::Chain { index: self.next });
         }
         self.accumulator = accumulator;
         self.next += 1;
-        self.window.push_back(Entry { deposit, accumulator, l1 });
+        self.window.push_back(Entry { entry, accumulator, l1 });
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl State {
     }
 
     fn forget_before(&mut self, from: u64) {
-        while let Some(entry) = self.window.pop_front_if(|entry| entry.deposit.index < from) {
+        while let Some(entry) = self.window.pop_front_if(|entry| entry.entry.index() < from) {
             self.base = entry.accumulator;
         }
     }
@@ -263,22 +263,22 @@ impl State {
         }
     }
 
-    fn hand_out(&mut self, from: u64, max: usize) -> Vec<Deposit> {
+    fn hand_out(&mut self, from: u64, max: usize) -> Vec<QueueEntry> {
         let Some(skip) =
             from.checked_sub(self.oldest()).and_then(|skip| usize::try_from(skip).ok())
         else {
             return Vec::new();
         };
         let entries: Vec<&Entry> = self.window.iter().skip(skip).take(max).collect();
-        let deposits = entries.iter().map(|entry| entry.deposit.clone()).collect();
+        let handed_out = entries.iter().map(|entry| entry.entry.clone()).collect();
         if let Some(last) = entries.last() {
-            let count = last.deposit.index + 1;
+            let count = last.entry.index() + 1;
             let accumulator = last.accumulator;
             if self.delivered.is_none_or(|(before, _)| count > before) {
                 self.delivered = Some((count, accumulator));
             }
         }
-        deposits
+        handed_out
     }
 }
 
@@ -288,7 +288,7 @@ impl L1Inbox for DepositInbox {
         self.contract.address()
     }
 
-    async fn deposits(&self, from: u64, max: usize) -> Result<Vec<Deposit>, L1InboxError> {
+    async fn entries(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, L1InboxError> {
         self.confirmed(from, max).await.map_err(|error| L1InboxError(Box::new(error)))
     }
 }

@@ -11,6 +11,7 @@
 
 mod beacon;
 mod blocking;
+mod bridge;
 mod client;
 mod config;
 pub mod contracts;
@@ -30,6 +31,7 @@ pub mod testing;
 pub(crate) use self::blocking::blocking;
 pub use self::{
     beacon::{BeaconClient, BeaconError, BlobBlock, blob_versioned_hash},
+    bridge::{MessageProof, MessageState, Withdrawal, messages_in, sign_transaction, withdraw},
     client::{L1Block, L1Client},
     config::{ClientOptions, L1Config},
     contracts::{MessagePasser, Rollup},
@@ -38,10 +40,13 @@ pub use self::{
     follower::{L1Follower, L1Update},
     inbox::{DepositError, DepositInbox},
     revert::RevertReason,
-    rollup::{DeployParams, MAX_GENESIS_BYTES, RollupContract, RollupEvent, deploy_rollup},
+    rollup::{
+        DeployParams, Deployment, Finality, MAX_GENESIS_BYTES, RollupContract, RollupEvent,
+        deploy_rollup,
+    },
     signer::{L1Signer, SignError, Web3Signer},
     tx::{
-        BlobProofs, ConfirmedTx, JournalError, Market, TxManager, TxManagerConfig, TxManagerError,
-        TxRequest,
+        BlobProofs, ConfirmedTx, JournalError, Market, OneCall, TxManager, TxManagerConfig,
+        TxManagerError, TxRequest, submit_once,
     },
 };

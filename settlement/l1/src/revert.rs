@@ -7,7 +7,18 @@ use alloy::{
     sol_types::{Revert, SolError, SolInterface},
 };
 
-use crate::contracts::Rollup::RollupErrors;
+use crate::contracts::{
+    Attestation::AttestationErrors, BridgedToken::BridgedTokenErrors,
+    ChallengeWindow::ChallengeWindowErrors, L2TokenBridge::L2TokenBridgeErrors,
+    MessagePasser::MessagePasserErrors, Rollup::RollupErrors, TokenBridge::TokenBridgeErrors,
+};
+
+/// The error of one of these contracts in words, as the generated `Debug` reads: `Name(Name { field: value, .. })`.
+macro_rules! in_words {
+    ($data:expr, $($errors:ty),+) => {
+        None$(.or_else(|| Some(format!("{:?}", <$errors>::abi_decode($data).ok()?))))+
+    };
+}
 
 /// Why a contract reverted.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,9 +54,18 @@ impl fmt::Display for RevertReason {
         if self.data.is_empty() {
             return f.write_str("no reason given");
         }
-        if let Some(error) = self.rollup_error() {
-            // The generated `Debug` reads `Name(Name { field: value, .. })`.
-            return write!(f, "{error:?}");
+        let ours = in_words!(
+            &self.data,
+            RollupErrors,
+            AttestationErrors,
+            ChallengeWindowErrors,
+            TokenBridgeErrors,
+            MessagePasserErrors,
+            L2TokenBridgeErrors,
+            BridgedTokenErrors
+        );
+        if let Some(error) = ours {
+            return f.write_str(&error);
         }
         if let Ok(revert) = Revert::abi_decode(&self.data) {
             return write!(f, "{:?}", revert.reason);

@@ -12,12 +12,15 @@ use std::{
     time::Duration,
 };
 
-use alloy::signers::local::{MnemonicBuilder, PrivateKeySigner, coins_bip39::English};
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::{MnemonicBuilder, PrivateKeySigner, coins_bip39::English},
+};
 use serde_json::{Value, json};
 use url::Url;
 
 pub use self::proxy::{Fault, FaultProxy};
-use crate::{ClientOptions, L1Client, L1Error};
+use crate::{ClientOptions, DeployParams, Finality, L1Client, L1Error};
 
 /// The mnemonic of anvil's prefunded accounts.
 pub const MNEMONIC: &str = "test test test test test test test test test test test junk";
@@ -183,6 +186,25 @@ pub fn dev_signer(index: u32) -> PrivateKeySigner {
         .index(index)
         .and_then(|builder| builder.build())
         .expect("the mnemonic is well formed")
+}
+
+/// What a chain is made with, but for the rights of its accounts: the owner is the guardian too, and nothing waits.
+pub fn test_params(owner: Address, batcher: Address, committer: Address) -> DeployParams {
+    DeployParams {
+        owner,
+        owner_transfer_delay: 0,
+        batcher,
+        committer,
+        guardian: owner,
+        timelock_delay: 0,
+        finality: Finality::ChallengeWindow { seconds: 60 },
+        sequencer_timeout: 86_400,
+        inclusion_window: 7_200,
+        l2_chain_id: 42_042,
+        genesis_hash: B256::repeat_byte(1),
+        genesis_state_root: B256::repeat_byte(2),
+        genesis_json: b"{}".into(),
+    }
 }
 
 /// Patience that suits a node on this machine.

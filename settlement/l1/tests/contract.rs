@@ -11,7 +11,7 @@ use millrace_l1::{
     BeaconClient, BeaconError, BlobBlock, BlobProofs, L1Error, Rollup, RollupContract, RollupEvent,
     TxManagerConfig, TxManagerError, TxRequest, testing::AnvilOptions,
 };
-use millrace_proto::Deposit;
+use millrace_proto::QueueEntry;
 
 fn beacon(chain: &Chain) -> BeaconClient {
     BeaconClient::new(chain.anvil.url().clone(), std::time::Duration::from_secs(10), 1)
@@ -23,11 +23,15 @@ async fn a_new_contract_tells_what_it_was_made_with() {
     let chain = Chain::start(AnvilOptions::default()).await;
     let rollup = &chain.rollup;
     assert_eq!(rollup.l2_chain_id().await.expect("id"), 42_042);
-    assert_eq!(rollup.challenge_window().await.expect("window"), 60);
+    assert_eq!(rollup.current_epoch().await.expect("epoch"), 0);
     assert_eq!(rollup.genesis_hash().await.expect("hash"), B256::repeat_byte(1));
     assert_eq!(rollup.genesis_state_root().await.expect("root"), B256::repeat_byte(2));
-    assert_eq!(rollup.deployed_at().await.expect("block"), 1);
-    assert_eq!(rollup.start().await.expect("start").number, 0);
+    assert_eq!(
+        rollup.deployed_at().await.expect("block"),
+        5,
+        "behind the code of the four contracts"
+    );
+    assert_eq!(rollup.start().await.expect("start").number, 4);
     assert_eq!(rollup.batch_count().await.expect("count"), 0);
     assert_eq!(rollup.last_committed().await.expect("last"), (0, 0));
 
@@ -92,6 +96,7 @@ async fn commits_and_finalizes(chain: &Chain, dir: &std::path::Path, batch_hash:
         lastBlockHash: B256::repeat_byte(3),
         stateRoot: B256::repeat_byte(4),
         messageRoot: B256::repeat_byte(5),
+        proof: Default::default(),
     };
     let request = TxRequest::call("commit-1", chain.rollup.address(), call.abi_encode());
     let committed = committer.send(request.clone()).await.expect("committed");
@@ -107,10 +112,10 @@ async fn commits_and_finalizes(chain: &Chain, dir: &std::path::Path, batch_hash:
     assert_eq!((commitment.first_block, commitment.last_block), (1, 10));
     assert_eq!(commitment.state_root, B256::repeat_byte(4));
 
-    assert!(!chain.rollup.is_final(commitment, 0).await.expect("final"));
+    assert!(!chain.rollup.is_final(commitment).await.expect("final"));
     chain.anvil.rpc("evm_increaseTime", serde_json::json!([60])).await.expect("time");
     chain.anvil.mine(1).await.expect("mine");
-    assert!(chain.rollup.is_final(commitment, 0).await.expect("final"));
+    assert!(chain.rollup.is_final(commitment).await.expect("final"));
 
     // The same id leads to the same transaction, and the same call under another id would revert.
     assert_eq!(committer.send(request.clone()).await.expect("known").l1, committed.l1);
@@ -140,11 +145,12 @@ async fn deposits_are_read_with_their_accumulator_in_pieces() {
 
     let mut before = B256::ZERO;
     for (index, event) in events.iter().enumerate() {
-        let RollupEvent::Deposit { deposit, accumulator, .. } = event else { panic!("{event:?}") };
+        let RollupEvent::Queued { entry, accumulator, .. } = event else { panic!("{event:?}") };
+        let QueueEntry::Deposit(deposit) = entry else { panic!("{entry:?}") };
         assert_eq!(deposit.index, index as u64);
         assert_eq!(deposit.value, U256::from(100 + index));
         assert_eq!(deposit.to, Address::repeat_byte(7));
-        assert_eq!(Deposit::accumulate(deposit, before), *accumulator);
+        assert_eq!(entry.accumulate(before), *accumulator);
         let count = deposit.index + 1;
         assert_eq!(
             chain.rollup.deposit_accumulator(count).await.expect("accumulator"),

@@ -10,7 +10,7 @@ use millrace_l1::{
     DepositError, DepositInbox, L1Follower, L1Update, RollupContract, RollupEvent,
     testing::AnvilOptions,
 };
-use millrace_proto::{Deposit, L1Inbox};
+use millrace_proto::{L1Inbox, QueueEntry};
 
 const TO: Address = Address::repeat_byte(7);
 
@@ -42,7 +42,7 @@ impl Consumer {
         self.events
             .iter()
             .map(|event| match event {
-                RollupEvent::Deposit { deposit, .. } => deposit.value.to(),
+                RollupEvent::Queued { entry, .. } => value(entry),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -152,8 +152,13 @@ async fn finality_is_news_of_its_own() {
     assert!(follower.poll().await.expect("poll").is_none(), "nothing has changed");
 }
 
-fn values(deposits: &[Deposit]) -> Vec<u64> {
-    deposits.iter().map(|deposit| deposit.value.to::<u64>()).collect()
+fn value(entry: &QueueEntry) -> u64 {
+    let QueueEntry::Deposit(deposit) = entry else { panic!("{entry:?}") };
+    deposit.value.to()
+}
+
+fn values(entries: &[QueueEntry]) -> Vec<u64> {
+    entries.iter().map(value).collect()
 }
 
 #[tokio::test]
@@ -163,24 +168,24 @@ async fn deposits_come_once_they_are_confirmed() {
     assert_eq!(inbox.rollup(), chain.rollup.address());
     chain.deposit(TO, 1).await;
     chain.deposit(TO, 2).await;
-    assert!(inbox.deposits(0, 10).await.expect("deposits").is_empty());
+    assert!(inbox.entries(0, 10).await.expect("deposits").is_empty());
     chain.deposit(TO, 3).await;
-    until("the first deposit", async || inbox.deposits(0, 10).await.expect("deposits").len() == 1)
+    until("the first deposit", async || inbox.entries(0, 10).await.expect("deposits").len() == 1)
         .await;
     chain.anvil.mine(2).await.expect("mine");
-    until("all deposits", async || inbox.deposits(0, 10).await.expect("deposits").len() == 3).await;
+    until("all deposits", async || inbox.entries(0, 10).await.expect("deposits").len() == 3).await;
 
-    assert_eq!(values(&inbox.deposits(0, 2).await.expect("deposits")), [1, 2]);
-    assert_eq!(values(&inbox.deposits(2, 10).await.expect("deposits")), [3]);
-    assert!(inbox.deposits(3, 10).await.expect("deposits").is_empty());
+    assert_eq!(values(&inbox.entries(0, 2).await.expect("deposits")), [1, 2]);
+    assert_eq!(values(&inbox.entries(2, 10).await.expect("deposits")), [3]);
+    assert!(inbox.entries(3, 10).await.expect("deposits").is_empty());
     // Back to what memory no longer holds.
     until("the first ones again", async || {
-        values(&inbox.deposits(0, 10).await.expect("deposits")) == [1, 2, 3]
+        values(&inbox.entries(0, 10).await.expect("deposits")) == [1, 2, 3]
     })
     .await;
     // A fresh start in the middle.
     let fresh = DepositInbox::new(chain.rollup.clone(), 2);
-    assert_eq!(values(&fresh.deposits(1, 10).await.expect("deposits")), [2, 3]);
+    assert_eq!(values(&fresh.entries(1, 10).await.expect("deposits")), [2, 3]);
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use alloy::{
 };
 use millrace_proto::{
     Batch, BatchBlock, BatchHeader, BatchLimits, BatchPayload, BlockMark, ChainSpec, DecodedBatch,
-    Deposit, DerivedBlock, DerivedStretch, HeaderExtra, PostedBatch, RecoveredTx, SealedHeader,
-    TxEnvelope, Unsigned, batch_digest,
+    DerivedBlock, DerivedStretch, PostedBatch, QueueEntry, QueueMark, QueuedTxs, RecoveredTx,
+    SealedHeader, TxEnvelope, Unsigned, batch_digest,
 };
 use rayon::prelude::*;
 
@@ -38,18 +38,18 @@ impl DerivationHead {
             number: header.number,
             hash: header.seal(),
             timestamp: header.timestamp,
-            deposits_end: HeaderExtra::of(header)?.deposits_end,
+            deposits_end: QueueMark::of(header)?.end,
         })
     }
 }
 
-/// Deposits as L1 queued them, from [`DerivationHead::deposits_end`] on.
+/// Deposits and forced transactions as L1 queued them, from [`DerivationHead::deposits_end`] on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedDeposits {
     /// The queue's accumulator before the first of them.
     pub before: B256,
     /// In the queue's order.
-    pub deposits: Vec<Deposit>,
+    pub entries: Vec<QueueEntry>,
 }
 
 /// A valid batch.
@@ -59,6 +59,16 @@ pub struct DerivedBatch {
     pub number: u64,
     /// What it holds, by the chain's payload.
     pub content: DerivedContent,
+}
+
+impl DerivedBatch {
+    /// The hash that the batch claims for its last block. Only executing, or applying, shows whether it is true.
+    pub fn claimed_hash(&self) -> B256 {
+        match &self.content {
+            DerivedContent::Blocks { claimed_hash, .. } => *claimed_hash,
+            DerivedContent::Stretch { stretch, .. } => stretch.header.seal(),
+        }
+    }
 }
 
 /// What a valid batch holds.
@@ -140,15 +150,15 @@ impl Derivation {
         let batch = DecodedBatch::decode(bytes, self.payload, &self.limits)
             .map_err(|error| SkipReason::Undecodable(error.to_string()))?;
         self.check(head, header, &batch)?;
-        let deposits = covered(head, header, deposits)?;
+        let entries = covered(head, header, deposits)?;
         let content = match batch {
             DecodedBatch::Transactions(batch) => DerivedContent::Blocks {
                 claimed_hash: batch.last_block_hash,
-                blocks: self.blocks(head, batch, deposits)?,
+                blocks: self.blocks(head, batch, deposits.before, entries)?,
             },
             DecodedBatch::StateDiffs(batch) => DerivedContent::Stretch {
                 messages: batch.messages,
-                transactions: batch.transactions.saturating_add(deposits.len() as u64),
+                transactions: batch.transactions.saturating_add(entries.len() as u64),
                 stretch: Box::new(DerivedStretch {
                     first_block: batch.first_block,
                     header: batch.header.seal_slow(),
@@ -186,6 +196,13 @@ impl Derivation {
                 expected: head.deposits_end,
             });
         }
+        if let DecodedBatch::StateDiffs(batch) = batch {
+            // Of executed blocks it follows.
+            let named = batch.header.parent_beacon_block_root.unwrap_or_default();
+            if named != header.deposits_hash {
+                return Err(SkipReason::Queue { found: named, expected: header.deposits_hash });
+            }
+        }
         let (mut parent, mut consumed) = (head.timestamp, head.deposits_end);
         for BlockMark { number, timestamp, deposits_end } in batch.marks() {
             if timestamp < parent {
@@ -203,44 +220,37 @@ impl Derivation {
         &self,
         head: &DerivationHead,
         batch: Batch,
-        deposits: &[Deposit],
+        before: B256,
+        entries: &[QueueEntry],
     ) -> Result<Vec<DerivedBlock>, SkipReason> {
-        let mut deposits = deposits.iter();
-        let mut consumed = head.deposits_end;
+        let mut entries = entries.iter();
+        let mut mark = QueueMark { end: head.deposits_end, hash: before, forced: 0 };
         let blocks: Vec<_> = (batch.first_block..)
             .zip(batch.blocks)
             .map(|(number, block)| {
-                let count = block.deposits_end.saturating_sub(consumed);
-                consumed = block.deposits_end;
-                let minted: Vec<_> = deposits
-                    .by_ref()
-                    .take(usize::try_from(count).unwrap_or(usize::MAX))
-                    .map(|deposit| self.minted(deposit))
-                    .collect();
-                (number, block, minted)
+                let count = block.deposits_end.saturating_sub(mark.end);
+                let taken = entries.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX));
+                let queued = QueuedTxs::new(mark, taken, self.rollup);
+                mark = queued.mark;
+                (number, block, queued)
             })
             .collect();
         recover(blocks)
     }
-
-    fn minted(&self, deposit: &Deposit) -> Arc<RecoveredTx> {
-        let tx = TxEnvelope::from(deposit.to_tx(self.rollup));
-        Arc::new(RecoveredTx::new_unchecked(tx, deposit.from))
-    }
 }
 
-/// The deposits that the header covers, which must give the accumulator that the contract accepted.
+/// The entries that the header covers, which must give the accumulator that the contract accepted.
 fn covered<'a>(
     head: &DerivationHead,
     header: &BatchHeader,
     queued: &'a QueuedDeposits,
-) -> Result<&'a [Deposit], DeriveError> {
+) -> Result<&'a [QueueEntry], DeriveError> {
     let count = usize::try_from(header.deposits_end.saturating_sub(head.deposits_end))
         .unwrap_or(usize::MAX)
-        .min(queued.deposits.len());
-    let deposits = &queued.deposits[..count];
+        .min(queued.entries.len());
+    let entries = &queued.entries[..count];
     let computed =
-        deposits.iter().fold(queued.before, |accumulator, deposit| deposit.accumulate(accumulator));
+        entries.iter().fold(queued.before, |accumulator, entry| entry.accumulate(accumulator));
     if computed != header.deposits_hash {
         return Err(DeriveError::Deposits {
             deposits_end: header.deposits_end,
@@ -248,17 +258,15 @@ fn covered<'a>(
             computed,
         });
     }
-    Ok(deposits)
+    Ok(entries)
 }
 
 /// The blocks with the senders of their transactions: recovered on rayon's threads, several at a time where the processor can.
-fn recover(
-    blocks: Vec<(u64, BatchBlock, Vec<Arc<RecoveredTx>>)>,
-) -> Result<Vec<DerivedBlock>, SkipReason> {
+fn recover(blocks: Vec<(u64, BatchBlock, QueuedTxs)>) -> Result<Vec<DerivedBlock>, SkipReason> {
     let mut derived = Vec::with_capacity(blocks.len());
     // Transactions of several blocks make a chunk, as blocks can be small.
     let (mut chunks, mut chunk) = (Vec::new(), Vec::new());
-    for (number, block, minted) in blocks {
+    for (number, block, queued) in blocks {
         let signed = block.transactions.len();
         for tx in block.transactions {
             chunk.push((number, tx));
@@ -266,8 +274,8 @@ fn recover(
                 chunks.push(std::mem::take(&mut chunk));
             }
         }
-        let (timestamp, deposits_end) = (block.timestamp, block.deposits_end);
-        let block = DerivedBlock { number, timestamp, deposits_end, transactions: minted };
+        let timestamp = block.timestamp;
+        let block = DerivedBlock { number, timestamp, queued, transactions: Vec::new() };
         derived.push((block, signed));
     }
     chunks.push(chunk);

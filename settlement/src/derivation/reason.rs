@@ -69,6 +69,14 @@ pub enum SkipReason {
         /// The chain's next deposit.
         expected: u64,
     },
+    /// The header at the end of a batch of state diffs names another queue than L1 had.
+    #[error("its last header names accumulator {found}, and L1's queue has {expected} there")]
+    Queue {
+        /// What the header says.
+        found: B256,
+        /// L1's.
+        expected: B256,
+    },
     /// A block is older than its parent.
     #[error("block {block} has timestamp {timestamp}, before its parent's {parent}")]
     Timestamp {
@@ -87,6 +95,9 @@ pub enum SkipReason {
         /// The transaction.
         hash: TxHash,
     },
+    /// The blocks cannot be executed, or lead to another end than the batch claims.
+    #[error("does not execute to what it claims: {0}")]
+    Execution(String),
 }
 
 impl SkipReason {
@@ -102,8 +113,10 @@ impl SkipReason {
             Self::Header { .. } => "header",
             Self::ParentHash { .. } => "parent_hash",
             Self::DepositsStart { .. } => "deposits_start",
+            Self::Queue { .. } => "queue",
             Self::Timestamp { .. } => "timestamp",
             Self::Signature { .. } => "signature",
+            Self::Execution(_) => "execution",
         }
     }
 }

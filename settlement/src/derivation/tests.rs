@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bytes, Signature, U256};
 use millrace_proto::{
-    Batch, ChainSpec, Deposit, DerivedBlock, DiffBatch, KeyHints, PostedBatch, RecoveredTx,
-    TxEnvelope, batch_digest,
+    Batch, ChainSpec, Deposit, DerivedBlock, DiffBatch, ForcedTx, KeyHints, PostedBatch,
+    QueueEntry, QueueMark, QueuedTxs, RecoveredTx, TxEnvelope, batch_digest,
 };
 
 use super::{
@@ -32,8 +32,7 @@ impl Case {
         chain.extend(101, 2, vec![minted(0), minted(1), transfer(1, ROLLUP), transfer(2, ROLLUP)]);
         chain.extend(105, 2, Vec::new());
         let batch = chain.batch(1, 3);
-        let deposits =
-            QueuedDeposits { before: B256::ZERO, deposits: (0..4).map(deposit).collect() };
+        let deposits = QueuedDeposits { before: B256::ZERO, entries: (0..4).map(entry).collect() };
         let mut case = Self {
             chain,
             head,
@@ -77,6 +76,10 @@ impl Case {
     }
 }
 
+fn entry(index: u64) -> QueueEntry {
+    deposit(index).into()
+}
+
 fn minted(index: u64) -> Arc<RecoveredTx> {
     let Deposit { from, .. } = deposit(index);
     Arc::new(RecoveredTx::new_unchecked(TxEnvelope::from(deposit(index).to_tx(ROLLUP)), from))
@@ -92,10 +95,39 @@ fn a_valid_batch_gives_the_blocks_that_were_sequenced() {
     for block in &blocks {
         let sequenced = case.chain.block(block.number).expect("it was sequenced");
         assert_eq!(block.timestamp, sequenced.header.timestamp);
-        assert_eq!(block.transactions, sequenced.transactions);
+        let transactions = [block.queued.txs.clone(), block.transactions.clone()].concat();
+        assert_eq!(transactions, sequenced.transactions);
     }
-    let deposits_ends: Vec<_> = blocks.iter().map(|block| block.deposits_end).collect();
+    let deposits_ends: Vec<_> = blocks.iter().map(|block| block.queued.mark.end).collect();
     assert_eq!(deposits_ends, [0, 2, 2]);
+}
+
+/// Of a forced transaction derivation knows whether it is one; whether it is valid, execution finds out.
+#[test]
+fn forced_transactions_come_behind_the_deposits() {
+    let mut case = Case::new();
+    let forced = |index, raw| QueueEntry::Forced(ForcedTx { index, raw });
+    let tx = transfer(7, ROLLUP);
+    case.deposits.entries = vec![
+        forced(0, tx.encoded().clone()),
+        entry(1),
+        forced(2, Bytes::from_static(b"no transaction")),
+    ];
+    let accumulate = |hash: B256, entry: &QueueEntry| entry.accumulate(hash);
+    let hash = case.deposits.entries.iter().fold(B256::ZERO, accumulate);
+    for block in &mut case.batch.blocks[1..] {
+        block.deposits_end = 3;
+    }
+    case.encode();
+    (case.posted.header.deposits_end, case.posted.header.deposits_hash) = (3, hash);
+    let (blocks, _) = case.blocks();
+    let queued = &blocks[1].queued;
+    assert_eq!(queued.mark, QueueMark { end: 3, hash, forced: 1 });
+    assert_eq!(queued.txs, [minted(1), tx]);
+    assert_eq!(
+        blocks[2].queued,
+        QueuedTxs { mark: QueueMark { forced: 0, ..queued.mark }, txs: vec![] }
+    );
 }
 
 #[test]
@@ -106,7 +138,7 @@ fn a_batch_goes_on_where_the_last_one_ended() {
     case.encode();
     case.head =
         DerivationHead::of(&case.chain.block(2).expect("a block").header).expect("a rollup's");
-    case.deposits = QueuedDeposits { before: accumulator(2), deposits: Vec::new() };
+    case.deposits = QueuedDeposits { before: accumulator(2), entries: Vec::new() };
     let (blocks, _) = case.blocks();
     assert_eq!(blocks[0].number, 3);
     assert!(blocks[0].transactions.is_empty());
@@ -234,12 +266,13 @@ fn blocks_keep_their_transactions_whatever_is_recovered_together() {
     let (blocks, _) = case.blocks();
     let mut turn = signed.iter().cycle();
     for (block, deposits) in blocks.iter().zip([0, 2, 0]) {
-        for tx in &block.transactions[deposits..] {
+        assert_eq!(block.queued.txs.len(), deposits);
+        for tx in &block.transactions {
             assert_eq!(Some(tx), turn.next());
         }
     }
     let counts: Vec<_> = blocks.iter().map(|block| block.transactions.len()).collect();
-    assert_eq!(counts, [300, 2, 400]);
+    assert_eq!(counts, [300, 0, 400]);
 
     // In the last piece, then also in the first.
     let nobody = Signature::new(U256::MAX, U256::from(1), false);
@@ -262,11 +295,11 @@ fn blocks_keep_their_transactions_whatever_is_recovered_together() {
 #[test]
 fn deposits_that_are_not_the_contracts_are_no_fault_of_the_batch() {
     let mut case = Case::new();
-    case.deposits.deposits[1].value += U256::from(1);
+    case.deposits.entries[1] = Deposit { value: U256::from(1), ..deposit(1) }.into();
     assert!(matches!(case.derive(), Err(DeriveError::Deposits { deposits_end: 2, .. })));
 
     let mut case = Case::new();
-    case.deposits.deposits.truncate(1);
+    case.deposits.entries.truncate(1);
     assert!(matches!(case.derive(), Err(DeriveError::Deposits { deposits_end: 2, .. })));
 }
 
@@ -356,6 +389,6 @@ fn state_diffs_that_do_not_join_the_chain_are_skipped() {
     encode_diffs(&mut case, &DiffBatch { chain_id: 5, ..batch });
     assert_eq!(case.skipped(), SkipReason::ChainId { found: 5, expected: CHAIN_ID });
     let (mut case, _) = of_diffs();
-    case.deposits.deposits.swap(0, 1);
+    case.deposits.entries.swap(0, 1);
     assert!(matches!(case.derive(), Err(DeriveError::Deposits { deposits_end: 2, .. })));
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
 use millrace_proto::{
-    DerivedBlock, DerivedStretch, ExecutedBlock, HeaderExtra, Replay, ReplayError, SealedHeader,
+    DerivedBlock, DerivedStretch, ExecutedBlock, QueueMark, Replay, ReplayError, SealedHeader,
     message_ids, message_root,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::derivation::{DerivationHead, DerivedBatch, DerivedContent};
 
@@ -30,8 +31,7 @@ pub(crate) struct ExecutedBatch {
     pub(crate) transactions: u64,
 }
 
-/// Why a derived batch did not execute to what it claims. Its blocks may be in the replayed chain by then, and cannot be taken
-/// out again: whoever meets this halts.
+/// Why a derived batch did not execute to what it claims.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     /// A block of the batch cannot be executed.
@@ -69,17 +69,15 @@ pub enum ExecutionError {
         /// The root that its diffs give.
         computed: B256,
     },
-    /// L1 shows another block now than the one that was executed under this number before.
+    /// L1 shows another batch of state diffs now than the one that was applied up to this block before.
     #[error(
-        "batch {batch}: block {block} was executed before with another {what}; L1 has replaced what it was derived from"
+        "batch {batch}: another batch of state diffs was applied up to block {block} before; L1 has replaced it, and what was applied cannot be taken back"
     )]
     Replaced {
         /// The batch.
         batch: u64,
-        /// The block.
+        /// Its last block.
         block: u64,
-        /// What differs.
-        what: &'static str,
     },
     /// The replayed chain lacks a block that it should hold, or holds one that is no rollup's.
     #[error("batch {batch}: the replayed chain's block {block} is not usable: {problem}")]
@@ -108,8 +106,16 @@ pub enum ExecutionError {
     },
 }
 
+impl ExecutionError {
+    /// Whether the batch is to blame, so that it is invalid for everyone. The replayed chain is as it was before it then.
+    pub const fn is_verdict(&self) -> bool {
+        matches!(self, Self::Invalid { .. } | Self::Claim { .. } | Self::StateRoot { .. })
+    }
+}
+
 /// Takes the replayed chain to the end of a batch: executes its blocks one by one, or applies what they changed. What the chain holds already
-/// (by a run that was killed, or for a batch that an L1 reorg moved) is not done again; it has to be the same.
+/// (by a run that was killed, or for a batch that an L1 reorg moved) is not done again. Where it holds other blocks, since an L1 reorg
+/// replaced what they were derived from, those are taken back.
 ///
 /// Looks at `stop` between blocks.
 ///
@@ -123,7 +129,12 @@ pub(crate) fn execute_batch(
     let number = batch.number;
     match batch.content {
         DerivedContent::Blocks { blocks, claimed_hash } => {
-            execute_blocks(replay, number, blocks, claimed_hash, stop)
+            let before = blocks.first().map_or(0, |block| block.number.saturating_sub(1));
+            let executed = execute_blocks(replay, number, blocks, claimed_hash, stop);
+            if executed.as_ref().is_err_and(ExecutionError::is_verdict) {
+                take_back(replay, number, before)?;
+            }
+            executed
         }
         DerivedContent::Stretch { stretch, messages, transactions } => {
             apply_stretch(replay, number, *stretch, &messages, transactions)
@@ -200,7 +211,7 @@ fn apply_stretch(
         let known =
             replay.applied(block).map_err(|source| ExecutionError::Failed { batch, source })?;
         if known != Some(digest) {
-            return Err(ExecutionError::Replaced { batch, block, what: "batch of state diffs" });
+            return Err(ExecutionError::Replaced { batch, block });
         }
     }
     Ok(ExecutedBatch {
@@ -242,28 +253,27 @@ fn execute_block(
             block: number,
             problem: "it was executed before and is gone",
         })?;
-    match difference(&executed, &block) {
-        Some(what) => Err(ExecutionError::Replaced { batch, block: number, what }),
-        None => Ok(executed),
+    if is_same(&executed, &block) {
+        return Ok(executed);
     }
+    warn!(target: "millrace::settlement", batch, block = number, "L1 has replaced what this block was derived from; taking it back");
+    take_back(replay, batch, number.saturating_sub(1))?;
+    execute_block(replay, batch, block)
 }
 
-/// In what an executed block differs from a derived one.
-fn difference(executed: &ExecutedBlock, derived: &DerivedBlock) -> Option<&'static str> {
-    let deposits_end = HeaderExtra::of(&executed.header).map(|extra| extra.deposits_end);
-    if executed.header.timestamp != derived.timestamp {
-        Some("timestamp")
-    } else if deposits_end != Some(derived.deposits_end) {
-        Some("deposits end")
-    } else if executed.transactions.len() != derived.transactions.len()
-        || executed
-            .transactions
-            .iter()
-            .zip(&derived.transactions)
-            .any(|(executed, derived)| executed.hash() != derived.hash())
-    {
-        Some("transactions")
-    } else {
-        None
-    }
+/// Takes back the blocks after `number`.
+fn take_back(replay: &mut dyn Replay, batch: u64, number: u64) -> Result<(), ExecutionError> {
+    replay.unwind(number).map_err(|source| ExecutionError::Failed { batch, source })
+}
+
+/// Whether an executed block is the derived one: on the same parent, with the same inputs.
+fn is_same(executed: &ExecutedBlock, derived: &DerivedBlock) -> bool {
+    let expected = derived.queued.mark;
+    let has_queue = QueueMark::of(&executed.header)
+        .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
+    let signed = executed.transactions.get(executed.queued_count()..).unwrap_or_default();
+    executed.header.timestamp == derived.timestamp
+        && has_queue
+        && signed.len() == derived.transactions.len()
+        && signed.iter().zip(&derived.transactions).all(|(a, b)| a.hash() == b.hash())
 }

@@ -2,7 +2,7 @@ use alloy::{
     consensus::Sealable,
     primitives::{Address, B256},
 };
-use millrace_proto::{DerivedBlock, DerivedStretch, message_root};
+use millrace_proto::{DerivedBlock, DerivedStretch, QueuedTxs, Replay, message_root};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExecutionError, ReplayWorker, execute_batch};
@@ -32,7 +32,7 @@ fn derived(chain: &TestChain, first: u64, last: u64) -> DerivedBatch {
                     DerivedBlock {
                         number,
                         timestamp: block.header.timestamp,
-                        deposits_end: 0,
+                        queued: QueuedTxs::default(),
                         transactions: block.transactions.clone(),
                     }
                 })
@@ -160,30 +160,50 @@ fn what_was_executed_before_is_not_executed_again() {
     let mut half = batch.clone();
     let (half_blocks, claimed) = blocks(&mut half);
     half_blocks.truncate(1);
-    *claimed = B256::ZERO;
-    execute_batch(&mut replay, half, &CancellationToken::new()).expect_err("not its end");
+    *claimed = half_blocks_hash(&batch);
+    execute_batch(&mut replay, half, &CancellationToken::new()).expect("the first half");
     execute_batch(&mut replay, batch, &CancellationToken::new()).expect("the rest");
     assert_eq!(*replay.executed.lock().expect("not poisoned"), 2);
 }
 
+/// The hash of the batch's first block.
+fn half_blocks_hash(batch: &DerivedBatch) -> B256 {
+    let mut replay = TestReplay::new();
+    execute_batch(&mut replay, batch.clone(), &CancellationToken::new()).expect("a right batch");
+    replay.chain.block(1).expect("it was executed").hash()
+}
+
 #[test]
-fn other_blocks_under_executed_numbers_are_refused() {
+fn a_batch_with_a_false_claim_leaves_nothing_behind() {
+    let (_, batch) = sequenced();
+    let mut replay = TestReplay::new();
+    let mut wrong = batch.clone();
+    *blocks(&mut wrong).1 = B256::repeat_byte(5);
+    let error = execute_batch(&mut replay, wrong, &CancellationToken::new()).expect_err("false");
+    assert!(error.is_verdict(), "{error}");
+    assert_eq!(replay.head().number, 0);
+    execute_batch(&mut replay, batch, &CancellationToken::new()).expect("a right batch");
+}
+
+#[test]
+fn other_blocks_under_executed_numbers_take_the_executed_ones_place() {
     let (chain, batch) = sequenced();
     for change in ["timestamp", "deposits end", "transactions"] {
-        let mut replay = TestReplay::over(chain.clone());
+        let mut replay = TestReplay::over(chain.copy());
         let mut batch = batch.clone();
         let block = &mut blocks(&mut batch).0[1];
         match change {
             "timestamp" => block.timestamp += 1,
-            "deposits end" => block.deposits_end += 1,
+            "deposits end" => block.queued.mark.end += 1,
             _ => block.transactions.truncate(1),
         }
-        let error = execute_batch(&mut replay, batch, &CancellationToken::new())
-            .expect_err("another block");
-        assert!(
-            matches!(error, ExecutionError::Replaced { block: 2, what, .. } if what == change),
-            "{error}"
-        );
+        let (block, claimed) = (block.clone(), chain.copy());
+        claimed.truncate(1);
+        *blocks(&mut batch).1 =
+            claimed.extend(block.timestamp, block.queued.mark.end, block.transactions).hash();
+        execute_batch(&mut replay, batch, &CancellationToken::new()).expect("it is executed");
+        assert_eq!(*replay.executed.lock().expect("not poisoned"), 1, "{change}: the second alone");
+        assert_eq!(replay.head().seal(), claimed.head().hash(), "{change}");
     }
 }
 

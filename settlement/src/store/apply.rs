@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
 use millrace_l1::{L1Block, L1Update, RollupEvent};
-use millrace_proto::{Commitment, Deposit, PostedBatch};
+use millrace_proto::{Commitment, PostedBatch, QueueEntry};
 use rocksdb::Direction;
 
 use crate::derivation::batch_hash;
@@ -67,8 +67,8 @@ impl Store {
         }
         for event in &update.events {
             match event {
-                RollupEvent::Deposit { deposit, accumulator, l1 } => {
-                    applying.deposit(deposit, *accumulator, l1.block.number)?;
+                RollupEvent::Queued { entry, accumulator, l1 } => {
+                    applying.queued(entry, *accumulator, l1.block.number)?;
                 }
                 RollupEvent::Posted(batch) => applying.posted(batch)?,
                 RollupEvent::Committed(commitment) => applying.committed(*commitment),
@@ -177,29 +177,26 @@ impl<'a> Applying<'a> {
         Ok(())
     }
 
-    fn deposit(
+    fn queued(
         &mut self,
-        deposit: &Deposit,
+        entry: &QueueEntry,
         stated: B256,
         l1_block: u64,
     ) -> Result<(), ApplyError> {
         let (count, accumulator) = self.deposits;
-        if deposit.index != count {
+        let index = entry.index();
+        if index != count {
             return Err(ApplyError::Inconsistent {
                 what: RecordKind::Deposit,
-                found: deposit.index,
+                found: index,
                 last: count.saturating_sub(1),
             });
         }
-        let computed = deposit.accumulate(accumulator);
+        let computed = entry.accumulate(accumulator);
         if computed != stated {
-            return Err(ApplyError::Accumulator { index: deposit.index, computed, stated });
+            return Err(ApplyError::Accumulator { index, computed, stated });
         }
-        self.change.put(
-            Table::Deposits,
-            deposit.index,
-            &DepositRecord::new(deposit, computed, l1_block),
-        );
+        self.change.put(Table::Deposits, index, &DepositRecord::new(entry, computed, l1_block));
         self.deposits = (count + 1, computed);
         Ok(())
     }

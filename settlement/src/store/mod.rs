@@ -16,7 +16,7 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256, TxHash, U256},
 };
-use millrace_proto::{BatchPoint, Commitment, Deposit, PostedBatch};
+use millrace_proto::{BatchPoint, Commitment, PostedBatch, QueueEntry};
 use parking_lot::Mutex;
 use rocksdb::Direction;
 
@@ -152,8 +152,12 @@ impl Store {
         Ok(self.posted(batch)?.filter(|posted| posted.header.first_block <= block))
     }
 
-    /// The deposits in `from..to`, as far as they are here, and the accumulator before them.
-    pub(crate) fn deposits(&self, from: u64, to: u64) -> Result<(B256, Vec<Deposit>), StoreError> {
+    /// The queue's entries in `from..to`, as far as they are here, and the accumulator before them.
+    pub(crate) fn deposits(
+        &self,
+        from: u64,
+        to: u64,
+    ) -> Result<(B256, Vec<QueueEntry>), StoreError> {
         let before = match from.checked_sub(1) {
             Some(last) => self
                 .tables
@@ -165,7 +169,7 @@ impl Store {
             .tables
             .scan::<DepositRecord>(Table::Deposits, Some(from), Direction::Forward)
             .take_while(|entry| !matches!(entry, Ok((index, _)) if *index >= to))
-            .map(|entry| Ok(entry?.1.into_deposit()))
+            .map(|entry| Ok(entry?.1.into_entry()))
             .collect::<Result<_, StoreError>>()?;
         Ok((before, deposits))
     }

@@ -3,15 +3,17 @@
 
 use alloy::{
     eips::BlockNumHash,
-    primitives::B256,
+    primitives::{Address, B256, Bytes, U256},
     sol,
     sol_types::{SolType, SolValue},
 };
-use millrace_proto::{BatchHeader, Commitment, DaKind, Deposit, L1Ref, PostedBatch};
+use millrace_proto::{
+    BatchHeader, Commitment, DaKind, Deposit, ForcedTx, L1Ref, PostedBatch, QueueEntry,
+};
 
 use super::{Outcome, VerifiedBatch};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 sol! {
     struct BlockRecord {
@@ -37,8 +39,10 @@ sol! {
         uint64 l1Timestamp;
     }
 
+    /// An entry of the queue; of a forced transaction, its bytes are in `data`, and what is the deposits' own is zero.
     struct DepositRecord {
         uint64 index;
+        bool isForced;
         address from;
         address to;
         uint256 value;
@@ -50,6 +54,7 @@ sol! {
 
     struct CommitmentRecord {
         uint64 batch;
+        uint64 previous;
         bytes32 batchHash;
         uint64 firstBlock;
         uint64 lastBlock;
@@ -57,6 +62,7 @@ sol! {
         bytes32 stateRoot;
         bytes32 messageRoot;
         uint64 committedAt;
+        uint64 finalAt;
         bytes32 l1Tx;
         uint64 l1Block;
         bytes32 l1BlockHash;
@@ -171,28 +177,45 @@ impl TryFrom<PostedRecord> for PostedBatch {
 }
 
 impl DepositRecord {
-    pub(super) fn new(deposit: &Deposit, accumulator: B256, l1_block: u64) -> Self {
-        Self {
-            index: deposit.index,
-            from: deposit.from,
-            to: deposit.to,
-            value: deposit.value,
-            gasLimit: deposit.gas_limit,
-            data: deposit.data.clone(),
+    pub(super) fn new(entry: &QueueEntry, accumulator: B256, l1_block: u64) -> Self {
+        let blank = Self {
+            index: entry.index(),
+            isForced: false,
+            from: Address::ZERO,
+            to: Address::ZERO,
+            value: U256::ZERO,
+            gasLimit: 0,
+            data: Bytes::new(),
             accumulator,
             l1Block: l1_block,
+        };
+        match entry {
+            QueueEntry::Deposit(deposit) => Self {
+                from: deposit.from,
+                to: deposit.to,
+                value: deposit.value,
+                gasLimit: deposit.gas_limit,
+                data: deposit.data.clone(),
+                ..blank
+            },
+            QueueEntry::Forced(forced) => {
+                Self { isForced: true, data: forced.raw.clone(), ..blank }
+            }
         }
     }
 
-    pub(super) fn into_deposit(self) -> Deposit {
-        Deposit {
+    pub(super) fn into_entry(self) -> QueueEntry {
+        if self.isForced {
+            return QueueEntry::Forced(ForcedTx { index: self.index, raw: self.data });
+        }
+        QueueEntry::Deposit(Deposit {
             index: self.index,
             from: self.from,
             to: self.to,
             value: self.value,
             gas_limit: self.gasLimit,
             data: self.data,
-        }
+        })
     }
 }
 
@@ -200,6 +223,7 @@ impl From<&Commitment> for CommitmentRecord {
     fn from(commitment: &Commitment) -> Self {
         Self {
             batch: commitment.batch,
+            previous: commitment.previous,
             batchHash: commitment.batch_hash,
             firstBlock: commitment.first_block,
             lastBlock: commitment.last_block,
@@ -207,6 +231,7 @@ impl From<&Commitment> for CommitmentRecord {
             stateRoot: commitment.state_root,
             messageRoot: commitment.message_root,
             committedAt: commitment.committed_at,
+            finalAt: commitment.final_at,
             l1Tx: commitment.l1.tx_hash,
             l1Block: commitment.l1.block.number,
             l1BlockHash: commitment.l1.block.hash,
@@ -218,6 +243,7 @@ impl From<CommitmentRecord> for Commitment {
     fn from(record: CommitmentRecord) -> Self {
         Self {
             batch: record.batch,
+            previous: record.previous,
             batch_hash: record.batchHash,
             first_block: record.firstBlock,
             last_block: record.lastBlock,
@@ -225,6 +251,7 @@ impl From<CommitmentRecord> for Commitment {
             state_root: record.stateRoot,
             message_root: record.messageRoot,
             committed_at: record.committedAt,
+            final_at: record.finalAt,
             l1: l1_ref(record.l1Tx, record.l1Block, record.l1BlockHash),
         }
     }
@@ -297,6 +324,7 @@ mod tests {
         batch.blob_hashes = vec![B256::repeat_byte(5), B256::repeat_byte(6)];
         let commitment = Commitment {
             batch: 3,
+            previous: 2,
             batch_hash: B256::repeat_byte(4),
             first_block: 7,
             last_block: 9,
@@ -304,6 +332,7 @@ mod tests {
             state_root: B256::repeat_byte(8),
             message_root: B256::repeat_byte(9),
             committed_at: 12,
+            final_at: 22,
             l1: l1_ref(13),
         };
         let record = CommitmentRecord::from(&commitment);
@@ -324,7 +353,7 @@ mod tests {
             encode(&number),
             encode(&BlockRecord { number, hash: B256::repeat_byte(1), timestamp: 17 }),
             encode(&PostedRecord::from(&batch)),
-            encode(&DepositRecord::new(&deposit(1), B256::repeat_byte(2), 18)),
+            encode(&DepositRecord::new(&deposit(1).into(), B256::repeat_byte(2), 18)),
             encode(&record),
             encode(&JournalRecord {
                 l1Block: 19,
@@ -354,7 +383,7 @@ mod tests {
         assert_eq!(
             hash,
             alloy::primitives::b256!(
-                "d65af6a6d6fd492ae12015c4f4c1f08d4b004273e3e63696458190b16329e5de"
+                "d7e3bbed2b2a1a39d47ab663b413cc4c1eba2d71a8f1079ed1056b630a833184"
             )
         );
     }
@@ -366,7 +395,7 @@ mod tests {
         assert!(decode::<FeeRecord>(&bytes[..20]).is_err());
         assert!(decode::<FeeRecord>(&[]).is_err());
         let mut newer = bytes;
-        newer[0] = 2;
+        newer[0] = 3;
         assert!(decode::<FeeRecord>(&newer).is_err());
     }
 }

@@ -69,8 +69,8 @@ fn posted(batches: &[PostedBatch]) -> Vec<RollupEvent> {
 }
 
 fn queued(index: u64, l1: u64) -> RollupEvent {
-    RollupEvent::Deposit {
-        deposit: deposit(index),
+    RollupEvent::Queued {
+        entry: deposit(index).into(),
         accumulator: accumulator(index + 1),
         l1: l1_ref(l1),
     }
@@ -95,6 +95,7 @@ fn committed(batch: &PostedBatch, l1: u64) -> Commitment {
     let verified = verified(batch);
     Commitment {
         batch: verified.batch,
+        previous: verified.batch - 1,
         batch_hash: verified.batch_hash,
         first_block: verified.first_block,
         last_block: verified.last_block,
@@ -102,6 +103,7 @@ fn committed(batch: &PostedBatch, l1: u64) -> Commitment {
         state_root: verified.state_root,
         message_root: verified.message_root,
         committed_at: 1_000 + l1,
+        final_at: 1_100 + l1,
         l1: l1_ref(l1),
     }
 }
@@ -142,8 +144,11 @@ fn what_is_written_is_read_back_after_a_restart() {
     assert_eq!(store.l1_points().expect("reads"), [l1_block(12).id()]);
     assert_eq!(store.posted(1).expect("reads").as_ref(), Some(&batches[0]));
     assert_eq!(store.posted(2).expect("reads").as_ref(), Some(&batches[1]));
-    assert_eq!(store.deposits(0, 9).expect("reads"), (B256::ZERO, vec![deposit(0), deposit(1)]));
-    assert_eq!(store.deposits(1, 2).expect("reads"), (accumulator(1), vec![deposit(1)]));
+    assert_eq!(
+        store.deposits(0, 9).expect("reads"),
+        (B256::ZERO, vec![deposit(0).into(), deposit(1).into()])
+    );
+    assert_eq!(store.deposits(1, 2).expect("reads"), (accumulator(1), vec![deposit(1).into()]));
     assert_eq!(store.commitment(1).expect("reads"), Some(committed(&batches[0], 12)));
     assert_eq!(store.last_verified(None).expect("reads"), Some(verified(&batches[0])));
     assert_eq!(store.last_outcome().expect("reads"), 1);
@@ -292,8 +297,8 @@ fn events_that_do_not_fit_change_nothing() {
     forged.header.last_block = 10;
     let forged = store.apply(&update(12, vec![RollupEvent::Posted(forged)]));
     assert!(matches!(forged, Err(ApplyError::BatchHash { batch: 2, .. })));
-    let accumulator = RollupEvent::Deposit {
-        deposit: deposit(0),
+    let accumulator = RollupEvent::Queued {
+        entry: deposit(0).into(),
         accumulator: B256::repeat_byte(1),
         l1: l1_ref(12),
     };
@@ -317,8 +322,7 @@ fn only_the_newest_l1_blocks_are_remembered() {
 }
 
 #[test]
-fn a_commitment_is_final_at_the_end_of_its_window_in_l1s_finalized_chain() {
-    const WINDOW: u64 = 100;
+fn a_commitment_is_final_from_its_time_on_in_l1s_finalized_chain() {
     let (_dir, store) = fresh();
     let batches = batches(&[(1, 3, 10), (4, 9, 11)]);
     let mut events = posted(&batches);
@@ -329,13 +333,13 @@ fn a_commitment_is_final_at_the_end_of_its_window_in_l1s_finalized_chain() {
         let block = L1Block { timestamp, ..l1_block(number) };
         let update = L1Update { finalized: Some(block), ..update(200, Vec::new()) };
         store.apply(&update).expect("applies");
-        finality::advance(&store, WINDOW).expect("advances");
+        finality::advance(&store).expect("advances");
         store.finalized().expect("reads").map(|point| point.batch)
     };
-    // Committed at 1012 in block 12.
+    // Final from 1112 on, in block 12.
     assert_eq!(finalized(12, 1_112), None, "nothing is verified yet");
     record(&store, &batches[0]);
-    assert_eq!(finalized(12, 1_111), None, "the window ends a second later");
+    assert_eq!(finalized(12, 1_111), None, "it is final a second later");
     assert_eq!(finalized(11, 1_112), None, "its L1 block is not final");
     assert_eq!(finalized(12, 1_112), Some(1));
     record(&store, &batches[1]);

@@ -57,7 +57,7 @@ impl Case {
             _dir: dir,
             chain,
             reader: TestReader::new(),
-            shared: Shared::new(store, 100).expect("reads"),
+            shared: Shared::new(store).expect("reads"),
             replayed: TestChain::new(),
             executed: Arc::default(),
             batches: Vec::new(),
@@ -68,12 +68,17 @@ impl Case {
     /// Encodes blocks as the next batch without making its bytes readable.
     fn post(&mut self, first: u64, last: u64, l1_block: u64) -> alloy::primitives::Bytes {
         let bytes = self.chain.batch(first, last).encode(3).expect("encodes");
+        self.post_bytes((first, last), l1_block, &bytes);
+        bytes
+    }
+
+    /// Posts bytes as the batch of some blocks.
+    fn post_bytes(&mut self, blocks: (u64, u64), l1_block: u64, bytes: &alloy::primitives::Bytes) {
         let number = self.batches.len() as u64 + 1;
-        let mut posted = post(number, (first, last), 0, &bytes, l1_block);
+        let mut posted = post(number, blocks, 0, bytes, l1_block);
         let previous = self.batches.last().map_or(B256::ZERO, |batch| batch.batch_hash);
         posted.batch_hash = batch_hash(previous, &posted);
         self.batches.push(posted);
-        bytes
     }
 
     fn publish(&mut self, first: u64, last: u64, l1_block: u64) {
@@ -235,7 +240,29 @@ async fn a_batch_that_executes_to_something_else_halts() {
     case.start(case.chain.clone());
     let reason = case.halted().await;
     case.stop().await;
-    assert!(matches!(&*reason, HaltReason::Execution(ExecutionError::Claim { .. })), "{reason}");
+    assert!(
+        matches!(&*reason, HaltReason::ExecutorsDiffer(ExecutionError::Claim { .. })),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_that_claims_what_nobody_has_is_skipped_and_leaves_nothing_behind() {
+    let mut case = Case::new();
+    // A stranger's: it joins the chain, and its blocks can be executed, but its claim is false.
+    let mut batch = case.chain.batch(1, 2);
+    batch.last_block_hash = B256::repeat_byte(6);
+    let bytes = batch.encode(3).expect("encodes");
+    case.post_bytes((1, 2), 10, &bytes);
+    case.reader.publish(bytes);
+    case.publish(1, 1, 11);
+    case.publish(2, 4, 12);
+    case.show(None, 1, 12, Vec::new());
+    case.start(case.chain.clone());
+    let point = case.verified(3).await;
+    assert_eq!(point.last_block, 4);
+    assert!(case.shared.halted().is_none());
+    case.stop().await;
 }
 
 #[tokio::test]
@@ -274,7 +301,7 @@ async fn a_batch_that_comes_back_after_a_reorg_is_not_executed_again() {
 }
 
 #[tokio::test]
-async fn other_blocks_under_executed_numbers_halt() {
+async fn other_blocks_under_executed_numbers_are_compared_with_the_sequencers() {
     let mut case = Case::new();
     case.publish(1, 2, 10);
     case.show(None, 1, 10, Vec::new());
@@ -288,10 +315,7 @@ async fn other_blocks_under_executed_numbers_halt() {
     case.show(Some(9), 1, 11, Vec::new());
     let reason = case.halted().await;
     case.stop().await;
-    assert!(
-        matches!(&*reason, HaltReason::Execution(ExecutionError::Replaced { block: 1, .. })),
-        "{reason}"
-    );
+    assert!(matches!(&*reason, HaltReason::SequencerDiffers { block: 1, .. }), "{reason}");
 }
 
 #[tokio::test]
@@ -301,6 +325,7 @@ async fn a_wrong_commitment_on_l1_halts() {
     let batch = &case.batches[0];
     let commitment = Commitment {
         batch: 1,
+        previous: 0,
         batch_hash: batch.batch_hash,
         first_block: 1,
         last_block: 2,
@@ -308,6 +333,7 @@ async fn a_wrong_commitment_on_l1_halts() {
         state_root: B256::repeat_byte(9),
         message_root: B256::ZERO,
         committed_at: 1_011,
+        final_at: 1_111,
         l1: l1_ref(11),
     };
     case.show(None, 1, 11, vec![RollupEvent::Committed(commitment)]);

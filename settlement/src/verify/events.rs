@@ -9,7 +9,7 @@ use std::{
 use alloy::primitives::{B256, Bytes};
 use backon::{ExponentialBuilder, Retryable};
 use millrace_l1::RollupEvent;
-use millrace_proto::{BatchPoint, Commitment, DaReadError, DaReader, Deposit, PostedBatch};
+use millrace_proto::{BatchPoint, Commitment, DaReadError, DaReader, PostedBatch, QueueEntry};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -29,8 +29,6 @@ pub(super) struct Rebuilt {
     pub(super) replay: ReplayWorker,
     /// L1's last finalized block, at which finality is judged.
     pub(super) finalized_at: Option<L1Point>,
-    /// Seconds.
-    pub(super) challenge_window: u64,
     pub(super) head: DerivationHead,
     pub(super) state: Progress,
 }
@@ -47,7 +45,7 @@ pub(super) struct Progress {
     pub(super) deposits: u64,
     accumulator: B256,
     /// Deposits that the chain has not consumed, and the accumulator before them.
-    waiting: VecDeque<Deposit>,
+    waiting: VecDeque<QueueEntry>,
     consumed: B256,
     pub(super) skipped: Vec<SkippedBatch>,
     verified: BTreeMap<u64, VerifiedBatch>,
@@ -68,9 +66,7 @@ impl Rebuilt {
     /// Checks the next event.
     pub(super) async fn event(&mut self, event: RollupEvent) -> Result<(), VerifyError> {
         match event {
-            RollupEvent::Deposit { deposit, accumulator, .. } => {
-                self.deposit(deposit, accumulator)?
-            }
+            RollupEvent::Queued { entry, accumulator, .. } => self.queued(entry, accumulator)?,
             RollupEvent::Posted(batch) => self.posted(&batch).await?,
             RollupEvent::Committed(commitment) => self.committed(commitment),
             RollupEvent::CommitmentsReverted { from, .. } => {
@@ -81,19 +77,19 @@ impl Rebuilt {
         Ok(())
     }
 
-    fn deposit(&mut self, deposit: Deposit, stated: B256) -> Result<(), Difference> {
+    fn queued(&mut self, entry: QueueEntry, stated: B256) -> Result<(), Difference> {
         let state = &mut self.state;
         let at = format_args!("deposit {}", state.deposits).to_string();
-        if deposit.index != state.deposits {
-            return Err(Difference::new("index", at, state.deposits, deposit.index));
+        if entry.index() != state.deposits {
+            return Err(Difference::new("index", at, state.deposits, entry.index()));
         }
-        let computed = deposit.accumulate(state.accumulator);
+        let computed = entry.accumulate(state.accumulator);
         if computed != stated {
             return Err(Difference::new("accumulator", at, computed, stated));
         }
         state.accumulator = computed;
         state.deposits += 1;
-        state.waiting.push_back(deposit);
+        state.waiting.push_back(entry);
         Ok(())
     }
 
@@ -136,7 +132,7 @@ impl Rebuilt {
             .unwrap_or(usize::MAX);
         let deposits = QueuedDeposits {
             before: self.state.consumed,
-            deposits: self.state.waiting.iter().take(count).cloned().collect(),
+            entries: self.state.waiting.iter().take(count).cloned().collect(),
         };
         let (derivation, batch) = (self.derivation, batch.clone());
         self.replay
@@ -188,7 +184,7 @@ impl Rebuilt {
             .commitments
             .values()
             .rev()
-            .find(|commitment| finality::is_final(commitment, finalized_at, self.challenge_window))
+            .find(|commitment| finality::is_final(commitment, finalized_at))
             .map(|commitment| BatchPoint {
                 batch: commitment.batch,
                 last_block: commitment.last_block,
@@ -234,6 +230,9 @@ impl From<VerifyError> for BatchError {
 
 impl From<ExecutionError> for BatchError {
     fn from(error: ExecutionError) -> Self {
+        if error.is_verdict() {
+            return Self::Skip(SkipReason::Execution(error.to_string()));
+        }
         Self::Failed(error.into())
     }
 }

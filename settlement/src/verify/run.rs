@@ -68,7 +68,6 @@ pub async fn verify_chain(
         reader,
         replay: ReplayWorker::spawn(replay).map_err(VerifyError::Thread)?,
         finalized_at: finalized.filter(|block| block.number <= target.number).map(Into::into),
-        challenge_window: rollup.challenge_window().await?,
         head,
         state: Progress::default(),
     };

@@ -41,7 +41,6 @@ impl Case {
                 reader: Arc::new(reader.clone()),
                 replay: ReplayWorker::spawn(Box::new(TestReplay::new())).expect("a thread"),
                 finalized_at: None,
-                challenge_window: 100,
                 head: DerivationHead::of(&chain.head_of(0).header).expect("a rollup's"),
                 state: Progress::default(),
             },
@@ -70,6 +69,7 @@ impl Case {
         let last = self.chain.block(posted.header.last_block).expect("a block");
         RollupEvent::Committed(Commitment {
             batch: posted.header.number,
+            previous: posted.header.number - 1,
             batch_hash: posted.batch_hash,
             first_block: posted.header.first_block,
             last_block: posted.header.last_block,
@@ -77,6 +77,7 @@ impl Case {
             state_root: last.header.state_root,
             message_root: B256::ZERO,
             committed_at: 1_000,
+            final_at: 1_100,
             l1: l1_ref(20),
         })
     }
@@ -109,8 +110,8 @@ fn difference(result: Result<(), VerifyError>) -> Difference {
 async fn a_right_chain_is_rebuilt() {
     let mut case = Case::new();
     for index in 0..2 {
-        let event = RollupEvent::Deposit {
-            deposit: deposit(index),
+        let event = RollupEvent::Queued {
+            entry: deposit(index).into(),
             accumulator: accumulator(index + 1),
             l1: l1_ref(5),
         };
@@ -160,7 +161,7 @@ async fn batches_that_l1_does_not_chain_are_differences() {
 }
 
 #[tokio::test]
-async fn a_wrong_claim_is_a_difference() {
+async fn a_batch_with_a_wrong_claim_is_skipped_and_leaves_nothing_behind() {
     let mut case = Case::new();
     let mut batch = case.chain.batch(1, 2);
     batch.last_block_hash = B256::repeat_byte(6);
@@ -168,11 +169,20 @@ async fn a_wrong_claim_is_a_difference() {
     let mut posted = post(1, (1, 2), 0, &bytes, 10);
     posted.batch_hash = batch_hash(B256::ZERO, &posted);
     case.reader.publish(bytes);
-    let found = difference(case.see(RollupEvent::Posted(posted)).await);
-    assert_eq!(found.what, "hash");
-    assert!(found.at.starts_with("block 2"), "{found}");
-    assert_eq!(found.expected, B256::repeat_byte(6).to_string());
-    assert_eq!(found.got, case.chain.head_of(2).hash().to_string());
+    let before = posted.batch_hash;
+    case.see(RollupEvent::Posted(posted)).await.expect("skipped");
+    let [skipped] = case.rebuilt.state.skipped.as_slice() else { panic!("one batch") };
+    let right = case.chain.head_of(2).hash().to_string();
+    assert!(skipped.reason.contains(&right), "{}", skipped.reason);
+    assert_eq!(case.rebuilt.head.number, 0);
+
+    // The next one that joins is the chain.
+    let bytes = case.chain.batch(1, 1).encode(3).expect("encodes");
+    let mut posted = post(2, (1, 1), 0, &bytes, 11);
+    posted.batch_hash = batch_hash(before, &posted);
+    case.reader.publish(bytes);
+    case.see(RollupEvent::Posted(posted)).await.expect("a right batch");
+    assert_eq!(case.rebuilt.head.number, 1);
 }
 
 #[tokio::test]
@@ -211,8 +221,8 @@ async fn a_commitment_of_a_skipped_batch_is_wrong() {
 #[tokio::test]
 async fn a_deposit_that_does_not_accumulate_is_a_difference() {
     let mut case = Case::new();
-    let event = RollupEvent::Deposit {
-        deposit: deposit(0),
+    let event = RollupEvent::Queued {
+        entry: deposit(0).into(),
         accumulator: B256::repeat_byte(4),
         l1: l1_ref(5),
     };
@@ -234,8 +244,11 @@ async fn an_endpoint_that_is_no_beacon_api_is_given_up_at_once() {
 #[tokio::test]
 async fn totals_that_are_not_the_contracts_are_differences() {
     let mut case = Case::new();
-    let event =
-        RollupEvent::Deposit { deposit: deposit(0), accumulator: accumulator(1), l1: l1_ref(5) };
+    let event = RollupEvent::Queued {
+        entry: deposit(0).into(),
+        accumulator: accumulator(1),
+        l1: l1_ref(5),
+    };
     case.see(event).await.expect("a right deposit");
     case.see_posted().await;
     for batch in [1, 2] {

@@ -9,10 +9,10 @@ use alloy::{
     sol_types::SolEvent,
 };
 use millrace_proto::{
-    AccountDiff, AccountInfo, Batch, BlockAttributes, ChainSpec, DerivedBlock, DerivedStretch,
-    DiffBatch, ExecutedBlock, HeaderExtra, MESSAGE_PASSER, MessageSent, Receipt, RecoveredTx,
-    RejectReason, Replay, ReplayError, SealedHeader, SlotDiff, StateDiff, TxEnvelope, TxType,
-    message_ids, message_slot,
+    AccountDiff, AccountInfo, Batch, BlockAttributes, ChainSpec, Deposit, DerivedBlock,
+    DerivedStretch, DiffBatch, ExecutedBlock, MESSAGE_PASSER, MessageSent, QueueMark, Receipt,
+    RecoveredTx, RejectReason, Replay, ReplayError, SealedHeader, SlotDiff, StateDiff, TxEnvelope,
+    TxType, message_ids, message_slot,
 };
 
 pub(crate) const CHAIN_ID: u64 = 8_001;
@@ -82,6 +82,17 @@ impl TestChain {
         Arc::clone(&self.spec)
     }
 
+    /// Another chain with the same blocks.
+    pub(crate) fn copy(&self) -> Self {
+        let blocks = Arc::new(Mutex::new(self.blocks().clone()));
+        Self { spec: self.spec(), blocks, salt: self.salt }
+    }
+
+    /// Takes back the blocks after `number`.
+    pub(crate) fn truncate(&self, number: u64) {
+        self.blocks().truncate(usize::try_from(number).expect("small") + 1);
+    }
+
     pub(crate) fn block(&self, number: u64) -> Option<Arc<ExecutedBlock>> {
         self.blocks().get(usize::try_from(number).expect("small")).cloned()
     }
@@ -98,8 +109,22 @@ impl TestChain {
         transactions: Vec<Arc<RecoveredTx>>,
     ) -> Arc<ExecutedBlock> {
         let parent = self.head();
-        let attributes =
-            BlockAttributes::rollup(&self.spec, &parent.header, timestamp, deposits_end);
+        let before = QueueMark::of(&parent.header).expect("a rollup's header");
+        let hash = (before.end..).zip(&transactions).fold(before.hash, |hash, (index, tx)| {
+            let Some(tx) = tx.tx().as_deposit() else { return hash };
+            let TxKind::Call(to) = tx.to else { panic!("a deposit creates no contract") };
+            let deposit = Deposit {
+                index,
+                from: tx.from,
+                to,
+                value: tx.value,
+                gas_limit: tx.gas_limit,
+                data: tx.input.clone(),
+            };
+            deposit.accumulate(hash)
+        });
+        let queue = QueueMark { end: deposits_end, hash, forced: 0 };
+        let attributes = BlockAttributes::rollup(&self.spec, &parent.header, timestamp, queue);
         let mut root = [parent.header.state_root.as_slice(), &self.salt.to_be_bytes()].concat();
         for tx in &transactions {
             root.extend_from_slice(tx.hash().as_slice());
@@ -113,6 +138,12 @@ impl TestChain {
             mix_hash: attributes.prev_randao,
             gas_limit: attributes.gas_limit,
             extra_data: attributes.extra_data,
+            parent_beacon_block_root: Some(attributes.parent_beacon_block_root),
+            // What such a header has before it.
+            base_fee_per_gas: Some(0),
+            withdrawals_root: Some(B256::ZERO),
+            blob_gas_used: Some(0),
+            excess_blob_gas: Some(0),
             state_root: keccak256(root),
             ..Header::default()
         };
@@ -126,7 +157,7 @@ impl TestChain {
         let blocks: Vec<_> =
             (first..=last).map(|number| self.block(number).expect("the block exists")).collect();
         let parent = self.block(first - 1).expect("the parent exists");
-        let deposits = HeaderExtra::of(&parent.header).expect("a rollup's header").deposits_end;
+        let deposits = QueueMark::of(&parent.header).expect("a rollup's header").end;
         Batch::from_blocks(CHAIN_ID, deposits, parent.hash(), &blocks).expect("blocks that join")
     }
 
@@ -140,7 +171,7 @@ impl TestChain {
             })
             .collect();
         let parent = self.block(first - 1).expect("the parent exists");
-        let deposits = HeaderExtra::of(&parent.header).expect("a rollup's header").deposits_end;
+        let deposits = QueueMark::of(&parent.header).expect("a rollup's header").end;
         DiffBatch::from_blocks(CHAIN_ID, deposits, parent.hash(), &blocks)
             .expect("blocks that join")
     }
@@ -230,6 +261,11 @@ impl Replay for TestReplay {
         Ok(())
     }
 
+    fn unwind(&mut self, number: u64) -> Result<(), ReplayError> {
+        self.chain.truncate(number);
+        Ok(())
+    }
+
     fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError> {
         let mut applied = self.applied.iter();
         Ok(applied.find(|(header, _)| header.number == number).map(|(_, digest)| *digest))
@@ -247,7 +283,7 @@ impl Replay for TestReplay {
         if number != self.chain.head().number() + 1 {
             return Err(ReplayError::Invalid { number, problem: "does not follow".to_owned() });
         }
-        for tx in &block.transactions {
+        for tx in block.queued.txs.iter().chain(&block.transactions) {
             if let TxEnvelope::Eip1559(signed) = tx.tx()
                 && signed.tx().to == TxKind::Call(POISON)
             {
@@ -259,7 +295,8 @@ impl Replay for TestReplay {
             }
         }
         *self.executed.lock().expect("no test panics while it holds the lock") += 1;
-        Ok(self.chain.extend(block.timestamp, block.deposits_end, block.transactions))
+        let transactions = [block.queued.txs, block.transactions].concat();
+        Ok(self.chain.extend(block.timestamp, block.queued.mark.end, transactions))
     }
 
     fn block(&self, number: u64) -> Result<Option<Arc<ExecutedBlock>>, ReplayError> {

@@ -38,7 +38,8 @@ impl Executor for TestExecutor {
             BlockSelector::Number(number) => {
                 Ok(self.0.block(number).map(|block| block.header.clone()))
             }
-            _ => unsupported(),
+            BlockSelector::Latest => Ok(Some(self.0.head().header.clone())),
+            BlockSelector::Hash(_) => unsupported(),
         }
     }
 

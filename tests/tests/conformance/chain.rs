@@ -9,8 +9,8 @@ use alloy::{
 };
 use eyre::Result;
 use millrace_proto::{
-    BlockAttributes, ChainSpec, ExecutedBlock, Executor, RecoveredTx, SealedHeader, TxDeposit,
-    TxEnvelope,
+    BlockAttributes, ChainSpec, ExecutedBlock, Executor, QueueMark, RecoveredTx, SealedHeader,
+    TxDeposit, TxEnvelope,
 };
 use serde_json::json;
 
@@ -128,7 +128,9 @@ pub(crate) fn attributes(
     parent: &SealedHeader,
     deposits_end: u64,
 ) -> BlockAttributes {
-    BlockAttributes::rollup(spec, parent, parent.timestamp + 1, deposits_end)
+    let hash = B256::from(U256::from(deposits_end));
+    let queue = QueueMark { end: deposits_end, hash, forced: 0 };
+    BlockAttributes::rollup(spec, parent, parent.timestamp + 1, queue)
 }
 
 /// Builds a block of transactions by [`alice`], all of which must fit.

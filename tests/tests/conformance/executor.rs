@@ -11,7 +11,7 @@ use eyre::{Result, bail, ensure, eyre};
 use futures::{Stream, StreamExt};
 use millrace_proto::{
     BlockSelector, CallRequest, CallStatus, ErrorClass, ExecutedBlock, ExecutorError, GasEstimate,
-    HeaderExtra, RejectReason, TxLocation, TxOutcome,
+    QueueMark, RejectReason, TxLocation, TxOutcome,
 };
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) async fn builds_blocks(stack: &ExecutorStack) -> Result<()> {
 
     assert_eq!(block.number(), 1);
     assert_eq!(block.header.base_fee_per_gas, Some(base_fee));
-    assert_eq!(HeaderExtra::of(&block.header), Some(HeaderExtra { deposits_end: 1 }));
+    assert_eq!(QueueMark::of(&block.header).map(|mark| mark.end), Some(1));
     assert_eq!(block.transactions, [deposit(5), first.clone(), second]);
     assert_eq!((block.gas_used_by(2), &block.receipts[2]), (Some(*gas_used), &**receipt));
     assert_eq!(receipt.logs[0].topics(), [B256::from(U256::from(7))]);

@@ -116,6 +116,7 @@ impl SequencerStack {
             executor: executor.clone(),
             inbox: None,
             settlement: Some(settlement),
+            da: None,
             data_dir: below.dir.path().join("sequencer"),
         };
         let (handle, task) = SequencerService::open(SequencerConfig::default(), deps).await?;

@@ -94,6 +94,61 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_taken_back_leaves_nothing_behind(
+        genesis in prop::collection::vec(change(), 0..8),
+        blocks in blocks(),
+        other in blocks(),
+        kept in 0usize..8,
+    ) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut state = Model::default();
+        state.apply(&genesis);
+        let mut chain = Chain::new(folder.path(), &small(), state);
+        let kept = kept.min(blocks.len());
+        blocks[..kept].iter().for_each(|changes| chain.push(changes));
+        let before = everything(&chain);
+        blocks[kept..].iter().for_each(|changes| chain.push(changes));
+        chain.store.unwind(kept as u64).expect("all of the history is kept");
+        chain.states.truncate(kept + 1);
+        chain.diffs.truncate(kept + 1);
+        prop_assert_eq!(&everything(&chain), &before);
+        prop_assert_eq!(chain.store.head().number, kept as u64);
+
+        // Another chain goes on from there, also after a restart.
+        let mut chain = chain.reopened(folder.path(), &small());
+        other.iter().for_each(|changes| chain.push(changes));
+        for number in 0..=chain.store.head().number {
+            chain.check_block(number);
+        }
+    }
+}
+
+/// All tables but that of code, which keeps what it has.
+fn everything(chain: &Chain) -> Vec<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let tables = Table::ALL.into_iter().filter(|table| *table != Table::Code);
+    tables.map(|table| entries(chain.store.db(), table)).collect()
+}
+
+#[test]
+fn what_is_not_known_any_more_is_not_taken_back() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = StoreConfig { history_blocks: Some(2), ..small() };
+    let mut chain = Chain::new(folder.path(), &config, Model::default());
+    for value in 1..=6 {
+        chain.push(&[Change::Account(Address::repeat_byte(1), value)]);
+    }
+    let error = chain.store.unwind(2).expect_err("pruned");
+    assert!(matches!(error, StoreError::StatePruned { block: 3, oldest: 4 }), "{error}");
+    assert_eq!(chain.store.head().number, 4, "as far as it goes");
+    chain.check_block(4);
+    chain.store.unwind(9).expect("nothing to do");
+    assert_eq!(chain.store.head().number, 4);
+}
+
 #[test]
 fn a_view_stays_the_same_while_blocks_are_committed_and_pruned() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy::consensus::{Header, Sealable};
 use alloy_primitives::{B256, TxKind, U256, keccak256};
 use millrace_executor::{BlockOutput, MemoryState};
-use millrace_proto::{ExecutedBlock, HeaderExtra, RecoveredTx, StateDiff};
+use millrace_proto::{ExecutedBlock, QueueMark, RecoveredTx, StateDiff};
 use rand::RngExt;
 
 use super::{
@@ -142,7 +142,7 @@ pub fn as_rollup_block(
         receipts_root: output.receipts_root,
         logs_bloom: output.logs_bloom,
         gas_used: output.gas_used,
-        extra_data: HeaderExtra { deposits_end: 0 }.encode(),
+        extra_data: QueueMark::default().extra_data(),
         ..Header::default()
     };
     ExecutedBlock {

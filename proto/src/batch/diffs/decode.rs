@@ -21,7 +21,7 @@ use crate::{
         limits::within,
         reader::{Reader, sum},
     },
-    types::{AccountDelta, BatchPayload, Change, HeaderExtra, StateDelta},
+    types::{AccountDelta, BatchPayload, Change, QueueMark, StateDelta},
 };
 
 pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<DiffBatch, BatchDecodeError> {
@@ -80,8 +80,8 @@ fn read_header(
     if header.number != preamble.first_block + (preamble.block_count - 1) {
         return Err(reader.invalid("not the header of the last block's number"));
     }
-    match HeaderExtra::of(&header) {
-        Some(extra) if extra.deposits_end >= preamble.deposits_start => Ok(header),
+    match QueueMark::of(&header) {
+        Some(mark) if mark.end >= preamble.deposits_start => Ok(header),
         Some(_) => Err(reader.invalid("deposits that go back")),
         None => Err(reader.invalid("extra data that is not a rollup's")),
     }

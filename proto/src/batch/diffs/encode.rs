@@ -17,7 +17,7 @@ use crate::{
         BatchDictionary, BatchEncodeError, BatchLimits, encode::check, frame, numbers::Numbers,
         writer::put_varint,
     },
-    types::{AccountDelta, Change, HeaderExtra},
+    types::{AccountDelta, Change, QueueMark},
 };
 
 /// What is told of an account, as bits.
@@ -77,9 +77,9 @@ pub(super) fn encode(
     if number < batch.first_block || number == u64::MAX {
         return Err(error("it does not end the batch"));
     }
-    match HeaderExtra::of(&batch.header) {
+    match QueueMark::of(&batch.header) {
         None => return Err(error("its extra data is not a rollup's")),
-        Some(extra) if extra.deposits_end < batch.deposits_start => {
+        Some(mark) if mark.end < batch.deposits_start => {
             return Err(error("its deposits go back"));
         }
         Some(_) => {}

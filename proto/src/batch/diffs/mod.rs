@@ -21,7 +21,7 @@ use alloy::{
 pub use self::hints::KeyHints;
 use super::{BatchDecodeError, BatchEncodeError, BatchLimits, header::BatchPreamble};
 use crate::types::{
-    AccountDelta, BatchPayload, ExecutedBlock, HeaderExtra, MESSAGE_COUNT_SLOT, MESSAGE_PASSER,
+    AccountDelta, BatchPayload, ExecutedBlock, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, QueueMark,
     StateDelta, StateDiff, message_ids, message_slot,
 };
 
@@ -71,7 +71,7 @@ impl DiffBatch {
             let problem = "what it changed does not follow what the blocks before it changed";
             diff.extend(StateDiff::clone(changed))
                 .map_err(|_| BatchEncodeError::Block { number, problem })?;
-            transactions += block.transactions.len().saturating_sub(block.deposit_count()) as u64;
+            transactions += block.transactions.len().saturating_sub(block.queued_count()) as u64;
             messages.extend(message_ids(&block.receipts));
         }
         Ok(Self {
@@ -93,7 +93,7 @@ impl DiffBatch {
 
     /// Deposits that the chain has consumed through the last block; none more if the header is no rollup's, which no batch that was read has.
     pub fn deposits_end(&self) -> u64 {
-        HeaderExtra::of(&self.header).map_or(self.deposits_start, |extra| extra.deposits_end)
+        QueueMark::of(&self.header).map_or(self.deposits_start, |mark| mark.end)
     }
 
     /// The batch's bytes; see [`Batch::encode`](super::Batch::encode). What `hints` does not know the origin of takes 32 bytes a key.

@@ -5,7 +5,7 @@ use crate::{
         convert::{Parsed, hash, hash_bytes, u256, u256_bytes},
         pb,
     },
-    service::{DaStatus, OutboxBatch, TransportError},
+    service::{DaStatus, OutboxBatch, TransportError, WindowLeft},
 };
 
 impl From<DaStatus> for pb::DaStatus {
@@ -22,6 +22,8 @@ impl From<DaStatus> for pb::DaStatus {
             l1_fees: u256_bytes(status.l1_fees),
             halted: status.halted.unwrap_or_default(),
             chosen: status.chosen.unwrap_or_default(),
+            window_left: status.window.map_or(0, |window| window.seconds),
+            window: status.window.map_or(0, |window| window.whole),
         }
     }
 }
@@ -42,6 +44,8 @@ impl TryFrom<pb::DaStatus> for DaStatus {
             l1_fees: u256("DaStatus.l1_fees", &message.l1_fees)?,
             halted: (!message.halted.is_empty()).then_some(message.halted),
             chosen: (!message.chosen.is_empty()).then_some(message.chosen),
+            window: (message.window > 0)
+                .then_some(WindowLeft { seconds: message.window_left, whole: message.window }),
         })
     }
 }

@@ -8,15 +8,15 @@ use std::sync::{
 use alloy::{
     eips::BlockNumHash,
     network::EthereumWallet,
-    primitives::{Address, Bytes, TxHash, U256},
+    primitives::{Address, Bytes, TxHash, U256, keccak256},
     providers::{Provider, ProviderBuilder},
     signers::local::PrivateKeySigner,
 };
 use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor, HeaderExtra,
-    PoolStatus, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool,
+    BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor, PoolStatus,
+    QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -60,9 +60,13 @@ impl SealingPool {
     ) -> Result<Arc<ExecutedBlock>, RejectReason> {
         let head = self.executor.head().await.expect("head");
         let deposits = transactions.iter().filter(|tx| tx.tx().is_deposit()).count() as u64;
-        let consumed = HeaderExtra::of(&head).map_or(0, |extra| extra.deposits_end);
+        let before = QueueMark::of(&head).unwrap_or_default();
+        let mut queue = before;
+        for index in before.end..before.end + deposits {
+            queue = QueueMark { end: index + 1, hash: keccak256(queue.hash), forced: 0 };
+        }
         let timestamp = head.timestamp + 1;
-        let attributes = BlockAttributes::rollup(&self.spec, &head, timestamp, consumed + deposits);
+        let attributes = BlockAttributes::rollup(&self.spec, &head, timestamp, queue);
         let mut block = self.executor.open_block(attributes).await.expect("open");
         for outcome in block.execute(transactions).await.expect("execute") {
             match outcome {

@@ -93,7 +93,7 @@ async fn blocks_have_the_standard_fields() {
         ("withdrawalsRoot", 32),
         ("parentBeaconBlockRoot", 32),
         ("requestsHash", 32),
-        ("extraData", 9),
+        ("extraData", 13),
     ];
     assert_formats(&block, &quantities, &data);
     assert_eq!(block["uncles"], json!([]));

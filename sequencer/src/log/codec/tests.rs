@@ -2,7 +2,7 @@ use alloy::{
     consensus::{SignableTransaction, TxEip1559},
     primitives::{Signature, TxHash, TxKind, hex},
 };
-use millrace_proto::{Deposit, RejectReason, TxEnvelope};
+use millrace_proto::{Deposit, QueueMark, QueuedTxs, RejectReason, TxEnvelope};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,8 +47,10 @@ fn fixtures() -> [(Record, &'static str); 5] {
                 number: 8,
                 parent_hash: hash,
                 timestamp: 1_700_000_000,
-                deposits_end: 4,
-                deposits: vec![deposit()],
+                queued: QueuedTxs {
+                    mark: QueueMark { end: 4, hash: B256::repeat_byte(0xcc), forced: 0 },
+                    txs: vec![deposit()],
+                },
             }),
             include_str!("../fixtures/block_opened.hex"),
         ),
@@ -85,10 +87,10 @@ fn every_cut_and_every_extra_byte_is_an_error() {
 #[test]
 fn what_is_not_known_is_named() {
     assert!(matches!(decode(vec![9, 1]), Err(CodecError::UnknownVersion(9))));
-    assert!(matches!(decode(vec![1, 9]), Err(CodecError::UnknownKind(9))));
+    assert!(matches!(decode(vec![2, 9]), Err(CodecError::UnknownKind(9))));
     // A list of 2^32 - 1 transactions in no bytes.
     assert!(matches!(
-        decode(vec![1, 1, 0xff, 0xff, 0xff, 0xff]),
+        decode(vec![2, 1, 0xff, 0xff, 0xff, 0xff]),
         Err(CodecError::Truncated { .. })
     ));
 }
@@ -146,15 +148,15 @@ fn records() -> impl Strategy<Value = Record> {
     prop_oneof![
         txs().prop_map(|txs| Record::Pooled { txs }),
         (any::<u64>(), txs()).prop_map(|(block, txs)| Record::Frame { block, txs }),
-        (any::<[u64; 3]>(), any::<[u8; 32]>(), txs()).prop_map(|(numbers, hash, deposits)| {
-            let [number, timestamp, deposits_end] = numbers;
+        (any::<[u64; 3]>(), any::<[u8; 32]>(), any::<u32>(), txs()).prop_map(|parts| {
+            let ([number, timestamp, end], hash, forced, txs) = parts;
             let parent_hash = hash.into();
+            let mark = QueueMark { end, hash: parent_hash, forced };
             Record::BlockOpened(BlockOpened {
                 number,
                 parent_hash,
                 timestamp,
-                deposits_end,
-                deposits,
+                queued: QueuedTxs { mark, txs },
             })
         }),
         (any::<u64>(), any::<[u8; 32]>(), hashes).prop_map(|(number, hash, returned)| {

@@ -1,32 +1,72 @@
-//! Deploying the contract and publishing the chain's genesis.
+//! Deploying a chain's contracts and publishing its genesis.
 
 use std::time::Duration;
 
 use alloy::{
-    primitives::{Address, B256, Bytes, TxKind},
+    primitives::{Address, B256, Bytes, U256, aliases::U48, keccak256},
     sol_types::{SolCall, SolConstructor},
 };
 use tracing::info;
 
 use super::genesis;
-use crate::{L1Client, L1Error, L1Signer, contracts::Rollup, tx};
+use crate::{
+    L1Client, L1Error, L1Signer,
+    contracts::{
+        Attestation, ChallengeWindow, Rollup, TimelockController, TokenBridge,
+        TransparentUpgradeableProxy,
+    },
+    tx::{self, OneCall},
+};
 
-/// How long one of the two transactions may take to get into a block.
+/// How long the transactions may take to get into blocks.
 const INCLUSION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Gas of publishing a genesis, beside its bytes.
+const PUBLISH_GAS: u64 = 100_000;
+/// Gas of a byte of it: calldata (EIP-7623), hashing, the event, and memory.
+const PUBLISH_BYTE_GAS: u64 = 60;
+
+/// What makes commitments final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finality {
+    /// Time in which the guardian can object.
+    ChallengeWindow {
+        /// Seconds from a commitment to its finality.
+        seconds: u64,
+    },
+    /// Signatures of independent verifiers.
+    Attestation {
+        /// Whose signatures count.
+        members: Vec<Address>,
+        /// How many of them have to sign.
+        threshold: u64,
+        /// Seconds from a commitment to its finality, in which the guardian can still object.
+        delay: u64,
+    },
+}
 
 /// What a chain is made with.
 #[derive(Debug, Clone)]
 pub struct DeployParams {
-    /// Owns the contract. The deploying account, since publishing the genesis is the owner's right.
+    /// Grants and revokes roles, and proposes what the timelock does.
     pub owner: Address,
+    /// Seconds that a handover of the ownership takes at least (48 bits).
+    pub owner_transfer_delay: u64,
     /// May post batches.
     pub batcher: Address,
     /// May commit batches.
     pub committer: Address,
+    /// May pause, and revert commitments that are not final.
+    pub guardian: Address,
+    /// Seconds between the proposal of another code or another verifier and its taking effect.
+    pub timelock_delay: u64,
+    /// What makes commitments final.
+    pub finality: Finality,
+    /// Seconds without a sign of life of the batcher after which anyone may post.
+    pub sequencer_timeout: u64,
+    /// L1 blocks after which deposits and forced transactions are overdue: no batch is taken that leaves out an overdue one.
+    pub inclusion_window: u64,
     /// The rollup's chain id.
     pub l2_chain_id: u64,
-    /// Seconds from a commitment to its finality.
-    pub challenge_window: u64,
     /// Hash of L2 block 0.
     pub genesis_hash: B256,
     /// State root of L2 block 0.
@@ -35,47 +75,125 @@ pub struct DeployParams {
     pub genesis_json: Bytes,
 }
 
-/// Deploys the rollup contract, publishes the genesis, and returns the contract's address once both transactions are in
-/// a block.
+/// A chain's contracts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deployment {
+    /// The rollup contract.
+    pub rollup: Address,
+    /// The bridge for tokens.
+    pub token_bridge: Address,
+    /// What makes commitments final.
+    pub verifier: Address,
+    /// Alone may change the code behind the two, and the verifier.
+    pub timelock: Address,
+}
+
+/// Deploys a chain's contracts, publishes the genesis, and returns once all of it is in blocks. The signer keeps no right on them, unless it is the owner.
 ///
-/// Not idempotent: a call that fails between the two leaves a contract without a genesis behind; deploy another.
+/// Not idempotent: a call that fails in between leaves some of the contracts behind, unused; deploy others. Nothing else may send from
+/// the signer's account meanwhile.
+///
+/// # Errors
+/// When L1 does not answer or refuses, or parameters cannot work.
 pub async fn deploy_rollup(
     client: &L1Client,
     signer: impl Into<L1Signer>,
     params: DeployParams,
-) -> Result<Address, L1Error> {
+) -> Result<Deployment, L1Error> {
     let signer = &signer.into();
-    if params.owner != signer.address() {
-        return Err(L1Error::InvalidRequest(format!(
-            "the owner {} has to deploy the contract itself, as it publishes the genesis; the signer is {}",
-            params.owner,
-            signer.address()
-        )));
-    }
-    let compressed = genesis::compress(&params.genesis_json)
-        .map_err(|error| L1Error::InvalidRequest(format!("compressing the genesis: {error}")))?;
+    let genesis: Bytes = genesis::compress(&params.genesis_json)
+        .map_err(|error| L1Error::InvalidRequest(format!("compressing the genesis: {error}")))?
+        .into();
+    let nonce = client.nonce(signer.address()).await?;
+    let address = |behind: u64| signer.address().create(nonce + behind);
+    let [verifier, timelock, rollup_code, bridge_code, rollup, token_bridge] =
+        [0, 1, 2, 3, 4, 5].map(address);
 
-    let constructor = Rollup::constructorCall {
+    let timelock_args = TimelockController::constructorCall {
+        minDelay: U256::from(params.timelock_delay),
+        proposers: vec![params.owner],
+        executors: vec![params.owner],
+        admin: Address::ZERO,
+    };
+    let code = vec![
+        creation(&params.finality),
+        create(&TimelockController::BYTECODE, &timelock_args),
+        OneCall::create(Rollup::BYTECODE.clone()),
+        OneCall::create(TokenBridge::BYTECODE.clone()),
+    ];
+    tx::submit_all(client, signer, nonce, code, INCLUSION_TIMEOUT).await?;
+
+    let owner_transfer_delay = U48::try_from(params.owner_transfer_delay).map_err(|_| {
+        L1Error::InvalidRequest("the delay of a change of owner does not fit 48 bits".to_owned())
+    })?;
+    let initialize = Rollup::initializeCall {
         config: Rollup::Config {
             owner: params.owner,
+            ownerTransferDelay: owner_transfer_delay,
             batcher: params.batcher,
             committer: params.committer,
+            guardian: params.guardian,
+            timelock,
+            verifier,
+            tokenBridge: token_bridge,
             l2ChainId: params.l2_chain_id,
-            challengeWindow: params.challenge_window,
+            sequencerTimeout: params.sequencer_timeout,
+            inclusionWindow: params.inclusion_window,
             genesisHash: params.genesis_hash,
             genesisStateRoot: params.genesis_state_root,
+            genesisDigest: keccak256(&genesis),
         },
     };
-    let init: Bytes = [Rollup::BYTECODE.as_ref(), &constructor.abi_encode()].concat().into();
-    let receipt = tx::submit_once(client, signer, TxKind::Create, init, INCLUSION_TIMEOUT).await?;
-    let address = receipt.contract_address.ok_or_else(|| L1Error::BadAnswer {
-        method: "eth_getTransactionReceipt",
-        problem: "a deployment without a contract address".to_owned(),
-    })?;
+    let bridge = TokenBridge::initializeCall { rollup_: rollup };
+    let gas = PUBLISH_GAS + PUBLISH_BYTE_GAS * genesis.len() as u64;
+    let publish = Rollup::publishGenesisCall { genesis }.abi_encode();
+    let proxies = vec![
+        proxy(rollup_code, timelock, initialize.abi_encode()),
+        proxy(bridge_code, timelock, bridge.abi_encode()),
+        OneCall { gas_limit: Some(gas), ..OneCall::new(rollup, publish) },
+    ];
+    tx::submit_all(client, signer, nonce + 4, proxies, INCLUSION_TIMEOUT).await?;
+    info!(
+        target: "millrace::l1",
+        %rollup,
+        %token_bridge,
+        %verifier,
+        %timelock,
+        l2_chain_id = params.l2_chain_id,
+        "the chain's contracts are deployed"
+    );
+    Ok(Deployment { rollup, token_bridge, verifier, timelock })
+}
 
-    let publish = Rollup::publishGenesisCall { genesis: compressed.into() }.abi_encode();
-    tx::submit_once(client, signer, TxKind::Call(address), publish.into(), INCLUSION_TIMEOUT)
-        .await?;
-    info!(target: "millrace::l1", %address, l2_chain_id = params.l2_chain_id, "rollup contract deployed");
-    Ok(address)
+fn create(code: &Bytes, arguments: &impl SolConstructor) -> OneCall {
+    OneCall::create([code.as_ref(), &arguments.abi_encode()].concat())
+}
+
+fn creation(finality: &Finality) -> OneCall {
+    match finality {
+        Finality::ChallengeWindow { seconds } => {
+            let arguments = ChallengeWindow::constructorCall { challengeWindow_: *seconds };
+            create(&ChallengeWindow::BYTECODE, &arguments)
+        }
+        Finality::Attestation { members, threshold, delay } => {
+            let mut members = members.clone();
+            members.sort_unstable();
+            let arguments = Attestation::constructorCall {
+                members_: members,
+                threshold_: U256::from(*threshold),
+                delay_: *delay,
+            };
+            create(&Attestation::BYTECODE, &arguments)
+        }
+    }
+}
+
+/// A proxy in front of some code, which the timelock alone can change.
+fn proxy(code: Address, timelock: Address, initialize: Vec<u8>) -> OneCall {
+    let arguments = TransparentUpgradeableProxy::constructorCall {
+        _logic: code,
+        initialOwner: timelock,
+        _data: initialize.into(),
+    };
+    create(&TransparentUpgradeableProxy::BYTECODE, &arguments)
 }

@@ -2,7 +2,7 @@
 
 use alloy::eips::BlockNumHash;
 use alloy::{primitives::B256, rpc::types::Log, sol_types::SolEvent};
-use millrace_proto::{BatchHeader, Commitment, Deposit, L1Ref, PostedBatch};
+use millrace_proto::{BatchHeader, Commitment, ForcedTx, L1Ref, PostedBatch, QueueEntry};
 
 use crate::{
     L1Error,
@@ -23,13 +23,13 @@ pub enum RollupEvent {
         /// The reverting transaction.
         l1: L1Ref,
     },
-    /// A deposit joined the queue.
-    Deposit {
+    /// A deposit or a transaction joined the queue.
+    Queued {
         /// The queue's new entry.
-        deposit: Deposit,
+        entry: QueueEntry,
         /// The queue's accumulator after it.
         accumulator: B256,
-        /// The depositing transaction.
+        /// The queueing transaction.
         l1: L1Ref,
     },
 }
@@ -40,7 +40,7 @@ impl RollupEvent {
         match self {
             Self::Posted(batch) => &batch.l1,
             Self::Committed(commitment) => &commitment.l1,
-            Self::CommitmentsReverted { l1, .. } | Self::Deposit { l1, .. } => l1,
+            Self::CommitmentsReverted { l1, .. } | Self::Queued { l1, .. } => l1,
         }
     }
 }
@@ -69,8 +69,12 @@ impl EventSet {
                 Rollup::BatchCommitted::SIGNATURE_HASH,
                 Rollup::CommitmentsReverted::SIGNATURE_HASH,
                 Rollup::DepositQueued::SIGNATURE_HASH,
+                Rollup::TransactionForced::SIGNATURE_HASH,
             ],
-            Self::Deposits => vec![Rollup::DepositQueued::SIGNATURE_HASH],
+            Self::Deposits => vec![
+                Rollup::DepositQueued::SIGNATURE_HASH,
+                Rollup::TransactionForced::SIGNATURE_HASH,
+            ],
         }
     }
 }
@@ -135,7 +139,14 @@ pub(super) fn decode(log: &Log, l1: L1Ref, timestamp: u64) -> Result<Option<Roll
             let event =
                 Rollup::DepositQueued::decode_log_data(inner).map_err(|e| bad(e.to_string()))?;
             let accumulator = event.accumulator;
-            RollupEvent::Deposit { deposit: contracts::deposit(event), accumulator, l1 }
+            RollupEvent::Queued { entry: contracts::deposit(event).into(), accumulator, l1 }
+        }
+        Rollup::TransactionForced::SIGNATURE_HASH => {
+            let event = Rollup::TransactionForced::decode_log_data(inner)
+                .map_err(|e| bad(e.to_string()))?;
+            let forced = ForcedTx { index: event.index, raw: event.transaction };
+            let accumulator = event.accumulator;
+            RollupEvent::Queued { entry: QueueEntry::Forced(forced), accumulator, l1 }
         }
         _ => return Ok(None),
     }))

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 pub(crate) use self::events::EventSet;
 use self::range::LogRange;
 pub use self::{
-    deploy::{DeployParams, deploy_rollup},
+    deploy::{DeployParams, Deployment, Finality, deploy_rollup},
     events::RollupEvent,
     genesis::MAX_GENESIS_BYTES,
 };
@@ -38,7 +38,7 @@ pub struct RollupContract {
 struct Constants {
     deployed_at: u64,
     l2_chain_id: u64,
-    challenge_window: u64,
+    inclusion_window: u64,
     genesis_hash: B256,
     genesis_state_root: B256,
 }
@@ -101,9 +101,25 @@ impl RollupContract {
         Ok(self.constants().await?.l2_chain_id)
     }
 
-    /// Seconds from a commitment to its finality.
-    pub async fn challenge_window(&self) -> Result<u64, L1Error> {
-        Ok(self.constants().await?.challenge_window)
+    /// The epoch whose posts the contract takes.
+    pub async fn current_epoch(&self) -> Result<u32, L1Error> {
+        self.client.call(self.address, &Rollup::currentEpochCall {}).await
+    }
+
+    /// L1 blocks after which the queue's entries are overdue.
+    pub async fn inclusion_window(&self) -> Result<u64, L1Error> {
+        Ok(self.constants().await?.inclusion_window)
+    }
+
+    /// L1 block in which an entry of the queue came; 0 if there is no such entry.
+    pub async fn queued_at(&self, index: u64) -> Result<u64, L1Error> {
+        let block = self.client.call(self.address, &Rollup::queuedAtCall { index }).await?;
+        Ok(block.saturating_to())
+    }
+
+    /// The bridge for tokens.
+    pub async fn token_bridge(&self) -> Result<Address, L1Error> {
+        self.client.call(self.address, &Rollup::tokenBridgeCall {}).await
     }
 
     /// Batches posted, which is also the number of the last one.
@@ -140,21 +156,10 @@ impl RollupContract {
         self.client.call(self.address, &Rollup::depositAccumulatorCall { count }).await
     }
 
-    /// Whether the commitment stands and its challenge window is over at L1's latest block. `previous` is the batch whose
-    /// commitment came directly before, 0 if there is none.
-    pub async fn is_final(&self, commitment: &Commitment, previous: u64) -> Result<bool, L1Error> {
-        let commitment = Rollup::Commitment {
-            number: commitment.batch,
-            previous,
-            batchHash: commitment.batch_hash,
-            firstBlock: commitment.first_block,
-            lastBlock: commitment.last_block,
-            lastBlockHash: commitment.last_block_hash,
-            stateRoot: commitment.state_root,
-            messageRoot: commitment.message_root,
-            committedAt: commitment.committed_at,
-        };
-        self.client.call(self.address, &Rollup::isFinalCall { commitment }).await
+    /// Whether the commitment stands and is final at L1's latest block.
+    pub async fn is_final(&self, commitment: &Commitment) -> Result<bool, L1Error> {
+        let call = Rollup::isFinalCall { commitment: commitment.into() };
+        self.client.call(self.address, &call).await
     }
 
     async fn constants(&self) -> Result<&Constants, L1Error> {
@@ -164,7 +169,7 @@ impl RollupContract {
                 Ok(Constants {
                     deployed_at: client.call(at, &Rollup::deployedAtCall {}).await?,
                     l2_chain_id: client.call(at, &Rollup::l2ChainIdCall {}).await?,
-                    challenge_window: client.call(at, &Rollup::challengeWindowCall {}).await?,
+                    inclusion_window: client.call(at, &Rollup::inclusionWindowCall {}).await?,
                     genesis_hash: client.call(at, &Rollup::genesisHashCall {}).await?,
                     genesis_state_root: client.call(at, &Rollup::genesisStateRootCall {}).await?,
                 })

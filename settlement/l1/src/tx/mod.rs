@@ -21,7 +21,8 @@ mod once;
 mod request;
 mod signed;
 
-pub(crate) use self::once::submit_once;
+pub(crate) use self::once::submit_all;
+pub use self::once::{OneCall, submit_once};
 pub use self::{
     config::{BlobProofs, TxManagerConfig},
     error::{JournalError, TxManagerError},

@@ -12,7 +12,7 @@ use alloy::{
 use millrace_l1::{
     DeployParams, L1Client, Rollup, RollupContract, TxManager, TxManagerConfig, TxRequest,
     deploy_rollup,
-    testing::{Anvil, AnvilOptions, dev_signer},
+    testing::{Anvil, AnvilOptions, dev_signer, test_params},
 };
 use millrace_proto::{BatchHeader, DaKind};
 
@@ -81,7 +81,8 @@ impl Chain {
     /// A `postBatch` of some blobs.
     pub(crate) fn post(&self, number: u64, blobs: Vec<Blob>) -> TxRequest {
         let header = header(number);
-        let call = Rollup::postBatchCall { header: (&header).into(), daPointer: Bytes::new() };
+        let call =
+            Rollup::postBatchCall { epoch: 0, header: (&header).into(), daPointer: Bytes::new() };
         TxRequest::call(format!("post-{number}"), self.rollup.address(), call.abi_encode())
             .with_blobs(blobs)
     }
@@ -111,17 +112,12 @@ pub(crate) fn blob(seed: u8) -> Blob {
 
 pub(crate) async fn deploy(client: &L1Client) -> Address {
     let owner: PrivateKeySigner = dev_signer(OWNER);
+    let (batcher, committer) = (dev_signer(BATCHER).address(), dev_signer(COMMITTER).address());
     let params = DeployParams {
-        owner: owner.address(),
-        batcher: dev_signer(BATCHER).address(),
-        committer: dev_signer(COMMITTER).address(),
-        l2_chain_id: 42_042,
-        challenge_window: 60,
-        genesis_hash: B256::repeat_byte(1),
-        genesis_state_root: B256::repeat_byte(2),
         genesis_json: GENESIS.into(),
+        ..test_params(owner.address(), batcher, committer)
     };
-    deploy_rollup(client, owner, params).await.expect("deployment")
+    deploy_rollup(client, owner, params).await.expect("deployment").rollup
 }
 
 /// Patience that suits a node on this machine.

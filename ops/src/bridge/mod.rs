@@ -1,0 +1,91 @@
+//! Deposits and withdrawals, as a user makes them: each command needs an L1 or an L2 node, and a key.
+
+mod amount;
+mod deposit;
+mod force;
+mod proof;
+mod prove;
+mod withdraw;
+
+use std::path::PathBuf;
+
+use alloy::primitives::Address;
+use clap::Args;
+use eyre::{Result, WrapErr};
+use millrace_l1::{ClientOptions, L1Client, L1Config, RollupContract};
+use url::Url;
+
+pub(crate) use self::{
+    deposit::{DepositArgs, run as deposit},
+    force::{ForceArgs, run as force},
+    prove::{FinalizeArgs, ProveArgs, finalize, prove},
+    withdraw::{WithdrawArgs, run as withdraw},
+};
+use crate::keys::KeySource;
+
+/// The key that signs: one of these.
+#[derive(Debug, Clone, Args)]
+#[group(id = "key", required = true, multiple = false)]
+pub(crate) struct KeyArgs {
+    /// The environment variable that holds it, in hexadecimal.
+    #[arg(long, value_name = "NAME")]
+    key_env: Option<String>,
+
+    /// A file that holds it, in hexadecimal.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+
+    /// An encrypted key, as wallets and `cast wallet new` write it.
+    #[arg(long, value_name = "FILE", requires = "password_file")]
+    keystore: Option<PathBuf>,
+
+    /// One of the ten well-known development keys, 0 to 9: on development chains alone.
+    #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u32).range(0..10))]
+    dev_key: Option<u32>,
+}
+
+/// The password of `--keystore`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PasswordArgs {
+    /// A file with the password of `--keystore` in its first line.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl KeyArgs {
+    fn source(&self, password: &PasswordArgs) -> KeySource {
+        let Self { key_env, key_file, keystore, dev_key } = self;
+        match (key_env, key_file, keystore) {
+            (Some(name), ..) => KeySource::Env(name.clone()),
+            (_, Some(file), _) => KeySource::File(file.clone()),
+            (.., Some(file)) => KeySource::Keystore {
+                file: file.clone(),
+                password_file: password.password_file.clone().unwrap_or_default(),
+            },
+            _ => KeySource::Dev(dev_key.unwrap_or_default()),
+        }
+    }
+}
+
+/// A chain's contract on L1.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RollupArgs {
+    /// L1 JSON-RPC.
+    #[arg(long, value_name = "URL", env = "MILLRACE_L1")]
+    l1: Url,
+
+    /// The rollup contract.
+    #[arg(long, value_name = "ADDRESS", env = "MILLRACE_ROLLUP")]
+    rollup: Address,
+}
+
+impl RollupArgs {
+    fn contract(&self) -> Result<RollupContract> {
+        L1Config::new(self.l1.clone(), self.rollup).rollup().wrap_err("--l1")
+    }
+}
+
+/// A node of L2.
+fn l2(url: &Url) -> Result<L1Client> {
+    L1Client::new(url.clone(), ClientOptions::default()).wrap_err("--rpc")
+}
