@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use eyre::{Result, WrapErr, ensure, eyre};
-use millrace_l1::{ClientOptions, DeployParams, Deployment, Finality, L1Client, deploy_rollup};
-use millrace_proto::ChainSpec;
+use millrace_l1::{ClientOptions, DeployParams, Deployment, FinalityRule, L1Client, deploy_rollup};
+use millrace_proto::{BatchPayload, ChainSpec};
 use serde_json::json;
 
 use crate::{cli::DeployArgs, config::Config, keys::KeySource};
@@ -53,6 +53,11 @@ pub(crate) async fn deploy(client: &L1Client, spec: &ChainSpec, terms: &Terms) -
     let owner = terms.owner.unwrap_or(address);
     let guardian = terms.guardian.unwrap_or(owner);
     let genesis = millrace_executor::genesis_header(spec);
+    // What somebody says has changed cannot be checked: of diffs, a stranger's would be as good as the sequencer's.
+    let sequencer_timeout = match spec.rollup().batch_payload {
+        BatchPayload::Transactions => terms.sequencer_timeout.as_secs(),
+        BatchPayload::StateDiffs => u64::MAX,
+    };
     let params = DeployParams {
         owner,
         owner_transfer_delay: terms.owner_transfer_delay.as_secs(),
@@ -60,8 +65,8 @@ pub(crate) async fn deploy(client: &L1Client, spec: &ChainSpec, terms: &Terms) -
         committer,
         guardian,
         timelock_delay: terms.timelock_delay.as_secs(),
-        finality: Finality::ChallengeWindow { seconds: terms.challenge_window.as_secs() },
-        sequencer_timeout: terms.sequencer_timeout.as_secs(),
+        finality: FinalityRule::ChallengeWindow { seconds: terms.challenge_window.as_secs() },
+        sequencer_timeout,
         inclusion_window: terms.inclusion_window,
         l2_chain_id: spec.chain_id(),
         genesis_hash: genesis.seal(),
@@ -93,6 +98,12 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
         sequencer_timeout: args.sequencer_timeout,
         inclusion_window: args.inclusion_window,
     };
+    ensure!(
+        args.inclusion_window > config.l1.confirmations,
+        "--inclusion-window is {}: it has to be longer than the {} confirmations that a deposit waits for, by the time for which posting may stand still",
+        args.inclusion_window,
+        config.l1.confirmations
+    );
     let client = L1Client::new(config.l1.url.clone(), ClientOptions::default())?;
     if !config.l1.rollup.is_zero() {
         eprintln!("[l1] names the contract {} already; this makes another one", config.l1.rollup);

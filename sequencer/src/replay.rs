@@ -79,15 +79,38 @@ impl LoggedBlock {
         if !queued.is_empty() {
             // Forced transactions that are invalid here are left out; nobody waits for their fate.
             let outcomes = build.execute(queued.clone()).await?;
+            if outcomes.iter().any(|outcome| matches!(outcome, TxOutcome::NoRoom)) {
+                // Nobody else could leave them out.
+                let problem = "it has no room for what the queue's gas limits leave room for";
+                return Err(ExecutorError::Stopped(problem.to_owned()));
+            }
             gas_used += judge(queued, outcomes)?.gas_used;
         }
         let mut frames = Vec::with_capacity(self.frames.len());
         for txs in &self.frames {
-            let result = judge(txs, build.execute(txs.clone()).await?)?;
+            let result = self.judge(txs, build.execute(txs.clone()).await?)?;
             gas_used += result.gas_used;
             frames.push(result);
         }
         Ok(Built { build, gas_used, frames })
+    }
+
+    /// What the outcomes mean for the transactions of a frame of this block.
+    pub(crate) fn judge(
+        &self,
+        txs: &[Arc<RecoveredTx>],
+        outcomes: Vec<TxOutcome>,
+    ) -> Result<FrameResult, ExecutorError> {
+        let mut result = judge(txs, outcomes)?;
+        for (hash, verdict) in &mut result.verdicts {
+            // The block has it already, from the queue.
+            if matches!(verdict, Verdict::Dropped(RejectReason::NonceTooLow { .. }))
+                && self.opened.queued.txs.iter().any(|queued| queued.hash() == *hash)
+            {
+                *verdict = Verdict::Included;
+            }
+        }
+        Ok(result)
     }
 
     /// Makes the block the executor's head, unless it is that already.
@@ -130,10 +153,7 @@ impl LoggedBlock {
 }
 
 /// What the outcomes mean for the transactions of a frame.
-pub(crate) fn judge(
-    txs: &[Arc<RecoveredTx>],
-    outcomes: Vec<TxOutcome>,
-) -> Result<FrameResult, ExecutorError> {
+fn judge(txs: &[Arc<RecoveredTx>], outcomes: Vec<TxOutcome>) -> Result<FrameResult, ExecutorError> {
     if outcomes.len() != txs.len() {
         return Err(ExecutorError::Stopped(format!(
             "it gave {} outcomes for {} transactions",
@@ -186,5 +206,35 @@ impl LeftOut {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::{SignableTransaction, TxLegacy},
+        primitives::{Address, B256, Signature},
+    };
+    use millrace_proto::{QueuedTxs, TxEnvelope};
+
+    use super::*;
+
+    fn tx(nonce: u64) -> Arc<RecoveredTx> {
+        let tx = TxLegacy { nonce, ..TxLegacy::default() };
+        let tx = TxEnvelope::Legacy(tx.into_signed(Signature::test_signature()));
+        Arc::new(RecoveredTx::new_unchecked(tx, Address::ZERO))
+    }
+
+    /// Whoever submitted what was also forced is not told that it is dropped: the block has it.
+    #[test]
+    fn what_the_block_has_from_the_queue_is_included() {
+        let queued = QueuedTxs { txs: vec![tx(0)], ..QueuedTxs::default() };
+        let opened = BlockOpened { number: 1, parent_hash: B256::ZERO, timestamp: 1, queued };
+        let stale = || TxOutcome::Invalid(RejectReason::NonceTooLow { got: 0, expected: 1 });
+        let result = LoggedBlock::new(opened)
+            .judge(&[tx(0), tx(1)], vec![stale(), stale()])
+            .expect("an outcome for each");
+        let verdicts: Vec<_> = result.verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+        assert!(matches!(verdicts[..], [Verdict::Included, Verdict::Dropped(_)]), "{verdicts:?}");
     }
 }

@@ -64,10 +64,12 @@ pub(crate) struct Throttle {
 struct State {
     /// Not posted, as the DA adapter last said.
     backlog: u64,
-    /// Put into blocks since. It may be in that, too; it errs on the safe side, and for a moment.
+    /// Put into blocks since the DA adapter last closed a batch. It may be in the backlog, too; it errs on the safe side, and for a moment.
     since: u64,
-    /// How much of the sequencing window is left.
-    window: f64,
+    /// The last block that the DA adapter has put into a batch.
+    batched: u64,
+    /// When the sequencing window ends, and how long it is, in seconds.
+    window: Option<(Instant, f64)>,
     /// Bytes that may be taken now.
     credit: f64,
     at: Instant,
@@ -76,38 +78,48 @@ struct State {
 impl Throttle {
     pub(crate) fn new(config: ThrottleConfig, block_time: Duration, now: Instant) -> Self {
         let full_rate = BLOCK / block_time.as_secs_f64().max(0.001);
-        let state = State { backlog: 0, since: 0, window: 1.0, credit: BLOCK, at: now };
+        let state =
+            State { backlog: 0, since: 0, batched: 0, window: None, credit: BLOCK, at: now };
         Self { config, full_rate, state: Mutex::new(state) }
     }
 
     /// Takes over what the DA adapter says.
-    fn see(&self, status: &DaStatus) {
+    fn see(&self, status: &DaStatus, now: Instant) {
         let mut state = self.state.lock();
         state.backlog = status.backlog_bytes;
-        state.since = 0;
+        // One that has halted answers, but closes none.
+        if state.batched != status.batched_block {
+            state.batched = status.batched_block;
+            state.since = 0;
+        }
         if let Some(window) = status.window.filter(|window| window.whole > 0) {
-            state.window = window.seconds as f64 / window.whole as f64;
+            let ends = now.checked_add(Duration::from_secs(window.seconds));
+            state.window = ends.map(|ends| (ends, window.whole as f64));
         }
     }
 
     /// Between 0 and 1.
-    pub(crate) fn pressure(&self) -> f64 {
-        self.pressure_of(&self.state.lock())
+    pub(crate) fn pressure(&self, now: Instant) -> f64 {
+        self.pressure_of(&self.state.lock(), now)
     }
 
-    fn pressure_of(&self, state: &State) -> f64 {
+    fn pressure_of(&self, state: &State, now: Instant) -> f64 {
         let ThrottleConfig { lower_bytes, upper_bytes, .. } = self.config;
         let unposted = state.backlog.saturating_add(state.since);
         let span = upper_bytes.saturating_sub(lower_bytes).max(1) as f64;
         let of_bytes = unposted.saturating_sub(lower_bytes) as f64 / span;
-        let of_time = (0.5 - state.window) / 0.5;
+        // The window runs on while nobody tells how much is left.
+        let left = state
+            .window
+            .map_or(1.0, |(ends, whole)| ends.saturating_duration_since(now).as_secs_f64() / whole);
+        let of_time = (0.5 - left) / 0.5;
         of_bytes.max(of_time).clamp(0.0, 1.0)
     }
 
     /// Bytes of transactions that may be put into the open block now.
     pub(crate) fn allows(&self, now: Instant) -> usize {
         let mut state = self.state.lock();
-        let pressure = self.pressure_of(&state);
+        let pressure = self.pressure_of(&state, now);
         let passed = now.saturating_duration_since(state.at).as_secs_f64();
         state.at = now;
         if pressure == 0.0 {
@@ -142,16 +154,16 @@ pub(crate) async fn follow(shared: Arc<Shared>, da: Arc<dyn DaAdapter>, stop: Ca
                 if std::mem::take(&mut away) {
                     info!(target: "millrace::sequencer", "the DA adapter answers again");
                 }
-                shared.throttle.see(&status);
+                shared.throttle.see(&status, Instant::now());
             }
             Err(error) if !away => {
                 away = true;
                 let error = ErrorChain::new(&error);
-                warn!(target: "millrace::sequencer", %error, "the DA adapter does not answer: what is sequenced counts as not posted until it does");
+                warn!(target: "millrace::sequencer", %error, "the DA adapter does not answer ([peers] da_adapter): what is sequenced counts as not posted until it does");
             }
             Err(_) => {}
         }
-        let pressure = shared.throttle.pressure();
+        let pressure = shared.throttle.pressure(Instant::now());
         shared.metrics.throttle(pressure);
         if (pressure > 0.0) != slow {
             slow = pressure > 0.0;
@@ -194,7 +206,8 @@ mod tests {
 
     #[test]
     fn the_larger_pressure_counts() {
-        let throttle = throttle(Instant::now());
+        let now = Instant::now();
+        let throttle = throttle(now);
         for (backlog, left, pressure) in [
             (0, 1_000, 0.0),
             (10 * MIB, 500, 0.0),
@@ -203,12 +216,12 @@ mod tests {
             (500 * MIB, 1_000, 1.0),
             (0, 0, 1.0),
         ] {
-            throttle.see(&status(backlog, left));
-            assert_eq!(throttle.pressure(), pressure, "{backlog} {left}");
+            throttle.see(&status(backlog, left), now);
+            assert_eq!(throttle.pressure(now), pressure, "{backlog} {left}");
         }
         // A DA adapter that does not say how much is left changes nothing.
-        throttle.see(&DaStatus::default());
-        assert_eq!(throttle.pressure(), 1.0);
+        throttle.see(&DaStatus::default(), now);
+        assert_eq!(throttle.pressure(now), 1.0);
     }
 
     #[test]
@@ -218,7 +231,7 @@ mod tests {
         let throttle = throttle(start);
         assert_eq!(throttle.allows(at(1.0)), usize::MAX);
 
-        throttle.see(&status(60 * MIB, 1_000));
+        throttle.see(&status(60 * MIB, 1_000), at(2.0));
         let block = MAX_BLOCK_TX_BYTES;
         assert_eq!(throttle.allows(at(2.0)), block, "at most what one block takes is saved up");
         throttle.took(block);
@@ -227,19 +240,33 @@ mod tests {
         assert!(quarter.abs_diff(block / 4) < block / 50, "{quarter}");
 
         // Never nothing: the largest transaction gets in at last.
-        throttle.see(&status(500 * MIB, 1_000));
+        throttle.see(&status(500 * MIB, 1_000), at(4_000.0));
         throttle.took(block);
         assert_eq!(throttle.allows(at(4.0)), 1_000);
         assert_eq!(throttle.allows(at(4_000.0)), block);
     }
 
     #[test]
-    fn what_was_taken_counts_until_the_adapter_tells() {
-        let throttle = throttle(Instant::now());
-        throttle.see(&status(10 * MIB, 1_000));
+    fn what_was_taken_counts_until_a_batch_holds_it() {
+        let now = Instant::now();
+        let throttle = throttle(now);
+        let batched = |batched_block, backlog| DaStatus { batched_block, ..status(backlog, 1_000) };
+        throttle.see(&batched(1, 10 * MIB), now);
         throttle.took(50 * MIB as usize);
-        assert_eq!(throttle.pressure(), 0.5);
-        throttle.see(&status(20 * MIB, 1_000));
-        assert_eq!(throttle.pressure(), 0.1);
+        assert_eq!(throttle.pressure(now), 0.5);
+        throttle.see(&batched(1, 10 * MIB), now);
+        assert_eq!(throttle.pressure(now), 0.5, "nothing was batched");
+        throttle.see(&batched(2, 20 * MIB), now);
+        assert_eq!(throttle.pressure(now), 0.1);
+    }
+
+    #[test]
+    fn the_window_runs_on_while_the_adapter_is_away() {
+        let now = Instant::now();
+        let throttle = throttle(now);
+        throttle.see(&status(0, 1_000), now);
+        assert_eq!(throttle.pressure(now + Duration::from_secs(500)), 0.0);
+        assert_eq!(throttle.pressure(now + Duration::from_secs(750)), 0.5);
+        assert_eq!(throttle.pressure(now + Duration::from_secs(5_000)), 1.0);
     }
 }

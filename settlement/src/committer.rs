@@ -8,7 +8,8 @@ use alloy::{
     sol_types::SolCall,
 };
 use millrace_l1::{
-    ConfirmedTx, L1Error, Rollup, RollupContract, TxManager, TxManagerError, TxRequest,
+    ConfirmedTx, L1Error, RevertReason, Rollup, RollupContract, TxManager, TxManagerError,
+    TxRequest, contracts::Rollup::RollupErrors,
 };
 use millrace_proto::ErrorClass;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ enum CommitError {
     Transaction(#[from] TxManagerError),
     #[error("the contract does not show the commitment yet")]
     NotShown,
+    #[error("the guardian has paused the rollup contract; commitments go on once it is unpaused")]
+    Paused,
     #[error("{0}")]
     Refused(HaltReason),
 }
@@ -111,6 +114,10 @@ impl Committer {
                 lacking = Some(*needed);
                 let account = self.tx_manager.address();
                 let reason = format!("nothing is committed: {error}. Fund {account} on L1");
+                self.shared.stall(Stalled::Committing, Some(reason))?;
+            }
+            if let CommitError::Paused = error {
+                let reason = format!("nothing is committed: {error}");
                 self.shared.stall(Stalled::Committing, Some(reason))?;
             }
             self.shared.metrics.retries_total.increment(1);
@@ -203,8 +210,14 @@ impl Committer {
     ) -> Result<CommitError, SettlementRunError> {
         let CommitError::Transaction(source) = error else { return Ok(error) };
         match &source {
-            TxManagerError::Reverted { l1, fee_paid, .. } => {
+            TxManagerError::Reverted { l1, fee_paid, reason, .. } => {
                 self.shared.store.add_fee(l1.tx_hash, *fee_paid)?;
+                if reason.as_ref().is_some_and(is_pause) {
+                    return Ok(CommitError::Paused);
+                }
+            }
+            TxManagerError::WouldRevert { reason, .. } if is_pause(reason) => {
+                return Ok(CommitError::Paused);
             }
             TxManagerError::WouldRevert { .. } | TxManagerError::IdInUse { .. } => {}
             // Whatever words a node found for it: L1 is asked again.
@@ -228,6 +241,11 @@ impl Committer {
         }
         Ok(CommitError::Refused(HaltReason::CommitRefused { batch: batch.batch, source }))
     }
+}
+
+/// Whether the contract refuses because it is paused.
+fn is_pause(reason: &RevertReason) -> bool {
+    matches!(reason.rollup_error(), Some(RollupErrors::IsPaused(_)))
 }
 
 /// Refusals in a row. One alone may come from an L1 reorg that was under way; so many come from a cause that stays.

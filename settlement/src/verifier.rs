@@ -1,5 +1,6 @@
 //! Derives every posted batch from the bytes that DA gives back, executes it, and compares it with the sequencer's chain.
 
+mod judge;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +11,7 @@ use alloy::{
     primitives::{B256, Bytes},
 };
 use millrace_proto::{
-    BlockSelector, DaReadError, DaReader, ErrorClass, Executor, PostedBatch, SealedHeader,
+    BlockSelector, DaReadError, DaReader, ErrorClass, Executor, ExecutorError, PostedBatch,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -138,11 +139,11 @@ impl Verifier {
                     seconds,
                     "batch verified"
                 );
-                if let Some(commitment) = self.shared.store.commitment(number)? {
-                    check_commitment(&self.shared, verified, &commitment)?;
-                }
             }
             Outcome::Skipped(_) => self.shared.metrics.skipped_batches_total.increment(1),
+        }
+        if let Some(commitment) = self.shared.store.commitment(number)? {
+            check_commitment(&self.shared, &outcome, &commitment)?;
         }
         Ok(self.shared.refresh(None)?)
     }
@@ -160,13 +161,13 @@ impl Verifier {
             self.shared.store.deposits(head.deposits_end, posted.header.deposits_end)?;
         let deposits = QueuedDeposits { before, entries };
         let (derivation, batch, stopping) = (self.derivation, posted.clone(), stop.clone());
+        let inputs = (bytes, deposits);
+        let (bytes, deposits) = inputs.clone();
         let worked = self
             .replay
             .run(move |replay| -> Result<ExecutedBatch, WorkError> {
                 let derived = derivation.derive(&head, &batch, &bytes, &deposits)?;
-                let claimed = derived.claimed_hash();
-                execute_batch(replay, derived, &stopping)
-                    .map_err(|source| WorkError::Execute { source, claimed })
+                Ok(execute_batch(replay, derived, &stopping)?)
             })
             .await?;
         let error = match worked {
@@ -175,8 +176,8 @@ impl Verifier {
         };
         match error {
             WorkError::Derive(DeriveError::Skip(reason)) => return Err(Attempt::Skip(reason)),
-            WorkError::Execute { source, claimed } if source.is_verdict() => {
-                return Err(self.judge(posted, source, claimed, stop).await);
+            WorkError::Execute(source) if source.is_verdict() => {
+                return Err(self.judge(head, posted, inputs, source, stop).await);
             }
             _ => {}
         }
@@ -186,51 +187,12 @@ impl Verifier {
             WorkError::Derive(source) => {
                 Broke::Halt(HaltReason::L1View { batch: posted.header.number, source })
             }
-            WorkError::Execute { source: ExecutionError::Stopped { .. }, .. } => Broke::Stopping,
-            WorkError::Execute { source: ExecutionError::Failed { source, .. }, .. } => {
+            WorkError::Execute(ExecutionError::Stopped { .. }) => Broke::Stopping,
+            WorkError::Execute(ExecutionError::Failed { source, .. }) => {
                 Broke::Failed(SettlementRunError::Replay(source))
             }
-            WorkError::Execute { source, .. } => Broke::Halt(HaltReason::Execution(source)),
+            WorkError::Execute(source) => Broke::Halt(HaltReason::Execution(source)),
         }))
-    }
-
-    /// What is to be done about a batch that does not execute to what it claims. It is invalid; but if the sequencer's chain is what
-    /// it claims, one of the two executors is wrong, and an operator has to look before anything is built on either.
-    async fn judge(
-        &self,
-        posted: &PostedBatch,
-        error: ExecutionError,
-        claimed: B256,
-        stop: &CancellationToken,
-    ) -> Attempt {
-        let last = posted.header.last_block;
-        match self.has_block(last, claimed, posted, stop).await {
-            Err(broke) => broke.into(),
-            Ok(true) => Broke::Halt(HaltReason::ExecutorsDiffer(error)).into(),
-            Ok(false) => Attempt::Skip(SkipReason::Execution(error.to_string())),
-        }
-    }
-
-    /// Whether the sequencer's chain, as far as it goes now, has this block.
-    async fn has_block(
-        &self,
-        number: u64,
-        hash: B256,
-        posted: &PostedBatch,
-        stop: &CancellationToken,
-    ) -> Result<bool, Broke> {
-        self.still(posted)?;
-        let head = self.sequencer_head(posted, stop).await?;
-        Ok(number <= head && self.sequencer_hash(number, posted, stop).await? == hash)
-    }
-
-    /// The sequencer's head, for as long as it takes the executor to answer.
-    async fn sequencer_head(
-        &self,
-        posted: &PostedBatch,
-        stop: &CancellationToken,
-    ) -> Result<u64, Broke> {
-        self.asked(BlockSelector::Latest, posted, stop).await.map(|header| header.number)
     }
 
     /// Reads the bytes, for as long as it takes.
@@ -295,24 +257,27 @@ impl Verifier {
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<B256, Broke> {
-        let at = BlockSelector::Number(number);
-        self.asked(at, posted, stop).await.map(|header| header.seal())
+        let ask = || self.executor.header(BlockSelector::Number(number));
+        self.asked(ask, posted, stop).await.map(|header| header.seal())
     }
 
-    /// A header of the sequencer's chain, for as long as it takes the sequencer to have it.
-    async fn asked(
+    /// What the sequencer's executor answers, for as long as it takes the sequencer to have it.
+    async fn asked<T, F>(
         &self,
-        at: BlockSelector,
+        ask: impl Fn() -> F,
         posted: &PostedBatch,
         stop: &CancellationToken,
-    ) -> Result<SealedHeader, Broke> {
+    ) -> Result<T, Broke>
+    where
+        F: Future<Output = Result<Option<T>, ExecutorError>>,
+    {
         let mut backoff = Backoff::new(&self.config);
         loop {
-            let Some(header) = stop.run_until_cancelled(self.executor.header(at)).await else {
+            let Some(answer) = stop.run_until_cancelled(ask()).await else {
                 return Err(Broke::Stopping);
             };
-            match header {
-                Ok(Some(header)) => return Ok(header),
+            match answer {
+                Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => {
                     self.still(posted)?;
                     retry::sleep(stop, self.config.executor_poll).await?;
@@ -378,10 +343,6 @@ impl<E: Into<Broke>> From<E> for Attempt {
 enum WorkError {
     #[error(transparent)]
     Derive(#[from] DeriveError),
-    #[error("{source}")]
-    Execute {
-        source: ExecutionError,
-        /// What the batch claims for its last block.
-        claimed: B256,
-    },
+    #[error(transparent)]
+    Execute(#[from] ExecutionError),
 }

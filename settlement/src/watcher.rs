@@ -5,6 +5,7 @@ mod problem;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millrace_l1::{L1Follower, L1Update, RollupContract};
+use millrace_proto::Commitment;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -150,8 +151,8 @@ impl Watcher {
         debug!(target: "millrace::settlement", head = update.head.number, events = update.events.len(), "followed L1");
         for commitment in &applied.committed {
             info!(target: "millrace::settlement", batch = commitment.batch, last_block = commitment.last_block, "commitment on L1");
-            if let Some(Outcome::Verified(verified)) = shared.store.outcome(commitment.batch)? {
-                check_commitment(shared, &verified, commitment)?;
+            if let Some(outcome) = shared.store.outcome(commitment.batch)? {
+                check_commitment(shared, &outcome, commitment)?;
             }
         }
         Ok(shared.refresh(Some(update.latest.id()))?)
@@ -161,16 +162,21 @@ impl Watcher {
 /// Halts if a commitment on L1 is not what verification gave.
 pub(crate) fn check_commitment(
     shared: &Shared,
-    verified: &crate::store::VerifiedBatch,
-    commitment: &millrace_proto::Commitment,
+    outcome: &Outcome,
+    commitment: &Commitment,
 ) -> Result<(), StoreError> {
-    match verified.difference(commitment) {
-        Some((field, expected, found)) => shared.halt(HaltReason::WrongCommitment {
-            batch: verified.batch,
-            field,
-            expected,
-            found,
-        }),
+    let batch = commitment.batch;
+    let difference = match outcome {
+        Outcome::Verified(verified) => verified.difference(commitment),
+        Outcome::Skipped(_) => {
+            let none = "none, as the batch is invalid".to_owned();
+            Some(("state root", none, commitment.state_root.to_string()))
+        }
+    };
+    match difference {
+        Some((field, expected, found)) => {
+            shared.halt(HaltReason::WrongCommitment { batch, field, expected, found })
+        }
         None => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use alloy::{
     sol_types::SolCall,
 };
 use millrace_l1::{
-    ClientOptions, DeployParams, Finality, L1Client, Rollup, RollupContract, RollupEvent,
+    ClientOptions, DeployParams, FinalityRule, L1Client, Rollup, RollupContract, RollupEvent,
     TxManager, TxManagerConfig, TxRequest, deploy_rollup,
     testing::{Anvil, AnvilOptions, Fault, FaultProxy, dev_signer, test_params, test_patience},
 };
@@ -233,7 +233,7 @@ async fn deploy(anvil: &Anvil, chain: &TestChain) -> Address {
         [OWNER, BATCHER, COMMITTER].map(|account| dev_signer(account).address());
     let params = DeployParams {
         l2_chain_id: CHAIN_ID,
-        finality: Finality::ChallengeWindow { seconds: CHALLENGE_WINDOW },
+        finality: FinalityRule::ChallengeWindow { seconds: CHALLENGE_WINDOW },
         genesis_hash: genesis.hash(),
         genesis_state_root: genesis.header.state_root,
         genesis_json: chain.spec().to_json().into(),
@@ -496,6 +496,26 @@ async fn a_commitment_that_the_guardian_reverts_is_not_made_again() {
     assert!(matches!(&*reason, HaltReason::CommitmentReverted { batch: 1 }), "{reason}");
     running.stop().await;
     assert_eq!(world.commitments().await, [1], "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_shows_until_it_ends() {
+    let world = World::start().await;
+    world.sequence(2);
+    world.post(1, 2).await;
+    let guardian = manager(&world.anvil, OWNER, &world.dir.path().join("guardian")).await;
+    let call = async |id: &str, call: Vec<u8>| {
+        let request = TxRequest::call(id, world.rollup.address(), call);
+        guardian.send(request).await.expect("the guardian may");
+    };
+    call("pause", Rollup::pauseCall {}.abi_encode()).await;
+    let running = world.settle(TestReplay::new()).await;
+    let status = running.wait(|status| status.halted.is_some()).await;
+    assert!(status.halted.is_some_and(|why| why.contains("paused")));
+    assert!(running.handle.halted().is_none());
+    call("unpause", Rollup::unpauseCall {}.abi_encode()).await;
+    running.wait(|status| status.committed.is_some() && status.halted.is_none()).await;
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

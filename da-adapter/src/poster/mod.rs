@@ -211,6 +211,8 @@ impl Poster {
     /// Brings the outbox up to what the contract holds, and posts the next batch.
     pub(crate) async fn step(&mut self) -> Result<Step, StepError> {
         let Some(cursor) = self.outbox.cursor() else { return Ok(Step::Idle) };
+        // Before anything else: whoever has taken over posts what this adapter does not know.
+        self.check_epoch().await?;
         let count = self.target.batch_count().await?;
         if count > cursor.batch {
             return Err(StepError::Halt(reason::unknown_batches(count, cursor.batch)));
@@ -227,7 +229,6 @@ impl Poster {
             }
             return Ok(Step::Idle);
         };
-        self.check_epoch().await?;
         self.post_from(entry).await?;
         let count = self.target.batch_count().await?;
         self.sync(count.min(cursor.batch)).await?;

@@ -14,8 +14,8 @@ const START_AFRESH: &str = "start this adapter with an empty data folder, which 
 pub(super) fn unknown_batches(count: u64, closed: u64) -> String {
     format!(
         "the contract holds {count} batches and this adapter has closed {closed}: something else \
-         posts with the batcher's key, or the data folder is an old copy. Stop the other one; then \
-         {START_AFRESH}"
+         posts, with the batcher's key or, after the sequencer timeout, without; or the data folder is an old copy. Stop \
+         the other one if it is yours; then {START_AFRESH}"
     )
 }
 
@@ -31,8 +31,8 @@ pub(super) fn other_epoch(ours: u32, current: u32) -> String {
 pub(super) fn foreign_batch(record: &PostedBatch, ours: &BatchEntry) -> String {
     format!(
         "the contract holds batch {} with the digest {} (L1 transaction {}), and this adapter \
-         closed it with the digest {}: something else posts with the batcher's key. Find and stop \
-         it; then {START_AFRESH}",
+         closed it with the digest {}: something else posts, with the batcher's key or, after the \
+         sequencer timeout, without. Find it, and stop it if it is yours; then {START_AFRESH}",
         ours.number, record.header.digest, record.l1.tx_hash, ours.digest
     )
 }

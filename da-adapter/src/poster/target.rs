@@ -151,8 +151,11 @@ impl PostTarget for L1Target {
         let left = match self.rollup.deposit_count().await? {
             count if count <= consumed => whole,
             _ => {
-                let due = self.rollup.queued_at(consumed).await?.saturating_add(whole);
-                due.saturating_sub(head.number)
+                match self.rollup.queued_at(consumed).await? {
+                    // Gone by a reorg, or not at this node yet.
+                    0 => whole,
+                    queued => queued.saturating_add(whole).saturating_sub(head.number),
+                }
             }
         };
         let span = head.number.min(BLOCK_TIME_SPAN);

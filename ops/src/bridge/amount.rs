@@ -18,10 +18,11 @@ pub(super) async fn tokens(client: &L1Client, token: Address, text: &str) -> Res
 
 fn units(text: &str, decimals: u8) -> Result<U256> {
     let problem = || format!("{text:?} is no amount with at most {decimals} decimal places");
-    ensure!(!text.starts_with('-'), problem());
-    // The parser cuts what does not fit, and takes no decimal places beyond 77.
-    let places = text.split_once('.').map_or(0, |(_, places)| places.len());
-    ensure!(places <= usize::from(decimals), problem());
+    // The parser reads nothing as 0, cuts what does not fit, and takes no decimal places beyond 77.
+    let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    ensure!(digits(whole) && digits(places), problem());
+    ensure!(places == "0" || places.len() <= usize::from(decimals), problem());
     Ok(parse_units(text, decimals).wrap_err_with(problem)?.get_absolute())
 }
 
@@ -34,7 +35,7 @@ mod tests {
         assert_eq!(ether("1.5").unwrap(), U256::from(1_500_000_000_000_000_000u64));
         assert_eq!(ether("0.000000000000000001").unwrap(), U256::from(1));
         assert_eq!(units("7", 0).unwrap(), U256::from(7));
-        for wrong in ["", "-1", "1.0000000000000000001", "ether", "0x10", "1e18"] {
+        for wrong in ["", "-1", "1.0000000000000000001", "ether", "0x10", "1e18", ".", "1.", ".5"] {
             assert!(ether(wrong).is_err(), "{wrong}");
         }
     }

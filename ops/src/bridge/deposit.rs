@@ -5,7 +5,7 @@ use clap::Args;
 use eyre::{Result, WrapErr};
 use serde_json::json;
 
-use super::{KeyArgs, PasswordArgs, RollupArgs, amount};
+use super::{KeyArgs, RollupArgs, amount};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DepositArgs {
@@ -14,9 +14,6 @@ pub(crate) struct DepositArgs {
 
     #[command(flatten)]
     key: KeyArgs,
-
-    #[command(flatten)]
-    password: PasswordArgs,
 
     /// How much, in ether or in the token's own unit, for example `1.5`.
     #[arg(long, value_name = "AMOUNT")]
@@ -48,7 +45,7 @@ pub(crate) async fn run(args: DepositArgs) -> Result<()> {
     let rollup = args.rollup.contract()?;
     let client = rollup.client();
     let chain_id = client.chain_id().await.wrap_err("the L1 does not answer")?;
-    let signer = args.key.source(&args.password).load(chain_id).await?;
+    let signer = args.key.load(chain_id).await?;
     let to = args.to.unwrap_or(signer.address());
     let (index, receipt) = match args.token {
         Some(token) => {
@@ -60,7 +57,7 @@ pub(crate) async fn run(args: DepositArgs) -> Result<()> {
             rollup.deposit(&signer, to, amount::ether(&args.amount)?, call).await
         }
     }
-    .wrap_err("not deposited")?;
+    .map_err(|error| super::failed(error, "deposited"))?;
     let block = receipt.block_number.unwrap_or_default();
     if args.json {
         let fee = U256::from(receipt.gas_used) * U256::from(receipt.effective_gas_price);

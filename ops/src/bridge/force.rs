@@ -7,11 +7,11 @@ use alloy::{
 use clap::Args;
 use eyre::{Result, WrapErr, bail, ensure};
 use millrace_l1::{L1Signer, sign_transaction};
-use millrace_proto::RecoveredTx;
+use millrace_proto::{MAX_FORCED_GAS, RecoveredTx};
 use serde_json::json;
 use url::Url;
 
-use super::{KeyArgs, PasswordArgs, RollupArgs, amount};
+use super::{KeyArgs, RollupArgs, amount};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ForceArgs {
@@ -21,9 +21,6 @@ pub(crate) struct ForceArgs {
     // Pays on L1, and signs the transaction where none is given with `--raw`.
     #[command(flatten)]
     key: KeyArgs,
-
-    #[command(flatten)]
-    password: PasswordArgs,
 
     /// A signed transaction of L2 in hexadecimal, as `cast mktx` prints it.
     #[arg(long, value_name = "HEX", conflicts_with = "to", required_unless_present = "to")]
@@ -41,7 +38,7 @@ pub(crate) struct ForceArgs {
     #[arg(long, value_name = "HEX", default_value = "0x", requires = "to")]
     data: Bytes,
 
-    /// Its gas limit.
+    /// Its gas limit, 1000000 at most.
     #[arg(long, value_name = "GAS", default_value_t = 200_000, requires = "to")]
     gas_limit: u64,
 
@@ -66,7 +63,7 @@ pub(crate) struct ForceArgs {
 pub(crate) async fn run(args: ForceArgs) -> Result<()> {
     let rollup = args.rollup.contract()?;
     let l1_chain = rollup.client().chain_id().await.wrap_err("the L1 does not answer")?;
-    let signer = args.key.source(&args.password).load(l1_chain).await?;
+    let signer = args.key.load(l1_chain).await?;
     let chain_id = rollup.l2_chain_id().await.wrap_err("cannot read the contract")?;
     let raw = match (&args.raw, args.to) {
         (Some(raw), _) => raw.clone(),
@@ -74,7 +71,8 @@ pub(crate) async fn run(args: ForceArgs) -> Result<()> {
         (None, None) => bail!("give a transaction with --raw, or a recipient with --to"),
     };
     let tx = checked(&raw, chain_id)?;
-    let (index, receipt) = rollup.force(&signer, raw).await.wrap_err("not queued")?;
+    let (index, receipt) =
+        rollup.force(&signer, raw).await.map_err(|error| super::failed(error, "queued"))?;
     let block = receipt.block_number.unwrap_or_default();
     let due = block.saturating_add(rollup.inclusion_window().await?);
     if args.json {
@@ -121,11 +119,19 @@ async fn made(args: &ForceArgs, signer: &L1Signer, chain_id: u64, to: Address) -
 fn checked(raw: &Bytes, chain_id: u64) -> Result<RecoveredTx> {
     let tx = RecoveredTx::decode(raw.clone()).wrap_err("not a signed transaction")?;
     ensure!(!tx.tx().is_deposit(), "a deposit is made with `millrace deposit`");
-    let found = tx.tx().chain_id();
+    let Some(found) = tx.tx().chain_id() else {
+        bail!(
+            "the transaction names no chain (EIP-155), so it is not taken: sign it for {chain_id}"
+        );
+    };
     ensure!(
-        found.is_none_or(|found| found == chain_id),
-        "the transaction is for chain {}, and this is the rollup {chain_id}",
-        found.unwrap_or_default()
+        found == chain_id,
+        "the transaction is for chain {found}, and this is the rollup {chain_id}"
+    );
+    let gas = tx.tx().gas_limit();
+    ensure!(
+        gas <= MAX_FORCED_GAS,
+        "the transaction's gas limit is {gas}; of forced transactions it may be {MAX_FORCED_GAS} at most"
     );
     Ok(tx)
 }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use alloy::primitives::Address;
 use clap::Args;
-use eyre::{Result, WrapErr};
-use millrace_l1::{ClientOptions, L1Client, L1Config, RollupContract};
+use eyre::{Report, Result, WrapErr};
+use millrace_l1::{ClientOptions, L1Client, L1Config, L1Error, L1Signer, RollupContract};
 use url::Url;
 
 pub(crate) use self::{
@@ -23,10 +23,21 @@ pub(crate) use self::{
 };
 use crate::keys::KeySource;
 
-/// The key that signs: one of these.
+/// The key that signs.
 #[derive(Debug, Clone, Args)]
-#[group(id = "key", required = true, multiple = false)]
 pub(crate) struct KeyArgs {
+    #[command(flatten)]
+    key: Key,
+
+    /// A file with the password of `--keystore` in its first line.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// One of these.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct Key {
     /// The environment variable that holds it, in hexadecimal.
     #[arg(long, value_name = "NAME")]
     key_env: Option<String>,
@@ -44,26 +55,20 @@ pub(crate) struct KeyArgs {
     dev_key: Option<u32>,
 }
 
-/// The password of `--keystore`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct PasswordArgs {
-    /// A file with the password of `--keystore` in its first line.
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-}
-
 impl KeyArgs {
-    fn source(&self, password: &PasswordArgs) -> KeySource {
-        let Self { key_env, key_file, keystore, dev_key } = self;
-        match (key_env, key_file, keystore) {
+    /// Loads the key for use on a chain.
+    async fn load(&self, chain_id: u64) -> Result<L1Signer> {
+        let Key { key_env, key_file, keystore, dev_key } = &self.key;
+        let source = match (key_env, key_file, keystore) {
             (Some(name), ..) => KeySource::Env(name.clone()),
             (_, Some(file), _) => KeySource::File(file.clone()),
             (.., Some(file)) => KeySource::Keystore {
                 file: file.clone(),
-                password_file: password.password_file.clone().unwrap_or_default(),
+                password_file: self.password_file.clone().unwrap_or_default(),
             },
             _ => KeySource::Dev(dev_key.unwrap_or_default()),
-        }
+        };
+        source.load(chain_id).await
     }
 }
 
@@ -83,6 +88,17 @@ impl RollupArgs {
     fn contract(&self) -> Result<RollupContract> {
         L1Config::new(self.l1.clone(), self.rollup).rollup().wrap_err("--l1")
     }
+}
+
+/// Why something that was asked of a chain was not done; or may have been.
+fn failed(error: L1Error, what: &str) -> Report {
+    let words = match error {
+        L1Error::Timeout { .. } => {
+            format!("perhaps {what}: look for the transaction before you try again")
+        }
+        _ => format!("not {what}"),
+    };
+    Report::new(error).wrap_err(words)
 }
 
 /// A node of L2.

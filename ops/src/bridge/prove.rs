@@ -15,7 +15,7 @@ use millrace_settlement::VerifyTarget;
 use serde_json::json;
 use url::Url;
 
-use super::{KeyArgs, PasswordArgs, RollupArgs, proof::ProofFile};
+use super::{KeyArgs, RollupArgs, proof::ProofFile};
 use crate::{cli::ChainArgs, verify};
 
 /// Between two looks at L1 while a commitment becomes final.
@@ -54,9 +54,6 @@ pub(crate) struct FinalizeArgs {
 
     #[command(flatten)]
     key: KeyArgs,
-
-    #[command(flatten)]
-    password: PasswordArgs,
 
     /// What `millrace prove-withdrawal` wrote; `-` for standard input.
     #[arg(long, value_name = "FILE")]
@@ -226,9 +223,9 @@ pub(crate) async fn finalize(args: FinalizeArgs) -> Result<()> {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let chain_id = client.chain_id().await.wrap_err("the L1 does not answer")?;
-    let signer = args.key.source(&args.password).load(chain_id).await?;
+    let signer = args.key.load(chain_id).await?;
     let delivered = rollup.deliver(&signer, &proof).await;
-    let (state, receipt) = delivered.wrap_err("not delivered")?;
+    let (state, receipt) = delivered.map_err(|error| super::failed(error, "delivered"))?;
     match state {
         MessageState::Delivered => tell(&args, id, "delivered", Some(receipt.transaction_hash)),
         _ => bail!(

@@ -8,7 +8,7 @@ use millrace_proto::TOKEN_BRIDGE;
 use serde_json::json;
 use url::Url;
 
-use super::{KeyArgs, PasswordArgs, amount};
+use super::{KeyArgs, amount};
 
 /// Gas of the payment on L1 where there is no call: enough for a wallet that is a contract.
 const PAYMENT_GAS: u64 = 100_000;
@@ -21,9 +21,6 @@ pub(crate) struct WithdrawArgs {
 
     #[command(flatten)]
     key: KeyArgs,
-
-    #[command(flatten)]
-    password: PasswordArgs,
 
     /// How much, in ether or in the token's own unit, for example `1.5`.
     #[arg(long, value_name = "AMOUNT")]
@@ -54,7 +51,7 @@ pub(crate) struct WithdrawArgs {
 pub(crate) async fn run(args: WithdrawArgs) -> Result<()> {
     let l2 = super::l2(&args.rpc)?;
     let chain_id = l2.chain_id().await.wrap_err("the L2 does not answer")?;
-    let signer = args.key.source(&args.password).load(chain_id).await?;
+    let signer = args.key.load(chain_id).await?;
     let to = args.to.unwrap_or(signer.address());
     let withdrawal = match args.token {
         Some(token) => {
@@ -71,7 +68,7 @@ pub(crate) async fn run(args: WithdrawArgs) -> Result<()> {
         },
     };
     let sent = millrace_l1::withdraw(&l2, &signer, to, withdrawal).await;
-    let (messages, receipt) = sent.wrap_err("not withdrawn")?;
+    let (messages, receipt) = sent.map_err(|error| super::failed(error, "withdrawn"))?;
     let [message] = messages.as_slice() else {
         return Err(eyre!("transaction {} sent no message", receipt.transaction_hash));
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alloy::{
+    consensus::Transaction,
     primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
     sol_types::SolValue,
 };
@@ -54,6 +55,10 @@ impl Deposit {
     }
 }
 
+/// The most gas that a forced transaction may ask for: as much as a deposit. Blocks have room for as many entries of the queue as their gas limits
+/// leave, so one that asked for a whole block, and paid for none of it, would hold up all behind it.
+pub const MAX_FORCED_GAS: u64 = 1_000_000;
+
 /// A signed L2 transaction that somebody queued on L1, so that the sequencer cannot leave it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForcedTx {
@@ -71,10 +76,14 @@ impl ForcedTx {
         keccak256((before, entry).abi_encode())
     }
 
-    /// The transaction, if the bytes are one that somebody has signed. Whether it can be included shows where it is executed.
+    /// The transaction, if the bytes are one that somebody has signed for a chain, and it asks for [`MAX_FORCED_GAS`] at most. Whether it can be
+    /// included shows where it is executed.
     pub fn to_tx(&self) -> Option<RecoveredTx> {
         let tx = RecoveredTx::decode(self.raw.clone()).ok()?;
-        (!tx.tx().is_deposit()).then_some(tx)
+        let is_taken = !tx.tx().is_deposit()
+            && tx.tx().chain_id().is_some()
+            && tx.tx().gas_limit() <= MAX_FORCED_GAS;
+        is_taken.then_some(tx)
     }
 }
 
@@ -114,9 +123,7 @@ impl QueueEntry {
     pub fn gas_limit(&self) -> u64 {
         match self {
             Self::Deposit(deposit) => deposit.gas_limit,
-            Self::Forced(forced) => {
-                forced.to_tx().map_or(0, |tx| alloy::consensus::Transaction::gas_limit(tx.tx()))
-            }
+            Self::Forced(forced) => forced.to_tx().map_or(0, |tx| tx.tx().gas_limit()),
         }
     }
 }
@@ -165,5 +172,38 @@ impl QueuedTxs {
         mark.forced = u32::try_from(forced.len()).unwrap_or(u32::MAX);
         txs.append(&mut forced);
         Self { mark, txs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::{SignableTransaction, TxLegacy},
+        eips::eip2718::Encodable2718,
+        signers::{SignerSync, local::PrivateKeySigner},
+    };
+
+    use super::*;
+
+    fn forced(tx: TxLegacy) -> QueueEntry {
+        let signature =
+            PrivateKeySigner::random().sign_hash_sync(&tx.signature_hash()).expect("signs");
+        let raw = TxEnvelope::Legacy(tx.into_signed(signature)).encoded_2718().into();
+        QueueEntry::Forced(ForcedTx { index: 0, raw })
+    }
+
+    #[test]
+    fn what_cannot_be_forced_takes_no_room() {
+        let good = TxLegacy { chain_id: Some(1), gas_limit: MAX_FORCED_GAS, ..TxLegacy::default() };
+        for (tx, taken, gas) in [
+            (good.clone(), 1, MAX_FORCED_GAS),
+            (TxLegacy { gas_limit: MAX_FORCED_GAS + 1, ..good.clone() }, 0, 0),
+            (TxLegacy { chain_id: None, ..good }, 0, 0),
+        ] {
+            let entry = forced(tx);
+            let queued = QueuedTxs::new(QueueMark::default(), [&entry], Address::ZERO);
+            assert_eq!((queued.mark.forced, queued.txs.len()), (taken, taken as usize));
+            assert_eq!((queued.mark.end, entry.gas_limit()), (1, gas));
+        }
     }
 }

@@ -19,7 +19,7 @@ pub use op_alloy_consensus::TxDeposit;
 pub use self::{
     block::{BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, Receipt, SealedHeader},
     delta::{AccountDelta, Change, StateDelta},
-    deposit::{Deposit, ForcedTx, QueueEntry, QueueMark, QueuedTxs},
+    deposit::{Deposit, ForcedTx, MAX_FORCED_GAS, QueueEntry, QueueMark, QueuedTxs},
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
     l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
     message::{

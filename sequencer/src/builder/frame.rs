@@ -6,7 +6,7 @@ use millrace_proto::RecoveredTx;
 use tokio::time::Instant;
 
 use super::{Builder, persist::Batch};
-use crate::{SequencerRunError, pool::FrameLimits, replay::judge};
+use crate::{SequencerRunError, pool::FrameLimits};
 
 impl Builder {
     /// Gives the open block the next transactions, and writes whatever else is not written yet.
@@ -45,7 +45,7 @@ impl Builder {
         let started = Instant::now();
         open.block.frames.push(txs.clone());
         let outcomes = self.busy(open.build.execute(txs.clone())).await?;
-        let result = match outcomes.and_then(|outcomes| judge(&txs, outcomes)) {
+        let result = match outcomes.and_then(|outcomes| open.block.judge(&txs, outcomes)) {
             Ok(result) => {
                 self.open = Some(open);
                 result

@@ -5,9 +5,9 @@ use std::time::Duration;
 use alloy::{
     consensus::{SignableTransaction, TxEip1559},
     eips::Encodable2718,
-    primitives::{Address, B256, Bytes, U256},
+    primitives::{Address, B256, Bytes, U256, keccak256},
     rpc::types::{Filter, TransactionReceipt},
-    sol_types::{SolCall, SolEvent},
+    sol_types::{SolCall, SolEvent, SolValue},
 };
 use millrace_proto::{Commitment, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE};
 
@@ -169,7 +169,6 @@ impl RollupContract {
     }
 
     async fn stands(&self, commitment: &Commitment) -> Result<bool, L1Error> {
-        use alloy::{primitives::keccak256, sol_types::SolValue};
         let encoded = Rollup::Commitment::from(commitment).abi_encode();
         Ok(self.commitment_hash(commitment.batch).await? == keccak256(encoded))
     }

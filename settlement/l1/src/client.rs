@@ -174,6 +174,13 @@ impl L1Client {
         Ok(count.to())
     }
 
+    /// The same, with the transactions that wait at the node.
+    pub(crate) async fn pending_nonce(&self, account: Address) -> Result<u64, L1Error> {
+        let count: U64 =
+            self.request("eth_getTransactionCount", (account, BlockNumberOrTag::Pending)).await?;
+        Ok(count.to())
+    }
+
     /// The receipt of a transaction that is in the canonical chain.
     pub async fn receipt(&self, hash: TxHash) -> Result<Option<TransactionReceipt>, L1Error> {
         self.request("eth_getTransactionReceipt", (hash,)).await

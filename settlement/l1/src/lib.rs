@@ -41,7 +41,7 @@ pub use self::{
     inbox::{DepositError, DepositInbox},
     revert::RevertReason,
     rollup::{
-        DeployParams, Deployment, Finality, MAX_GENESIS_BYTES, RollupContract, RollupEvent,
+        DeployParams, Deployment, FinalityRule, MAX_GENESIS_BYTES, RollupContract, RollupEvent,
         deploy_rollup,
     },
     signer::{L1Signer, SignError, Web3Signer},

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 pub use self::proxy::{Fault, FaultProxy};
-use crate::{ClientOptions, DeployParams, Finality, L1Client, L1Error};
+use crate::{ClientOptions, DeployParams, FinalityRule, L1Client, L1Error};
 
 /// The mnemonic of anvil's prefunded accounts.
 pub const MNEMONIC: &str = "test test test test test test test test test test test junk";
@@ -197,7 +197,7 @@ pub fn test_params(owner: Address, batcher: Address, committer: Address) -> Depl
         committer,
         guardian: owner,
         timelock_delay: 0,
-        finality: Finality::ChallengeWindow { seconds: 60 },
+        finality: FinalityRule::ChallengeWindow { seconds: 60 },
         sequencer_timeout: 86_400,
         inclusion_window: 7_200,
         l2_chain_id: 42_042,

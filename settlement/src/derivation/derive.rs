@@ -61,16 +61,6 @@ pub struct DerivedBatch {
     pub content: DerivedContent,
 }
 
-impl DerivedBatch {
-    /// The hash that the batch claims for its last block. Only executing, or applying, shows whether it is true.
-    pub fn claimed_hash(&self) -> B256 {
-        match &self.content {
-            DerivedContent::Blocks { claimed_hash, .. } => *claimed_hash,
-            DerivedContent::Stretch { stretch, .. } => stretch.header.seal(),
-        }
-    }
-}
-
 /// What a valid batch holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DerivedContent {
@@ -106,6 +96,11 @@ impl Derivation {
     pub fn new(spec: &ChainSpec, rollup: Address) -> Self {
         let payload = spec.rollup().batch_payload;
         Self { chain_id: spec.chain_id(), rollup, payload, limits: BatchLimits::default() }
+    }
+
+    /// The rollup's chain id.
+    pub(crate) const fn chain_id(&self) -> u64 {
+        self.chain_id
     }
 
     /// Checks all that a batch's posted header alone can tell, so that the bytes of a batch that cannot continue the chain need

@@ -71,7 +71,7 @@ pub enum ExecutionError {
     },
     /// L1 shows another batch of state diffs now than the one that was applied up to this block before.
     #[error(
-        "batch {batch}: another batch of state diffs was applied up to block {block} before; L1 has replaced it, and what was applied cannot be taken back"
+        "batch {batch}, up to block {block}: other state diffs were applied before; L1 has replaced it, and what was applied cannot be taken back"
     )]
     Replaced {
         /// The batch.
@@ -198,7 +198,12 @@ fn apply_stretch(
     let (first_block, header, digest) = (*first_block, header.clone(), *digest);
     let block = header.number;
     let head = head(batch, &header)?;
-    if block > replay.head().number {
+    let replayed = replay.head().number;
+    if block > replayed && first_block <= replayed {
+        // What was applied to the head was another cut of the chain.
+        return Err(ExecutionError::Replaced { batch, block });
+    }
+    if block > replayed {
         replay.apply(stretch).map_err(|source| match source {
             ReplayError::Executor(_) => ExecutionError::Failed { batch, source },
             ReplayError::StateRoot { number, claimed, computed } => {
@@ -266,8 +271,8 @@ fn take_back(replay: &mut dyn Replay, batch: u64, number: u64) -> Result<(), Exe
     replay.unwind(number).map_err(|source| ExecutionError::Failed { batch, source })
 }
 
-/// Whether an executed block is the derived one: on the same parent, with the same inputs.
-fn is_same(executed: &ExecutedBlock, derived: &DerivedBlock) -> bool {
+/// Whether an executed block has the derived one's inputs. On the same parent they are the same block.
+pub(crate) fn is_same(executed: &ExecutedBlock, derived: &DerivedBlock) -> bool {
     let expected = derived.queued.mark;
     let has_queue = QueueMark::of(&executed.header)
         .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));

@@ -1,5 +1,5 @@
 use alloy::{
-    consensus::Sealable,
+    consensus::{Header, Sealable},
     primitives::{Address, B256},
 };
 use millrace_proto::{DerivedBlock, DerivedStretch, QueuedTxs, Replay, message_root};
@@ -116,6 +116,21 @@ fn another_end_under_an_applied_number_is_refused() {
     stretch.digest = B256::repeat_byte(0xd2);
     let error = execute_batch(&mut replay, other, &stop).expect_err("another batch");
     assert!(matches!(error, ExecutionError::Replaced { block: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_stretch_over_an_applied_one_is_not_the_batchs_fault() {
+    let (_, batch) = of_diffs();
+    let mut replay = TestReplay::new();
+    let stop = CancellationToken::new();
+    execute_batch(&mut replay, batch.clone(), &stop).expect("a right batch");
+    let mut longer = batch;
+    let DerivedContent::Stretch { stretch, .. } = &mut longer.content else { panic!("{longer:?}") };
+    let header = Header { number: 3, ..stretch.header.inner().clone() };
+    stretch.header = header.seal_slow();
+    let error = execute_batch(&mut replay, longer, &stop).expect_err("it was cut otherwise");
+    assert!(matches!(error, ExecutionError::Replaced { block: 3, .. }), "{error}");
+    assert!(!error.is_verdict(), "whoever reads L1 afresh finds it valid");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use alloy::{
     primitives::{Address, B256},
 };
 use millrace_l1::{L1Block, L1Update, RollupEvent};
-use millrace_proto::{BatchPoint, Commitment, PostedBatch, SettlementStatus};
+use millrace_proto::{BatchPoint, Commitment, KeyHints, PostedBatch, SettlementStatus};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,8 @@ use crate::{
     shared::Shared,
     store::{Identity, Outcome, Store},
     testing::{
-        CHAIN_ID, TestChain, TestExecutor, TestReader, TestReplay, l1_hash, l1_ref, post, transfer,
+        CHAIN_ID, POISON, TestChain, TestExecutor, TestReader, TestReplay, l1_hash, l1_ref, post,
+        transfer,
     },
 };
 
@@ -266,6 +267,47 @@ async fn a_batch_that_claims_what_nobody_has_is_skipped_and_leaves_nothing_behin
 }
 
 #[tokio::test]
+async fn a_batch_that_claims_the_sequencers_hash_for_other_blocks_is_skipped() {
+    let mut case = Case::new();
+    let claimed = case.chain.block(2).expect("a block").hash();
+    for (at, to) in [(0, Address::repeat_byte(8)), (1, POISON)] {
+        let other = TestChain::new();
+        other.extend(101, 0, vec![transfer(1, ROLLUP)]);
+        other.extend(102, 0, vec![transfer(70 + at, to)]);
+        let mut batch = other.batch(1, 2);
+        batch.last_block_hash = claimed;
+        let bytes = batch.encode(3).expect("encodes");
+        case.post_bytes((1, 2), 10 + at, &bytes);
+        case.reader.publish(bytes);
+    }
+    case.publish(1, 4, 12);
+    case.show(None, 1, 12, Vec::new());
+    case.start(case.chain.clone());
+    assert_eq!(case.verified(3).await.last_block, 4);
+    assert!(case.shared.halted().is_none());
+    case.stop().await;
+}
+
+#[tokio::test]
+async fn other_state_diffs_under_the_sequencers_header_are_skipped() {
+    let mut case = Case::of(TestChain::of_diffs());
+    case.replayed = TestChain::of_diffs();
+    let mut batch = case.chain.diffs(1, 2);
+    batch.delta.accounts.clear();
+    let wrong = batch.encode(3, &KeyHints::default()).expect("encodes");
+    case.post_bytes((1, 2), 10, &wrong);
+    case.reader.publish(wrong);
+    let right = case.chain.diffs(1, 4).encode(3, &KeyHints::default()).expect("encodes");
+    case.post_bytes((1, 4), 11, &right);
+    case.reader.publish(right);
+    case.show(None, 1, 11, Vec::new());
+    case.start(case.chain.clone());
+    assert_eq!(case.verified(2).await.last_block, 4);
+    assert!(case.shared.halted().is_none());
+    case.stop().await;
+}
+
+#[tokio::test]
 async fn a_batch_that_l1_takes_back_is_given_up() {
     let mut case = Case::new();
     case.post(1, 4, 10);
@@ -318,24 +360,29 @@ async fn other_blocks_under_executed_numbers_are_compared_with_the_sequencers() 
     assert!(matches!(&*reason, HaltReason::SequencerDiffers { block: 1, .. }), "{reason}");
 }
 
-#[tokio::test]
-async fn a_wrong_commitment_on_l1_halts() {
-    let mut case = Case::new();
-    case.publish(1, 2, 10);
-    let batch = &case.batches[0];
-    let commitment = Commitment {
-        batch: 1,
+/// A commitment to a batch, with another state root than its own.
+fn wrong_commitment(batch: &PostedBatch, last_block_hash: B256) -> Commitment {
+    Commitment {
+        batch: batch.header.number,
         previous: 0,
         batch_hash: batch.batch_hash,
-        first_block: 1,
-        last_block: 2,
-        last_block_hash: case.chain.block(2).expect("a block").hash(),
+        first_block: batch.header.first_block,
+        last_block: batch.header.last_block,
+        last_block_hash,
         state_root: B256::repeat_byte(9),
         message_root: B256::ZERO,
         committed_at: 1_011,
         final_at: 1_111,
         l1: l1_ref(11),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_commitment_on_l1_halts() {
+    let mut case = Case::new();
+    case.publish(1, 2, 10);
+    let last = case.chain.block(2).expect("a block").hash();
+    let commitment = wrong_commitment(&case.batches[0], last);
     case.show(None, 1, 11, vec![RollupEvent::Committed(commitment)]);
     case.start(case.chain.clone());
     let reason = case.halted().await;
@@ -344,6 +391,23 @@ async fn a_wrong_commitment_on_l1_halts() {
         matches!(&*reason, HaltReason::WrongCommitment { batch: 1, field: "state root", .. }),
         "{reason}"
     );
+}
+
+#[tokio::test]
+async fn a_commitment_to_an_invalid_batch_halts() {
+    let mut case = Case::new();
+    let mut batch = case.chain.batch(1, 2);
+    batch.last_block_hash = B256::repeat_byte(6);
+    let bytes = batch.encode(3).expect("encodes");
+    case.post_bytes((1, 2), 10, &bytes);
+    case.reader.publish(bytes);
+    let commitment = wrong_commitment(&case.batches[0], B256::repeat_byte(6));
+    case.show(None, 1, 11, vec![RollupEvent::Committed(commitment)]);
+    case.start(case.chain.clone());
+    let reason = case.halted().await;
+    case.stop().await;
+    assert!(matches!(&*reason, HaltReason::WrongCommitment { batch: 1, .. }), "{reason}");
+    assert!(reason.to_string().contains("invalid"), "{reason}");
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ impl TestChain {
 }
 
 /// What a block is said to have changed: so much that a state root follows from it.
-fn changed(block: &ExecutedBlock) -> StateDiff {
+pub(super) fn changed(block: &ExecutedBlock) -> StateDiff {
     let after = Some(AccountInfo { nonce: block.number(), ..AccountInfo::default() });
     let address = Address::from_word(block.header.state_root);
     let account = AccountDiff { after, ..AccountDiff::default() };

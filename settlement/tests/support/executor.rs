@@ -13,14 +13,14 @@ use millrace_proto::{
     TxLocation,
 };
 
-use super::TestChain;
+use super::{TestChain, chain::changed};
 
-/// Serves the headers of a chain.
+/// Serves the blocks of a chain.
 #[derive(Debug)]
 pub(crate) struct TestExecutor(pub(crate) TestChain);
 
 fn unsupported<T>() -> Result<T, ExecutorError> {
-    Err(ExecutorError::InvalidRequest("only headers are served".to_owned()))
+    Err(ExecutorError::InvalidRequest("only blocks are served".to_owned()))
 }
 
 #[async_trait]
@@ -43,8 +43,11 @@ impl Executor for TestExecutor {
         }
     }
 
-    async fn block(&self, _: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
-        unsupported()
+    async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        match at {
+            BlockSelector::Number(number) => Ok(self.0.block(number)),
+            _ => unsupported(),
+        }
     }
 
     async fn subscribe(
@@ -111,7 +114,7 @@ impl Executor for TestExecutor {
         unsupported()
     }
 
-    async fn state_diff(&self, _: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
-        unsupported()
+    async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
+        Ok(self.0.block(number).map(|block| Arc::new(changed(&block))))
     }
 }

@@ -25,9 +25,12 @@ const PUBLISH_GAS: u64 = 100_000;
 /// Gas of a byte of it: calldata (EIP-7623), hashing, the event, and memory.
 const PUBLISH_BYTE_GAS: u64 = 60;
 
+/// Bytes of a compressed genesis that fit a transaction of 128 KiB, which is the most that nodes take.
+const MAX_PUBLISHED_BYTES: usize = 127 << 10;
+
 /// What makes commitments final.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finality {
+pub enum FinalityRule {
     /// Time in which the guardian can object.
     ChallengeWindow {
         /// Seconds from a commitment to its finality.
@@ -60,7 +63,7 @@ pub struct DeployParams {
     /// Seconds between the proposal of another code or another verifier and its taking effect.
     pub timelock_delay: u64,
     /// What makes commitments final.
-    pub finality: Finality,
+    pub finality: FinalityRule,
     /// Seconds without a sign of life of the batcher after which anyone may post.
     pub sequencer_timeout: u64,
     /// L1 blocks after which deposits and forced transactions are overdue: no batch is taken that leaves out an overdue one.
@@ -104,6 +107,19 @@ pub async fn deploy_rollup(
     let genesis: Bytes = genesis::compress(&params.genesis_json)
         .map_err(|error| L1Error::InvalidRequest(format!("compressing the genesis: {error}")))?
         .into();
+    // What the contracts would refuse, before any of them is paid for.
+    let wrong = |problem: &str| L1Error::InvalidRequest(problem.to_owned());
+    let owner_transfer_delay = U48::try_from(params.owner_transfer_delay)
+        .map_err(|_| wrong("the delay of a change of owner does not fit 48 bits"))?;
+    if params.inclusion_window == 0 || params.sequencer_timeout == 0 {
+        return Err(wrong("the inclusion window and the sequencer's timeout cannot be 0"));
+    }
+    if genesis.len() > MAX_PUBLISHED_BYTES {
+        let bytes = genesis.len();
+        return Err(wrong(&format!(
+            "the genesis has {bytes} bytes compressed, and an L1 transaction takes {MAX_PUBLISHED_BYTES}: it cannot be published"
+        )));
+    }
     let nonce = client.nonce(signer.address()).await?;
     let address = |behind: u64| signer.address().create(nonce + behind);
     let [verifier, timelock, rollup_code, bridge_code, rollup, token_bridge] =
@@ -123,9 +139,6 @@ pub async fn deploy_rollup(
     ];
     tx::submit_all(client, signer, nonce, code, INCLUSION_TIMEOUT).await?;
 
-    let owner_transfer_delay = U48::try_from(params.owner_transfer_delay).map_err(|_| {
-        L1Error::InvalidRequest("the delay of a change of owner does not fit 48 bits".to_owned())
-    })?;
     let initialize = Rollup::initializeCall {
         config: Rollup::Config {
             owner: params.owner,
@@ -169,13 +182,13 @@ fn create(code: &Bytes, arguments: &impl SolConstructor) -> OneCall {
     OneCall::create([code.as_ref(), &arguments.abi_encode()].concat())
 }
 
-fn creation(finality: &Finality) -> OneCall {
+fn creation(finality: &FinalityRule) -> OneCall {
     match finality {
-        Finality::ChallengeWindow { seconds } => {
+        FinalityRule::ChallengeWindow { seconds } => {
             let arguments = ChallengeWindow::constructorCall { challengeWindow_: *seconds };
             create(&ChallengeWindow::BYTECODE, &arguments)
         }
-        Finality::Attestation { members, threshold, delay } => {
+        FinalityRule::Attestation { members, threshold, delay } => {
             let mut members = members.clone();
             members.sort_unstable();
             let arguments = Attestation::constructorCall {

@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 pub(crate) use self::events::EventSet;
 use self::range::LogRange;
 pub use self::{
-    deploy::{DeployParams, Deployment, Finality, deploy_rollup},
+    deploy::{DeployParams, Deployment, FinalityRule, deploy_rollup},
     events::RollupEvent,
     genesis::MAX_GENESIS_BYTES,
 };

@@ -440,6 +440,18 @@ fn inclusion(receipt: &TransactionReceipt) -> Result<Inclusion, L1Error> {
     })
 }
 
+/// What nodes say of a transaction that they have already.
+const KNOWN: [&str; 5] =
+    ["already known", "known transaction", "already imported", "already in", "alreadyknown"];
+
+/// Whether a node refuses a transaction because it has it.
+pub(super) fn is_known(error: &L1Error) -> bool {
+    error.response().is_some_and(|(_, message)| {
+        let words = message.to_ascii_lowercase();
+        KNOWN.iter().any(|phrase| words.contains(phrase))
+    })
+}
+
 /// Reads a refusal. The words are those of geth, reth, nethermind, besu, erigon and anvil; there are no codes for them.
 fn classify(error: L1Error) -> Result<Answer, L1Error> {
     let Some((_, message)) = error.response() else { return Err(error) };
@@ -448,13 +460,7 @@ fn classify(error: L1Error) -> Result<Answer, L1Error> {
     }
     let words = message.to_ascii_lowercase();
     let says = |any: &[&str]| any.iter().any(|phrase| words.contains(phrase));
-    if says(&[
-        "already known",
-        "known transaction",
-        "already imported",
-        "already in",
-        "alreadyknown",
-    ]) {
+    if says(&KNOWN) {
         return Ok(Answer::Taken);
     }
     // geth, nethermind, reth, erigon.

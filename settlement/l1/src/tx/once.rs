@@ -9,6 +9,7 @@ use alloy::{
 
 use super::{
     TxManagerConfig,
+    drive::is_known,
     fees::{Fees, Market},
     signed::Unsigned,
 };
@@ -59,7 +60,15 @@ pub async fn submit_once(
     call: OneCall,
     patience: Duration,
 ) -> Result<TransactionReceipt, L1Error> {
-    let nonce = client.nonce(signer.address()).await?;
+    let account = signer.address();
+    let nonce = client.nonce(account).await?;
+    let next = client.pending_nonce(account).await?;
+    if next > nonce {
+        return Err(L1Error::InvalidRequest(format!(
+            "{account} has {} transactions that wait to be in a block, one of which this would replace; try again once they are",
+            next - nonce
+        )));
+    }
     let mut receipts = submit_all(client, signer, nonce, vec![call], patience).await?;
     receipts
         .pop()
@@ -100,7 +109,11 @@ pub(crate) async fn submit_all(
             .sign(fees, signer)
             .await
             .map_err(|error| L1Error::InvalidRequest(format!("cannot sign: {error}")))?;
-        client.send_raw_transaction(&attempt.raw).await?;
+        match client.send_raw_transaction(&attempt.raw).await {
+            // By a try whose answer was lost.
+            Err(error) if is_known(&error) => {}
+            sent => drop(sent?),
+        }
         sent.push((attempt.hash, name));
     }
     let started = Instant::now();
@@ -108,7 +121,12 @@ pub(crate) async fn submit_all(
     let mut receipts = Vec::with_capacity(sent.len());
     for (hash, name) in sent {
         loop {
-            if let Some(receipt) = client.receipt(hash).await? {
+            let receipt = match client.receipt(hash).await {
+                Err(error) if !error.is_retryable() => return Err(error),
+                // It is sent, and may be in a block, whether the node tells or not.
+                answer => answer.ok().flatten(),
+            };
+            if let Some(receipt) = receipt {
                 if !receipt.status() {
                     let reason = RevertReason::new(Bytes::new());
                     return Err(L1Error::Reverted { call: name, reason });

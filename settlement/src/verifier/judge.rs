@@ -1,0 +1,116 @@
+//! Whose fault it is that a batch does not execute to what it claims.
+//!
+//! Anyone can post what claims anything, the sequencer's own hashes included: such a batch is skipped, and stops nobody. But if all that
+//! goes into it is what the sequencer has executed, the sequencer's executor and this service's come to different results.
+
+use std::sync::Arc;
+
+use alloy::primitives::{B256, Bytes};
+use millrace_proto::{
+    BlockSelector, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock, PostedBatch,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Attempt, Broke, Verifier};
+use crate::{
+    derivation::{DerivationHead, DerivedContent, QueuedDeposits, SkipReason},
+    error::SettlementRunError,
+    execution::{ExecutionError, is_same},
+    halt::HaltReason,
+};
+
+impl Verifier {
+    /// What is to be done about a batch that failed. If the sequencer's executor and this service's differ, an operator has to look before
+    /// anything is built on either.
+    pub(super) async fn judge(
+        &self,
+        head: DerivationHead,
+        posted: &PostedBatch,
+        (bytes, deposits): (Bytes, QueuedDeposits),
+        error: ExecutionError,
+        stop: &CancellationToken,
+    ) -> Attempt {
+        let (derivation, batch) = (self.derivation, posted.clone());
+        let derive = move || derivation.derive(&head, &batch, &bytes, &deposits);
+        let derived = match tokio::task::spawn_blocking(derive).await {
+            Ok(Ok(derived)) => derived,
+            // It was derived before, of the same.
+            Ok(Err(source)) => {
+                let batch = posted.header.number;
+                return Broke::Halt(HaltReason::L1View { batch, source }).into();
+            }
+            Err(source) => {
+                let task = "verifier";
+                return Broke::Failed(SettlementRunError::Panicked { task, source }).into();
+            }
+        };
+        let sequencers = match derived.content {
+            DerivedContent::Blocks { blocks, .. } => {
+                self.has_blocks(&blocks, &error, posted, stop).await
+            }
+            DerivedContent::Stretch { stretch, .. } => {
+                self.has_stretch(head, &stretch, posted, stop).await
+            }
+        };
+        match sequencers {
+            Err(broke) => broke.into(),
+            Ok(true) => Broke::Halt(HaltReason::ExecutorsDiffer(error)).into(),
+            Ok(false) => Attempt::Skip(SkipReason::Execution(error.to_string())),
+        }
+    }
+
+    /// Whether the sequencer has executed all that is in these blocks, to something else than they execute to here. Waits for blocks that it does not
+    /// have yet.
+    async fn has_blocks(
+        &self,
+        blocks: &[DerivedBlock],
+        error: &ExecutionError,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<bool, Broke> {
+        let mut last = B256::ZERO;
+        for block in blocks {
+            let executed = self.sequencer_block(block.number, posted, stop).await?;
+            if !is_same(&executed, block) {
+                return Ok(false);
+            }
+            last = executed.hash();
+        }
+        Ok(!matches!(error, ExecutionError::Claim { computed, .. } if *computed == last))
+    }
+
+    /// Whether the sequencer has these blocks, and has changed in them what is said here.
+    async fn has_stretch(
+        &self,
+        head: DerivationHead,
+        stretch: &DerivedStretch,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<bool, Broke> {
+        let DerivedStretch { first_block, header, delta, .. } = stretch;
+        if self.sequencer_hash(header.number, posted, stop).await? != header.seal() {
+            return Ok(false);
+        }
+        let mut blocks = Vec::new();
+        for number in *first_block..=header.number {
+            let block = self.sequencer_block(number, posted, stop).await?;
+            let ask = || async { self.executor.state_diff(number).await.map(Some) };
+            // Of a diff that is gone nobody can tell.
+            let Some(diff) = self.asked(ask, posted, stop).await? else { return Ok(true) };
+            blocks.push((block, diff));
+        }
+        let chain_id = self.derivation.chain_id();
+        let own = DiffBatch::from_blocks(chain_id, head.deposits_end, head.hash, &blocks);
+        Ok(own.is_ok_and(|own| own.delta == *delta))
+    }
+
+    /// A block of the sequencer's chain, for as long as it takes the sequencer to have it.
+    async fn sequencer_block(
+        &self,
+        number: u64,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<Arc<ExecutedBlock>, Broke> {
+        self.asked(|| self.executor.block(BlockSelector::Number(number)), posted, stop).await
+    }
+}
