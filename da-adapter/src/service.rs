@@ -8,6 +8,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use millrace_l1::{RollupContract, TxManager};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
+    Settlement,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::{
     metrics::DaMetrics,
     outbox::{Cursor, Outbox, OutboxIdentity},
     poster::{Failures, L1Target, PostTarget, Poster},
-    reader::{DaSources, MultiReader},
+    reader::DaSources,
     resume::{Resume, ResumeError},
     window::Window,
 };
@@ -38,6 +39,8 @@ pub struct DaAdapterDeps {
     pub executor: Arc<dyn Executor>,
     /// The contract that batches are posted to.
     pub rollup: RollupContract,
+    /// Tells a new outbox which of the posted batches are valid.
+    pub settlement: Arc<dyn Settlement>,
     /// Sends from the account that holds the contract's batcher role. Nothing else may use it.
     pub tx_manager: TxManager,
     /// The outbox's folder; made if it is not there.
@@ -52,7 +55,7 @@ pub struct DaAdapterService {
     config: DaAdapterConfig,
     executor: Arc<dyn Executor>,
     target: Arc<dyn PostTarget>,
-    reader: Arc<MultiReader>,
+    settlement: Arc<dyn Settlement>,
     archive: Option<ObjectStoreBackend>,
     backends: Vec<Arc<dyn DaBackend>>,
     in_use: watch::Sender<DaKind>,
@@ -100,12 +103,11 @@ impl DaAdapterService {
         config: DaAdapterConfig,
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
-        let DaAdapterDeps { executor, rollup, tx_manager, data_dir, spec } = deps;
+        let DaAdapterDeps { executor, rollup, settlement, tx_manager, data_dir, spec } = deps;
         let sources = config.sources(rollup.client().beacon()?)?;
         let backends = config.backends.iter().map(|kind| backend(*kind, &sources));
         let backends = backends.collect::<Result<Vec<_>, _>>()?;
         let archive = sources.archive.clone();
-        let reader = Arc::new(MultiReader::new(sources));
         let Some(first) = backends.first() else {
             let problem = "it has to name one backend at least".to_owned();
             return Err(InvalidConfig { field: "backends", problem }.into());
@@ -133,7 +135,7 @@ impl DaAdapterService {
             config,
             executor,
             target,
-            reader,
+            settlement,
             archive,
             backends,
             in_use,
@@ -245,10 +247,9 @@ impl DaAdapterService {
             .without_max_times()
             .build();
         let resume = Resume {
-            chain: self.chain,
             executor: &self.executor,
             target: self.target.as_ref(),
-            reader: self.reader.as_ref(),
+            settlement: &self.settlement,
         };
         let mut epoch = None;
         loop {

@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, future::Future, path::PathBuf, sync::Arc};
 
+use alloy::eips::BlockNumHash;
 use async_trait::async_trait;
 use futures::StreamExt;
 use millrace_l1::{RollupContract, TxManager};
 use millrace_proto::{
-    BatchRecord, BoxStream, ChainSpec, DaReader, Executor, Replay, Settlement, SettlementError,
-    SettlementStatus,
+    BatchRecord, BatchVerdict, BoxStream, ChainSpec, DaReader, Executor, Replay, Settlement,
+    SettlementError, SettlementStatus,
 };
 use tokio::task::{Id, JoinSet};
 use tokio_stream::wrappers::WatchStream;
@@ -166,6 +167,19 @@ impl SettlementHandle {
             finalized,
         }))
     }
+
+    fn judged(&self, batch: u64) -> Result<Option<BatchVerdict>, StoreError> {
+        let store = &self.shared.store;
+        let Some(posted) = store.posted(batch)? else { return Ok(None) };
+        let end = match store.outcome(batch)? {
+            None => return Ok(None),
+            Some(Outcome::Verified(verified)) => {
+                Ok(BlockNumHash::new(verified.last_block, verified.last_block_hash))
+            }
+            Some(Outcome::Skipped(reason)) => Err(reason),
+        };
+        Ok(Some(BatchVerdict { batch_hash: posted.batch_hash, end }))
+    }
 }
 
 #[async_trait]
@@ -182,6 +196,10 @@ impl Settlement for SettlementHandle {
 
     async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError> {
         self.batch(number).map_err(|error| SettlementError::Store(Box::new(error)))
+    }
+
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        self.judged(batch).map_err(|error| SettlementError::Store(Box::new(error)))
     }
 }
 

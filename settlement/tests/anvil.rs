@@ -410,6 +410,14 @@ async fn an_invalid_batch_is_skipped_by_everyone() {
     assert_eq!(status.posted.map(|at| at.batch), Some(3));
     let record = running.handle.batch_of_block(3).await.expect("answers").expect("it is posted");
     assert_eq!(record.number, 3);
+    let end = async |batch| {
+        let verdict = running.handle.verdict(batch).await.expect("answers")?;
+        assert_eq!(verdict.batch_hash, world.rollup.batch_hash(batch).await.expect("answers"));
+        Some(verdict.end)
+    };
+    assert_eq!(end(3).await, Some(Ok(world.chain.head().num_hash())));
+    assert!(end(2).await.is_some_and(|end| end.is_err()));
+    assert_eq!(end(4).await, None);
     running.stop().await;
     assert_eq!(world.commitments().await, [1, 3]);
     let report = world.verify(VerifyTarget::Latest).await.expect("a right chain");

@@ -1,26 +1,22 @@
 //! Where a new outbox begins: at genesis, or after the last valid batch that the contract holds.
 //!
 //! The contract takes what its batcher posts; whether a posted batch is a part of the chain is for derivation to say
-//! (`docs/derivation.md`), and the next batch has to join the last one that is. So the batches are judged here by the same
-//! rules, from the last commitment on: what is committed was derived, executed and found right. A batch that is skipped by
-//! everyone is skipped here too.
+//! (`docs/derivation.md`), and the next batch has to join the last one that is. What is committed was derived, executed and found right; of the batches after that,
+//! the settlement service tells what it has found. A batch that is skipped by everyone is skipped here too.
 
-mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
-use millrace_l1::{BeaconError, L1Error, TxManagerError};
+use millrace_l1::{L1Error, TxManagerError};
 use millrace_proto::{
-    BlockSelector, DaReadError, DaReader, ErrorClass, Executor, ExecutorError, PostedBatch,
-    QueueMark,
+    BlockSelector, Executor, ExecutorError, PostedBatch, QueueMark, Settlement, SettlementError,
 };
 use tracing::{info, warn};
 
-use self::rules::Head;
-use crate::{chain::BatchedChain, outbox::Cursor, poster::PostTarget};
+use crate::{outbox::Cursor, poster::PostTarget};
 
 /// Why the beginning is not known yet. Worth another try, whatever it is.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +29,14 @@ pub(crate) enum ResumeError {
     Executor(#[from] ExecutorError),
     #[error("the executor does not have block {0} yet, which L1 holds")]
     Behind(u64),
-    #[error("cannot tell whether a posted batch is valid: {0}")]
-    Da(#[from] DaReadError),
+    #[error("settlement: {0}")]
+    Settlement(#[from] SettlementError),
+    #[error("settlement has not judged batch {batch} yet")]
+    Unjudged {
+        batch: u64,
+        /// Why it does not, if it has halted.
+        halted: Option<String>,
+    },
     #[error(
         "L1 does not hold the {0} deposits that the chain has taken: it lags behind, or a reorg removed some"
     )]
@@ -46,8 +48,6 @@ pub(crate) enum ResumeError {
     OtherChain { batch: u64, block: u64, posted: B256, executor: B256 },
     #[error("the executor's block {0} is no rollup's")]
     NoRollup(u64),
-    #[error("worker: {0}")]
-    Worker(#[from] tokio::task::JoinError),
 }
 
 impl ResumeError {
@@ -56,24 +56,21 @@ impl ResumeError {
         let advice = match self {
             Self::L1(error) if error.is_retryable() => return None,
             Self::L1(_) => "Check the L1 node and the contract's address",
-            Self::Da(DaReadError::NoReader { .. }) => "Or wait until the batch is committed",
-            Self::Da(DaReadError::Unavailable { source, .. }) => {
-                let beacon = source.downcast_ref::<BeaconError>()?;
-                if beacon.class() == ErrorClass::Retryable {
-                    return None;
-                }
-                "Check the beacon URL in [l1]"
+            Self::Unjudged { batch, halted: Some(reason) } => {
+                return Some(format!(
+                    "whether batch {batch} is valid is not known, as settlement has halted: {reason}"
+                ));
             }
             Self::OtherChain { .. } | Self::NoRollup(_) => "Mend the executor",
             Self::Epoch(error) if matches!(**error, TxManagerError::InsufficientBalance { .. }) => {
                 "Fund the batcher's account on L1"
             }
-            Self::Da(_)
+            Self::Settlement(_)
+            | Self::Unjudged { halted: None, .. }
             | Self::Executor(_)
             | Self::Behind(_)
             | Self::Epoch(_)
-            | Self::DepositsMissing(_)
-            | Self::Worker(_) => return None,
+            | Self::DepositsMissing(_) => return None,
         };
         Some(format!("{self}. {advice}"))
     }
@@ -82,10 +79,17 @@ impl ResumeError {
 /// What decides where the chain on L1 ends.
 #[derive(Debug)]
 pub(crate) struct Resume<'a> {
-    pub(crate) chain: BatchedChain,
     pub(crate) executor: &'a Arc<dyn Executor>,
     pub(crate) target: &'a dyn PostTarget,
-    pub(crate) reader: &'a dyn DaReader,
+    pub(crate) settlement: &'a Arc<dyn Settlement>,
+}
+
+/// The end of the chain that L1 holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    number: u64,
+    hash: B256,
+    deposits_end: u64,
 }
 
 impl Resume<'_> {
@@ -101,7 +105,7 @@ impl Resume<'_> {
         };
         if first <= count {
             for posted in self.target.records(first, count).await? {
-                match self.judge(head, &posted).await? {
+                match self.judge(&posted).await? {
                     Ok(next) => head = next,
                     Err(reason) => {
                         let batch = posted.header.number;
@@ -124,25 +128,17 @@ impl Resume<'_> {
     }
 
     /// The head after a batch, or why derivation skips it.
-    async fn judge(
-        &self,
-        head: Head,
-        posted: &PostedBatch,
-    ) -> Result<Result<Head, String>, ResumeError> {
-        let (header, chain) = (posted.header, self.chain);
-        if let Err(reason) = rules::join(&head, &header) {
-            return Ok(Err(reason));
-        }
-        let bytes = match self.reader.read(posted).await {
-            Ok(bytes) => bytes,
-            Err(DaReadError::Invalid { problem, .. }) => return Ok(Err(problem)),
-            Err(error) => return Err(error.into()),
-        };
-        let checked =
-            tokio::task::spawn_blocking(move || rules::check(&head, &header, &bytes, chain));
-        match checked.await? {
-            Ok(claim) => self.head(header.number, header.last_block, Some(claim)).await.map(Ok),
-            Err(reason) => Ok(Err(reason)),
+    async fn judge(&self, posted: &PostedBatch) -> Result<Result<Head, String>, ResumeError> {
+        let batch = posted.header.number;
+        match self.settlement.verdict(batch).await? {
+            Some(verdict) if verdict.batch_hash == posted.batch_hash => match verdict.end {
+                Ok(end) => self.head(batch, end.number, Some(end.hash)).await.map(Ok),
+                Err(reason) => Ok(Err(reason)),
+            },
+            _ => {
+                let halted = self.settlement.settlement_status().await?.halted;
+                Err(ResumeError::Unjudged { batch, halted })
+            }
         }
     }
 
@@ -160,6 +156,6 @@ impl Resume<'_> {
             return Err(ResumeError::OtherChain { batch, block: number, posted, executor: hash });
         }
         let mark = QueueMark::of(&header).ok_or(ResumeError::NoRollup(number))?;
-        Ok(Head { number, hash, timestamp: header.timestamp, deposits_end: mark.end })
+        Ok(Head { number, hash, deposits_end: mark.end })
     }
 }

@@ -1,17 +1,49 @@
+use std::collections::BTreeMap;
+
 use alloy::primitives::{Bytes, TxHash, U256};
 use async_trait::async_trait;
 use millrace_l1::{Market, TxManagerError};
-use millrace_proto::{Batch, BatchHeader, Commitment, DaKind, ExecutedBlock, L1Ref, batch_digest};
-
-use super::*;
-use crate::window::L1Window;
-use crate::{
-    poster::{Finality, Posting},
-    reader::MultiReader,
-    testing::{CHAIN, CHAIN_ID, Chain, TestExecutor, TestExecutorHandle, accumulator},
+use millrace_proto::{
+    BatchHeader, BatchRecord, BatchVerdict, BoxStream, Commitment, DaKind, ExecutedBlock, L1Ref,
+    SettlementStatus,
 };
 
-/// A contract that holds batches, their bytes in the pointer.
+use super::*;
+use crate::{
+    poster::{Finality, Posting},
+    testing::{Chain, TestExecutor, TestExecutorHandle, accumulator},
+    window::L1Window,
+};
+
+/// What settlement has come to.
+#[derive(Debug, Clone, Default)]
+struct Judged {
+    verdicts: BTreeMap<u64, BatchVerdict>,
+    halted: Option<String>,
+}
+
+#[async_trait]
+impl Settlement for Judged {
+    async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
+        Ok(SettlementStatus { halted: self.halted.clone(), ..SettlementStatus::default() })
+    }
+
+    async fn subscribe_status(
+        &self,
+    ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
+        unreachable!("one answer is enough")
+    }
+
+    async fn batch_of_block(&self, _: u64) -> Result<Option<BatchRecord>, SettlementError> {
+        unreachable!("batches are asked for")
+    }
+
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        Ok(self.verdicts.get(&batch).cloned())
+    }
+}
+
+/// A contract that holds batches.
 #[derive(Debug, Default)]
 struct Held {
     batches: Vec<PostedBatch>,
@@ -76,6 +108,7 @@ struct Case {
     blocks: Vec<Arc<ExecutedBlock>>,
     genesis: B256,
     contract: Held,
+    settlement: Judged,
 }
 
 impl Case {
@@ -89,42 +122,48 @@ impl Case {
         for block in &blocks {
             executor.push(block.clone());
         }
-        Self { executor, blocks, genesis, contract: Held::default() }
+        Self { executor, blocks, genesis, contract: Held::default(), settlement: Judged::default() }
     }
 
-    fn batch(&self, first: usize, last: usize) -> Batch {
-        let parent = first.checked_sub(2).map(|index| &self.blocks[index]);
-        let hash = parent.map_or(self.genesis, |parent| parent.hash());
-        let deposits =
-            parent.map_or(0, |parent| QueueMark::of(&parent.header).expect("a rollup's").end);
-        Batch::from_blocks(CHAIN_ID, deposits, hash, &self.blocks[first - 1..last])
-            .expect("blocks that join")
-    }
-
+    /// A batch of blocks that settlement has found valid.
     fn post(&mut self, first: usize, last: usize) {
-        let batch = self.batch(first, last);
-        self.post_bytes(first, last, &batch.encode(1).expect("encodes"));
+        let batch_hash = self.post_unjudged(first, last);
+        let end = Ok(self.blocks[last - 1].num_hash());
+        self.judge(BatchVerdict { batch_hash, end });
     }
 
-    /// Posts bytes as the batch of some blocks.
-    fn post_bytes(&mut self, first: usize, last: usize, bytes: &[u8]) {
+    /// One that it skips.
+    fn post_invalid(&mut self, first: usize, last: usize) {
+        let batch_hash = self.post_unjudged(first, last);
+        self.judge(BatchVerdict { batch_hash, end: Err("it claims a false hash".to_owned()) });
+    }
+
+    /// What it has come to about the last batch.
+    fn judge(&mut self, verdict: BatchVerdict) {
+        self.settlement.verdicts.insert(self.contract.batches.len() as u64, verdict);
+    }
+
+    fn post_unjudged(&mut self, first: usize, last: usize) -> B256 {
         let deposits_end = if last >= 3 { 2 } else { 0 };
+        let number = self.contract.batches.len() as u64 + 1;
+        let batch_hash = B256::with_last_byte(number as u8);
         self.contract.batches.push(PostedBatch {
             header: BatchHeader {
-                number: self.contract.batches.len() as u64 + 1,
+                number,
                 first_block: first as u64,
                 last_block: last as u64,
                 deposits_end,
                 deposits_hash: accumulator(deposits_end),
-                digest: batch_digest(bytes),
+                digest: B256::ZERO,
                 da_kind: DaKind::L1Calldata,
             },
-            batch_hash: B256::ZERO,
+            batch_hash,
             blob_hashes: Vec::new(),
-            da_pointer: Bytes::copy_from_slice(bytes),
+            da_pointer: Bytes::new(),
             l1: L1Ref { tx_hash: B256::ZERO, block: BlockNumHash::default() },
             l1_timestamp: 0,
         });
+        batch_hash
     }
 
     fn commit(&mut self, batch: u64, last: usize) {
@@ -145,9 +184,9 @@ impl Case {
 
     async fn find(&self) -> Result<Cursor, ResumeError> {
         let executor: Arc<dyn Executor> = Arc::new(TestExecutorHandle(self.executor.clone()));
-        let reader = MultiReader::new(crate::DaSources::default());
-        let (target, reader) = (&self.contract, &reader);
-        Resume { chain: CHAIN, executor: &executor, target, reader }.find_cursor().await
+        let settlement: Arc<dyn Settlement> = Arc::new(self.settlement.clone());
+        let target = &self.contract;
+        Resume { executor: &executor, target, settlement: &settlement }.find_cursor().await
     }
 
     /// The batch number and the block after which the next batch begins.
@@ -175,32 +214,24 @@ async fn it_begins_after_the_last_batch_if_all_are_valid() {
 async fn invalid_batches_are_passed_over() {
     let mut case = Case::new();
     case.post(1, 2);
-    case.post_bytes(3, 4, b"this is no batch");
+    case.post_invalid(3, 4);
     assert_eq!(case.cursor().await, (2, 2));
-    // Right in itself, but it joins what was skipped.
-    case.post(5, 6);
+    case.post_invalid(5, 6);
     assert_eq!(case.cursor().await, (3, 2));
-    let mut orphan = case.batch(3, 4);
-    orphan.parent_hash = B256::repeat_byte(9);
-    case.post_bytes(3, 4, &orphan.encode(1).expect("encodes"));
-    let mut foreign = case.batch(3, 4);
-    foreign.chain_id += 1;
-    case.post_bytes(3, 4, &foreign.encode(1).unwrap_or_default());
-    let bytes = case.batch(3, 4).encode(1).expect("encodes");
-    case.post_bytes(3, 5, &bytes);
-    assert_eq!(case.cursor().await, (6, 2));
     case.post(3, 4);
     case.post(5, 5);
-    assert_eq!(case.cursor().await, (8, 5));
+    // Beyond what the executor has: nobody waits for blocks that will never be.
+    case.executor.blocks_mut().truncate(5);
+    case.post_invalid(6, 6);
+    assert_eq!(case.cursor().await, (6, 5));
 }
 
 #[tokio::test]
-async fn what_is_committed_is_not_judged_again() {
+async fn what_is_committed_needs_no_verdict() {
     let mut case = Case::new();
-    case.post_bytes(1, 2, b"pruned long ago");
+    case.post_unjudged(1, 2);
     case.post(3, 4);
-    case.post_bytes(5, 6, b"this is no batch");
-    assert_eq!(case.cursor().await, (3, 0), "without the commitment");
+    case.post_invalid(5, 6);
     case.commit(1, 2);
     assert_eq!(case.cursor().await, (3, 4));
     case.commit(2, 4);
@@ -210,9 +241,8 @@ async fn what_is_committed_is_not_judged_again() {
 #[tokio::test]
 async fn another_chain_than_the_executors_halts() {
     let mut case = Case::new();
-    let mut batch = case.batch(1, 2);
-    batch.last_block_hash = B256::repeat_byte(9);
-    case.post_bytes(1, 2, &batch.encode(1).expect("encodes"));
+    let batch_hash = case.post_unjudged(1, 2);
+    case.judge(BatchVerdict { batch_hash, end: Ok(BlockNumHash::new(2, B256::ZERO)) });
     let error = case.find().await.expect_err("another chain");
     assert!(matches!(error, ResumeError::OtherChain { batch: 1, block: 2, .. }), "{error}");
     assert!(error.halt().is_some());
@@ -226,13 +256,25 @@ async fn another_chain_than_the_executors_halts() {
 }
 
 #[tokio::test]
-async fn bytes_that_cannot_be_read_are_not_guessed_at() {
+async fn what_is_not_judged_is_waited_for() {
+    let mut case = Case::new();
+    case.post_unjudged(1, 2);
+    let error = case.find().await.expect_err("settlement has not come to it");
+    assert!(matches!(error, ResumeError::Unjudged { batch: 1, halted: None }), "{error}");
+    assert_eq!(error.halt(), None);
+    // What was judged is what another L1 block held.
+    case.judge(BatchVerdict { batch_hash: B256::ZERO, end: Err("gone".to_owned()) });
+    let error = case.find().await.expect_err("an L1 reorg has replaced it");
+    assert!(matches!(error, ResumeError::Unjudged { batch: 1, .. }), "{error}");
+    case.settlement.halted = Some("the two executors differ".to_owned());
+    let error = case.find().await.expect_err("it will not come to it");
+    assert!(error.halt().is_some_and(|reason| reason.contains("executors differ")), "{error}");
+}
+
+#[tokio::test]
+async fn blocks_that_the_executor_does_not_have_yet_are_waited_for() {
     let mut case = Case::new();
     case.post(1, 2);
-    case.contract.batches[0].header.da_kind = DaKind::L1Blob;
-    let error = case.find().await.expect_err("no beacon node");
-    assert!(error.halt().is_some_and(|reason| reason.contains("beacon")), "{error}");
-    case.contract.batches[0].header.da_kind = DaKind::L1Calldata;
     case.executor.blocks_mut().truncate(1);
     let error = case.find().await.expect_err("the executor has fewer blocks");
     assert!(matches!(error, ResumeError::Behind(2)), "{error}");

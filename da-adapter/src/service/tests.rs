@@ -13,7 +13,8 @@ use millrace_l1::{
     testing::{Anvil, AnvilOptions, dev_signer, test_params, test_patience},
 };
 use millrace_proto::{
-    Batch, BatchHeader, BatchLimits, DaReadError, DaReader, PostedBatch, batch_digest,
+    Batch, BatchHeader, BatchLimits, BatchRecord, BatchVerdict, BlockNumHash, BlockSelector,
+    BoxStream, DaReadError, DaReader, PostedBatch, SettlementError, SettlementStatus, batch_digest,
 };
 use tokio::{task::JoinHandle, time::Instant};
 use url::Url;
@@ -119,6 +120,10 @@ impl World {
         let deps = DaAdapterDeps {
             executor: Arc::new(TestExecutorHandle(self.executor.clone())),
             rollup: self.contract(),
+            settlement: Arc::new(TestSettlement {
+                rollup: self.contract(),
+                executor: self.executor.clone(),
+            }),
             tx_manager,
             data_dir: data_dir.to_owned(),
             spec: Arc::new(ChainSpec::new(genesis).unwrap()),
@@ -138,6 +143,55 @@ impl World {
             _ => None,
         });
         posted.collect()
+    }
+}
+
+/// Finds valid what holds the executor's blocks.
+#[derive(Debug)]
+struct TestSettlement {
+    rollup: RollupContract,
+    executor: Arc<TestExecutor>,
+}
+
+#[async_trait]
+impl Settlement for TestSettlement {
+    async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
+        Ok(SettlementStatus::default())
+    }
+
+    async fn subscribe_status(
+        &self,
+    ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
+        unreachable!("one answer is enough")
+    }
+
+    async fn batch_of_block(&self, _: u64) -> Result<Option<BatchRecord>, SettlementError> {
+        unreachable!("batches are asked for")
+    }
+
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        let head = self.rollup.client().head().await.unwrap().number;
+        let events = self.rollup.events(0, head).await.unwrap();
+        let posted = events.into_iter().find_map(|event| match event {
+            RollupEvent::Posted(posted) if posted.header.number == batch => Some(posted),
+            _ => None,
+        });
+        let Some(posted) = posted else { return Ok(None) };
+        let beacon =
+            millrace_l1::L1Config::new(self.rollup.client().url().clone(), self.rollup.address());
+        let beacon = beacon.beacon().unwrap();
+        let reader = MultiReader::new(DaSources { beacon: Some(beacon), ..DaSources::default() });
+        let bytes = reader.read(&posted).await.unwrap();
+        let handle = TestExecutorHandle(self.executor.clone());
+        let end = match Batch::decode(&bytes, &BatchLimits::default()) {
+            Err(error) => Err(error.to_string()),
+            Ok(_) => {
+                let at = BlockSelector::Number(posted.header.last_block);
+                let header = handle.header(at).await.unwrap().expect("the executor's own");
+                Ok(BlockNumHash::new(header.number, header.seal()))
+            }
+        };
+        Ok(Some(BatchVerdict { batch_hash: posted.batch_hash, end }))
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
     let link = L1Link::new(&config)?;
     let ExecutorPart { executor } = ExecutorPart::open(&config, Arc::clone(&spec))?;
     let resumed_at = executor.head().await?.number;
-    let DaAdapterPart { da } = DaAdapterPart::open(
+    let SettlementPart { settlement } = SettlementPart::open(
         &config,
         Arc::clone(&spec),
         &link,
@@ -58,11 +58,12 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         &mut supervisor,
     )
     .await?;
-    let SettlementPart { settlement } = SettlementPart::open(
+    let DaAdapterPart { da } = DaAdapterPart::open(
         &config,
         Arc::clone(&spec),
         &link,
         Arc::clone(&executor),
+        Arc::clone(&settlement),
         &mut supervisor,
     )
     .await?;

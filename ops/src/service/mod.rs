@@ -158,7 +158,7 @@ pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> 
 /// `millrace da-adapter`
 pub(crate) async fn da_adapter(args: ServiceArgs, global: &Global) -> Result<()> {
     let mut daemon = Daemon::start(args, global)?;
-    let executor = daemon.executor()?;
+    let (executor, settlement) = (daemon.executor()?, daemon.settlement()?);
     let link = L1Link::new(&daemon.config)?;
     if !daemon.l1_answers(&link).await? {
         return Ok(());
@@ -168,6 +168,7 @@ pub(crate) async fn da_adapter(args: ServiceArgs, global: &Global) -> Result<()>
         Arc::clone(&daemon.spec),
         &link,
         executor,
+        settlement,
         &mut daemon.supervisor,
     )
     .await?;

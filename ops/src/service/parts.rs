@@ -176,6 +176,7 @@ impl DaAdapterPart {
         spec: Arc<ChainSpec>,
         link: &L1Link,
         executor: Arc<dyn Executor>,
+        settlement: Arc<dyn Settlement>,
         supervisor: &mut Supervisor,
     ) -> Result<Self> {
         let dir = config.chain.data_dir.join("da-adapter");
@@ -190,6 +191,7 @@ impl DaAdapterPart {
         let deps = DaAdapterDeps {
             executor,
             rollup: link.rollup.clone(),
+            settlement,
             tx_manager,
             data_dir: dir.join("outbox"),
             spec,

@@ -27,7 +27,9 @@ pub use self::{
         ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError,
         TxPool,
     },
-    settlement::{BatchPoint, BatchRecord, Settlement, SettlementError, SettlementStatus},
+    settlement::{
+        BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,
+    },
 };
 
 pub(crate) use self::error::status_message;

@@ -26,6 +26,18 @@ pub trait Settlement: fmt::Debug + Send + Sync + 'static {
 
     /// The posted batch that holds a block, or `None`.
     async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError>;
+
+    /// What derivation has come to about a posted batch, or `None` if it has not yet.
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError>;
+}
+
+/// What derivation has come to about a posted batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchVerdict {
+    /// The contract's hash of the batch that was judged.
+    pub batch_hash: B256,
+    /// The block at its end if it is valid, and otherwise why it is skipped.
+    pub end: Result<BlockNumHash, String>,
 }
 
 /// The end of a batch.

@@ -6,8 +6,9 @@ use alloy::primitives::{B256, Bytes, U256, keccak256};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use millrace_proto::{
-    BatchPoint, BatchRecord, BlockNumHash, BoxStream, DaAdapter, DaAdapterError, DaKind, DaStatus,
-    ErrorClass, L1Ref, OutboxBatch, Settlement, SettlementError, SettlementStatus, WindowLeft,
+    BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaAdapter, DaAdapterError,
+    DaKind, DaStatus, ErrorClass, L1Ref, OutboxBatch, Settlement, SettlementError,
+    SettlementStatus, WindowLeft,
     grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
 };
 use tonic::service::Routes;
@@ -105,6 +106,15 @@ impl Settlement for FixedSettlement {
             finalized: false,
         }))
     }
+
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        let end = match batch {
+            1 => Ok(place(9)),
+            2 => Err("it does not join".to_owned()),
+            _ => return Ok(None),
+        };
+        Ok(Some(BatchVerdict { batch_hash: B256::repeat_byte(7), end }))
+    }
 }
 
 #[tokio::test]
@@ -139,6 +149,12 @@ async fn the_settlement_service_is_the_same() {
         assert_eq!(
             remote.batch_of_block(number).await.unwrap(),
             FixedSettlement.batch_of_block(number).await.unwrap()
+        );
+    }
+    for batch in [1, 2, 3] {
+        assert_eq!(
+            remote.verdict(batch).await.unwrap(),
+            FixedSettlement.verdict(batch).await.unwrap()
         );
     }
     let mut statuses = remote.subscribe_status().await.unwrap();

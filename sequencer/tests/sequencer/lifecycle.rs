@@ -9,8 +9,8 @@ use alloy::{
 use async_trait::async_trait;
 use futures::{StreamExt, future::join_all};
 use millrace_proto::{
-    BatchPoint, BatchRecord, BoxStream, DaKind, L1Ref, Sequencer, SequencerError, Settlement,
-    SettlementError, SettlementStatus, Stage, TxPool, TxStatus,
+    BatchPoint, BatchRecord, BatchVerdict, BoxStream, DaKind, L1Ref, Sequencer, SequencerError,
+    Settlement, SettlementError, SettlementStatus, Stage, TxPool, TxStatus,
 };
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -69,6 +69,10 @@ impl Settlement for TestSettlement {
             committed: within(status.committed).then(|| l1(2)),
             finalized: within(status.finalized),
         }))
+    }
+
+    async fn verdict(&self, _: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        unreachable!("the sequencer does not ask")
     }
 }
 

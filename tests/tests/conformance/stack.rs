@@ -7,8 +7,8 @@ use eyre::Result;
 use futures::{StreamExt, stream};
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    BatchPoint, BatchRecord, BlockNumHash, BoxStream, DaKind, Executor, L1Ref, Sequencer,
-    Settlement, SettlementError, SettlementStatus,
+    BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaKind, Executor, L1Ref,
+    Sequencer, Settlement, SettlementError, SettlementStatus,
     grpc::{
         ExecutorClient, ExecutorServer, SequencerClient, SequencerServer, SettlementClient,
         SettlementServer, server_builder,
@@ -220,5 +220,9 @@ impl Settlement for ScriptedL1 {
             committed: status.committed.map(|_| Self::committing()),
             finalized: status.finalized.is_some(),
         }))
+    }
+
+    async fn verdict(&self, _: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        unreachable!("neither users nor the sequencer ask")
     }
 }

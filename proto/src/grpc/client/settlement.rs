@@ -10,7 +10,9 @@ use crate::{
         error::WireError,
         pb::{self, settlement_client},
     },
-    service::{BatchRecord, BoxStream, Settlement, SettlementError, SettlementStatus},
+    service::{
+        BatchRecord, BatchVerdict, BoxStream, Settlement, SettlementError, SettlementStatus,
+    },
 };
 
 /// A [`Settlement`] in another process.
@@ -57,6 +59,12 @@ impl Settlement for SettlementClient {
     async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError> {
         let request = pb::GetBatchOfBlockRequest { number };
         let reply = self.inner.clone().get_batch_of_block(request).await;
+        Ok(reply.map_err(SettlementError::from_status)?.into_inner().try_into()?)
+    }
+
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        let request = pb::GetVerdictRequest { batch };
+        let reply = self.inner.clone().get_verdict(request).await;
         Ok(reply.map_err(SettlementError::from_status)?.into_inner().try_into()?)
     }
 }

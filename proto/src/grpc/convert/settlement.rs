@@ -7,7 +7,7 @@ use crate::{
         },
         pb,
     },
-    service::{BatchPoint, BatchRecord, SettlementStatus, TransportError},
+    service::{BatchPoint, BatchRecord, BatchVerdict, SettlementStatus, TransportError},
     types::DaKind,
 };
 
@@ -76,6 +76,35 @@ impl From<Option<BatchRecord>> for pb::BatchRecord {
             committed: record.committed.map(Into::into),
             finalized: record.finalized,
         })
+    }
+}
+
+impl From<Option<BatchVerdict>> for pb::BatchVerdict {
+    fn from(verdict: Option<BatchVerdict>) -> Self {
+        let Some(BatchVerdict { batch_hash, end }) = verdict else { return Self::default() };
+        let (end, skipped) = match end {
+            Ok(end) => (Some(block_ref_to_pb(end)), String::new()),
+            Err(reason) => (None, reason),
+        };
+        Self { batch_hash: hash_bytes(batch_hash), end, skipped }
+    }
+}
+
+impl TryFrom<pb::BatchVerdict> for Option<BatchVerdict> {
+    type Error = TransportError;
+
+    fn try_from(message: pb::BatchVerdict) -> Parsed<Self> {
+        if message.batch_hash.is_empty() {
+            return Ok(None);
+        }
+        let end = match message.end {
+            Some(end) => Ok(block_ref_from_pb("BatchVerdict.end", Some(end))?),
+            None => Err(message.skipped),
+        };
+        Ok(Some(BatchVerdict {
+            batch_hash: hash("BatchVerdict.batch_hash", &message.batch_hash)?,
+            end,
+        }))
     }
 }
 

@@ -62,4 +62,13 @@ impl settlement_server::Settlement for SettlementServer {
         let record = self.settlement.batch_of_block(number).await.map_err(to_status)?;
         Ok(Response::new(record.into()))
     }
+
+    async fn get_verdict(
+        &self,
+        request: Request<pb::GetVerdictRequest>,
+    ) -> Result<Response<pb::BatchVerdict>, Status> {
+        let batch = request.into_inner().batch;
+        let verdict = self.settlement.verdict(batch).await.map_err(to_status)?;
+        Ok(Response::new(verdict.into()))
+    }
 }
