@@ -60,6 +60,8 @@ pub(crate) enum Command {
     DaAdapter(ServiceArgs),
     /// Run the settlement service: derive, verify, commit.
     Settlement(ServiceArgs),
+    /// Run a verifier, which derives the chain from L1 by itself and signs what it has come to for whoever commits.
+    Verifier(ServiceArgs),
     /// Deploy the rollup contract on an L1 and publish the genesis.
     Deploy(DeployArgs),
     /// Ask a running DA adapter where batches go, and choose where they are to go.
@@ -252,6 +254,15 @@ pub(crate) struct DeployArgs {
     /// in any case and keeps no rights if it is another one.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) owner: Option<Address>,
+
+    /// Make commitments final by signatures of these accounts, each the key of a `millrace verifier`, instead of by the committer's word.
+    /// The challenge window remains, in which the guardian can object.
+    #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',')]
+    pub(crate) verifiers: Vec<Address>,
+
+    /// How many of them have to sign; all where not given.
+    #[arg(long, value_name = "M", requires = "verifiers")]
+    pub(crate) threshold: Option<u64>,
 
     /// May pause the chain, and revert commitments that are not final. Without it, the owner.
     #[arg(long, value_name = "ADDRESS")]

@@ -22,6 +22,9 @@ pub(crate) struct Terms {
     /// The owner, if it is none.
     pub(crate) guardian: Option<Address>,
     pub(crate) challenge_window: Duration,
+    /// Whose signatures commitments need, and how many of them; of nobody if there is none.
+    pub(crate) verifiers: Vec<Address>,
+    pub(crate) threshold: Option<u64>,
     pub(crate) timelock_delay: Duration,
     pub(crate) owner_transfer_delay: Duration,
     pub(crate) sequencer_timeout: Duration,
@@ -65,7 +68,7 @@ pub(crate) async fn deploy(client: &L1Client, spec: &ChainSpec, terms: &Terms) -
         committer,
         guardian,
         timelock_delay: terms.timelock_delay.as_secs(),
-        finality: FinalityRule::ChallengeWindow { seconds: terms.challenge_window.as_secs() },
+        finality: finality(terms)?,
         sequencer_timeout,
         inclusion_window: terms.inclusion_window,
         l2_chain_id: spec.chain_id(),
@@ -77,6 +80,25 @@ pub(crate) async fn deploy(client: &L1Client, spec: &ChainSpec, terms: &Terms) -
         format!("cannot deploy the chain's contracts as {address}; has it ether on this L1?")
     })?;
     Ok(Deployed { contracts, owner, batcher, committer, guardian })
+}
+
+/// What makes commitments final.
+fn finality(terms: &Terms) -> Result<FinalityRule> {
+    let seconds = terms.challenge_window.as_secs();
+    if terms.verifiers.is_empty() {
+        return Ok(FinalityRule::ChallengeWindow { seconds });
+    }
+    let mut members = terms.verifiers.clone();
+    members.sort_unstable();
+    members.dedup();
+    let count = members.len() as u64;
+    ensure!(members.len() == terms.verifiers.len(), "--verifiers names an account twice");
+    let threshold = terms.threshold.unwrap_or(count);
+    ensure!(
+        (1..=count).contains(&threshold),
+        "--threshold is {threshold}, of {count} verifiers: it has to be from 1 to {count}"
+    );
+    Ok(FinalityRule::Attestation { members, threshold, delay: seconds })
 }
 
 /// Runs the command.
@@ -93,6 +115,8 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
         committer: key(config.keys.committer, "committer")?,
         guardian: args.guardian,
         challenge_window: args.challenge_window,
+        verifiers: args.verifiers,
+        threshold: args.threshold,
         timelock_delay: args.timelock_delay,
         owner_transfer_delay: args.owner_transfer_delay,
         sequencer_timeout: args.sequencer_timeout,

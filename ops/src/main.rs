@@ -72,6 +72,7 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::Executor(args) => runtime.block_on(service::executor(args, &global)),
         Command::DaAdapter(args) => runtime.block_on(service::da_adapter(args, &global)),
         Command::Settlement(args) => runtime.block_on(service::settlement(args, &global)),
+        Command::Verifier(args) => runtime.block_on(service::verifier(args, &global)),
         Command::Deploy(args) => {
             log("warn,millrace=info")?;
             runtime.block_on(deploy::run(args))

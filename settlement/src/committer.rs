@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     SettlementConfig,
+    attestations::{GatherError, VerifierPeer, gather},
     error::SettlementRunError,
     halt::HaltReason,
     retry::{self, Backoff, Stopping},
@@ -31,6 +32,7 @@ pub(crate) struct Committer {
     pub(crate) shared: Shared,
     pub(crate) rollup: RollupContract,
     pub(crate) tx_manager: TxManager,
+    pub(crate) verifiers: Vec<VerifierPeer>,
 }
 
 /// Why a commitment was not made.
@@ -44,6 +46,8 @@ enum CommitError {
     NotShown,
     #[error("the guardian has paused the rollup contract; commitments go on once it is unpaused")]
     Paused,
+    #[error("the commitment has {0}")]
+    Unsigned(GatherError),
     #[error("{0}")]
     Refused(HaltReason),
 }
@@ -116,7 +120,12 @@ impl Committer {
                 let reason = format!("nothing is committed: {error}. Fund {account} on L1");
                 self.shared.stall(Stalled::Committing, Some(reason))?;
             }
-            if let CommitError::Paused = error {
+            let stands_still = match &error {
+                CommitError::Paused => true,
+                CommitError::Unsigned(error) => !error.comes_by_itself(),
+                _ => false,
+            };
+            if stands_still {
                 let reason = format!("nothing is committed: {error}");
                 self.shared.stall(Stalled::Committing, Some(reason))?;
             }
@@ -163,6 +172,11 @@ impl Committer {
     }
 
     async fn commit(&self, batch: &VerifiedBatch) -> Result<ConfirmedTx, CommitError> {
+        let proof = gather(&self.rollup, &self.verifiers, &batch.outcome()).await;
+        let proof = proof.map_err(|error| match error {
+            GatherError::L1(error) => error.into(),
+            few => CommitError::Unsigned(few),
+        })?;
         let call = Rollup::commitBatchCall {
             number: batch.batch,
             batchHash: batch.batch_hash,
@@ -171,7 +185,7 @@ impl Committer {
             lastBlockHash: batch.last_block_hash,
             stateRoot: batch.state_root,
             messageRoot: batch.message_root,
-            proof: Bytes::new(),
+            proof,
         };
         let prefix = alloy::hex::encode(&batch.batch_hash[..8]);
         let request = TxRequest::call(

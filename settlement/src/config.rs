@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct SettlementConfig {
     /// Whether verified batches are committed. Without, the service only derives, verifies and raises alarms.
     pub commit: bool,
+    /// The verifiers that sign commitments, where the contract asks for that: the gRPC URLs of `millrace verifier`.
+    pub verifiers: Vec<String>,
     /// First pause before something that failed (L1, DA, executor) is tried again; it doubles up to `retry_max`.
     #[serde(with = "humantime_serde")]
     pub retry_min: Duration,
@@ -26,6 +28,7 @@ impl Default for SettlementConfig {
     fn default() -> Self {
         Self {
             commit: true,
+            verifiers: Vec::new(),
             retry_min: Duration::from_millis(250),
             retry_max: Duration::from_secs(30),
             executor_poll: Duration::from_millis(100),

@@ -12,6 +12,7 @@
 //! * [`SettlementService`]: the service. Every part can stop at any time and goes on from what the store and L1 say.
 //! * [`verify_chain`]: the same rules over the whole of L1, without a service.
 
+mod attestations;
 mod committer;
 mod config;
 mod derivation;
@@ -32,6 +33,7 @@ mod verify;
 mod watcher;
 
 pub use self::{
+    attestations::VerifierPeer,
     config::SettlementConfig,
     derivation::{
         Derivation, DerivationHead, DeriveError, DerivedBatch, DerivedContent, QueuedDeposits,
@@ -40,7 +42,7 @@ pub use self::{
     error::{SettlementOpenError, SettlementRunError},
     execution::{ExecutionError, ReplayWorkerGone},
     halt::HaltReason,
-    service::{SettlementDeps, SettlementHandle, SettlementService, SettlementTask},
+    service::{Duty, SettlementDeps, SettlementHandle, SettlementService, SettlementTask},
     store::StoreError,
     verify::{
         Difference, SkippedBatch, VerifyError, VerifyInput, VerifyProgress, VerifyReport,

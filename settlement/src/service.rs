@@ -1,22 +1,26 @@
 //! The service: opening, what others ask it, and running its tasks.
 
-use std::{collections::HashMap, future::Future, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use alloy::eips::BlockNumHash;
 use async_trait::async_trait;
 use futures::StreamExt;
-use millrace_l1::{RollupContract, TxManager};
+use millrace_l1::{L1Signer, RollupContract, TxManager};
 use millrace_proto::{
-    BatchRecord, BatchVerdict, BoxStream, ChainSpec, DaReader, Executor, Replay, Settlement,
-    SettlementError, SettlementStatus,
+    Attestation, BatchRecord, BatchVerdict, BoxStream, ChainSpec, DaReader, Executor, Replay,
+    Settlement, SettlementError, SettlementStatus,
 };
-use tokio::task::{Id, JoinSet};
+use tokio::{
+    task::{Id, JoinSet},
+    time::{Instant, timeout_at},
+};
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     SettlementConfig,
+    attestations::{Attester, VerifierPeer},
     committer::Committer,
     derivation::{Derivation, DerivationHead},
     error::{SettlementOpenError, SettlementRunError},
@@ -28,23 +32,45 @@ use crate::{
     watcher::Watcher,
 };
 
+/// How long whoever asks for a signature is kept waiting for a batch that is not verified yet.
+const ATTEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What the service works with.
 #[derive(Debug)]
 pub struct SettlementDeps {
     /// The contract on L1.
     pub rollup: RollupContract,
-    /// Sends the commitments, from an account that holds the contract's committer role. The service does not run it.
-    pub tx_manager: TxManager,
     /// Reads the batches' bytes.
     pub reader: Arc<dyn DaReader>,
-    /// The sequencer's executor.
-    pub executor: Arc<dyn Executor>,
+    /// The sequencer's executor, with whose chain the derived one is compared. A verifier that trusts nobody has none.
+    pub executor: Option<Arc<dyn Executor>>,
     /// The chain rebuilt from L1; the same one at every start.
     pub replay: Box<dyn Replay>,
     /// Where the service keeps its database; made if it is not there.
     pub data_dir: PathBuf,
     /// The rollup's genesis and rules.
     pub spec: Arc<ChainSpec>,
+    /// What becomes of what is verified.
+    pub duty: Duty,
+}
+
+/// What a settlement service does with what it has verified.
+#[derive(Debug)]
+pub enum Duty {
+    /// It raises alarms alone.
+    Watch,
+    /// It commits.
+    Commit {
+        /// From an account that holds the contract's committer role. The service does not run it.
+        tx_manager: Box<TxManager>,
+        /// Who signs, where the contract asks for signatures.
+        verifiers: Vec<VerifierPeer>,
+    },
+    /// It signs for whoever asks.
+    Attest {
+        /// With a key whose signatures the contract counts.
+        signer: L1Signer,
+    },
 }
 
 /// The settlement service.
@@ -61,7 +87,7 @@ impl SettlementService {
         config: SettlementConfig,
         deps: SettlementDeps,
     ) -> Result<(SettlementHandle, SettlementTask), SettlementOpenError> {
-        let SettlementDeps { rollup, tx_manager, reader, executor, replay, data_dir, spec } = deps;
+        let SettlementDeps { rollup, reader, executor, replay, data_dir, spec, duty } = deps;
         let genesis = check_chain(&rollup, replay.as_ref(), &spec).await?;
         std::fs::create_dir_all(&data_dir)
             .map_err(|source| SettlementOpenError::DataDir { path: data_dir.clone(), source })?;
@@ -84,14 +110,23 @@ impl SettlementService {
             executor,
             replay: ReplayWorker::spawn(replay).map_err(SettlementOpenError::Thread)?,
         };
-        let committer = config.commit.then(|| Committer {
-            config: config.clone(),
-            shared: shared.clone(),
-            rollup: rollup.clone(),
-            tx_manager,
-        });
+        let (committer, attester) = match duty {
+            Duty::Watch => (None, None),
+            Duty::Commit { tx_manager, verifiers } => {
+                let committer = Committer {
+                    config: config.clone(),
+                    shared: shared.clone(),
+                    rollup: rollup.clone(),
+                    tx_manager: *tx_manager,
+                    verifiers,
+                };
+                (Some(committer), None)
+            }
+            Duty::Attest { signer } => (None, Some(Attester { rollup: rollup.clone(), signer })),
+        };
         let watcher = Watcher { config, rollup, shared: shared.clone() };
-        Ok((SettlementHandle { shared }, SettlementTask { watcher, verifier, committer }))
+        let handle = SettlementHandle { shared, attester };
+        Ok((handle, SettlementTask { watcher, verifier, committer }))
     }
 }
 
@@ -136,6 +171,7 @@ fn drop_outcomes_ahead(store: &Store, replay: &dyn Replay) -> Result<(), Settlem
 #[derive(Debug, Clone)]
 pub struct SettlementHandle {
     shared: Shared,
+    attester: Option<Attester>,
 }
 
 impl SettlementHandle {
@@ -166,6 +202,19 @@ impl SettlementHandle {
             committed: commitment.filter(|_| verified).map(|commitment| commitment.l1),
             finalized,
         }))
+    }
+
+    /// What became of a batch, once that is known, or nothing after [`ATTEST_WAIT`].
+    async fn awaited(&self, batch: u64) -> Result<Option<Outcome>, StoreError> {
+        let mut revisions = self.shared.revisions();
+        let deadline = Instant::now() + ATTEST_WAIT;
+        loop {
+            revisions.mark_unchanged();
+            let outcome = self.shared.store.outcome(batch)?;
+            if outcome.is_some() || timeout_at(deadline, revisions.changed()).await.is_err() {
+                return Ok(outcome);
+            }
+        }
     }
 
     fn judged(&self, batch: u64) -> Result<Option<BatchVerdict>, StoreError> {
@@ -200,6 +249,19 @@ impl Settlement for SettlementHandle {
 
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         self.judged(batch).map_err(|error| SettlementError::Store(Box::new(error)))
+    }
+
+    async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError> {
+        let attester = self.attester.as_ref().ok_or(SettlementError::NotAVerifier)?;
+        if let Some(reason) = self.halted() {
+            return Err(SettlementError::Attest(reason.to_string().into()));
+        }
+        match self.awaited(batch).await.map_err(|error| SettlementError::Store(Box::new(error)))? {
+            Some(Outcome::Verified(verified)) => {
+                attester.attest(verified.outcome()).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }
 

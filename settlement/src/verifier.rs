@@ -36,7 +36,8 @@ pub(crate) struct Verifier {
     pub(crate) derivation: Derivation,
     pub(crate) genesis: DerivationHead,
     pub(crate) reader: Arc<dyn DaReader>,
-    pub(crate) executor: Arc<dyn Executor>,
+    /// The sequencer's, if there is one to compare with.
+    pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) replay: ReplayWorker,
 }
 
@@ -232,12 +233,13 @@ impl Verifier {
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<(), Broke> {
+        let Some(sequencer) = &self.executor else { return Ok(()) };
         let last = executed.head.number;
-        if self.sequencer_hash(last, posted, stop).await? == executed.head.hash {
+        if self.sequencer_hash(sequencer, last, posted, stop).await? == executed.head.hash {
             return Ok(());
         }
         for BlockNumHash { number: block, hash: derived } in executed.known.iter().copied() {
-            let sequencer = self.sequencer_hash(block, posted, stop).await?;
+            let sequencer = self.sequencer_hash(sequencer, block, posted, stop).await?;
             if sequencer != derived {
                 return Err(Broke::Halt(HaltReason::SequencerDiffers {
                     block,
@@ -253,11 +255,12 @@ impl Verifier {
     /// Hash of a block of the sequencer's chain, for as long as it takes the sequencer to have it.
     async fn sequencer_hash(
         &self,
+        sequencer: &Arc<dyn Executor>,
         number: u64,
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<B256, Broke> {
-        let ask = || self.executor.header(BlockSelector::Number(number));
+        let ask = || sequencer.header(BlockSelector::Number(number));
         self.asked(ask, posted, stop).await.map(|header| header.seal())
     }
 

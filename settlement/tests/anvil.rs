@@ -21,12 +21,13 @@ use millrace_l1::{
     testing::{Anvil, AnvilOptions, Fault, FaultProxy, dev_signer, test_params, test_patience},
 };
 use millrace_proto::{
-    BatchHeader, DaKind, QueueEntry, QueueMark, RecoveredTx, Settlement, SettlementStatus,
-    TxEnvelope, batch_digest, message_root,
+    BatchHeader, DaKind, Executor, QueueEntry, QueueMark, RecoveredTx, Settlement, SettlementError,
+    SettlementStatus, TxEnvelope, batch_digest, message_root,
 };
 use millrace_settlement::{
-    HaltReason, SettlementConfig, SettlementDeps, SettlementHandle, SettlementRunError,
-    SettlementService, VerifyError, VerifyInput, VerifyReport, VerifyTarget, verify_chain,
+    Duty, HaltReason, SettlementConfig, SettlementDeps, SettlementHandle, SettlementRunError,
+    SettlementService, VerifierPeer, VerifyError, VerifyInput, VerifyReport, VerifyTarget,
+    verify_chain,
 };
 use serde_json::json;
 use support::{CHAIN_ID, MESSENGER, TestChain, TestExecutor, TestReader, TestReplay, transfer};
@@ -39,6 +40,8 @@ const BATCHER: u32 = 1;
 const COMMITTER: u32 = 2;
 /// Seconds.
 const CHALLENGE_WINDOW: u64 = 3_600;
+/// Commitments are final when nobody has objected.
+const OBJECTIONS: FinalityRule = FinalityRule::ChallengeWindow { seconds: CHALLENGE_WINDOW };
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A rollup on anvil. The sequencer's chain is `chain`; the test posts its batches itself.
@@ -60,10 +63,14 @@ struct Running {
 
 impl World {
     async fn start() -> Self {
+        Self::with(OBJECTIONS).await
+    }
+
+    async fn with(finality: FinalityRule) -> Self {
         let options = AnvilOptions { slots_in_an_epoch: Some(1), ..AnvilOptions::default() };
         let anvil = Anvil::start(options).expect("anvil");
         let chain = TestChain::new();
-        let address = deploy(&anvil, &chain).await;
+        let address = deploy(&anvil, &chain, finality).await;
         let rollup = RollupContract::new(anvil.client().clone(), address);
         let dir = tempfile::tempdir().expect("a folder");
         let batcher = manager(&anvil, BATCHER, &dir.path().join("batcher")).await;
@@ -160,15 +167,50 @@ impl World {
 
     /// The same, with another way to the contract.
     async fn settle_through(&self, rollup: RollupContract, replay: TestReplay) -> Running {
-        let deps = SettlementDeps {
+        self.settle_with(rollup, replay, Vec::new()).await
+    }
+
+    /// The same, with somebody to ask for signatures.
+    async fn settle_with(
+        &self,
+        rollup: RollupContract,
+        replay: TestReplay,
+        verifiers: Vec<VerifierPeer>,
+    ) -> Running {
+        let tx_manager = manager(&self.anvil, COMMITTER, &self.dir.path().join("committer")).await;
+        let duty = Duty::Commit { tx_manager: Box::new(tx_manager), verifiers };
+        let executor: Arc<dyn Executor> = Arc::new(TestExecutor(self.chain.clone()));
+        self.run(SettlementDeps {
             rollup,
-            tx_manager: manager(&self.anvil, COMMITTER, &self.dir.path().join("committer")).await,
             reader: Arc::new(self.reader.clone()),
-            executor: Arc::new(TestExecutor(self.chain.clone())),
+            executor: Some(executor),
             replay: Box::new(replay),
             data_dir: self.dir.path().join("settlement"),
             spec: self.chain.spec(),
-        };
+            duty,
+        })
+        .await
+    }
+
+    /// An independent verifier, which signs with the key of an account. It has only L1 and the batches' bytes.
+    async fn verifier(&self, account: u32) -> (Running, VerifierPeer) {
+        let name = format!("verifier-{account}");
+        let running = self
+            .run(SettlementDeps {
+                rollup: self.rollup.clone(),
+                reader: Arc::new(self.reader.clone()),
+                executor: None,
+                replay: Box::new(TestReplay::new()),
+                data_dir: self.dir.path().join(&name),
+                spec: self.chain.spec(),
+                duty: Duty::Attest { signer: dev_signer(account).into() },
+            })
+            .await;
+        let peer = VerifierPeer { name, service: Arc::new(running.handle.clone()) };
+        (running, peer)
+    }
+
+    async fn run(&self, deps: SettlementDeps) -> Running {
         let config = SettlementConfig {
             retry_min: Duration::from_millis(10),
             retry_max: Duration::from_millis(100),
@@ -227,13 +269,13 @@ impl World {
 }
 
 /// Deploys the chain's contract.
-async fn deploy(anvil: &Anvil, chain: &TestChain) -> Address {
+async fn deploy(anvil: &Anvil, chain: &TestChain, finality: FinalityRule) -> Address {
     let genesis = chain.block(0).expect("genesis");
     let [owner, batcher, committer] =
         [OWNER, BATCHER, COMMITTER].map(|account| dev_signer(account).address());
     let params = DeployParams {
         l2_chain_id: CHAIN_ID,
-        finality: FinalityRule::ChallengeWindow { seconds: CHALLENGE_WINDOW },
+        finality,
         genesis_hash: genesis.hash(),
         genesis_state_root: genesis.header.state_root,
         genesis_json: chain.spec().to_json().into(),
@@ -506,6 +548,49 @@ async fn a_commitment_that_the_guardian_reverts_is_not_made_again() {
     assert_eq!(world.commitments().await, [1], "once");
 }
 
+/// The accounts of three verifiers.
+const VERIFIERS: [u32; 3] = [5, 6, 7];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enough_verifiers_have_to_sign_what_is_committed() {
+    let mut members: Vec<_> = VERIFIERS.map(|account| dev_signer(account).address()).into();
+    members.sort_unstable();
+    let delay = CHALLENGE_WINDOW;
+    let world = World::with(FinalityRule::Attestation { members, threshold: 2, delay }).await;
+    world.sequence(4);
+    world.post(1, 2).await;
+    let (first, first_peer) = world.verifier(VERIFIERS[0]).await;
+    // One signature, and that of somebody who does not count, are not enough.
+    let (stranger, strange_peer) = world.verifier(3).await;
+    let few = vec![first_peer.clone(), strange_peer, first_peer.clone()];
+    let running = world.settle_with(world.rollup.clone(), TestReplay::new(), few).await;
+    let status = running
+        .wait(|status| {
+            let why = status.halted.as_deref().unwrap_or_default();
+            why.contains("1 of the 2 signatures") && why.contains("none of the accounts")
+        })
+        .await;
+    assert_eq!(status.committed, None);
+    running.stop().await;
+    stranger.stop().await;
+
+    let (second, second_peer) = world.verifier(VERIFIERS[2]).await;
+    let peers = vec![second_peer, first_peer];
+    let running = world.settle_with(world.rollup.clone(), TestReplay::new(), peers).await;
+    running.committed(1).await;
+    world.post(3, 4).await;
+    running
+        .wait(|status| status.committed.is_some_and(|at| at.batch == 2) && status.halted.is_none())
+        .await;
+    assert_eq!(world.commitments().await, [1, 2]);
+    // A committing service itself signs nothing.
+    let error = running.handle.attest(1).await.expect_err("it is no verifier");
+    assert!(matches!(error, SettlementError::NotAVerifier), "{error}");
+    for running in [running, first, second] {
+        running.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_shows_until_it_ends() {
     let world = World::start().await;
@@ -602,7 +687,7 @@ async fn an_l1_without_the_block_that_was_final_is_no_reorg() {
     world.post(1, 2).await;
     let args = vec!["--timestamp".to_owned(), "1700000000".to_owned()];
     let other = Anvil::start(AnvilOptions { args, ..AnvilOptions::default() }).expect("anvil");
-    assert_eq!(deploy(&other, &world.chain).await, world.rollup.address());
+    assert_eq!(deploy(&other, &world.chain, OBJECTIONS).await, world.rollup.address());
     other.mine(50).await.expect("mines");
     let (replaced, url) = (Arc::new(AtomicBool::new(false)), other.url().clone());
     let told = Arc::clone(&replaced);

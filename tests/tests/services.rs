@@ -1,4 +1,4 @@
-//! Each service in a process of its own, talking gRPC, on anvil: the same chain as in one process.
+//! Each service in a process of its own, talking gRPC, on anvil: the same chain as in one process, which an independent verifier signs.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-const SERVICES: [&str; 4] = ["executor", "sequencer", "da-adapter", "settlement"];
+const SERVICES: [&str; 5] = ["executor", "sequencer", "da-adapter", "settlement", "verifier"];
 
 /// Ports that are free now.
 async fn free_ports<const N: usize>() -> Result<[u16; N]> {
@@ -45,7 +45,7 @@ fn spawn(service: &str, config: &Path) -> Result<Child> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_processes_make_one_chain() -> Result<()> {
+async fn five_processes_make_one_chain() -> Result<()> {
     let anvil = Anvil::start(AnvilOptions {
         block_time: Some(Duration::from_secs(1)),
         slots_in_an_epoch: Some(2),
@@ -53,10 +53,12 @@ async fn four_processes_make_one_chain() -> Result<()> {
     })?;
     let dir = tempfile::tempdir()?;
     let config = dir.path().join("millrace.toml");
-    let [rpc, g1, g2, g3, g4, m1, m2, m3, m4] = free_ports().await?;
-    let write = |rollup: Address| {
+    let [rpc, g1, g2, g3, g4, g5, m1, m2, m3, m4, m5] = free_ports().await?;
+    // What the verifier of another operator has differs in where it listens.
+    let verifier_config = dir.path().join("verifier.toml");
+    let write = |config: &Path, rollup: Address, g4: u16, m4: u16| {
         std::fs::write(
-            &config,
+            config,
             format!(
                 r#"
 [chain]
@@ -71,6 +73,7 @@ confirmations = 1
 owner = {{ dev = 9 }}
 batcher = {{ dev = 8 }}
 committer = {{ dev = 7 }}
+verifier = {{ dev = 6 }}
 [listen.grpc]
 sequencer = "127.0.0.1:{g1}"
 executor = "127.0.0.1:{g2}"
@@ -84,6 +87,9 @@ settlement = "127.0.0.1:{m4}"
 [peers]
 executor = "http://127.0.0.1:{g2}"
 settlement = "http://127.0.0.1:{g4}"
+da_adapter = "http://127.0.0.1:{g3}"
+[settlement]
+verifiers = ["http://127.0.0.1:{g5}"]
 [rpc]
 listen = "127.0.0.1:{rpc}"
 [da_adapter]
@@ -95,22 +101,36 @@ max_batch_age = "2s"
             ),
         )
     };
-    write(Address::ZERO)?;
+    write(&config, Address::ZERO, g4, m4)?;
     let config_arg = config.to_string_lossy().into_owned();
     let deployed = run(
         &millrace()?,
-        &["deploy", "--json", "--challenge-window", "2s", "--config", &config_arg],
+        &[
+            "deploy",
+            "--json",
+            "--challenge-window",
+            "2s",
+            "--verifiers",
+            &[dev_key(5), dev_key(6)].map(|key| key.address().to_string()).join(","),
+            "--threshold",
+            "1",
+            "--config",
+            &config_arg,
+        ],
     )
     .await?
     .success()?
     .last_json()?;
     let rollup: Address = serde_json::from_value(deployed["rollup"].clone())?;
-    write(rollup)?;
+    write(&config, rollup, g4, m4)?;
+    write(&verifier_config, rollup, g5, m5)?;
 
     // In an order that makes each wait for another.
     let mut processes = Vec::new();
-    for service in ["settlement", "da-adapter", "sequencer", "executor"] {
-        processes.push((service, spawn(service, &config)?));
+    let start =
+        |service| spawn(service, if service == "verifier" { &verifier_config } else { &config });
+    for service in ["settlement", "da-adapter", "sequencer", "executor", "verifier"] {
+        processes.push((service, start(service)?));
     }
     let provider =
         ProviderBuilder::default().connect_http(format!("http://127.0.0.1:{rpc}").parse()?);
@@ -144,9 +164,13 @@ max_batch_age = "2s"
             .success()?;
     ensure!(verified.last_json()?["ok"] == Value::Bool(true));
 
-    for (service, port) in
-        [("sequencer", m1), ("executor", m2), ("da_adapter", m3), ("settlement", m4)]
-    {
+    for (service, port) in [
+        ("sequencer", m1),
+        ("executor", m2),
+        ("da_adapter", m3),
+        ("settlement", m4),
+        ("verifier", m5),
+    ] {
         for path in ["health", "ready", "metrics"] {
             let answer = reqwest::get(format!("http://127.0.0.1:{port}/{path}")).await?;
             ensure!(answer.status().is_success(), "{service} /{path}: {}", answer.text().await?);
@@ -176,7 +200,7 @@ max_batch_age = "2s"
             .find(|(name, _)| *name == service)
             .expect("every service was started");
         process.kill().await?;
-        *process = spawn(service, &config)?;
+        *process = start(service)?;
     }
     eventually("JSON-RPC after the restart", || async { Ok(Some(provider.get_chain_id().await?)) })
         .await

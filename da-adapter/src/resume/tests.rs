@@ -4,8 +4,8 @@ use alloy::primitives::{Bytes, TxHash, U256};
 use async_trait::async_trait;
 use millrace_l1::{Market, TxManagerError};
 use millrace_proto::{
-    BatchHeader, BatchRecord, BatchVerdict, BoxStream, Commitment, DaKind, ExecutedBlock, L1Ref,
-    SettlementStatus,
+    Attestation, BatchHeader, BatchRecord, BatchVerdict, BoxStream, Commitment, DaKind,
+    ExecutedBlock, L1Ref, SettlementStatus,
 };
 
 use super::*;
@@ -40,6 +40,10 @@ impl Settlement for Judged {
 
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         Ok(self.verdicts.get(&batch).cloned())
+    }
+
+    async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
+        Err(SettlementError::NotAVerifier)
     }
 }
 

@@ -13,8 +13,9 @@ use millrace_l1::{
     testing::{Anvil, AnvilOptions, dev_signer, test_params, test_patience},
 };
 use millrace_proto::{
-    Batch, BatchHeader, BatchLimits, BatchRecord, BatchVerdict, BlockNumHash, BlockSelector,
-    BoxStream, DaReadError, DaReader, PostedBatch, SettlementError, SettlementStatus, batch_digest,
+    Attestation, Batch, BatchHeader, BatchLimits, BatchRecord, BatchVerdict, BlockNumHash,
+    BlockSelector, BoxStream, DaReadError, DaReader, PostedBatch, SettlementError,
+    SettlementStatus, batch_digest,
 };
 use tokio::{task::JoinHandle, time::Instant};
 use url::Url;
@@ -192,6 +193,10 @@ impl Settlement for TestSettlement {
             }
         };
         Ok(Some(BatchVerdict { batch_hash: posted.batch_hash, end }))
+    }
+
+    async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
+        Err(SettlementError::NotAVerifier)
     }
 }
 

@@ -112,6 +112,7 @@ pub(crate) struct Keys {
     pub(crate) owner: Option<KeySource>,
     pub(crate) batcher: Option<KeySource>,
     pub(crate) committer: Option<KeySource>,
+    pub(crate) verifier: Option<KeySource>,
 }
 
 /// Where services listen.

@@ -195,6 +195,23 @@ pub(crate) async fn settlement(args: ServiceArgs, global: &Global) -> Result<()>
         &mut daemon.supervisor,
     )
     .await?;
+    run_settlement(daemon, part).await
+}
+
+/// `millrace verifier`: the settlement service without the rest of the chain, with a key to sign with.
+pub(crate) async fn verifier(args: ServiceArgs, global: &Global) -> Result<()> {
+    let mut daemon = Daemon::start(args, global)?;
+    let link = L1Link::new(&daemon.config)?;
+    if !daemon.l1_answers(&link).await? {
+        return Ok(());
+    }
+    let spec = Arc::clone(&daemon.spec);
+    let part =
+        SettlementPart::open_verifier(&daemon.config, spec, &link, &mut daemon.supervisor).await?;
+    run_settlement(daemon, part).await
+}
+
+async fn run_settlement(mut daemon: Daemon, part: SettlementPart) -> Result<()> {
     daemon
         .telemetry(MetricsScope::Settlement, ready::settlement(Arc::clone(&part.settlement)))
         .await?;

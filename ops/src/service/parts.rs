@@ -3,19 +3,20 @@
 use std::{path::PathBuf, sync::Arc};
 
 use alloy::primitives::{Address, keccak256};
-use eyre::{Result, WrapErr, ensure, eyre};
+use eyre::{Result, WrapErr, bail, ensure, eyre};
 use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, MultiReader};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
 use millrace_l1::{
-    DepositInbox, L1Client, L1Config, L1Error, Rollup, RollupContract, SignError, TxManager,
-    Web3Signer,
+    DepositInbox, L1Client, L1Config, L1Error, L1Signer, Rollup, RollupContract, SignError,
+    TxManager, Web3Signer,
 };
 use millrace_proto::{
     ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
+    grpc::SettlementClient,
 };
 use millrace_rpc::{RpcHandle, RpcServer};
 use millrace_sequencer::{SequencerDeps, SequencerService};
-use millrace_settlement::{SettlementDeps, SettlementService};
+use millrace_settlement::{Duty, SettlementDeps, SettlementService, VerifierPeer};
 use tokio_util::sync::CancellationToken;
 
 use super::patience::patiently;
@@ -63,6 +64,15 @@ impl L1Link {
         (service, role): (&'static str, &str),
         journal: PathBuf,
     ) -> Result<TxManager> {
+        let signer = self.signer(key, service).await?;
+        self.check_role(role, service, signer.address()).await?;
+        TxManager::open(config.transactions.clone(), self.client.clone(), signer, &journal, service)
+            .await
+            .wrap_err_with(|| format!("transaction journal {}", journal.display()))
+    }
+
+    /// The key of one service, once it can be had.
+    async fn signer(&self, key: Option<&KeySource>, service: &str) -> Result<L1Signer> {
         let chain_id = self.client.chain_id().await.wrap_err("the L1 does not answer")?;
         let key = key.ok_or_else(|| eyre!("[keys] has no key for the {service} service"))?;
         if let KeySource::Web3signer { url, address } = key {
@@ -72,12 +82,7 @@ impl L1Link {
                 "stopped while waiting for the signing service"
             );
         }
-        let signer =
-            key.load(chain_id).await.wrap_err_with(|| format!("key of the {service} service"))?;
-        self.check_role(role, service, signer.address()).await?;
-        TxManager::open(config.transactions.clone(), self.client.clone(), signer, &journal, service)
-            .await
-            .wrap_err_with(|| format!("transaction journal {}", journal.display()))
+        key.load(chain_id).await.wrap_err_with(|| format!("key of the {service} service"))
     }
 
     /// Refuses an account that the contract would refuse, before anything is paid for.
@@ -219,32 +224,80 @@ impl SettlementPart {
         executor: Arc<dyn Executor>,
         supervisor: &mut Supervisor,
     ) -> Result<Self> {
-        let dir = config.chain.data_dir.join("settlement");
+        let duty = match config.settlement.commit {
+            true => Self::committing(config, link).await?,
+            false => Duty::Watch,
+        };
+        Self::run("settlement", config, spec, link, (Some(executor), duty), supervisor).await
+    }
+
+    /// The same as an independent verifier, which asks L1 alone.
+    pub(crate) async fn open_verifier(
+        config: &Config,
+        spec: Arc<ChainSpec>,
+        link: &L1Link,
+        supervisor: &mut Supervisor,
+    ) -> Result<Self> {
+        let signer = link.signer(config.keys.verifier.as_ref(), "verifier").await?;
+        let account = signer.address();
+        let rules = link.rollup.attestation_rules().await.wrap_err("cannot read the contract")?;
+        match rules {
+            Some(rules) if rules.members.contains(&account) => {}
+            Some(rules) => bail!(
+                "{account} is none of the accounts whose signatures the contract counts: {:?}",
+                rules.members
+            ),
+            None => bail!(
+                "the contract counts no signatures; `millrace deploy --verifiers` makes one that does"
+            ),
+        }
+        Self::run("verifier", config, spec, link, (None, Duty::Attest { signer }), supervisor).await
+    }
+
+    async fn committing(config: &Config, link: &L1Link) -> Result<Duty> {
         let tx_manager = link
             .transactions(
                 config,
                 config.keys.committer.as_ref(),
                 ("settlement", "COMMITTER_ROLE"),
-                dir.join("l1-transactions"),
+                config.chain.data_dir.join("settlement/l1-transactions"),
             )
             .await?;
+        let verifiers = config.settlement.verifiers.iter().map(|url| {
+            let service = SettlementClient::connect(url)
+                .wrap_err_with(|| format!("[settlement] verifiers: {url}"))?;
+            Ok(VerifierPeer { name: url.clone(), service: Arc::new(service) })
+        });
+        let verifiers = verifiers.collect::<Result<_>>()?;
+        Ok(Duty::Commit { tx_manager: Box::new(tx_manager), verifiers })
+    }
+
+    async fn run(
+        name: &'static str,
+        config: &Config,
+        spec: Arc<ChainSpec>,
+        link: &L1Link,
+        (executor, duty): (Option<Arc<dyn Executor>>, Duty),
+        supervisor: &mut Supervisor,
+    ) -> Result<Self> {
+        let dir = config.chain.data_dir.join(name);
         let store = StoreConfig { name: "settlement", ..config.executor.clone() };
         let replay = Replayer::open(&dir.join("replay"), &store, Arc::clone(&spec))
             .wrap_err("cannot open the settlement service's own copy of the chain")?;
         let deps = SettlementDeps {
             rollup: link.rollup.clone(),
-            tx_manager,
             reader: link.reader(config)?,
             executor,
             replay: Box::new(replay),
             data_dir: dir.join("records"),
             spec,
+            duty,
         };
         let (handle, task) = SettlementService::open(config.settlement.clone(), deps)
             .await
             .wrap_err("cannot open the settlement service")?;
         let token = supervisor.token();
-        supervisor.spawn("settlement", async move { Ok(task.run(token).await?) });
+        supervisor.spawn(name, async move { Ok(task.run(token).await?) });
         Ok(Self { settlement: Arc::new(handle) })
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::{
     service::{BoxStream, ErrorClass, TransportError},
-    types::{DaKind, L1Ref},
+    types::{Attestation, DaKind, L1Ref},
 };
 
 /// The settlement service.
@@ -29,6 +29,12 @@ pub trait Settlement: fmt::Debug + Send + Sync + 'static {
 
     /// What derivation has come to about a posted batch, or `None` if it has not yet.
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError>;
+
+    /// Signs what this service has come to about a posted batch, or `None` if it has not found it valid, or not yet.
+    ///
+    /// # Errors
+    /// [`SettlementError::NotAVerifier`] if it signs nothing, [`SettlementError::Attest`] if it cannot now.
+    async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError>;
 }
 
 /// What derivation has come to about a posted batch.
@@ -97,6 +103,12 @@ pub enum SettlementError {
     /// Its store failed: a full or broken disk, or data that cannot be.
     #[error("settlement storage: {0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It signs nothing.
+    #[error("this settlement service signs nothing; a verifier does (`millrace verifier`)")]
+    NotAVerifier,
+    /// It cannot sign now: it has halted, L1 or the signing service does not answer, or its signatures do not count.
+    #[error("no attestation: {0}")]
+    Attest(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The service is in another process and does not answer.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -107,7 +119,8 @@ impl SettlementError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Store(_) => ErrorClass::Fatal,
-            Self::Transport(_) => ErrorClass::Retryable,
+            Self::NotAVerifier => ErrorClass::Caller,
+            Self::Attest(_) | Self::Transport(_) => ErrorClass::Retryable,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use alloy::{
     eips::BlockNumHash,
-    primitives::{B256, Bytes, TxHash},
+    primitives::{B256, Bytes, Signature, TxHash},
 };
 
 /// An L1 transaction and the L1 block that includes it.
@@ -125,4 +125,34 @@ pub struct Commitment {
     pub final_at: u64,
     /// The committing transaction.
     pub l1: L1Ref,
+}
+
+/// What executing a batch gave: what is committed, and what verifiers sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// The batch.
+    pub batch: u64,
+    /// The contract's hash of the batch.
+    pub batch_hash: B256,
+    /// First L2 block.
+    pub first_block: u64,
+    /// Last L2 block.
+    pub last_block: u64,
+    /// Its hash.
+    pub last_block_hash: B256,
+    /// State root after it.
+    pub state_root: B256,
+    /// Root over the batch's L2-to-L1 messages.
+    pub message_root: B256,
+}
+
+/// A verifier's signature below what it has come to (EIP-712, as the contract `Attestation` has it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attestation {
+    /// What it has come to.
+    pub outcome: BatchOutcome,
+    /// How many times commitments had been reverted when it signed: after one more, the signature does not count any more.
+    pub reverts: u32,
+    /// Its signature.
+    pub signature: Signature,
 }

@@ -21,7 +21,10 @@ pub use self::{
     delta::{AccountDelta, Change, StateDelta},
     deposit::{Deposit, ForcedTx, MAX_FORCED_GAS, QueueEntry, QueueMark, QueuedTxs},
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},
-    l1::{BatchHeader, Commitment, DaKind, L1Ref, PostedBatch, UnknownDaKind},
+    l1::{
+        Attestation, BatchHeader, BatchOutcome, Commitment, DaKind, L1Ref, PostedBatch,
+        UnknownDaKind,
+    },
     message::{
         BRIDGED_TOKEN, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE,
         message_ids, message_proof, message_root, message_slot,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{B256, Bytes, U256, keccak256};
+use alloy::primitives::{B256, Bytes, Signature, U256, keccak256};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use millrace_proto::{
-    BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaAdapter, DaAdapterError,
-    DaKind, DaStatus, ErrorClass, L1Ref, OutboxBatch, Settlement, SettlementError,
-    SettlementStatus, WindowLeft,
+    Attestation, BatchOutcome, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream,
+    DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, L1Ref, OutboxBatch, Settlement,
+    SettlementError, SettlementStatus, WindowLeft,
     grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
 };
 use tonic::service::Routes;
@@ -115,6 +115,28 @@ impl Settlement for FixedSettlement {
         };
         Ok(Some(BatchVerdict { batch_hash: B256::repeat_byte(7), end }))
     }
+
+    async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError> {
+        match batch {
+            1 => {}
+            2 => return Ok(None),
+            3 => {
+                return Err(SettlementError::Attest(Box::new(RemoteError("it has halted".into()))));
+            }
+            _ => return Err(SettlementError::NotAVerifier),
+        }
+        let outcome = BatchOutcome {
+            batch,
+            batch_hash: B256::repeat_byte(1),
+            first_block: 2,
+            last_block: 3,
+            last_block_hash: B256::repeat_byte(4),
+            state_root: B256::repeat_byte(5),
+            message_root: B256::repeat_byte(6),
+        };
+        let signature = Signature::test_signature();
+        Ok(Some(Attestation { outcome, reverts: 7, signature }))
+    }
 }
 
 #[tokio::test]
@@ -157,6 +179,15 @@ async fn the_settlement_service_is_the_same() {
             FixedSettlement.verdict(batch).await.unwrap()
         );
     }
+    for batch in [1, 2] {
+        assert_eq!(
+            remote.attest(batch).await.unwrap(),
+            FixedSettlement.attest(batch).await.unwrap()
+        );
+    }
+    assert_eq!(remote.attest(3).await.unwrap_err().to_string(), "no attestation: it has halted");
+    let error = remote.attest(4).await.unwrap_err();
+    assert!(matches!(error, SettlementError::NotAVerifier), "{error}");
     let mut statuses = remote.subscribe_status().await.unwrap();
     assert_eq!(statuses.next().await.unwrap().unwrap(), expected);
     let error = statuses.next().await.unwrap().unwrap_err();

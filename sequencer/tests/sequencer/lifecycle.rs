@@ -9,8 +9,8 @@ use alloy::{
 use async_trait::async_trait;
 use futures::{StreamExt, future::join_all};
 use millrace_proto::{
-    BatchPoint, BatchRecord, BatchVerdict, BoxStream, DaKind, L1Ref, Sequencer, SequencerError,
-    Settlement, SettlementError, SettlementStatus, Stage, TxPool, TxStatus,
+    Attestation, BatchPoint, BatchRecord, BatchVerdict, BoxStream, DaKind, L1Ref, Sequencer,
+    SequencerError, Settlement, SettlementError, SettlementStatus, Stage, TxPool, TxStatus,
 };
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -73,6 +73,10 @@ impl Settlement for TestSettlement {
 
     async fn verdict(&self, _: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         unreachable!("the sequencer does not ask")
+    }
+
+    async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
+        Err(SettlementError::NotAVerifier)
     }
 }
 

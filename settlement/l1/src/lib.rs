@@ -9,6 +9,7 @@
 //!
 //! Nothing here decides what a batch means or when to post: that is the DA adapter's and the settlement service's.
 
+mod attestation;
 mod beacon;
 mod blocking;
 mod bridge;
@@ -30,6 +31,7 @@ pub mod testing;
 
 pub(crate) use self::blocking::blocking;
 pub use self::{
+    attestation::AttestationRules,
     beacon::{BeaconClient, BeaconError, BlobBlock, blob_versioned_hash},
     bridge::{MessageProof, MessageState, Withdrawal, messages_in, sign_transaction, withdraw},
     client::{L1Block, L1Client},

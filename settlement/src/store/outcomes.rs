@@ -1,7 +1,7 @@
 //! What derivation and execution made of the posted batches.
 
 use alloy::primitives::B256;
-use millrace_proto::{BatchPoint, Commitment, PostedBatch};
+use millrace_proto::{BatchOutcome, BatchPoint, Commitment, PostedBatch};
 use rocksdb::Direction;
 
 use super::{
@@ -62,6 +62,19 @@ impl VerifiedBatch {
             hash: self.last_block_hash,
             timestamp: self.last_timestamp,
             deposits_end: self.deposits_end,
+        }
+    }
+
+    /// What is committed of it.
+    pub(crate) const fn outcome(&self) -> BatchOutcome {
+        BatchOutcome {
+            batch: self.batch,
+            batch_hash: self.batch_hash,
+            first_block: self.first_block,
+            last_block: self.last_block,
+            last_block_hash: self.last_block_hash,
+            state_root: self.state_root,
+            message_root: self.message_root,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{B256, Bytes};
 use millrace_proto::{
-    BlockSelector, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock, PostedBatch,
+    BlockSelector, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock, Executor, PostedBatch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,9 @@ impl Verifier {
         error: ExecutionError,
         stop: &CancellationToken,
     ) -> Attempt {
+        let Some(sequencer) = &self.executor else {
+            return Attempt::Skip(SkipReason::Execution(error.to_string()));
+        };
         let (derivation, batch) = (self.derivation, posted.clone());
         let derive = move || derivation.derive(&head, &batch, &bytes, &deposits);
         let derived = match tokio::task::spawn_blocking(derive).await {
@@ -46,10 +49,10 @@ impl Verifier {
         };
         let sequencers = match derived.content {
             DerivedContent::Blocks { blocks, .. } => {
-                self.has_blocks(&blocks, &error, posted, stop).await
+                self.has_blocks(sequencer, &blocks, &error, posted, stop).await
             }
             DerivedContent::Stretch { stretch, .. } => {
-                self.has_stretch(head, &stretch, posted, stop).await
+                self.has_stretch(sequencer, head, &stretch, posted, stop).await
             }
         };
         match sequencers {
@@ -63,6 +66,7 @@ impl Verifier {
     /// have yet.
     async fn has_blocks(
         &self,
+        sequencer: &Arc<dyn Executor>,
         blocks: &[DerivedBlock],
         error: &ExecutionError,
         posted: &PostedBatch,
@@ -70,7 +74,7 @@ impl Verifier {
     ) -> Result<bool, Broke> {
         let mut last = B256::ZERO;
         for block in blocks {
-            let executed = self.sequencer_block(block.number, posted, stop).await?;
+            let executed = self.sequencer_block(sequencer, block.number, posted, stop).await?;
             if !is_same(&executed, block) {
                 return Ok(false);
             }
@@ -82,19 +86,20 @@ impl Verifier {
     /// Whether the sequencer has these blocks, and has changed in them what is said here.
     async fn has_stretch(
         &self,
+        sequencer: &Arc<dyn Executor>,
         head: DerivationHead,
         stretch: &DerivedStretch,
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<bool, Broke> {
         let DerivedStretch { first_block, header, delta, .. } = stretch;
-        if self.sequencer_hash(header.number, posted, stop).await? != header.seal() {
+        if self.sequencer_hash(sequencer, header.number, posted, stop).await? != header.seal() {
             return Ok(false);
         }
         let mut blocks = Vec::new();
         for number in *first_block..=header.number {
-            let block = self.sequencer_block(number, posted, stop).await?;
-            let ask = || async { self.executor.state_diff(number).await.map(Some) };
+            let block = self.sequencer_block(sequencer, number, posted, stop).await?;
+            let ask = || async { sequencer.state_diff(number).await.map(Some) };
             // Of a diff that is gone nobody can tell.
             let Some(diff) = self.asked(ask, posted, stop).await? else { return Ok(true) };
             blocks.push((block, diff));
@@ -107,10 +112,11 @@ impl Verifier {
     /// A block of the sequencer's chain, for as long as it takes the sequencer to have it.
     async fn sequencer_block(
         &self,
+        sequencer: &Arc<dyn Executor>,
         number: u64,
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<Arc<ExecutedBlock>, Broke> {
-        self.asked(|| self.executor.block(BlockSelector::Number(number)), posted, stop).await
+        self.asked(|| sequencer.block(BlockSelector::Number(number)), posted, stop).await
     }
 }

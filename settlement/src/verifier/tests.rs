@@ -126,7 +126,7 @@ impl Case {
             genesis: DerivationHead::of(&self.chain.block(0).expect("genesis").header)
                 .expect("a head"),
             reader: Arc::new(self.reader.clone()),
-            executor: Arc::new(TestExecutor(sequencer)),
+            executor: Some(Arc::new(TestExecutor(sequencer))),
             replay: ReplayWorker::spawn(Box::new(replay)).expect("a thread"),
         };
         let stop = CancellationToken::new();

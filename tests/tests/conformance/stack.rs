@@ -7,8 +7,8 @@ use eyre::Result;
 use futures::{StreamExt, stream};
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaKind, Executor, L1Ref,
-    Sequencer, Settlement, SettlementError, SettlementStatus,
+    Attestation, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaKind, Executor,
+    L1Ref, Sequencer, Settlement, SettlementError, SettlementStatus,
     grpc::{
         ExecutorClient, ExecutorServer, SequencerClient, SequencerServer, SettlementClient,
         SettlementServer, server_builder,
@@ -224,5 +224,9 @@ impl Settlement for ScriptedL1 {
 
     async fn verdict(&self, _: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         unreachable!("neither users nor the sequencer ask")
+    }
+
+    async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
+        Err(SettlementError::NotAVerifier)
     }
 }

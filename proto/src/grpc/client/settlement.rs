@@ -13,6 +13,7 @@ use crate::{
     service::{
         BatchRecord, BatchVerdict, BoxStream, Settlement, SettlementError, SettlementStatus,
     },
+    types::Attestation,
 };
 
 /// A [`Settlement`] in another process.
@@ -65,6 +66,11 @@ impl Settlement for SettlementClient {
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         let request = pb::GetVerdictRequest { batch };
         let reply = self.inner.clone().get_verdict(request).await;
+        Ok(reply.map_err(SettlementError::from_status)?.into_inner().try_into()?)
+    }
+
+    async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError> {
+        let reply = self.inner.clone().attest(pb::AttestRequest { batch }).await;
         Ok(reply.map_err(SettlementError::from_status)?.into_inner().try_into()?)
     }
 }

@@ -1,5 +1,7 @@
 //! The settlement service's status and records.
 
+use alloy::primitives::Signature;
+
 use crate::{
     grpc::{
         convert::{
@@ -8,7 +10,7 @@ use crate::{
         pb,
     },
     service::{BatchPoint, BatchRecord, BatchVerdict, SettlementStatus, TransportError},
-    types::DaKind,
+    types::{Attestation, BatchOutcome, DaKind},
 };
 
 impl From<BatchPoint> for pb::BatchPoint {
@@ -105,6 +107,45 @@ impl TryFrom<pb::BatchVerdict> for Option<BatchVerdict> {
             batch_hash: hash("BatchVerdict.batch_hash", &message.batch_hash)?,
             end,
         }))
+    }
+}
+
+impl From<Option<Attestation>> for pb::AttestReply {
+    fn from(attestation: Option<Attestation>) -> Self {
+        attestation.map_or_else(Self::default, |Attestation { outcome, reverts, signature }| Self {
+            outcome: Some(pb::BatchOutcome {
+                batch: outcome.batch,
+                batch_hash: hash_bytes(outcome.batch_hash),
+                first_block: outcome.first_block,
+                last_block: outcome.last_block,
+                last_block_hash: hash_bytes(outcome.last_block_hash),
+                state_root: hash_bytes(outcome.state_root),
+                message_root: hash_bytes(outcome.message_root),
+            }),
+            reverts,
+            signature: signature.as_bytes().to_vec().into(),
+        })
+    }
+}
+
+impl TryFrom<pb::AttestReply> for Option<Attestation> {
+    type Error = TransportError;
+
+    fn try_from(message: pb::AttestReply) -> Parsed<Self> {
+        let Some(outcome) = message.outcome else { return Ok(None) };
+        let outcome = BatchOutcome {
+            batch: outcome.batch,
+            batch_hash: hash("BatchOutcome.batch_hash", &outcome.batch_hash)?,
+            first_block: outcome.first_block,
+            last_block: outcome.last_block,
+            last_block_hash: hash("BatchOutcome.last_block_hash", &outcome.last_block_hash)?,
+            state_root: hash("BatchOutcome.state_root", &outcome.state_root)?,
+            message_root: hash("BatchOutcome.message_root", &outcome.message_root)?,
+        };
+        let signature = Signature::from_raw(&message.signature).map_err(|error| {
+            TransportError::malformed("AttestReply.signature", error.to_string())
+        })?;
+        Ok(Some(Attestation { outcome, reverts: message.reverts, signature }))
     }
 }
 

@@ -71,4 +71,13 @@ impl settlement_server::Settlement for SettlementServer {
         let verdict = self.settlement.verdict(batch).await.map_err(to_status)?;
         Ok(Response::new(verdict.into()))
     }
+
+    async fn attest(
+        &self,
+        request: Request<pb::AttestRequest>,
+    ) -> Result<Response<pb::AttestReply>, Status> {
+        let batch = request.into_inner().batch;
+        let attestation = self.settlement.attest(batch).await.map_err(to_status)?;
+        Ok(Response::new(attestation.into()))
+    }
 }

@@ -4,7 +4,7 @@ mod web3signer;
 
 use alloy::{
     consensus::SignableTransaction,
-    primitives::{Address, Signature},
+    primitives::{Address, Signature, keccak256},
     signers::{SignerSync, local::PrivateKeySigner},
 };
 use millrace_proto::ErrorClass;
@@ -46,6 +46,17 @@ impl L1Signer {
         match self {
             Self::Key(key) => Ok(key.sign_hash_sync(&tx.signature_hash())?),
             Self::Remote(service) => service.sign(&tx.encoded_for_signing()).await,
+        }
+    }
+
+    /// Signs the Keccak-256 hash of some bytes.
+    ///
+    /// # Errors
+    /// See [`SignError`]. A key in memory always signs.
+    pub(crate) async fn sign_bytes(&self, bytes: &[u8]) -> Result<Signature, SignError> {
+        match self {
+            Self::Key(key) => Ok(key.sign_hash_sync(&keccak256(bytes))?),
+            Self::Remote(service) => service.sign(bytes).await,
         }
     }
 }
