@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::U256;
-use millrace_l1::BeaconClient;
 use millrace_proto::BatchLimits;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -260,13 +259,13 @@ impl DaAdapterConfig {
         self.target_size.unwrap_or_else(|| max_size.min(capacity(MAX_BLOBS)))
     }
 
-    /// Opens all sources of batches that are configured.
+    /// Opens all sources of batches that are configured here: all but L1's beacon node.
     ///
     /// # Errors
     /// When a URL cannot be used.
-    pub fn sources(&self, beacon: BeaconClient) -> Result<DaSources, DaAdapterOpenError> {
+    pub fn sources(&self) -> Result<DaSources, DaAdapterOpenError> {
         Ok(DaSources {
-            beacon: Some(beacon),
+            beacon: None,
             store: self.object_store.as_ref().map(ObjectStoreBackend::open).transpose()?,
             alt_da: self.alt_da.as_ref().map(AltDaBackend::new).transpose()?,
             archive: self.archive.as_ref().map(ObjectStoreBackend::open).transpose()?,

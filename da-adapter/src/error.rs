@@ -2,7 +2,7 @@
 
 use std::io;
 
-use millrace_l1::{BeaconError, TxManagerError};
+use millrace_l1::TxManagerError;
 use millrace_proto::{BatchDecodeError, BatchEncodeError, ExecutorError};
 
 use crate::{
@@ -23,9 +23,6 @@ pub enum DaAdapterOpenError {
     /// The alt-DA server cannot be used.
     #[error(transparent)]
     AltDa(#[from] AltDaError),
-    /// The beacon API's URL cannot be used.
-    #[error(transparent)]
-    Beacon(#[from] BeaconError),
     /// The outbox cannot be opened.
     #[error("outbox: {0}")]
     Outbox(#[from] OutboxError),

@@ -104,7 +104,7 @@ impl DaAdapterService {
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
         let DaAdapterDeps { executor, rollup, settlement, tx_manager, data_dir, spec } = deps;
-        let sources = config.sources(rollup.client().beacon()?)?;
+        let sources = config.sources()?;
         let backends = config.backends.iter().map(|kind| backend(*kind, &sources));
         let backends = backends.collect::<Result<Vec<_>, _>>()?;
         let archive = sources.archive.clone();

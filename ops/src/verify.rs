@@ -10,7 +10,9 @@ use std::{
 
 use eyre::{Result, WrapErr, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use millrace_da_adapter::{AltDaConfig, DaAdapterConfig, MultiReader, ObjectStoreConfig};
+use millrace_da_adapter::{
+    AltDaConfig, DaAdapterConfig, DaSources, MultiReader, ObjectStoreConfig,
+};
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
 use millrace_proto::{BatchPayload, ChainSpec, ErrorChain};
@@ -50,8 +52,8 @@ pub(crate) async fn rebuild(
         archive: chain.archive.clone().map(ObjectStoreConfig::at),
         ..DaAdapterConfig::default()
     };
-    let reader =
-        MultiReader::new(da.sources(l1.beacon()?).wrap_err("--da-store, --alt-da or --archive")?);
+    let sources = da.sources().wrap_err("--da-store, --alt-da or --archive")?;
+    let reader = MultiReader::new(DaSources { beacon: Some(l1.beacon()?), ..sources });
     let replay = open_replay(folder, &spec)?;
     let mut progress = Progress::new(json);
     let input = VerifyInput {

@@ -1,6 +1,6 @@
 //! Signatures of independent verifiers: giving one's own, and gathering those that a commitment needs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, Bytes, Signature};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -84,7 +84,7 @@ pub(crate) async fn gather(
         (peer.name.clone(), answer)
     };
     let mut answers: FuturesUnordered<_> = verifiers.iter().map(ask).collect();
-    let mut signatures: Vec<(Address, Signature)> = Vec::new();
+    let mut signatures = BTreeMap::new();
     let (mut problems, mut behind) = (Vec::new(), 0);
     while (signatures.len() as u64) < rules.threshold
         && let Some((name, answer)) = answers.next().await
@@ -99,10 +99,12 @@ pub(crate) async fn gather(
             Err(_) => Err(format!("no answer within {PATIENCE:?}")),
         };
         match checked {
-            Ok((signer, _)) if signatures.iter().any(|(known, _)| *known == signer) => {
+            Ok((signer, _)) if signatures.contains_key(&signer) => {
                 problems.push(format!("{name}: signs for {signer}, as another one does"));
             }
-            Ok(signed) => signatures.push(signed),
+            Ok((signer, signature)) => {
+                signatures.insert(signer, signature);
+            }
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }
@@ -113,7 +115,7 @@ pub(crate) async fn gather(
         let (have, need) = (signatures.len(), rules.threshold);
         return Err(GatherError::TooFew { have, need, problems, behind });
     }
-    Ok(AttestationRules::proof(signatures))
+    Ok(AttestationRules::proof(&signatures))
 }
 
 /// Whose signature it is, if it counts.

@@ -4,9 +4,15 @@ use std::io;
 
 use alloy::primitives::B256;
 use millrace_l1::{L1Error, TxManagerError};
-use millrace_proto::{ExecutorError, ReplayError};
+use millrace_proto::{ExecutorError, ReplayError, SettlementError};
 
 use crate::{execution::ReplayWorkerGone, store::StoreError};
+
+impl From<StoreError> for SettlementError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
 
 /// Why the settlement service does not start.
 #[derive(Debug, thiserror::Error)]

@@ -244,11 +244,11 @@ impl Settlement for SettlementHandle {
     }
 
     async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError> {
-        self.batch(number).map_err(|error| SettlementError::Store(Box::new(error)))
+        Ok(self.batch(number)?)
     }
 
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
-        self.judged(batch).map_err(|error| SettlementError::Store(Box::new(error)))
+        Ok(self.judged(batch)?)
     }
 
     async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError> {
@@ -256,7 +256,7 @@ impl Settlement for SettlementHandle {
         if let Some(reason) = self.halted() {
             return Err(SettlementError::Attest(reason.to_string().into()));
         }
-        match self.awaited(batch).await.map_err(|error| SettlementError::Store(Box::new(error)))? {
+        match self.awaited(batch).await? {
             Some(Outcome::Verified(verified)) => {
                 attester.attest(verified.outcome()).await.map(Some)
             }

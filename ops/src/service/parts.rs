@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy::primitives::{Address, keccak256};
 use eyre::{Result, WrapErr, bail, ensure, eyre};
-use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, MultiReader};
+use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, DaSources, MultiReader};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
 use millrace_l1::{
     DepositInbox, L1Client, L1Config, L1Error, L1Signer, Rollup, RollupContract, SignError,
@@ -52,8 +52,8 @@ impl L1Link {
     /// Reads posted batches back, wherever they are.
     fn reader(&self, config: &Config) -> Result<Arc<dyn DaReader>> {
         let beacon = self.config.beacon().wrap_err("[l1] beacon")?;
-        let sources = config.da_adapter.sources(beacon).wrap_err("[da_adapter]")?;
-        Ok(Arc::new(MultiReader::new(sources)))
+        let sources = config.da_adapter.sources().wrap_err("[da_adapter]")?;
+        Ok(Arc::new(MultiReader::new(DaSources { beacon: Some(beacon), ..sources })))
     }
 
     /// The transaction manager of one service, whose key needs a role on the contract.

@@ -1,5 +1,7 @@
 //! What verifiers sign about a batch (EIP-712), and the contract that counts their signatures.
 
+use std::collections::BTreeMap;
+
 use alloy::{
     primitives::{Address, Bytes, Signature, keccak256},
     sol_types::{Eip712Domain, SolStruct, eip712_domain},
@@ -89,10 +91,8 @@ impl AttestationRules {
     }
 
     /// The proof that the contract takes: signatures in the rising order of their signers, one behind the other.
-    pub fn proof(mut signatures: Vec<(Address, Signature)>) -> Bytes {
-        signatures.sort_unstable_by_key(|(signer, _)| *signer);
-        signatures.dedup_by_key(|(signer, _)| *signer);
-        signatures.iter().flat_map(|(_, signature)| signature.as_bytes()).collect()
+    pub fn proof(signatures: &BTreeMap<Address, Signature>) -> Bytes {
+        signatures.values().flat_map(Signature::as_bytes).collect()
     }
 
     /// What is hashed and signed: `0x1901`, the domain, and the struct (EIP-712).

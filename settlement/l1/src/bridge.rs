@@ -12,7 +12,7 @@ use alloy::{
 use millrace_proto::{Commitment, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE};
 
 use crate::{
-    L1Client, L1Error, L1Signer, OneCall, RollupContract, SignError,
+    L1Client, L1Error, L1Signer, OneCall, RollupContract, RollupEvent, SignError,
     contracts::{BridgedToken, L2TokenBridge, MessagePasser, Rollup, TokenBridge},
     submit_once,
 };
@@ -73,9 +73,7 @@ impl RollupContract {
                 Rollup::depositTransactionCall { to, gasLimit: gas_limit, data }.abi_encode()
             }
         };
-        let call = OneCall { value, ..OneCall::new(self.address(), input) };
-        let receipt = submit_once(self.client(), signer, call, PATIENCE).await?;
-        Ok((self.deposit_index(&receipt)?, receipt))
+        self.queue(signer, OneCall { value, ..OneCall::new(self.address(), input) }).await
     }
 
     /// Deposits tokens to an account on L2, having approved as many as are needed. Returns the deposit's position in the queue.
@@ -99,9 +97,7 @@ impl RollupContract {
             submit_once(client, signer, call, PATIENCE).await?;
         }
         let deposit = TokenBridge::depositCall { token, to, amount };
-        let call = OneCall::new(bridge, deposit.abi_encode());
-        let receipt = submit_once(client, signer, call, PATIENCE).await?;
-        Ok((self.deposit_index(&receipt)?, receipt))
+        self.queue(signer, OneCall::new(bridge, deposit.abi_encode())).await
     }
 
     /// Queues a signed transaction of L2, so that no sequencer can leave it out. Returns its position in the queue.
@@ -114,12 +110,16 @@ impl RollupContract {
         transaction: Bytes,
     ) -> Result<(u64, TransactionReceipt), L1Error> {
         let call = Rollup::forceTransactionCall { transaction };
-        let call = OneCall::new(self.address(), call.abi_encode());
-        let receipt = submit_once(self.client(), signer, call, PATIENCE).await?;
-        Ok((self.deposit_index(&receipt)?, receipt))
+        self.queue(signer, OneCall::new(self.address(), call.abi_encode())).await
     }
 
-    fn deposit_index(&self, receipt: &TransactionReceipt) -> Result<u64, L1Error> {
+    /// Makes a call that puts an entry into the queue. Returns its position there.
+    async fn queue(
+        &self,
+        signer: &L1Signer,
+        call: OneCall,
+    ) -> Result<(u64, TransactionReceipt), L1Error> {
+        let receipt = submit_once(self.client(), signer, call, PATIENCE).await?;
         let queued = receipt.logs().iter().find_map(|log| {
             if log.address() != self.address() {
                 return None;
@@ -129,10 +129,11 @@ impl RollupContract {
                 .or_else(|_| Rollup::TransactionForced::decode_log(&log.inner).map(|e| e.index))
                 .ok()
         });
-        queued.ok_or_else(|| L1Error::BadAnswer {
+        let index = queued.ok_or_else(|| L1Error::BadAnswer {
             method: "eth_getTransactionReceipt",
             problem: "an entry of the queue without its event".to_owned(),
-        })
+        })?;
+        Ok((index, receipt))
     }
 
     /// The commitment that stands and covers a block of L2; `None` if there is none yet. The newest are looked at first.
@@ -150,7 +151,7 @@ impl RollupContract {
         loop {
             let from = to.saturating_sub(step - 1).max(deployed);
             for event in self.events(from, to).await?.into_iter().rev() {
-                let crate::RollupEvent::Committed(commitment) = event else { continue };
+                let RollupEvent::Committed(commitment) = event else { continue };
                 if !(commitment.first_block..=commitment.last_block).contains(&block) {
                     continue;
                 }

@@ -198,12 +198,7 @@ fn apply_stretch(
     let (first_block, header, digest) = (*first_block, header.clone(), *digest);
     let block = header.number;
     let head = head(batch, &header)?;
-    let replayed = replay.head().number;
-    if block > replayed && first_block <= replayed {
-        // What was applied to the head was another cut of the chain.
-        return Err(ExecutionError::Replaced { batch, block });
-    }
-    if block > replayed {
+    if first_block > replay.head().number {
         replay.apply(stretch).map_err(|source| match source {
             ReplayError::Executor(_) => ExecutionError::Failed { batch, source },
             ReplayError::StateRoot { number, claimed, computed } => {
@@ -212,7 +207,8 @@ fn apply_stretch(
             _ => ExecutionError::Invalid { batch, source },
         })?;
     } else {
-        // Whoever applies another batch for the first time, with the same header at its end or not, would look at what it says has changed.
+        // The same again, or what L1 has now instead. Whoever applies another batch for the first time, with the same header at its end or
+        // not, would look at what it says has changed.
         let known =
             replay.applied(block).map_err(|source| ExecutionError::Failed { batch, source })?;
         if known != Some(digest) {

@@ -458,11 +458,11 @@ fn classify(error: L1Error) -> Result<Answer, L1Error> {
     if error.is_retryable() {
         return Err(error);
     }
-    let words = message.to_ascii_lowercase();
-    let says = |any: &[&str]| any.iter().any(|phrase| words.contains(phrase));
-    if says(&KNOWN) {
+    if is_known(&error) {
         return Ok(Answer::Taken);
     }
+    let words = message.to_ascii_lowercase();
+    let says = |any: &[&str]| any.iter().any(|phrase| words.contains(phrase));
     // geth, nethermind, reth, erigon.
     if says(&[
         "already reserved",
