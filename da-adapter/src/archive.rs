@@ -108,7 +108,7 @@ impl Archiver {
                     debug!(target: TARGET, batch = number, "archived");
                 }
             }
-            self.outbox.mark_archived(number)?;
+            self.outbox.mark_archived(number, entry.digest)?;
             self.metrics.archived(number);
         }
     }

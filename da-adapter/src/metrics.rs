@@ -67,6 +67,8 @@ pub(crate) struct DaMetrics {
     post_retries_total: Counter,
     /// Failures of the block stream, repeated later
     source_retries_total: Counter,
+    /// Closed batches taken back, because the sequencer took their blocks back
+    unwound_batches_total: Counter,
     /// Seconds for which the contract still takes what waits to be posted, given what is in L1's queue
     window_left_seconds: Gauge,
     /// The whole of that window, seconds
@@ -128,6 +130,7 @@ impl DaMetrics {
             &metrics.reorged_batches_total,
             &metrics.post_retries_total,
             &metrics.source_retries_total,
+            &metrics.unwound_batches_total,
         ] {
             counter.increment(0);
         }
@@ -211,6 +214,10 @@ impl DaMetrics {
 
     pub(crate) fn switched(&self, from: DaKind, to: DaKind) {
         counter!(SWITCHES, "from" => from.as_str(), "to" => to.as_str()).increment(1);
+    }
+
+    pub(crate) fn unwound(&self, batches: u64) {
+        self.unwound_batches_total.increment(batches);
     }
 
     pub(crate) fn source_retried(&self) {

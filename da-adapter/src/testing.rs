@@ -16,9 +16,9 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BatchPayload, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome,
-    CallRequest, ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, GasEstimate,
-    QueueMark, RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
+    AccountInfo, BatchPayload, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream,
+    CallOutcome, CallRequest, ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError,
+    GasEstimate, QueueMark, RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -92,6 +92,7 @@ impl Chain {
             number,
             parent_hash: self.parent.seal(),
             timestamp: number / 4,
+            transactions_root: keccak256(inputs.concat()),
             extra_data: mark.extra_data(),
             parent_beacon_block_root: Some(mark.hash),
             // What such a header has before it.
@@ -124,6 +125,17 @@ impl Chain {
     /// A block with a small transaction.
     pub(crate) fn small(&mut self) -> Arc<ExecutedBlock> {
         self.block(0, &[Bytes::new()])
+    }
+
+    /// A block with a transaction that no other block has.
+    pub(crate) fn noisy(&mut self) -> Arc<ExecutedBlock> {
+        let seed = u64::from_be_bytes(self.parent.seal()[..8].try_into().expect("eight"));
+        self.block(0, &[noise(64, seed)])
+    }
+
+    /// Goes on after another chain's block, which has taken as many deposits.
+    pub(crate) fn follow(&mut self, parent: &SealedHeader) {
+        self.parent = parent.clone();
     }
 
     fn transaction(&mut self, input: Bytes) -> TxEnvelope {
@@ -167,6 +179,8 @@ pub(crate) struct TestExecutor {
     /// What blocks changed, by their numbers.
     diffs: Mutex<BTreeMap<u64, Arc<StateDiff>>>,
     grown: watch::Sender<()>,
+    /// Down to which blocks the chain was taken back.
+    unwound: Mutex<Vec<u64>>,
     /// Makes the streams that are open fail, once.
     broken: AtomicBool,
 }
@@ -178,6 +192,7 @@ impl TestExecutor {
             blocks: Mutex::default(),
             diffs: Mutex::default(),
             grown: watch::Sender::new(()),
+            unwound: Mutex::default(),
             broken: AtomicBool::new(false),
         })
     }
@@ -191,6 +206,18 @@ impl TestExecutor {
     pub(crate) fn push_changed(&self, block: Arc<ExecutedBlock>, diff: StateDiff) {
         self.diffs.lock().insert(block.number(), Arc::new(diff));
         self.push(block);
+    }
+
+    /// The last block.
+    pub(crate) fn last(&self) -> SealedHeader {
+        self.blocks.lock().last().map_or(&self.genesis, |block| &block.header).clone()
+    }
+
+    /// Takes back the blocks after `number`.
+    pub(crate) fn unwind(&self, number: u64) {
+        self.unwound.lock().push(number);
+        self.blocks.lock().retain(|block| block.number() <= number);
+        self.grown.send_replace(());
     }
 
     pub(crate) fn blocks_mut(&self) -> parking_lot::MutexGuard<'_, Vec<Arc<ExecutedBlock>>> {
@@ -216,6 +243,8 @@ fn elsewhere<T>() -> Result<T, ExecutorError> {
 struct Following {
     executor: Arc<TestExecutor>,
     next: u64,
+    /// How many times it has seen the chain taken back.
+    seen: usize,
     grown: watch::Receiver<()>,
 }
 
@@ -224,6 +253,12 @@ impl Following {
         loop {
             if self.executor.broken.swap(false, Ordering::SeqCst) {
                 return Some((Err(ExecutorError::BuildDiscarded), self));
+            }
+            {
+                let unwound = self.executor.unwound.lock();
+                let lowest = unwound[self.seen..].iter().map(|to| to + 1).min();
+                self.seen = unwound.len();
+                self.next = lowest.map_or(self.next, |lowest| lowest.min(self.next));
             }
             if let Some(block) = self.executor.get(self.next) {
                 self.next += 1;
@@ -268,12 +303,18 @@ impl Executor for TestExecutorHandle {
         from: u64,
     ) -> Result<BoxStream<Arc<ExecutedBlock>, ExecutorError>, ExecutorError> {
         let executor = self.0.clone();
-        let following = Following { next: from, grown: executor.grown.subscribe(), executor };
+        let (seen, grown) = (executor.unwound.lock().len(), executor.grown.subscribe());
+        let following = Following { next: from, seen, grown, executor };
         Ok(Box::pin(futures::stream::unfold(following, Following::next)))
     }
 
     async fn open_block(&self, _: BlockAttributes) -> Result<Box<dyn BlockBuild>, ExecutorError> {
         elsewhere()
+    }
+
+    async fn unwind(&self, to: BlockNumHash) -> Result<(), ExecutorError> {
+        self.0.unwind(to.number);
+        Ok(())
     }
 
     async fn locate(&self, _: B256) -> Result<Option<TxLocation>, ExecutorError> {

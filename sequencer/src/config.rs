@@ -31,6 +31,10 @@ pub struct SequencerConfig {
     /// How often L1's deposit queue is read.
     #[serde(with = "humantime_serde")]
     pub deposit_poll_interval: Duration,
+    /// For how long L1 may lack deposits that blocks hold, and have nothing in their place, before these blocks are taken back: a reorg may bring
+    /// them again, in later blocks.
+    #[serde(with = "humantime_serde")]
+    pub deposit_patience: Duration,
     /// Threads that decode transactions and recover their senders; 0: one a core.
     pub recovery_threads: usize,
     /// Transactions that may wait for those threads; beyond, callers wait.
@@ -73,6 +77,7 @@ impl Default for SequencerConfig {
             min_fee_per_gas: 0,
             max_deposits_per_block: 64,
             deposit_poll_interval: Duration::from_secs(1),
+            deposit_patience: Duration::from_secs(60),
             recovery_threads: 0,
             recovery_queue: 16_384,
             pool: PoolConfig::default(),

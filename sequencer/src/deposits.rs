@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_proto::{ErrorChain, L1Inbox, QueueEntry, QueueMark, QueuedTxs};
+use millrace_proto::{ErrorChain, L1Inbox, L1InboxError, QueueEntry, QueueMark, QueuedTxs};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,10 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 struct Buffer {
     /// How far blocks have taken the queue.
     taken: QueueMark,
+    /// The timestamp of the block that took the last of these; Unix seconds.
+    taken_at: u64,
+    /// Whether L1 does not have what was taken any more.
+    vanished: bool,
     /// The entries from there on, without gaps.
     entries: Vec<QueueEntry>,
 }
@@ -35,9 +39,10 @@ pub(crate) struct DepositFeed {
 }
 
 impl DepositFeed {
-    /// Reads from the first entry that the chain has not consumed.
-    pub(crate) fn new(inbox: Arc<dyn L1Inbox>, taken: QueueMark) -> Self {
-        let buffer = Mutex::new(Buffer { taken, entries: Vec::new() });
+    /// Reads from the first entry that the chain has not consumed, which had consumed the last at `taken_at`, or before.
+    pub(crate) fn new(inbox: Arc<dyn L1Inbox>, taken: QueueMark, taken_at: u64) -> Self {
+        let entries = Vec::new();
+        let buffer = Mutex::new(Buffer { taken, taken_at, vanished: false, entries });
         Self { inbox, buffer, taken: Notify::new() }
     }
 
@@ -46,8 +51,26 @@ impl DepositFeed {
         !self.buffer.lock().entries.is_empty()
     }
 
-    /// Takes the next entries, as transactions: at most `max`, and at most `gas` together, though always one.
-    pub(crate) fn take(&self, max: usize, gas: u64) -> QueuedTxs {
+    /// Whether a reorg took entries that the chain has taken.
+    pub(crate) fn has_vanished(&self) -> bool {
+        self.buffer.lock().vanished
+    }
+
+    /// Whether L1 has what was taken up to a mark.
+    pub(crate) async fn stands(&self, mark: QueueMark) -> Result<bool, L1InboxError> {
+        self.inbox.has(mark).await
+    }
+
+    /// Reads from another place, since the blocks after it were taken back.
+    pub(crate) fn unwind(&self, taken: QueueMark, taken_at: u64) {
+        let entries = Vec::new();
+        *self.buffer.lock() = Buffer { taken, taken_at, vanished: false, entries };
+        self.taken.notify_one();
+    }
+
+    /// Takes the next entries for a block with this timestamp, as transactions: at most `max`, and at most `gas` together, though always
+    /// one.
+    pub(crate) fn take(&self, max: usize, gas: u64, timestamp: u64) -> QueuedTxs {
         let mut buffer = self.buffer.lock();
         let mut left = gas;
         let count = buffer
@@ -64,6 +87,9 @@ impl DepositFeed {
         let entries: Vec<_> = buffer.entries.drain(..count).collect();
         let queued = QueuedTxs::new(buffer.taken, &entries, self.inbox.rollup());
         buffer.taken = queued.mark;
+        if count > 0 {
+            buffer.taken_at = timestamp;
+        }
         drop(buffer);
         self.taken.notify_one();
         queued
@@ -75,9 +101,10 @@ impl DepositFeed {
         let most = shared.config.max_deposits_per_block.saturating_mul(READ_AHEAD);
         let mut complained: Option<Instant> = None;
         loop {
-            let from = self.buffer.lock().taken.end;
+            let taken = self.buffer.lock().taken;
+            let from = taken.end;
             let read = tokio::select! {
-                read = self.inbox.entries(from, most) => read,
+                read = self.inbox.entries(taken, most) => read,
                 () = stop.cancelled() => return,
             };
             match read {
@@ -85,8 +112,18 @@ impl DepositFeed {
                     if complained.take().is_some() {
                         info!(target: "millrace::sequencer", next = from, "L1's deposit queue answers again");
                     }
-                    if self.replace(from, entries) {
+                    if self.replace(taken, entries) {
                         shared.work.notify_one();
+                    }
+                }
+                Err(L1InboxError::Vanished { end, missing_at }) => {
+                    let patience = shared.config.deposit_patience;
+                    if self.vanished(taken, missing_at, patience) {
+                        warn!(target: "millrace::sequencer", end, "an L1 reorg took deposits or forced transactions that blocks hold");
+                        shared.work.notify_one();
+                    } else if complained.is_none_or(|last| last.elapsed() > COMPLAIN_EVERY) {
+                        complained = Some(Instant::now());
+                        warn!(target: "millrace::sequencer", end, ?patience, "L1 does not have all deposits and forced transactions that blocks hold: it lags behind, or a reorg took them and may bring them again");
                     }
                 }
                 Err(error) => {
@@ -106,8 +143,21 @@ impl DepositFeed {
         }
     }
 
-    /// Takes over what L1 says comes from `from` on. What was read before and not taken may have changed: it is replaced.
-    fn replace(&self, from: u64, entries: Vec<QueueEntry>) -> bool {
+    /// L1 does not have what was taken up to a mark. Notes that for good once it cannot come back as it was, or has not for long. `missing_at` is
+    /// the time of an L1 block that has nothing in its place.
+    fn vanished(&self, taken: QueueMark, missing_at: Option<u64>, patience: Duration) -> bool {
+        let mut buffer = self.buffer.lock();
+        // An L1 node that lags behind has not had them yet.
+        let due = buffer.taken_at.saturating_add(patience.as_secs());
+        let gone = missing_at.is_none_or(|at| at >= due);
+        let first = gone && buffer.taken == taken && !buffer.vanished;
+        buffer.vanished |= first;
+        first
+    }
+
+    /// Takes over what L1 says comes behind a mark. What was read before and not taken may have changed: it is replaced.
+    fn replace(&self, after: QueueMark, entries: Vec<QueueEntry>) -> bool {
+        let from = after.end;
         let sound = entries.iter().zip(from..).take_while(|(entry, at)| entry.index() == *at);
         let sound = sound.count();
         if sound < entries.len() {

@@ -90,6 +90,25 @@ pub enum SequencerRunError {
         /// Its hash.
         hash: B256,
     },
+    /// L1 took back what blocks hold that were called final.
+    #[error(
+        "block {block} holds deposits or forced transactions that L1 does not have any more, but blocks up to {finalized} are final: the L1 node shows another L1, or one that has broken its finality; check [l1] url"
+    )]
+    FinalVanished {
+        /// The first block that holds them.
+        block: u64,
+        /// The last final block.
+        finalized: u64,
+    },
+    /// Blocks could not be taken back.
+    #[error("blocks after {to} cannot be taken back: {source}")]
+    Unwind {
+        /// The last block that stays.
+        to: u64,
+        /// What failed.
+        #[source]
+        source: Box<OpenError>,
+    },
     /// A background task ended in a panic.
     #[error("the task {name} failed: {source}")]
     Task {

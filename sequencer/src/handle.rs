@@ -77,11 +77,14 @@ impl SequencerHandle {
 
     async fn wait_for_block_stage(&self, block: u64, wanted: Stage) -> Result<(), SequencerError> {
         let shared = &self.shared;
-        let mut settled = shared.heads.follow_settled();
+        let (mut settled, mut unwound) =
+            (shared.heads.follow_settled(), shared.heads.follow_unwound());
         let reached = settled.wait_for(|settled| reached(stage_of(*settled, block), wanted));
         tokio::select! {
             // The sender lives as long as this handle.
             _ = reached => Ok(()),
+            // It may be in another block now.
+            _ = unwound.changed() => Ok(()),
             () = shared.ended.cancelled() => Err(shared.closed_error()),
         }
     }

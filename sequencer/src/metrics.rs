@@ -46,6 +46,7 @@ pub(crate) struct SequencerMetrics {
     pub(crate) deposits: Counter,
     /// Failed reads of L1's deposit queue.
     pub(crate) inbox_errors: Counter,
+    unwound: Counter,
     pool_pending: Gauge,
     pool_queued: Gauge,
     head_unsafe: Gauge,
@@ -147,6 +148,10 @@ impl SequencerMetrics {
             ),
             gas: total!("gas_total", "Gas used by sealed blocks"),
             deposits: total!("deposits_total", "Deposits and forced transactions in sealed blocks"),
+            unwound: total!(
+                "unwound_blocks_total",
+                "Sealed blocks taken back, because an L1 reorg took deposits or forced transactions that they held"
+            ),
             inbox_errors: total!("inbox_errors_total", "Failed reads of L1's deposit queue"),
             pool_pending: pool("pending"),
             pool_queued: pool("queued"),
@@ -189,6 +194,11 @@ impl SequencerMetrics {
         self.head_unsafe.set(latest as f64);
         self.head_safe.set(safe as f64);
         self.head_finalized.set(finalized as f64);
+    }
+
+    /// Sealed blocks were taken back.
+    pub(crate) fn unwound(&self, blocks: u64) {
+        self.unwound.increment(blocks);
     }
 
     /// A sealed block, and the time since the one before, unless it is the first.

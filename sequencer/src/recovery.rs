@@ -7,8 +7,8 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor, Outage, RecoveredTx,
-    SealedHeader,
+    BlockNumHash, BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor,
+    Outage, RecoveredTx, SealedHeader,
 };
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -45,7 +45,7 @@ pub(crate) async fn recover(
     spec: &ChainSpec,
     wall: Duration,
 ) -> Result<Recovered, OpenError> {
-    let head = executor.head().await?;
+    let head = take_back(log, executor).await?;
     let reader = log.clone();
     let number = head.number;
     let (last, start) = blocking(move || {
@@ -64,8 +64,8 @@ pub(crate) async fn recover(
     let (send, mut records) = mpsc::channel(READ_AHEAD);
     let reader = log.clone();
     let reading = tokio::task::spawn_blocking(move || read_all(&*reader, start, &send));
-    while let Some((position, record)) = records.recv().await {
-        fold.take(position, record).await?;
+    while let Some(entry) = records.recv().await {
+        fold.take(entry).await?;
     }
     reading.await??;
 
@@ -77,14 +77,52 @@ pub(crate) async fn recover(
     Ok(recovered)
 }
 
+/// Takes back the executor's blocks that the log has as unwound. Returns the head after that.
+async fn take_back(
+    log: &Arc<dyn OrderLog>,
+    executor: &dyn Executor,
+) -> Result<SealedHeader, OpenError> {
+    let head = executor.head().await?;
+    let mut stays = head.clone();
+    loop {
+        let (reader, hash) = (log.clone(), stays.seal());
+        if !blocking(move || reader.is_unwound(hash)).await? {
+            break;
+        }
+        let parent = BlockSelector::Hash(stays.parent_hash);
+        let header = executor.header(parent).await?;
+        stays = header.ok_or(millrace_proto::ExecutorError::UnknownBlock(parent))?;
+    }
+    if stays.number < head.number {
+        let (from, to) = (head.number, stays.number);
+        info!(target: "millrace::sequencer", from, to, "the order log has these blocks as taken back; the executor takes them back");
+        executor.unwind(BlockNumHash::new(to, stays.seal())).await?;
+    }
+    Ok(stays)
+}
+
+/// A record as the fold takes it.
+#[derive(Debug)]
+struct Entry {
+    position: Position,
+    record: Record,
+    /// Opens a block that was unwound later.
+    void: bool,
+}
+
 fn read_all(
     log: &dyn OrderLog,
     start: Position,
-    send: &mpsc::Sender<(Position, Record)>,
+    send: &mpsc::Sender<Entry>,
 ) -> Result<(), LogError> {
     for record in log.read(start)? {
+        let (position, record) = record?;
+        let void = match &record {
+            Record::BlockOpened(opened) => log.block_position(opened.number)? != Some(position),
+            _ => false,
+        };
         // The fold failed: it says why.
-        if send.blocking_send(record?).is_err() {
+        if send.blocking_send(Entry { position, record, void }).is_err() {
             break;
         }
     }
@@ -105,12 +143,16 @@ struct Fold<'a> {
     executed: u64,
     head: SealedHeader,
     /// Accepted and in no block so far, by hash, with the order in which they came.
-    waiting: B256Map<(u64, Position, Arc<RecoveredTx>)>,
-    arrivals: u64,
+    waiting: B256Map<(i64, Position, Arc<RecoveredTx>)>,
+    arrivals: i64,
+    /// The arrival of what waits again since its block was unwound, below 0.
+    earliest: i64,
     /// Dropped since the last block was opened.
     dropped: B256Set,
     /// Opened and not sealed.
     block: Option<LoggedBlock>,
+    /// It was unwound later.
+    void: bool,
     replayed: u64,
 }
 
@@ -123,13 +165,16 @@ impl<'a> Fold<'a> {
             head,
             waiting: B256Map::default(),
             arrivals: 0,
+            earliest: 0,
             dropped: B256Set::default(),
             block: None,
+            void: false,
             replayed: 0,
         }
     }
 
-    async fn take(&mut self, position: Position, record: Record) -> Result<(), OpenError> {
+    async fn take(&mut self, entry: Entry) -> Result<(), OpenError> {
+        let Entry { position, record, void } = entry;
         match record {
             Record::Pooled { txs } => self.arrive(position, &txs),
             Record::Dropped { txs } => {
@@ -148,6 +193,7 @@ impl<'a> Fold<'a> {
                 }
                 self.dropped.clear();
                 self.block = Some(LoggedBlock::new(opened));
+                self.void = void;
             }
             Record::Frame { block: number, txs } => {
                 self.arrive(position, &txs);
@@ -164,7 +210,19 @@ impl<'a> Fold<'a> {
                     let problem = format!("block {number} is sealed, but was not open");
                     return Err(out_of_sequence(position, problem));
                 };
-                self.sealed(block, hash, returned.into_iter().collect()).await?;
+                let returned: B256Set = returned.into_iter().collect();
+                self.include(&block, &returned);
+                if !self.void {
+                    self.sealed(block, hash).await?;
+                }
+            }
+            Record::BlockUnwound { number, hash: _, txs } => {
+                if self.block.as_ref().is_some_and(|open| open.opened.number != number) {
+                    let problem = format!("block {number} is unwound while another one is open");
+                    return Err(out_of_sequence(position, problem));
+                }
+                self.block = None;
+                self.come_back(position, txs);
             }
         }
         Ok(())
@@ -182,12 +240,7 @@ impl<'a> Fold<'a> {
     }
 
     /// A block that the log has as sealed: the executor must have the same one, or make it.
-    async fn sealed(
-        &mut self,
-        block: LoggedBlock,
-        hash: B256,
-        returned: B256Set,
-    ) -> Result<(), OpenError> {
+    async fn sealed(&mut self, block: LoggedBlock, hash: B256) -> Result<(), OpenError> {
         let number = block.opened.number;
         let header = if number > self.executed {
             self.replay(&block).await?.0.header.clone()
@@ -199,12 +252,24 @@ impl<'a> Fold<'a> {
         if header.seal() != hash {
             return Err(OpenError::Diverged { number, log: hash, executor: header.seal() });
         }
+        self.forget_forced(&block).await
+    }
+
+    /// What a block holds of its frames does not wait any more.
+    fn include(&mut self, block: &LoggedBlock, returned: &B256Set) {
         for tx in block.frames.iter().flatten() {
             if !returned.contains(&tx.hash()) {
                 self.waiting.remove(&tx.hash());
             }
         }
-        self.forget_forced(&block).await
+    }
+
+    /// What a block held that was unwound waits again, before everything else.
+    fn come_back(&mut self, position: Position, txs: Vec<Arc<RecoveredTx>>) {
+        self.earliest -= txs.len() as i64;
+        for (tx, arrival) in txs.into_iter().zip(self.earliest..) {
+            self.waiting.insert(tx.hash(), (arrival, position, tx));
+        }
     }
 
     /// A transaction that was submitted here and forced on L1 too does not wait any more once a block holds it.

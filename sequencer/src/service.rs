@@ -20,7 +20,7 @@ use crate::{
     lifecycle::{Heads, RecentBlocks, SettledWhen, Waiters},
     log::{LogError, LogWriter, OrderLog, RocksOrderLog, WriterSettings},
     metrics::SequencerMetrics,
-    pool::{Closed, Pool, load_accounts},
+    pool::{Closed, Loaded, Pool, load_accounts},
     recovery::{Recovered, recover},
     settlement,
     shared::{Ledger, Shared},
@@ -140,11 +140,17 @@ impl SequencerService {
             ended: CancellationToken::new(),
         });
         shared.set_next_block(&head);
-        restore(&shared, waiting).await?;
+        {
+            let mut pool =
+                Pool::new(shared.config.pool.clone(), shared.metrics.clone(), head.number);
+            restore(&shared, &mut pool, waiting).await?;
+            *shared.ledger.pool.lock() = pool;
+        }
         restore_settled(&shared).await?;
 
         let queue = QueueMark::of(&head).unwrap_or_default();
-        let deposits = inbox.map(|inbox| Arc::new(DepositFeed::new(inbox, queue)));
+        let feed = |inbox| Arc::new(DepositFeed::new(inbox, queue, head.timestamp));
+        let deposits = inbox.map(feed);
         let writer = LogWriter::start(log, WriterSettings::default())?;
         info!(
             target: "millrace::sequencer",
@@ -161,18 +167,16 @@ impl SequencerService {
 }
 
 /// Puts what was accepted before back into the pool.
-async fn restore(
+pub(crate) async fn restore(
     shared: &Shared,
+    pool: &mut Pool,
     waiting: Vec<(crate::log::Position, Arc<millrace_proto::RecoveredTx>)>,
 ) -> Result<(), OpenError> {
     for batch in waiting.chunks(RESTORE_BATCH) {
-        let (senders, at) = {
-            let pool = shared.ledger.pool.lock();
-            (pool.unknown(batch.iter().map(|(_, tx)| tx.sender())), pool.head())
-        };
-        let loaded = load_accounts(&*shared.executor, &senders, at).await?;
+        let senders = pool.unknown(batch.iter().map(|(_, tx)| tx.sender()));
+        let loaded = load_accounts(&*shared.executor, &senders, pool.head()).await?;
+        let loaded = Loaded { unwound: pool.unwound(), ..loaded };
         let now = shared.now();
-        let mut pool = shared.ledger.pool.lock();
         for (position, tx) in batch {
             pool.restore(tx.clone(), &loaded, *position, now);
         }

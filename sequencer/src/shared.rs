@@ -104,7 +104,12 @@ impl Shared {
         let log = self.log.clone();
         let dropped = tokio::task::spawn_blocking(move || log.dropped(hash)).await;
         match dropped {
-            Ok(Ok(dropped)) => Ok(dropped.map(Known::Dropped)),
+            // It may be on its way from a block back to the pool.
+            Ok(Ok(None)) => match self.ledger.pool.lock().closed() {
+                Some(closed @ Closed::Unwinding) => Err(closed.into()),
+                _ => Ok(None),
+            },
+            Ok(Ok(Some(dropped))) => Ok(Some(Known::Dropped(dropped))),
             Ok(Err(error)) => Err(SequencerError::OrderLog(Box::new(error))),
             Err(error) => Err(SequencerError::OrderLog(Box::new(error))),
         }

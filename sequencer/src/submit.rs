@@ -60,25 +60,27 @@ impl Shared {
     /// Puts what was checked into the pool, in order.
     async fn place(&self, all: &mut [Progress]) {
         loop {
-            let (unknown, at) = {
+            let (unknown, at, unwound) = {
                 let pool = self.ledger.pool.lock();
                 let senders = all.iter().filter_map(|progress| match progress {
                     Progress::Checked(tx) => Some(tx.sender()),
                     _ => None,
                 });
-                (pool.unknown(senders), pool.head())
+                (pool.unknown(senders), pool.head(), pool.unwound())
             };
             let loaded = if unknown.is_empty() {
                 Loaded::default()
             } else {
                 match load_accounts(&*self.executor, &unknown, at).await {
-                    Ok(loaded) => loaded,
-                    // Blocks went by, and that state is not kept any more: ask for a newer one.
-                    Err(ExecutorError::StatePruned { .. })
-                        if self.ledger.pool.lock().head() > at =>
+                    Ok(loaded) => Loaded { unwound, ..loaded },
+                    // Blocks went by or were taken back, and that state is not kept any more: ask for another one.
+                    Err(ExecutorError::StatePruned { .. } | ExecutorError::UnknownBlock(_))
+                        if self.ledger.pool.lock().head() != at =>
                     {
                         continue;
                     }
+                    // Whatever is taken now, it is not this.
+                    Err(_) if self.ledger.pool.lock().closed().is_some() => Loaded::default(),
                     Err(error) => return fail(all, error),
                 }
             };

@@ -28,6 +28,9 @@ use crate::{
     watcher::check_commitment,
 };
 
+/// Looks at the sequencer's chain, with growing pauses, that have to find another block than was derived.
+const COMPARE_LOOKS: u32 = 4;
+
 /// The task that verifies.
 #[derive(Debug)]
 pub(crate) struct Verifier {
@@ -225,8 +228,8 @@ impl Verifier {
         }
     }
 
-    /// Compares the executed blocks with the sequencer's. A block's hash covers its parent's, so the last one stands for all; only
-    /// if it differs is the first difference looked for.
+    /// Compares the executed blocks with the sequencer's. One that differs may just have been taken back there, after an L1 reorg that is not seen here
+    /// yet.
     async fn compare(
         &self,
         executed: &ExecutedBatch,
@@ -234,6 +237,27 @@ impl Verifier {
         stop: &CancellationToken,
     ) -> Result<(), Broke> {
         let Some(sequencer) = &self.executor else { return Ok(()) };
+        let mut backoff = Backoff::new(&self.config);
+        let mut looks = 1;
+        loop {
+            match self.compare_once(sequencer, executed, posted, stop).await {
+                Err(Broke::Halt(reason)) if looks < COMPARE_LOOKS => {
+                    looks += 1;
+                    self.pause(posted, &mut backoff, stop, "looking again", &reason).await?;
+                }
+                compared => return compared,
+            }
+        }
+    }
+
+    /// A block's hash covers its parent's, so the last one stands for all; only if it differs is the first difference looked for.
+    async fn compare_once(
+        &self,
+        sequencer: &Arc<dyn Executor>,
+        executed: &ExecutedBatch,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<(), Broke> {
         let last = executed.head.number;
         if self.sequencer_hash(sequencer, last, posted, stop).await? == executed.head.hash {
             return Ok(());

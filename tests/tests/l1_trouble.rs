@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use alloy::{primitives::U256, providers::Provider};
+use alloy::{
+    primitives::{Address, U256, utils::parse_ether},
+    providers::Provider,
+    signers::local::PrivateKeySigner,
+};
 use eyre::{Result, ensure, eyre};
 use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_proto::{Sequencer, Stage};
-use millrace_tests::{Chain, ChainOptions, Wallet, dev_key, eventually, fresh_address, verify};
+use millrace_tests::{
+    Chain, ChainOptions, Wallet, dev_key, eventually, fresh_address, millrace, run, verify,
+};
 
 fn anvil() -> Result<Anvil> {
     Ok(Anvil::start(AnvilOptions {
@@ -103,4 +109,81 @@ async fn l1_reorgs_leave_the_chain_as_it_was() -> Result<()> {
             .then_some(()))
     })
     .await
+}
+
+/// A reorg takes a deposit for good, deep below its confirmations, and all that was posted and committed over it: the blocks over it go too, what they hold besides is sequenced again, and everything
+/// goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
+    let anvil = anvil()?;
+    let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let chain = Chain::start(options).await?;
+    let l2 = chain.provider();
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(before, Stage::Committed).await?;
+    let fork = chain.l1_provider().get_block_number().await?;
+
+    // What is paid with the deposit cannot be paid without it.
+    let rich = PrivateKeySigner::random();
+    deposit(&chain, rich.address(), "2").await?;
+    eventually("the deposit on L2", || async {
+        Ok((l2.get_balance(rich.address()).await? == parse_ether("2")?).then_some(()))
+    })
+    .await?;
+    let mut depositor = Wallet::new(rich.clone(), chain.provider()).await?;
+    let spent = depositor.transfer(fresh_address(), parse_ether("1")?).await?;
+    let (mut others, paid) = (Vec::new(), fresh_address());
+    for _ in 0..5 {
+        let hash = wallet.transfer(paid, U256::from(1)).await?;
+        chain.wait_for(hash, Stage::Sequenced).await?;
+        others.push(hash);
+    }
+    chain.wait_for(others[4], Stage::Committed).await?;
+    let (block, hash) = {
+        let number = l2.get_block_number().await?;
+        let block = l2.get_block_by_number(number.into()).await?;
+        (number, block.ok_or_else(|| eyre!("no block {number}"))?.header.hash)
+    };
+
+    let depth = chain.l1_provider().get_block_number().await? - fork;
+    anvil.reorg(depth).await?;
+    let instead = fresh_address();
+    deposit(&chain, instead, "3").await?;
+    eventually("the deposit that came instead", || async {
+        Ok((l2.get_balance(instead).await? == parse_ether("3")?).then_some(()))
+    })
+    .await?;
+    for hash in &others {
+        chain.wait_for(*hash, Stage::Finalized).await?;
+    }
+    let client = chain.sequencer()?;
+    let dropped = client.wait_for(spent, Stage::Finalized).await?;
+    ensure!(dropped.stage == Stage::Dropped, "{dropped:?}");
+    ensure!(l2.get_balance(paid).await? == U256::from(5), "each once");
+    ensure!(l2.get_balance(rich.address()).await?.is_zero());
+    let now = l2.get_block_by_number(block.into()).await?;
+    ensure!(now.is_none_or(|now| now.header.hash != hash), "block {block} stands");
+    ensure!(chain.log_contains("L2 reorg")?, "it is said");
+    derived_equals_sequenced(&chain).await?;
+
+    // So it does after a restart.
+    let mut chain = chain;
+    chain.interrupt().await?;
+    let chain = chain.restart().await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let last = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(last, Stage::Finalized).await?;
+    derived_equals_sequenced(&chain).await
+}
+
+async fn deposit(chain: &Chain, to: Address, ether: &str) -> Result<()> {
+    let (ready, to) = (chain.ready(), to.to_string());
+    let place =
+        ["--l1", ready.l1.as_str(), "--rollup", &ready.rollup.to_string()].map(String::from);
+    let mut arguments = vec!["deposit"];
+    arguments.extend(place.iter().map(String::as_str));
+    arguments.extend(["--dev-key", "1", "--amount", ether, "--to", &to]);
+    run(&millrace()?, &arguments).await?.success()?;
+    Ok(())
 }

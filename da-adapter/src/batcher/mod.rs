@@ -5,6 +5,7 @@ mod close;
 mod effort;
 mod estimate;
 mod open_batch;
+mod rejoin;
 
 use std::{
     sync::Arc,
@@ -128,6 +129,7 @@ impl Batcher {
                         "the block stream ended; opening it again"
                     );
                 }
+                Ended::Rejoined => continue,
                 Ended::Halted(reason) => self.parts.halts.set(Part::Batching, Some(reason)),
             }
             if self.next_block() != before {
@@ -177,6 +179,9 @@ impl Batcher {
                         Err(NotCollected::Executor(error)) => return ended(Some(error)),
                         Err(NotCollected::Forgotten(reason)) => return Ok(Ended::Halted(reason)),
                     };
+                    if !self.joins(&block.block) {
+                        return self.rejoin(&block.block).await;
+                    }
                     if let Some(reason) = self.take(block).await? {
                         return Ok(Ended::Halted(reason));
                     }
@@ -252,22 +257,6 @@ impl Batcher {
     /// Adds a block, and closes the batch if that fills it. Returns why batching has to halt, if it
     /// has to.
     async fn take(&mut self, collected: Collected) -> Result<Option<String>, DaAdapterRunError> {
-        let (block, last) = (&collected.block, self.last_block());
-        if block.number() != last.number + 1 || block.header.parent_hash != last.hash {
-            let reason = format!(
-                "the executor's block {} ({}) does not follow block {} ({}): its chain is another \
-                 one than the outbox holds. If the executor was rebuilt on purpose, give the \
-                 da-adapter an empty data folder, which makes it go on after the contract's last \
-                 batch; otherwise mend the executor",
-                block.number(),
-                block.hash(),
-                last.number,
-                last.hash
-            );
-            // What is open only may still be taken again from the executor; what is closed may not.
-            self.open = self.fresh()?;
-            return Ok(Some(reason));
-        }
         self.open.push(collected).map_err(DaAdapterRunError::Compression)?;
         self.parts.metrics.open(self.open.size(), self.open.blocks().len());
         while let Some(reason) = self.open.is_full(&self.rules) {
@@ -414,6 +403,8 @@ impl From<ExecutorError> for NotCollected {
 /// Why following one stream ended.
 enum Ended {
     Stopped,
+    /// The executor's chain was left, and is joined again further back.
+    Rejoined,
     Stream(Option<ExecutorError>),
     Halted(String),
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alloy::primitives::{Bytes, U256};
+use alloy::primitives::{B256, Bytes, U256};
 use millrace_proto::DaKind;
 use parking_lot::Mutex;
 use rocksdb::{
@@ -105,6 +105,13 @@ struct State {
     base: (u64, u64),
 }
 
+impl State {
+    /// Whether there is a batch with this digest under this number.
+    fn holds(&self, number: u64, digest: B256) -> bool {
+        self.entries.get(&number).is_some_and(|entry| entry.digest == digest)
+    }
+}
+
 impl Outbox {
     /// Opens the folder, or makes it.
     pub(crate) fn open(path: &Path, identity: OutboxIdentity) -> Result<Self, OutboxError> {
@@ -197,6 +204,38 @@ impl Outbox {
         Ok(())
     }
 
+    /// Takes back the batches after the cursor's, whose blocks the sequencer has taken back; the next one begins at the cursor.
+    pub(crate) fn unwind(&self, cursor: Cursor) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        let mut write = WriteBatch::default();
+        let gone: Vec<BatchEntry> =
+            state.entries.range(cursor.batch + 1..).map(|(_, entry)| *entry).collect();
+        let mut totals = state.totals;
+        for entry in &gone {
+            for table in [BATCHES, ENTRIES, SUBMITTED] {
+                delete(&self.db, &mut write, table, &entry.number.to_be_bytes());
+            }
+            if let Some(post) = &entry.post {
+                totals = totals.minus(entry, post);
+            }
+        }
+        let archived = state.archived.min(cursor.batch);
+        put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
+        put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
+        put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
+        self.db.write_opt(write, &synced())?;
+        state.entries.split_off(&(cursor.batch + 1));
+        state.cursor = Some(cursor);
+        state.totals = totals;
+        state.archived = archived;
+        if state.entries.is_empty() {
+            state.base = (cursor.batch, cursor.block.number);
+        }
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
     /// A batch, as long as it is kept.
     pub(crate) fn entry(&self, number: u64) -> Option<BatchEntry> {
         self.state.lock().entries.get(&number).copied()
@@ -213,15 +252,22 @@ impl Outbox {
         get(&self.db, SUBMITTED, &number.to_be_bytes())
     }
 
-    /// Notes where a batch was put, before that is posted: what is posted for it stays the same, also after a restart.
+    /// Notes where a batch was put, before that is posted: what is posted for it stays the same, also after a restart. `false` if there is another batch
+    /// under its number by now, or none.
     pub(crate) fn mark_submitted(
         &self,
         number: u64,
+        digest: B256,
         submitted: &Submitted,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<bool, OutboxError> {
+        let state = self.state.lock();
+        if !state.holds(number, digest) {
+            return Ok(false);
+        }
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, SUBMITTED, &number.to_be_bytes(), &submitted.to_bytes());
-        Ok(self.db.write_opt(write, &synced())?)
+        self.db.write_opt(write, &synced())?;
+        Ok(true)
     }
 
     /// The backend that an operator has chosen, if one has.
@@ -263,12 +309,17 @@ impl Outbox {
         self.state.lock().archived
     }
 
-    /// Notes that a batch is in the archive. Not synced: what a crash takes back is looked for in the archive again, and found.
-    pub(crate) fn mark_archived(&self, number: u64) -> Result<(), OutboxError> {
+    /// Notes that a batch is in the archive, unless there is another one under its number by now. Not synced: what a crash takes back is looked for in the
+    /// archive again, and found.
+    pub(crate) fn mark_archived(&self, number: u64, digest: B256) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        if !state.holds(number, digest) {
+            return Ok(());
+        }
         let mut write = WriteBatch::default();
         put(&self.db, &mut write, META, ARCHIVED, &Archived(number).to_bytes());
         self.db.write(write)?;
-        self.state.lock().archived = number;
+        state.archived = number;
         Ok(())
     }
 

@@ -69,6 +69,7 @@ pub(crate) struct Poster {
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     batch: u64,
+    digest: B256,
     tries: u32,
     /// Whether one of them was paid for.
     paid: bool,
@@ -248,7 +249,7 @@ impl Poster {
             );
             return Err(StepError::Retry(problem.into()));
         }
-        Err(StepError::Halt(reason::replaced_deposits(entry, hash)))
+        Err(StepError::Retry(reason::replaced_deposits(entry, hash).into()))
     }
 
     /// Posts a batch, and those after it while there is room: each has its place before the next one follows.
@@ -320,7 +321,8 @@ impl Poster {
         let number = entry.number;
         self.check_deposits(&entry).await?;
         let failures = &self.failures;
-        if failures.batch == number && failures.paid && failures.tries >= TRIES {
+        let same = (failures.batch, failures.digest) == (number, entry.digest);
+        if same && failures.paid && failures.tries >= TRIES {
             return Err(StepError::Halt(reason::reverted_often(number)));
         }
         let data = self.verified_data(&entry).await?;
@@ -374,7 +376,7 @@ impl Poster {
 
     /// Puts a batch where it goes, and notes where.
     async fn submit(&mut self, request: SubmitRequest) -> Result<Submission, StepError> {
-        let number = request.number;
+        let (number, digest) = (request.number, request.digest);
         let before = self.outbox.submitted(number)?;
         let before = before.and_then(|submitted| {
             let at = self.backends.iter().position(|backend| backend.kind() == submitted.kind)?;
@@ -423,7 +425,7 @@ impl Poster {
                 Ok(prepared) => {
                     self.switch.took(at);
                     self.fly(at, size, market.as_ref());
-                    self.note(number, kind, &prepared).await?;
+                    self.note(number, digest, kind, &prepared).await?;
                     self.report_backends();
                     return Ok(Submission { at, prepared, chosen: before.is_none() });
                 }
@@ -463,13 +465,21 @@ impl Poster {
     }
 
     /// Notes where a batch was put, before that is posted.
-    async fn note(&self, number: u64, kind: DaKind, prepared: &Prepared) -> Result<(), StepError> {
+    async fn note(
+        &self,
+        number: u64,
+        digest: B256,
+        kind: DaKind,
+        prepared: &Prepared,
+    ) -> Result<(), StepError> {
         // What is in the transaction itself can be made again.
         let carried = matches!(kind, DaKind::L1Blob | DaKind::L1Calldata);
         let da_pointer = if carried { Bytes::new() } else { prepared.da_pointer.clone() };
         let (outbox, submitted) = (self.outbox.clone(), Submitted { kind, da_pointer });
-        let noted = tokio::task::spawn_blocking(move || outbox.mark_submitted(number, &submitted));
-        Ok(noted.await.map_err(DaAdapterRunError::Worker)??)
+        let mark = move || outbox.mark_submitted(number, digest, &submitted);
+        let noted =
+            tokio::task::spawn_blocking(mark).await.map_err(DaAdapterRunError::Worker)??;
+        if noted { Ok(()) } else { Err(taken_back(number)) }
     }
 
     /// Shows which backend is in use, and which are away.
@@ -488,8 +498,9 @@ impl Poster {
 
     /// What a failed post means.
     fn failed(&mut self, number: u64, error: TxManagerError) -> StepError {
-        if self.failures.batch != number {
-            self.failures = Failures { batch: number, ..Failures::default() };
+        let digest = self.outbox.entry(number).map_or(B256::ZERO, |entry| entry.digest);
+        if (self.failures.batch, self.failures.digest) != (number, digest) {
+            self.failures = Failures { batch: number, digest, ..Failures::default() };
         }
         match error {
             TxManagerError::L1(error) => error.into(),
@@ -527,8 +538,8 @@ impl Poster {
     /// derivation skips.
     async fn verified_data(&self, entry: &BatchEntry) -> Result<Bytes, StepError> {
         let (outbox, entry, chain) = (self.outbox.clone(), *entry, self.chain);
+        let number = entry.number;
         let checked = tokio::task::spawn_blocking(move || {
-            let number = entry.number;
             let damaged =
                 |problem: &str| DaAdapterRunError::Damaged { number, problem: problem.to_owned() };
             let data = outbox.data(number)?.ok_or_else(|| damaged("its bytes are missing"))?;
@@ -546,7 +557,13 @@ impl Poster {
             }
             Ok(data)
         });
-        Ok(checked.await.map_err(DaAdapterRunError::Worker)??)
+        match checked.await.map_err(DaAdapterRunError::Worker)? {
+            // Its bytes went with it.
+            Err(_) if self.outbox.entry(number).is_none_or(|now| now.digest != entry.digest) => {
+                Err(taken_back(number))
+            }
+            checked => Ok(checked?),
+        }
     }
 
     fn report(&self) {
@@ -558,6 +575,11 @@ impl Poster {
         self.metrics.posted_head(summary.posted, summary.posted_block);
         self.metrics.backlog(summary.backlog_batches, summary.backlog_bytes);
     }
+}
+
+/// A batch was taken back while it was being posted.
+fn taken_back(number: u64) -> StepError {
+    StepError::Retry(format!("batch {number} was taken back, as its blocks were").into())
 }
 
 /// Days since the Unix epoch.

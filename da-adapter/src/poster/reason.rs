@@ -49,8 +49,8 @@ pub(super) fn lost_final_batch(count: u64, lost: u64) -> String {
 pub(super) fn replaced_deposits(entry: &BatchEntry, on_l1: B256) -> String {
     format!(
         "batch {} was built over other deposits than L1 holds up to {} (accumulator {} here, \
-         {on_l1} on L1): an L1 reorg replaced deposits that the chain had taken. Unless L1 returns \
-         to the old ones, the chain has to be rebuilt from L1",
+         {on_l1} on L1): an L1 reorg replaced deposits that the chain had taken; waiting for the \
+         sequencer to take their blocks back, or for L1 to return to the old ones",
         entry.number, entry.deposits_end, entry.deposits_hash
     )
 }

@@ -4,15 +4,43 @@ use std::sync::Arc;
 
 use futures::stream;
 use millrace_proto::{BlockSelector, BoxStream, ExecutedBlock, ExecutorError, SealedHeader};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::handle::blocking;
 use crate::store::Store;
 
+/// Down to which blocks the chain was taken back, one after the other, since the service started.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unwound(Arc<RwLock<Vec<u64>>>);
+
+impl Unwound {
+    /// Notes that the blocks after this one are about to be taken back.
+    pub(super) fn push(&self, to: u64) {
+        self.0.write().push(to);
+    }
+
+    /// How often that has happened.
+    pub(super) fn count(&self) -> usize {
+        self.0.read().len()
+    }
+
+    /// The lowest block that the chain was taken back to since it had happened `seen` times.
+    fn lowest_since(&self, seen: &mut usize) -> Option<u64> {
+        let all = self.0.read();
+        let lowest = all[*seen..].iter().copied().min();
+        *seen = all.len();
+        lowest
+    }
+}
+
 /// A subscriber: where it is, and what it reads from. It holds no blocks, so a slow one costs nothing.
 pub(super) struct Follower {
     pub(super) store: Arc<Store>,
     pub(super) head: watch::Receiver<SealedHeader>,
+    pub(super) unwound: Unwound,
+    /// How many times it has seen the chain taken back.
+    pub(super) seen: usize,
     pub(super) next: u64,
 }
 
@@ -29,15 +57,29 @@ impl Follower {
     }
 
     async fn next_block(&mut self) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
-        while self.head.borrow_and_update().number < self.next {
-            if self.head.changed().await.is_err() {
-                return Ok(None);
+        loop {
+            self.go_back();
+            if self.head.borrow_and_update().number < self.next {
+                if self.head.changed().await.is_err() {
+                    return Ok(None);
+                }
+                continue;
             }
+            let at = BlockSelector::Number(self.next);
+            let store = self.store.clone();
+            let block = blocking(move || Ok(store.block(at)?)).await?;
+            if self.go_back() {
+                continue;
+            }
+            self.next += 1;
+            return block.ok_or(ExecutorError::UnknownBlock(at)).map(Some);
         }
-        let at = BlockSelector::Number(self.next);
-        let store = self.store.clone();
-        let block = blocking(move || Ok(store.block(at)?)).await?;
-        self.next += 1;
-        block.ok_or(ExecutorError::UnknownBlock(at)).map(Some)
+    }
+
+    /// Goes back to where the chain was taken back to, and says whether it was.
+    fn go_back(&mut self) -> bool {
+        let Some(to) = self.unwound.lowest_since(&mut self.seen) else { return false };
+        self.next = self.next.min(to + 1);
+        true
     }
 }

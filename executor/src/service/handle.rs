@@ -6,9 +6,9 @@ use alloy::rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, L
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxHash, U256};
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
-    ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader, StateDiff,
-    TxLocation,
+    AccountInfo, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome,
+    CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader,
+    StateDiff, TxLocation,
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -19,7 +19,7 @@ use super::{
     build::OpenBuild,
     call::{self, Simulation},
     config::ExecutorConfig,
-    feed::Follower,
+    feed::{Follower, Unwound},
     logs,
     worker::{Command, Worker},
 };
@@ -36,6 +36,7 @@ pub(super) struct Inner {
     pub(super) config: ExecutorConfig,
     pub(super) chain: Arc<Chain>,
     pub(super) head: watch::Receiver<SealedHeader>,
+    pub(super) unwound: Unwound,
     pub(super) worker: Worker,
     pub(super) calls: Arc<Semaphore>,
 }
@@ -114,6 +115,8 @@ impl Executor for ExecutorHandle {
         let follower = Follower {
             store: self.inner.chain.store().clone(),
             head: self.inner.head.clone(),
+            unwound: self.inner.unwound.clone(),
+            seen: self.inner.unwound.count(),
             next: from,
         };
         Ok(follower.into_stream())
@@ -125,6 +128,10 @@ impl Executor for ExecutorHandle {
     ) -> Result<Box<dyn BlockBuild>, ExecutorError> {
         let opened = self.inner.worker.ask(|reply| Command::Open { attributes, reply }).await?;
         Ok(Box::new(OpenBuild::new(self.inner.clone(), opened)))
+    }
+
+    async fn unwind(&self, to: BlockNumHash) -> Result<(), ExecutorError> {
+        self.inner.worker.ask(|reply| Command::Unwind { to, reply }).await
     }
 
     async fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, ExecutorError> {

@@ -17,6 +17,8 @@ pub(super) struct ExecutorMetrics {
     pub(super) gas: Counter,
     /// Number of the sealed head.
     pub(super) head: Gauge,
+    /// Blocks taken back.
+    pub(super) unwound: Counter,
     /// Gas used of the gas limit in the last block, 0 to 1.
     pub(super) fill: Gauge,
     /// Seconds to execute one batch of transactions.
@@ -66,6 +68,11 @@ impl ExecutorMetrics {
             held: executions("ahead"),
             failed: executions("again"),
             inline: executions("in_turn"),
+            unwound: counter(
+                "millrace_executor_unwound_blocks_total",
+                Unit::Count,
+                "Blocks taken back, because L1 had taken back what they were made of",
+            ),
             fallbacks: counter(
                 "millrace_executor_fallbacks_total",
                 Unit::Count,

@@ -22,7 +22,7 @@ pub use self::{
     config::{ExecutionConfig, ExecutorConfig},
     handle::ExecutorHandle,
 };
-use self::{handle::Inner, metrics::ExecutorMetrics, worker::Worker};
+use self::{feed::Unwound, handle::Inner, metrics::ExecutorMetrics, worker::Worker};
 use crate::{chain::Chain, evm::WorkerPool};
 
 /// Starts executors.
@@ -49,8 +49,10 @@ impl ExecutorService {
         let threads = config.execution.count();
         let pool = WorkerPool::new(threads)
             .map_err(|error| ExecutorError::Stopped(format!("cannot start a thread: {error}")))?;
-        let worker = Worker::start(chain.clone(), Arc::new(pool), head_sender, metrics)?;
+        let unwound = Unwound::default();
+        let worker =
+            Worker::start(chain.clone(), Arc::new(pool), head_sender, unwound.clone(), metrics)?;
         let calls = Arc::new(Semaphore::new(config.max_concurrent_calls.max(1)));
-        Ok(ExecutorHandle::new(Inner { config, chain, head, worker, calls }))
+        Ok(ExecutorHandle::new(Inner { config, chain, head, unwound, worker, calls }))
     }
 }

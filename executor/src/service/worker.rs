@@ -8,13 +8,14 @@ use std::{
 };
 
 use millrace_proto::{
-    BlockAttributes, ExecutedBlock, ExecutorError, RecoveredTx, SealedHeader, TxOutcome,
+    BlockAttributes, BlockNumHash, BlockSelector, ExecutedBlock, ExecutorError, RecoveredTx,
+    SealedHeader, TxOutcome,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use super::metrics::ExecutorMetrics;
+use super::{feed::Unwound, metrics::ExecutorMetrics};
 use crate::{
     chain::Chain,
     evm::{BlockBuilder, WorkerPool},
@@ -31,6 +32,7 @@ pub(super) enum Command {
     Execute { build: u64, transactions: Vec<Arc<RecoveredTx>>, reply: Reply<Vec<TxOutcome>> },
     Seal { build: u64, reply: Reply<Arc<ExecutedBlock>> },
     Discard { build: u64 },
+    Unwind { to: BlockNumHash, reply: Reply<()> },
 }
 
 /// An opened block.
@@ -50,13 +52,15 @@ impl Worker {
         chain: Arc<Chain>,
         pool: Arc<WorkerPool>,
         head: watch::Sender<SealedHeader>,
+        unwound: Unwound,
         metrics: ExecutorMetrics,
     ) -> Result<Self, ExecutorError> {
         let (sender, receiver) = mpsc::channel(QUEUED_COMMANDS);
         let thread = thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || {
-                Builder { chain, pool, head, metrics, builds: 0, open: None }.run(receiver);
+                Builder { chain, pool, head, unwound, metrics, builds: 0, open: None }
+                    .run(receiver);
             })
             .map_err(|error| ExecutorError::Stopped(format!("cannot start the thread: {error}")))?;
         Ok(Self { commands: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -106,6 +110,7 @@ struct Builder {
     chain: Arc<Chain>,
     pool: Arc<WorkerPool>,
     head: watch::Sender<SealedHeader>,
+    unwound: Unwound,
     metrics: ExecutorMetrics,
     builds: u64,
     open: Option<OpenBlock>,
@@ -145,6 +150,9 @@ impl Builder {
                 let _ = reply.send(self.seal(build));
             }
             Command::Discard { build } => self.discard(build),
+            Command::Unwind { to, reply } => {
+                let _ = reply.send(self.unwind(to));
+            }
         }
     }
 
@@ -217,6 +225,27 @@ impl Builder {
             "sealed",
         );
         self.head.send_replace(block.header.clone());
+    }
+
+    fn unwind(&mut self, to: BlockNumHash) -> Result<(), ExecutorError> {
+        self.open = None;
+        let unknown = || ExecutorError::UnknownBlock(BlockSelector::Hash(to.hash));
+        let store = self.chain.store();
+        let stays = store.header(BlockSelector::Number(to.number))?;
+        stays.filter(|header| header.seal() == to.hash).ok_or_else(unknown)?;
+        let head = self.chain.head().number;
+        if head == to.number {
+            return Ok(());
+        }
+        // Before the store changes: whoever reads a block after that learns of it.
+        self.unwound.push(to.number);
+        let result = self.chain.unwind(to.number);
+        let now = self.chain.head();
+        warn!(target: "millrace::executor", from = head, to = now.number, hash = %now.seal(), "blocks taken back");
+        self.metrics.head.set(now.number as f64);
+        self.metrics.unwound.increment(head - now.number);
+        self.head.send_replace(now);
+        Ok(result?)
     }
 
     fn discard(&mut self, build: u64) {

@@ -153,8 +153,9 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// A block with its receipts, or `None` if there is no such block.
     async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError>;
 
-    /// Sealed blocks from `from` on, in order and without gaps; follows the head. The stream ends on an error or
-    /// when the service stops.
+    /// Sealed blocks from `from` on, in order and without gaps; follows the head. After an [unwinding](Self::unwind) it goes
+    /// on with the block after the last that stands: a block whose number came before replaces that one and all after it. The
+    /// stream ends on an error or when the service stops.
     async fn subscribe(
         &self,
         from: u64,
@@ -168,6 +169,13 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         &self,
         attributes: BlockAttributes,
     ) -> Result<Box<dyn BlockBuild>, ExecutorError>;
+
+    /// Takes back all blocks after `to`, the newest first, and discards the open block. Nothing happens where `to` is the head.
+    ///
+    /// # Errors
+    /// [`ExecutorError::UnknownBlock`] if `to` is not in the chain, and [`ExecutorError::StatePruned`] if the history does not go back
+    /// so far, with as many blocks taken back as it does.
+    async fn unwind(&self, to: BlockNumHash) -> Result<(), ExecutorError>;
 
     /// Where a transaction is, or `None` if no block holds it.
     async fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, ExecutorError>;

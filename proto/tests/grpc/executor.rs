@@ -8,8 +8,8 @@ use alloy::{
 };
 use futures::StreamExt;
 use millrace_proto::{
-    BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor, ExecutorError, RejectReason,
-    TransportError, TxOutcome,
+    BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor, ExecutorError,
+    RejectReason, TransportError, TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
         pb::{self, executor_client},
@@ -216,6 +216,20 @@ async fn subscriptions_resume_and_follow() {
     assert_eq!(next(&mut resumed).await, blocks[3]);
     let new = direct.append(vec![]);
     assert_eq!(next(&mut resumed).await, new);
+}
+
+#[tokio::test]
+async fn blocks_are_taken_back_over_the_wire() {
+    let (direct, remote, _server) = pair().await;
+    let blocks: Vec<_> = (0..3).map(|nonce| direct.append(vec![transfer(nonce)])).collect();
+    let unknown = BlockNumHash { number: 1, hash: B256::repeat_byte(9) };
+    let error = remote.unwind(unknown).await.unwrap_err();
+    assert!(
+        matches!(error, ExecutorError::UnknownBlock(BlockSelector::Hash(hash)) if hash == unknown.hash),
+        "{error}"
+    );
+    remote.unwind(blocks[0].num_hash()).await.unwrap();
+    assert_eq!(direct.last(), blocks[0]);
 }
 
 async fn next(

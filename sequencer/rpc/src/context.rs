@@ -19,7 +19,7 @@ pub(crate) struct Context {
     pub(crate) spec: Arc<ChainSpec>,
     pub(crate) config: RpcConfig,
     pub(crate) fees: FeeOracle,
-    pub(crate) filters: FilterRegistry,
+    pub(crate) filters: Arc<FilterRegistry>,
     pub(crate) feed: BlockFeed,
     /// One permit a log search that may run.
     pub(crate) log_searches: Semaphore,

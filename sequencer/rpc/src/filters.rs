@@ -11,10 +11,10 @@ use alloy::{
     primitives::{B256, U64},
     rpc::types::{Filter, FilterBlockOption, FilterChanges, Log},
 };
-use millrace_proto::BlockSelector;
+use millrace_proto::{BlockSelector, ExecutedBlock};
 use parking_lot::Mutex;
 
-use crate::{context::Context, error::CallError, ids::random_id};
+use crate::{context::Context, error::CallError, ids::random_id, json};
 
 /// What a filter reports.
 #[derive(Debug)]
@@ -23,18 +23,36 @@ enum Kind {
     Blocks,
 }
 
+#[derive(Debug, Default)]
+struct Entries {
+    by_id: HashMap<u64, Entry>,
+    /// Blocks that were taken back so far.
+    unwound: u64,
+}
+
+/// Where a filter was when it was polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// The first block that it has not reported.
+    next: u64,
+    /// Blocks that had been taken back.
+    unwound: u64,
+}
+
 #[derive(Debug)]
 struct Entry {
     kind: Arc<Kind>,
     /// The first block that was not reported yet.
     next: u64,
+    /// Logs that were reported, and whose blocks were taken back since.
+    removed: Vec<Log>,
     polled: Instant,
 }
 
 /// The installed filters.
 #[derive(Debug)]
 pub(crate) struct FilterRegistry {
-    entries: Mutex<HashMap<u64, Entry>>,
+    entries: Mutex<Entries>,
     max: usize,
     expiry: Duration,
 }
@@ -46,6 +64,7 @@ impl FilterRegistry {
 
     fn install(&self, kind: Kind, next: u64) -> Result<U64, CallError> {
         let mut entries = self.entries.lock();
+        let entries = &mut entries.by_id;
         entries.retain(|_, entry| entry.polled.elapsed() < self.expiry);
         if entries.len() >= self.max {
             return Err(CallError::Limit(format!(
@@ -59,35 +78,68 @@ impl FilterRegistry {
                 break id;
             }
         };
-        entries.insert(id, Entry { kind: Arc::new(kind), next, polled: Instant::now() });
+        entries.insert(
+            id,
+            Entry { kind: Arc::new(kind), next, removed: Vec::new(), polled: Instant::now() },
+        );
         Ok(U64::from(id))
     }
 
-    /// What a filter reports, and from which block on.
-    fn poll(&self, id: U64) -> Result<(Arc<Kind>, u64), CallError> {
+    /// What a filter reports, and where it is.
+    fn poll(&self, id: U64) -> Result<(Arc<Kind>, Place), CallError> {
         let mut entries = self.entries.lock();
+        let unwound = entries.unwound;
         let entry = entries
+            .by_id
             .get_mut(&id.to())
             .filter(|entry| entry.polled.elapsed() < self.expiry)
             .ok_or_else(|| CallError::Halted("filter not found".to_owned()))?;
         entry.polled = Instant::now();
-        Ok((entry.kind.clone(), entry.next))
+        Ok((entry.kind.clone(), Place { next: entry.next, unwound }))
     }
 
-    /// Moves a filter on, unless another poll did so meanwhile: then `false`, and what was read must not be reported again.
-    fn advance(&self, id: U64, from: u64, next: u64) -> bool {
-        match self.entries.lock().get_mut(&id.to()) {
-            Some(entry) if entry.next == from => {
-                entry.next = next;
-                true
+    /// Moves a filter on, unless another poll or a reorg moved it meanwhile: then `None`, and what was read must not be reported. Gives the logs that
+    /// have been removed since the last poll.
+    fn advance(&self, id: U64, from: Place, next: u64) -> Option<Vec<Log>> {
+        let mut entries = self.entries.lock();
+        let unwound = entries.unwound;
+        let entry = entries.by_id.get_mut(&id.to());
+        let entry = entry.filter(|entry| from == Place { next: entry.next, unwound })?;
+        entry.next = next;
+        Some(std::mem::take(&mut entry.removed))
+    }
+
+    /// The newest block was taken back: filters that have reported its logs report them as removed.
+    pub(crate) fn unwind(&self, block: &ExecutedBlock) {
+        let number = block.number();
+        let mut entries = self.entries.lock();
+        entries.unwound += 1;
+        let entries = &mut entries.by_id;
+        entries.retain(|_, entry| entry.polled.elapsed() < self.expiry);
+        for entry in entries.values_mut().filter(|entry| entry.next > number) {
+            entry.next = number;
+            if let Kind::Logs(filter) = &*entry.kind {
+                let (lowest, highest) = bounds(&filter.block_option);
+                let reported = json::logs(block)
+                    .filter(|log| filter.matches(&log.inner))
+                    .filter(|_| (lowest..=highest).contains(&number));
+                entry.removed.extend(reported.map(|log| Log { removed: true, ..log }));
             }
-            _ => false,
+        }
+    }
+
+    /// Blocks from this one on were taken back that nobody remembers.
+    pub(crate) fn go_back_to(&self, number: u64) {
+        let mut entries = self.entries.lock();
+        entries.unwound += 1;
+        for entry in entries.by_id.values_mut() {
+            entry.next = entry.next.min(number);
         }
     }
 
     /// Whether there was such a filter.
     pub(crate) fn remove(&self, id: U64) -> bool {
-        self.entries.lock().remove(&id.to()).is_some()
+        self.entries.lock().by_id.remove(&id.to()).is_some()
     }
 }
 
@@ -111,12 +163,14 @@ impl Context {
     /// What is new since the last poll.
     pub(crate) async fn filter_changes(&self, id: U64) -> Result<FilterChanges, CallError> {
         loop {
-            let (kind, from) = self.filters.poll(id)?;
+            let (kind, place) = self.filters.poll(id)?;
             let head = self.executor.head().await?.number;
+            // Blocks may have been taken back that the feed has not seen.
+            let from = place.next.min(head + 1);
             let furthest = from.saturating_add(self.config.limits.max_log_blocks - 1);
             let to = head.min(furthest);
             let (changes, next) = match &*kind {
-                _ if from > to => return Ok(kind.nothing()),
+                _ if from > to => (kind.nothing(), from),
                 Kind::Blocks => (FilterChanges::Hashes(self.hashes(from, to).await?), to + 1),
                 Kind::Logs(filter) => {
                     let _running = self.begin_search()?;
@@ -124,9 +178,11 @@ impl Context {
                     (FilterChanges::Logs(logs), next)
                 }
             };
-            if self.filters.advance(id, from, next) {
-                return Ok(changes);
-            }
+            let Some(removed) = self.filters.advance(id, place, next) else { continue };
+            return Ok(match changes {
+                FilterChanges::Logs(logs) => FilterChanges::Logs([removed, logs].concat()),
+                changes => changes,
+            });
         }
     }
 
@@ -213,8 +269,13 @@ mod tests {
     fn two_polls_at_once_do_not_report_the_same_block() {
         let registry = FilterRegistry::new(1, Duration::from_secs(60));
         let id = registry.install(Kind::Blocks, 5).expect("the first fits");
-        assert!(registry.advance(id, 5, 8));
-        assert!(!registry.advance(id, 5, 8));
-        assert_eq!(registry.poll(id).expect("installed").1, 8);
+        let place = Place { next: 5, unwound: 0 };
+        assert!(registry.advance(id, place, 8).is_some());
+        assert!(registry.advance(id, place, 8).is_none());
+        let (_, place) = registry.poll(id).expect("installed");
+        assert_eq!(place.next, 8);
+        // Nor one that is taken back meanwhile.
+        registry.go_back_to(9);
+        assert!(registry.advance(id, place, 9).is_none());
     }
 }

@@ -73,13 +73,15 @@ impl RpcServer {
         let limits = config.limits.clone();
         let name = config.name;
         let metrics = Arc::new(RpcMetrics::new(name));
+        let filters =
+            Arc::new(FilterRegistry::new(limits.max_filters as usize, limits.filter_expiry));
         let feed = BlockFeed::new(limits.max_subscription_lag as usize);
         let context = Context {
             executor: executor.clone(),
             pool,
             spec,
             fees: FeeOracle::new(limits.max_fee_history as usize),
-            filters: FilterRegistry::new(limits.max_filters as usize, limits.filter_expiry),
+            filters: filters.clone(),
             feed: feed.clone(),
             log_searches: Semaphore::new(limits.max_log_searches as usize),
             metrics: metrics.clone(),
@@ -102,7 +104,7 @@ impl RpcServer {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(serving.run(calls, cors, methods));
-        tasks.spawn(feed.run(executor, head + 1, stop.clone()));
+        tasks.spawn(feed.run(executor, filters, head + 1, stop.clone()));
         info!(target: "millrace::rpc", %address, "JSON-RPC listens");
         Ok(RpcHandle { address, stop, tasks })
     }

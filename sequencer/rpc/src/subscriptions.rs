@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use alloy::rpc::types::Filter;
+use alloy::rpc::types::{Filter, Log};
 use jsonrpsee::{
     Extensions, PendingSubscriptionSink, RpcModule, SubscriptionCloseResponse, SubscriptionSink,
     core::RegisterMethodError,
     server::SubscriptionMessage,
     types::{ErrorObjectOwned, Params},
 };
-use millrace_proto::ExecutedBlock;
 use serde::Serialize;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tracing::{debug, error};
 
-use crate::{connection::Session, context::Context, error::CallError, json};
+use crate::{connection::Session, context::Context, error::CallError, feed::Change, json};
 
 /// What a subscription reports.
 #[derive(Debug)]
@@ -82,19 +81,19 @@ fn parse(params: &Params<'_>, context: &Context) -> Result<Kind, ErrorObjectOwne
 async fn run(
     kind: &Kind,
     sink: &SubscriptionSink,
-    mut blocks: Receiver<Arc<ExecutedBlock>>,
+    mut changes: Receiver<Change>,
 ) -> Result<(), u64> {
     loop {
-        let block = tokio::select! {
+        let change = tokio::select! {
             () = sink.closed() => return Ok(()),
-            block = blocks.recv() => block,
+            change = changes.recv() => change,
         };
-        let block = match block {
-            Ok(block) => block,
+        let change = match change {
+            Ok(change) => change,
             Err(RecvError::Closed) => return Ok(()),
             Err(RecvError::Lagged(missed)) => return Err(missed),
         };
-        for message in kind.messages(&block) {
+        for message in kind.messages(&change) {
             if sink.send(message).await.is_err() {
                 return Ok(());
             }
@@ -103,13 +102,20 @@ async fn run(
 }
 
 impl Kind {
-    fn messages(&self, block: &ExecutedBlock) -> Vec<SubscriptionMessage> {
-        match self {
-            Self::NewHeads => message(&json::header(&block.header)).into_iter().collect(),
-            Self::Logs(filter) => json::logs(block)
-                .filter(|log| filter.matches(&log.inner))
-                .filter_map(|log| message(&log))
-                .collect(),
+    /// What a change means: a head for a sealed block; the logs of either, those of a block that was taken back marked as removed.
+    fn messages(&self, change: &Change) -> Vec<SubscriptionMessage> {
+        match (self, change) {
+            (Self::NewHeads, Change::Sealed(block)) => {
+                message(&json::header(&block.header)).into_iter().collect()
+            }
+            (Self::NewHeads, Change::Removed(_)) => Vec::new(),
+            (Self::Logs(filter), Change::Sealed(block) | Change::Removed(block)) => {
+                let removed = matches!(change, Change::Removed(_));
+                json::logs(block)
+                    .filter(|log| filter.matches(&log.inner))
+                    .filter_map(|log| message(&Log { removed, ..log }))
+                    .collect()
+            }
         }
     }
 }

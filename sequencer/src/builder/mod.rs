@@ -10,6 +10,7 @@ mod frame;
 mod open;
 mod persist;
 mod seal;
+mod unwind;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -130,6 +131,9 @@ impl Builder {
             self.check_log()?;
             self.expire();
             self.note_settled().await;
+            if self.deposits.as_ref().is_some_and(|deposits| deposits.has_vanished()) {
+                self.unwind().await?;
+            }
             let deadline = self.open.as_ref().map(|open| open.deadline);
             match deadline {
                 Some(deadline) if Instant::now() >= deadline => {

@@ -19,12 +19,13 @@ impl Builder {
         let gas_limit = self.shared.spec.rollup().gas_limit;
         let nothing = QueuedTxs::new(self.queue, [], Address::ZERO);
         let feed = self.deposits.as_ref();
-        let queued =
-            feed.map_or(nothing, |feed| feed.take(config.max_deposits_per_block, gas_limit));
+        let timestamp = self.shared.clock.now().as_secs().max(self.head.timestamp);
+        let max = config.max_deposits_per_block;
+        let queued = feed.map_or(nothing, |feed| feed.take(max, gas_limit, timestamp));
         let opened = BlockOpened {
             number: self.head.number + 1,
             parent_hash: self.head.seal(),
-            timestamp: self.shared.clock.now().as_secs().max(self.head.timestamp),
+            timestamp,
             queued,
         };
         trace!(target: "millrace::sequencer", number = opened.number, queued = opened.queued.txs.len(), "opening a block");

@@ -1,4 +1,4 @@
-//! The heads: forward only, and never one above the one before.
+//! The heads: forward only, unless L1 takes back what blocks are made of; and never one above the one before.
 
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(crate) const fn stage_of(settled: SettledBlocks, block: u64) -> Stage {
 pub(crate) struct Heads {
     view: RwLock<HeadsView>,
     settled: watch::Sender<SettledBlocks>,
+    /// How often blocks were taken back.
+    unwound: watch::Sender<u64>,
     timeline: Mutex<Timeline>,
 }
 
@@ -70,6 +72,7 @@ impl Heads {
         Self {
             view: RwLock::new(view),
             settled: watch::channel(settled).0,
+            unwound: watch::channel(0).0,
             timeline: Mutex::new(timeline),
         }
     }
@@ -93,6 +96,31 @@ impl Heads {
     pub(crate) fn sealed(&self, header: SealedHeader, at: Duration) {
         self.timeline.lock().mark(Stage::Sequenced, header.number, at);
         self.view.write().latest = header;
+    }
+
+    /// The blocks after `header` were taken back: all that was said of them is.
+    pub(crate) fn unwound(&self, header: SealedHeader) {
+        let to = BlockNumHash::new(header.number, header.seal());
+        self.timeline.lock().unwind(to.number);
+        let settled = {
+            let mut view = self.view.write();
+            view.latest = header;
+            let settled = &mut view.settled;
+            settled.posted = settled.posted.min(to.number);
+            settled.committed = settled.committed.min(to.number);
+            let settled = *settled;
+            if view.safe.number > to.number {
+                view.safe = to;
+            }
+            settled
+        };
+        self.settled.send_replace(settled);
+        self.unwound.send_modify(|unwound| *unwound += 1);
+    }
+
+    /// Follows how often blocks were taken back.
+    pub(crate) fn follow_unwound(&self) -> watch::Receiver<u64> {
+        self.unwound.subscribe()
     }
 
     /// How far the chain is settled when it is said to be settled up to `claimed`: forward only, none above the one before.

@@ -49,6 +49,16 @@ impl RecentBlocks {
         }
     }
 
+    /// Forgets the blocks after `number`.
+    pub(crate) fn unwind(&mut self, number: u64) {
+        while let Some(last) = self.blocks.pop_back_if(|last| last.block.number() > number) {
+            self.bytes -= last.bytes;
+            for tx in &last.block.transactions {
+                self.index.remove(&tx.hash());
+            }
+        }
+    }
+
     fn are_too_many(&self) -> bool {
         self.blocks.len() > MAX_BLOCKS
             || self.index.len() > MAX_TRANSACTIONS

@@ -40,6 +40,20 @@ impl Timeline {
         }
     }
 
+    /// The blocks after `to` were taken back.
+    pub(crate) fn unwind(&mut self, to: u64) {
+        for stage in [Stage::Sequenced, Stage::Posted, Stage::Committed, Stage::Finalized] {
+            let Some((marks, seen_from)) = self.stage_mut(stage) else { continue };
+            let first = marks.partition_point(|(last, _)| *last <= to);
+            let covered = first.checked_sub(1).map_or(*seen_from, |before| marks[before].0);
+            let at = marks.get(first).map(|(_, at)| *at);
+            marks.truncate(first);
+            // What the first mark that goes says of blocks up to `to` stays.
+            marks.extend(at.filter(|_| covered < to).map(|at| (to, at)));
+            *seen_from = (*seen_from).min(to);
+        }
+    }
+
     /// When a block reached a stage, since the Unix epoch, if that was seen.
     pub(crate) fn reached(&self, stage: Stage, block: u64) -> Option<Duration> {
         let (marks, seen_from) = match stage {
@@ -86,5 +100,14 @@ mod tests {
         assert_eq!(reached(8), Some(second(1)));
         assert_eq!(reached(12), Some(second(2)));
         assert_eq!(reached(13), None);
+
+        timeline.unwind(10);
+        let reached = |block| timeline.reached(Stage::Posted, block);
+        assert_eq!(
+            (reached(8), reached(10), reached(11)),
+            (Some(second(1)), Some(second(2)), None)
+        );
+        timeline.mark(Stage::Posted, 11, second(4));
+        assert_eq!(timeline.reached(Stage::Posted, 11), Some(second(4)));
     }
 }

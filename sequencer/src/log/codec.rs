@@ -18,6 +18,7 @@ const BLOCK_OPENED: u8 = 2;
 const FRAME: u8 = 3;
 const BLOCK_SEALED: u8 = 4;
 const DROPPED: u8 = 5;
+const BLOCK_UNWOUND: u8 = 6;
 
 /// Why bytes are not a record.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,15 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
                 out.fixed(hash.as_slice());
             }
         }
+        Record::BlockUnwound { number, hash, txs } => {
+            out.u8(BLOCK_UNWOUND);
+            out.u64(*number);
+            out.len(usize::from(hash.is_some()));
+            if let Some(hash) = hash {
+                out.fixed(hash.as_slice());
+            }
+            out.txs(txs);
+        }
         Record::Dropped { txs } => {
             out.u8(DROPPED);
             out.len(txs.len());
@@ -123,6 +133,11 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Record, CodecError> {
             hash: input.b256()?,
             returned: input.list(32, Reader::b256)?,
         },
+        BLOCK_UNWOUND => Record::BlockUnwound {
+            number: input.u64()?,
+            hash: input.list(32, Reader::b256)?.pop(),
+            txs: input.txs()?,
+        },
         DROPPED => Record::Dropped { txs: input.list(33, Reader::dropped)? },
         other => return Err(CodecError::UnknownKind(other)),
     };
@@ -154,7 +169,9 @@ fn size_hint(record: &Record) -> usize {
     let txs =
         |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 24 + tx.encoded().len()).sum::<usize>();
     64 + match record {
-        Record::Pooled { txs: list } | Record::Frame { txs: list, .. } => txs(list),
+        Record::Pooled { txs: list }
+        | Record::Frame { txs: list, .. }
+        | Record::BlockUnwound { txs: list, .. } => txs(list),
         Record::BlockOpened(block) => txs(&block.queued.txs),
         Record::BlockSealed { returned, .. } => 32 * returned.len(),
         Record::Dropped { txs } => txs.iter().map(|dropped| 128 + dropped.tx.encoded().len()).sum(),

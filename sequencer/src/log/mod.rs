@@ -68,17 +68,23 @@ pub trait OrderLog: fmt::Debug + Send + Sync + 'static {
     /// When the log cannot be read.
     fn read(&self, from: Position) -> Result<RecordIter<'_>, LogError>;
 
-    /// Where a block was opened, or `None` if it never was.
+    /// Where a block was opened that was not unwound since, or `None` if there is none with this number.
     ///
     /// # Errors
     /// When the log cannot be read.
     fn block_position(&self, number: u64) -> Result<Option<Position>, LogError>;
 
-    /// The last block that was opened, or `None` before the first.
+    /// The last block that was opened and not unwound since, or `None` before the first.
     ///
     /// # Errors
     /// When the log cannot be read.
     fn last_block(&self) -> Result<Option<u64>, LogError>;
+
+    /// Whether the block with this hash was unwound, and not sealed again since.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn is_unwound(&self, hash: B256) -> Result<bool, LogError>;
 
     /// The latest drop of a transaction, or `None` if it was never dropped.
     ///

@@ -32,6 +32,15 @@ pub enum Record {
         /// Transactions of its frames that went back to the pool.
         returned: Vec<TxHash>,
     },
+    /// A block is void: the last one that was opened, sealed or not. Its number is free again.
+    BlockUnwound {
+        /// The block.
+        number: u64,
+        /// Its hash, or `None` if it was not sealed.
+        hash: Option<B256>,
+        /// The signed transactions that it holds, in order, if it was sealed: they wait again, before everything else that waits.
+        txs: Vec<Arc<RecoveredTx>>,
+    },
     /// Transactions that left the pool for good.
     Dropped {
         /// With their reasons.
@@ -71,6 +80,7 @@ impl Record {
             Self::BlockOpened(_) => "block_opened",
             Self::Frame { .. } => "frame",
             Self::BlockSealed { .. } => "block_sealed",
+            Self::BlockUnwound { .. } => "block_unwound",
             Self::Dropped { .. } => "dropped",
         }
     }

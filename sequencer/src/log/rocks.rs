@@ -25,6 +25,8 @@ const LAYOUT: u64 = 1;
 const RECORDS: &str = "records";
 /// Block number (`u64`, big-endian) to the position of its opening (`u64`, big-endian).
 const BLOCKS: &str = "blocks";
+/// Hash of a block that was unwound to its number (`u64`, big-endian).
+const UNWOUND: &str = "unwound";
 /// Transaction hash to its latest drop.
 const DROPPED: &str = "dropped";
 /// Names to values.
@@ -126,6 +128,7 @@ impl OrderLog for RocksOrderLog {
         let first = self.end.load(Ordering::Acquire);
         let (table, blocks, drops) =
             (self.family(RECORDS), self.family(BLOCKS), self.family(DROPPED));
+        let unwound = self.family(UNWOUND);
         let mut batch = WriteBatch::default();
         for (position, record) in (first..).zip(records) {
             batch.put_cf(&table, position.to_be_bytes(), codec::encode(record));
@@ -133,12 +136,20 @@ impl OrderLog for RocksOrderLog {
                 Record::BlockOpened(block) => {
                     batch.put_cf(&blocks, block.number.to_be_bytes(), position.to_be_bytes());
                 }
+                // Made again exactly as it was.
+                Record::BlockSealed { hash, .. } => batch.delete_cf(&unwound, hash),
+                Record::BlockUnwound { number, hash, .. } => {
+                    batch.delete_cf(&blocks, number.to_be_bytes());
+                    if let Some(hash) = hash {
+                        batch.put_cf(&unwound, hash, number.to_be_bytes());
+                    }
+                }
                 Record::Dropped { txs } => {
                     for dropped in txs {
                         batch.put_cf(&drops, dropped.tx.hash(), codec::encode_dropped(dropped));
                     }
                 }
-                _ => {}
+                Record::Pooled { .. } | Record::Frame { .. } => {}
             }
         }
         self.db.write_opt(batch, &synced()).map_err(storage)?;
@@ -182,6 +193,10 @@ impl OrderLog for RocksOrderLog {
     fn last_block(&self) -> Result<Option<u64>, LogError> {
         let last = self.db.iterator_cf(&self.family(BLOCKS), IteratorMode::End).next();
         last.transpose().map_err(storage)?.map(|(key, _)| key_u64(&key, 0)).transpose()
+    }
+
+    fn is_unwound(&self, hash: B256) -> Result<bool, LogError> {
+        Ok(self.db.get_cf(&self.family(UNWOUND), hash).map_err(storage)?.is_some())
     }
 
     fn dropped(&self, hash: TxHash) -> Result<Option<DroppedTx>, LogError> {
@@ -234,6 +249,7 @@ fn families() -> Vec<ColumnFamilyDescriptor> {
     vec![
         ColumnFamilyDescriptor::new(RECORDS, records),
         ColumnFamilyDescriptor::new(BLOCKS, Options::default()),
+        ColumnFamilyDescriptor::new(UNWOUND, Options::default()),
         ColumnFamilyDescriptor::new(DROPPED, drops),
         ColumnFamilyDescriptor::new(META, Options::default()),
     ]

@@ -29,6 +29,8 @@ pub(crate) struct Account {
 pub(crate) struct Loaded {
     /// The block.
     pub(crate) at: u64,
+    /// How often blocks had been taken back when it was the pool's.
+    pub(crate) unwound: u64,
     /// One for each address that was asked for.
     pub(crate) accounts: AddressMap<Account>,
 }
@@ -75,7 +77,7 @@ pub(crate) async fn load_accounts(
         let is_contract = has_code && !is_delegation(&executor.code(*address, selector).await?);
         accounts.insert(*address, Account::new(info, is_contract));
     }
-    Ok(Loaded { at, accounts })
+    Ok(Loaded { at, unwound: 0, accounts })
 }
 
 impl Pool {
@@ -101,6 +103,9 @@ impl Pool {
     ) -> Option<&mut Sender> {
         if !self.senders.contains_key(&address) {
             let mut account = *loaded.accounts.get(&address)?;
+            if loaded.unwound != self.unwound {
+                return None;
+            }
             if loaded.at < self.head {
                 let newer: Vec<_> =
                     self.recent.iter().filter(|(number, _)| *number > loaded.at).collect();

@@ -13,6 +13,8 @@ pub(crate) enum Closed {
     Stopping,
     /// The order log failed.
     LogFailed(Arc<LogError>),
+    /// Blocks are being taken back.
+    Unwinding,
     /// The service ended with another error, which its `run` returns.
     Halted,
 }
@@ -22,6 +24,9 @@ impl From<Closed> for SequencerError {
         match closed {
             Closed::Stopping => Self::Unavailable("it is stopping".into()),
             Closed::LogFailed(error) => Self::OrderLog(Box::new(error)),
+            Closed::Unwinding => Self::Unavailable(
+                "it takes back blocks, because an L1 reorg took deposits that they hold; try again in a moment".into(),
+            ),
             Closed::Halted => Self::Unavailable("it has halted; its log says why".into()),
         }
     }

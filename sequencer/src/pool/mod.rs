@@ -136,6 +136,8 @@ pub(crate) struct Pool {
     metrics: SequencerMetrics,
     /// The block after which the accounts are as they are here.
     head: u64,
+    /// How often blocks were taken back.
+    unwound: u64,
     /// What the last blocks changed, oldest first: brings accounts that were read a moment ago up to date.
     recent: VecDeque<(u64, Arc<StateDiff>)>,
     senders: AddressMap<Sender>,
@@ -169,6 +171,7 @@ impl Pool {
             limits,
             metrics,
             head,
+            unwound: 0,
             recent: VecDeque::new(),
             senders: AddressMap::default(),
             by_hash: B256Map::default(),
@@ -185,6 +188,12 @@ impl Pool {
             queued: 0,
             closed: None,
         }
+    }
+
+    /// An empty pool at an earlier block, in place of this one.
+    pub(crate) fn unwound_to(&self, head: u64) -> Self {
+        let pool = Self::new(self.limits.clone(), self.metrics.clone(), head);
+        Self { unwound: self.unwound + 1, ..pool }
     }
 
     /// How full it is.
@@ -223,6 +232,11 @@ impl Pool {
     /// The block after which the accounts are as they are here.
     pub(crate) const fn head(&self) -> u64 {
         self.head
+    }
+
+    /// How often blocks were taken back.
+    pub(crate) const fn unwound(&self) -> u64 {
+        self.unwound
     }
 
     fn entry(&self, hash: TxHash) -> Option<&Entry> {

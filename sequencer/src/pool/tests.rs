@@ -89,7 +89,7 @@ impl World {
 
     fn insert(&mut self, sender: u8, ahead: u64, fee: u64) {
         let at = self.pool.head();
-        let mut loaded = Loaded { at, accounts: AddressMap::default() };
+        let mut loaded = Loaded { at, ..Loaded::default() };
         loaded.accounts.insert(address(sender), Account::for_tests(self.info(sender)));
         let next = self.pool.next_nonce(address(sender)).unwrap_or_default();
         let tx = tx(sender, (next + ahead).saturating_sub(3), fee);

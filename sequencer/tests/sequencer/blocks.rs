@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -11,18 +11,19 @@ use std::{
 use alloy::{
     consensus::TxEip1559,
     eips::Encodable2718,
-    primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
+    primitives::{B256, Bytes, TxKind, U256, keccak256},
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    BlockSelector, DaAdapter, DaAdapterError, DaStatus, Deposit, Executor, ForcedTx, L1Inbox,
-    L1InboxError, OutboxBatch, PoolStatus, QueueEntry, QueueMark, Sequencer, Stage, TxEnvelope,
-    TxPool,
+    DaAdapter, DaAdapterError, DaStatus, Executor, L1Inbox, OutboxBatch, PoolStatus, QueueEntry,
+    QueueMark, Sequencer, Stage, TxEnvelope, TxPool,
 };
 use millrace_sequencer::{OrderLog, Position, Record, ThrottleConfig};
-use parking_lot::Mutex;
 
-use crate::support::{GENESIS_TIME, GWEI, Setup, sign, signer, soon, transfer};
+use crate::{
+    inbox::{TestInbox, minted},
+    support::{GENESIS_TIME, GWEI, Setup, sign, signer, soon, transfer},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_come_in_the_order_of_arrival() {
@@ -190,57 +191,6 @@ async fn what_waits_too_long_expires() {
     // It may come again.
     node.submit(sign(&signer(0), transfer(1))).await.expect("accepted");
     node.stop().await.expect("a clean end");
-}
-
-/// A queue that a test fills, and an L1 that can go away.
-#[derive(Debug, Default)]
-struct TestInbox {
-    entries: Mutex<Vec<QueueEntry>>,
-    down: AtomicBool,
-}
-
-#[async_trait]
-impl L1Inbox for TestInbox {
-    fn rollup(&self) -> Address {
-        Address::repeat_byte(0xaa)
-    }
-
-    async fn entries(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, L1InboxError> {
-        if self.down.load(Ordering::Relaxed) {
-            return Err(L1InboxError("L1 is down".into()));
-        }
-        let entries = self.entries.lock();
-        Ok(entries.iter().filter(|entry| entry.index() >= from).take(max).cloned().collect())
-    }
-}
-
-impl TestInbox {
-    fn deposit(&self, count: u64) {
-        let mut entries = self.entries.lock();
-        for _ in 0..count {
-            let index = entries.len() as u64;
-            entries.push(QueueEntry::Deposit(Deposit {
-                index,
-                from: Address::repeat_byte(0xde),
-                to: Address::repeat_byte(0xdd),
-                value: U256::from(10 + index),
-                gas_limit: 100_000,
-                data: Bytes::new(),
-            }));
-        }
-    }
-
-    fn force(&self, raw: Bytes) {
-        let mut entries = self.entries.lock();
-        let index = entries.len() as u64;
-        entries.push(QueueEntry::Forced(ForcedTx { index, raw }));
-    }
-}
-
-async fn minted(executor: &impl Executor) -> U256 {
-    let to = [Address::repeat_byte(0xdd)];
-    let accounts = executor.accounts(&to, BlockSelector::Latest).await.expect("accounts");
-    accounts[0].unwrap_or_default().balance
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,15 +17,15 @@ const SENDERS: u8 = 5;
 
 /// Transactions that were signed, and what is known of them.
 #[derive(Debug, Default)]
-struct Book {
-    acknowledged: B256Set,
-    all: Vec<(u8, Bytes)>,
+pub(crate) struct Book {
+    pub(crate) acknowledged: B256Set,
+    pub(crate) all: Vec<(u8, Bytes)>,
     nonces: HashMap<u8, u64>,
 }
 
 impl Book {
     /// More transactions of every sender.
-    fn sign(&mut self, count: u64) {
+    pub(crate) fn sign(&mut self, count: u64) {
         for index in 0..SENDERS {
             let nonce = self.nonces.entry(index).or_default();
             for _ in 0..count {
@@ -45,7 +45,7 @@ impl Book {
 }
 
 /// Every sender submits what is not acknowledged yet, a few at a time, until an error that is no refusal.
-async fn submit_all(node: &Node, book: &Arc<Mutex<Book>>) {
+pub(crate) async fn submit_all(node: &Node, book: &Arc<Mutex<Book>>) {
     let senders = (0..SENDERS).map(async |index| {
         let waiting = book.lock().waiting(index);
         for some in waiting.chunks(3) {
@@ -79,7 +79,7 @@ async fn check(node: &Node, book: &Book) {
 }
 
 /// Resolves when a fault leaves a start hanging; any other is the start's to deal with.
-async fn struck_at_start(fault: &Option<Arc<Fault>>) {
+pub(crate) async fn struck_at_start(fault: &Option<Arc<Fault>>) {
     match fault {
         Some(fault) if fault.how == How::Hang => fault.hung.notified().await,
         _ => std::future::pending().await,
@@ -93,11 +93,11 @@ fn random_fault(random: &mut Random) -> Option<Arc<Fault>> {
     (random.below(5) > 0).then(|| Fault::new(place, how, random.below(12) as i64))
 }
 
-fn describe(fault: &Option<Arc<Fault>>) -> String {
+pub(crate) fn describe(fault: &Option<Arc<Fault>>) -> String {
     fault.as_ref().map_or("killed".to_owned(), |fault| format!("{:?} {:?}", fault.place, fault.how))
 }
 
-fn arm(setup: &mut Setup, fault: &Option<Arc<Fault>>) {
+pub(crate) fn arm(setup: &mut Setup, fault: &Option<Arc<Fault>>) {
     if let Some(fault) = fault.clone() {
         let other = fault.clone();
         setup.wrap_log = Some(Box::new(|inner| Arc::new(FaultyLog { inner, fault })));

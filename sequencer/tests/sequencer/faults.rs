@@ -11,9 +11,9 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
-    ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, RecoveredTx, SealedHeader,
-    StateDiff, TransportError, TxLocation, TxOutcome,
+    AccountInfo, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome,
+    CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, RecoveredTx,
+    SealedHeader, StateDiff, TransportError, TxLocation, TxOutcome,
 };
 use millrace_sequencer::{
     DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
@@ -26,6 +26,7 @@ pub(crate) enum Place {
     Append,
     Execute,
     Seal,
+    Unwind,
 }
 
 /// How it breaks.
@@ -137,6 +138,10 @@ impl OrderLog for FaultyLog {
         self.inner.last_block()
     }
 
+    fn is_unwound(&self, hash: B256) -> Result<bool, LogError> {
+        self.inner.is_unwound(hash)
+    }
+
     fn dropped(&self, hash: TxHash) -> Result<Option<DroppedTx>, LogError> {
         self.inner.dropped(hash)
     }
@@ -246,6 +251,22 @@ impl Executor for FaultyExecutor {
         self.fault.reach()?;
         let inner = self.inner.open_block(attributes).await?;
         Ok(Box::new(FaultyBuild { inner, fault: self.fault.clone() }))
+    }
+
+    async fn unwind(&self, to: BlockNumHash) -> Result<(), ExecutorError> {
+        self.fault.reach()?;
+        match self.fault.strikes(Place::Unwind) {
+            Some(How::Gone) => Err(TransportError::Closed.into()),
+            None => self.inner.unwind(to).await,
+            Some(How::Before) => Err(TransportError::Closed.into()),
+            Some(how) => {
+                self.inner.unwind(to).await?;
+                if how == How::Hang {
+                    self.fault.hang().await;
+                }
+                Err(TransportError::Closed.into())
+            }
+        }
     }
 
     async fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, ExecutorError> {

@@ -19,14 +19,14 @@ use crate::support::{Setup, sign, signer, soon, transfer};
 
 /// Settlement as a test says it is: one batch for all blocks.
 #[derive(Debug)]
-struct TestSettlement(watch::Sender<SettlementStatus>);
+pub(crate) struct TestSettlement(watch::Sender<SettlementStatus>);
 
 impl TestSettlement {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::channel(SettlementStatus::default()).0)
     }
 
-    fn say(&self, posted: u64, committed: u64, finalized: u64) {
+    pub(crate) fn say(&self, posted: u64, committed: u64, finalized: u64) {
         let point = |block: u64| {
             (block > 0).then_some(BatchPoint { batch: 1, last_block: block, last_block_hash: None })
         };

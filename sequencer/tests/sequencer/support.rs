@@ -174,7 +174,16 @@ impl Setup {
             data_dir: self.folder.path().join("executor"),
             ..ExecutorConfig::default()
         };
-        ExecutorService::open(config, self.spec()).expect("the executor opens")
+        // Tasks of a node that was killed let go of the store once they are dropped.
+        let started = Instant::now();
+        loop {
+            match ExecutorService::open(config.clone(), self.spec()) {
+                Err(_) if started.elapsed() < Duration::from_secs(5) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened.expect("the executor opens"),
+            }
+        }
     }
 
     pub(crate) async fn start(&mut self) -> Node {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use alloy::{
-    eips::{BlockNumHash, BlockNumberOrTag},
+    eips::{BlockId, BlockNumHash, BlockNumberOrTag},
     primitives::{Address, B256, Bytes, TxHash, U64, U256},
     providers::{Provider, RootProvider},
     rpc::{
@@ -204,10 +204,10 @@ impl L1Client {
         &self,
         to: Address,
         call: &C,
-        block: BlockNumberOrTag,
+        block: impl Into<BlockId>,
     ) -> Result<C::Return, L1Error> {
         let request = TransactionRequest::default().to(to).input(call.abi_encode().into());
-        let output: Bytes = match self.request("eth_call", (request, block)).await {
+        let output: Bytes = match self.request("eth_call", (request, block.into())).await {
             Ok(output) => output,
             Err(error) => {
                 return Err(match error.revert_data() {

@@ -7,11 +7,11 @@ use alloy::{
     primitives::{Address, B256},
 };
 use async_trait::async_trait;
-use millrace_proto::{L1Inbox, L1InboxError, QueueEntry};
+use millrace_proto::{L1Inbox, L1InboxError, QueueEntry, QueueMark};
 use tokio::sync::Mutex;
-use tracing::{debug, error};
+use tracing::debug;
 
-use crate::{L1Error, L1Follower, RollupContract, RollupEvent, rollup::EventSet};
+use crate::{L1Block, L1Error, L1Follower, RollupContract, RollupEvent, rollup::EventSet};
 
 /// Deposits kept in memory, at most; reading stops until the consumer catches up.
 const CAPACITY: usize = 8_192;
@@ -42,8 +42,8 @@ struct State {
     window: VecDeque<Entry>,
     /// Where reading can start again: ascending by index.
     seeks: Vec<Seek>,
-    /// How many deposits were handed out, and the accumulator over them.
-    delivered: Option<(u64, B256)>,
+    /// The confirmed block up to which everything is read, unless there is more.
+    read: Option<L1Block>,
     polled: Option<Instant>,
 }
 
@@ -85,16 +85,15 @@ pub enum DepositError {
         /// The first deposit that does not fit.
         index: u64,
     },
-    /// A reorg deeper than the configured confirmations changed deposits that L2 has taken.
+    /// A reorg took entries that the chain has taken.
     #[error(
-        "an L1 reorg below the configured {confirmations} confirmations replaced deposits before {count} that the chain has \
-         taken: no further deposits are taken until an operator restarts it"
+        "L1 does not have the first {end} entries of the queue any more as the chain took them"
     )]
-    Replaced {
-        /// Deposits handed out before.
-        count: u64,
-        /// The configuration that was too low.
-        confirmations: u64,
+    Vanished {
+        /// Entries that the chain has taken.
+        end: u64,
+        /// The time of L1's last confirmed block, if that has fewer; `None` if it has others.
+        missing_at: Option<u64>,
     },
 }
 
@@ -104,8 +103,13 @@ impl DepositInbox {
         Self { contract, confirmations, state: Mutex::new(State::default()) }
     }
 
-    /// Confirmed entries from an index on; see [`L1Inbox::entries`].
-    pub async fn confirmed(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, DepositError> {
+    /// Confirmed entries behind a mark; see [`L1Inbox::entries`].
+    pub async fn confirmed(
+        &self,
+        after: QueueMark,
+        max: usize,
+    ) -> Result<Vec<QueueEntry>, DepositError> {
+        let from = after.end;
         let mut state = self.state.lock().await;
         if from < state.oldest() {
             state.seek(from);
@@ -116,8 +120,40 @@ impl DepositInbox {
                 break;
             }
         }
-        state.check_delivered(self.confirmations)?;
-        Ok(state.hand_out(from, max))
+        let missing_at = match state.accumulator_at(from) {
+            Some(accumulator) if accumulator == after.hash => return Ok(state.hand_out(from, max)),
+            Some(_) => None,
+            // Not so far yet.
+            None => match state.read {
+                Some(read) => Some(read.timestamp),
+                None => return Ok(Vec::new()),
+            },
+        };
+        if self.stands(after).await? {
+            // The contract has them: it is the node that leaves out their events.
+            state.seeks.pop();
+            state.restart();
+            return Err(DepositError::Chain { index: from.saturating_sub(1) });
+        }
+        Err(DepositError::Vanished { end: from, missing_at })
+    }
+
+    /// Whether the contract has the entries before a mark, confirmed, as they were taken.
+    pub async fn stands(&self, mark: QueueMark) -> Result<bool, L1Error> {
+        let client = self.contract.client();
+        let latest = client.head().await?;
+        let Some(number) = latest.number.checked_sub(self.confirmations) else {
+            return Ok(mark.end == 0);
+        };
+        let block = match self.confirmations {
+            0 => latest,
+            _ => {
+                let block = client.block(number).await?;
+                block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))?
+            }
+        };
+        // By its hash: whatever the node shows a moment later.
+        Ok(self.contract.accumulator_at(mark.end, block.hash).await? == mark.hash)
     }
 
     /// Reads one stretch of L1. `false` if there is nothing more to read now.
@@ -143,6 +179,7 @@ impl DepositInbox {
             state.polled = Some(Instant::now());
             return Ok(false);
         };
+        state.read = None;
         // Nothing is awaited from here on, so a dropped call leaves nothing half applied.
         if let Some(block) = update.reverted_to {
             debug!(target: "millrace::l1", block = block.number, "deposits unwound");
@@ -164,6 +201,7 @@ impl DepositInbox {
         state.forget_before(from);
         state.note(update.head.id());
         if update.head.number + self.confirmations >= update.latest.number {
+            state.read = Some(update.head);
             state.polled = Some(Instant::now());
             return Ok(false);
         }
@@ -233,6 +271,7 @@ impl State {
         let (next, accumulator) =
             self.seeks.last().map_or((0, B256::ZERO), |s| (s.index, s.accumulator));
         self.follower = None;
+        self.read = None;
         self.polled = None;
         self.window.clear();
         self.next = next;
@@ -252,33 +291,13 @@ impl State {
         self.window.get(usize::try_from(offset).ok()?).map(|entry| entry.accumulator)
     }
 
-    fn check_delivered(&self, confirmations: u64) -> Result<(), DepositError> {
-        let Some((count, accumulator)) = self.delivered else { return Ok(()) };
-        match self.accumulator_at(count) {
-            Some(now) if now != accumulator => {
-                error!(target: "millrace::l1", count, confirmations, "an L1 reorg replaced deposits that L2 has taken");
-                Err(DepositError::Replaced { count, confirmations })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn hand_out(&mut self, from: u64, max: usize) -> Vec<QueueEntry> {
+    fn hand_out(&self, from: u64, max: usize) -> Vec<QueueEntry> {
         let Some(skip) =
             from.checked_sub(self.oldest()).and_then(|skip| usize::try_from(skip).ok())
         else {
             return Vec::new();
         };
-        let entries: Vec<&Entry> = self.window.iter().skip(skip).take(max).collect();
-        let handed_out = entries.iter().map(|entry| entry.entry.clone()).collect();
-        if let Some(last) = entries.last() {
-            let count = last.entry.index() + 1;
-            let accumulator = last.accumulator;
-            if self.delivered.is_none_or(|(before, _)| count > before) {
-                self.delivered = Some((count, accumulator));
-            }
-        }
-        handed_out
+        self.window.iter().skip(skip).take(max).map(|entry| entry.entry.clone()).collect()
     }
 }
 
@@ -288,7 +307,16 @@ impl L1Inbox for DepositInbox {
         self.contract.address()
     }
 
-    async fn entries(&self, from: u64, max: usize) -> Result<Vec<QueueEntry>, L1InboxError> {
-        self.confirmed(from, max).await.map_err(|error| L1InboxError(Box::new(error)))
+    async fn entries(&self, after: QueueMark, max: usize) -> Result<Vec<QueueEntry>, L1InboxError> {
+        self.confirmed(after, max).await.map_err(|error| match error {
+            DepositError::Vanished { end, missing_at } => {
+                L1InboxError::Vanished { end, missing_at }
+            }
+            error => L1InboxError::Failed(Box::new(error)),
+        })
+    }
+
+    async fn has(&self, mark: QueueMark) -> Result<bool, L1InboxError> {
+        self.stands(mark).await.map_err(|error| L1InboxError::Failed(Box::new(error)))
     }
 }

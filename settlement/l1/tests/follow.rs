@@ -4,13 +4,13 @@ mod common;
 
 use std::sync::Arc;
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256};
 use common::{Chain, soon, until};
 use millrace_l1::{
     DepositError, DepositInbox, L1Follower, L1Update, RollupContract, RollupEvent,
     testing::AnvilOptions,
 };
-use millrace_proto::{L1Inbox, QueueEntry};
+use millrace_proto::{L1Inbox, QueueEntry, QueueMark};
 
 const TO: Address = Address::repeat_byte(7);
 
@@ -53,6 +53,9 @@ async fn canonical(rollup: &RollupContract) -> Vec<RollupEvent> {
     let head = rollup.client().head().await.expect("head").number;
     rollup.events(0, head).await.expect("events")
 }
+
+/// Before the first entry.
+const START: QueueMark = QueueMark { end: 0, hash: B256::ZERO, forced: 0 };
 
 #[tokio::test]
 async fn reorgs_of_1_and_5_blocks_are_unwound_exactly() {
@@ -168,43 +171,76 @@ async fn deposits_come_once_they_are_confirmed() {
     assert_eq!(inbox.rollup(), chain.rollup.address());
     chain.deposit(TO, 1).await;
     chain.deposit(TO, 2).await;
-    assert!(inbox.entries(0, 10).await.expect("deposits").is_empty());
+    assert!(inbox.entries(START, 10).await.expect("deposits").is_empty());
     chain.deposit(TO, 3).await;
-    until("the first deposit", async || inbox.entries(0, 10).await.expect("deposits").len() == 1)
-        .await;
+    until("the first deposit", async || {
+        inbox.entries(START, 10).await.expect("deposits").len() == 1
+    })
+    .await;
     chain.anvil.mine(2).await.expect("mine");
-    until("all deposits", async || inbox.entries(0, 10).await.expect("deposits").len() == 3).await;
+    until("all deposits", async || inbox.entries(START, 10).await.expect("deposits").len() == 3)
+        .await;
 
-    assert_eq!(values(&inbox.entries(0, 2).await.expect("deposits")), [1, 2]);
-    assert_eq!(values(&inbox.entries(2, 10).await.expect("deposits")), [3]);
-    assert!(inbox.entries(3, 10).await.expect("deposits").is_empty());
+    assert_eq!(values(&inbox.entries(START, 2).await.expect("deposits")), [1, 2]);
+    assert_eq!(values(&inbox.entries(mark(&chain, 2).await, 10).await.expect("deposits")), [3]);
+    assert!(inbox.entries(mark(&chain, 3).await, 10).await.expect("deposits").is_empty());
     // Back to what memory no longer holds.
     until("the first ones again", async || {
-        values(&inbox.entries(0, 10).await.expect("deposits")) == [1, 2, 3]
+        values(&inbox.entries(START, 10).await.expect("deposits")) == [1, 2, 3]
     })
     .await;
     // A fresh start in the middle.
     let fresh = DepositInbox::new(chain.rollup.clone(), 2);
-    assert_eq!(values(&fresh.entries(1, 10).await.expect("deposits")), [2, 3]);
+    assert_eq!(values(&fresh.entries(mark(&chain, 1).await, 10).await.expect("deposits")), [2, 3]);
+}
+
+/// Where the queue is after its first entries.
+async fn mark(chain: &Chain, end: u64) -> QueueMark {
+    let hash = chain.rollup.deposit_accumulator(end).await.expect("the contract answers");
+    QueueMark { end, hash, forced: 0 }
+}
+
+/// Waits until the inbox says that entries have vanished, and returns what it says.
+async fn vanished(inbox: &DepositInbox, after: QueueMark) -> Option<u64> {
+    let said = std::sync::Mutex::new(None);
+    until("the alarm", async || match inbox.confirmed(after, 10).await {
+        Ok(deposits) => {
+            assert!(deposits.is_empty(), "{deposits:?}");
+            false
+        }
+        Err(DepositError::Vanished { end, missing_at }) => {
+            assert_eq!(end, after.end);
+            *said.lock().expect("no panic") = Some(missing_at);
+            true
+        }
+        Err(DepositError::L1(error)) if error.is_retryable() => false,
+        Err(error) => panic!("{error}"),
+    })
+    .await;
+    let said = said.lock().expect("no panic");
+    said.expect("it was said")
 }
 
 #[tokio::test]
-async fn a_reorg_above_the_confirmations_goes_unnoticed_and_one_below_stops_deposits() {
+async fn a_reorg_above_the_confirmations_goes_unnoticed_and_one_below_is_told() {
     let chain = Chain::start(AnvilOptions::default()).await;
     let inbox = DepositInbox::new(chain.rollup.clone(), 2);
     chain.deposit(TO, 1).await;
     chain.anvil.mine(2).await.expect("mine");
     chain.deposit(TO, 2).await;
-    assert_eq!(values(&inbox.confirmed(0, 10).await.expect("deposits")), [1]);
+    assert_eq!(values(&inbox.confirmed(START, 10).await.expect("deposits")), [1]);
+    let first = mark(&chain, 1).await;
 
     chain.anvil.reorg(1).await.expect("reorg");
     chain.deposit(TO, 3).await;
     chain.anvil.mine(3).await.expect("mine");
     until("the deposit that replaced another one", async || {
-        let next = inbox.confirmed(1, 10).await.expect("deposits");
+        let next = inbox.confirmed(first, 10).await.expect("deposits");
         values(&next) == [3]
     })
     .await;
+    let second = mark(&chain, 2).await;
+    assert!(inbox.has(second).await.expect("an answer"));
 
     // Both deposits that were handed out vanish, and others take their places.
     chain.anvil.reorg(9).await.expect("reorg");
@@ -212,16 +248,24 @@ async fn a_reorg_above_the_confirmations_goes_unnoticed_and_one_below_stops_depo
         chain.deposit(TO, value).await;
     }
     chain.anvil.mine(3).await.expect("mine");
-    until("the alarm", async || match inbox.confirmed(2, 10).await {
-        Ok(deposits) => {
-            assert!(deposits.is_empty(), "{deposits:?}");
-            false
-        }
-        Err(DepositError::Replaced { count, .. }) => count == 2,
-        Err(DepositError::L1(error)) if error.is_retryable() => false,
-        Err(error) => panic!("{error}"),
+    assert_eq!(vanished(&inbox, second).await, None, "others are in their place");
+    assert!(!inbox.has(second).await.expect("an answer"));
+    assert!(!inbox.has(first).await.expect("an answer"));
+    assert!(inbox.has(START).await.expect("an answer"));
+    until("what came instead", async || {
+        let deposits = inbox.confirmed(START, 10).await.expect("deposits");
+        values(&deposits) == [8, 9, 10]
     })
     .await;
-    assert_eq!(chain.rollup.deposit_count().await.expect("count"), 3);
-    assert_ne!(U256::ZERO, chain.client().balance(chain.rollup.address()).await.expect("balance"));
+
+    // They vanish as well, and nothing takes their places: also for an inbox that has seen nothing before.
+    let third = mark(&chain, 3).await;
+    chain.anvil.reorg(6).await.expect("reorg");
+    chain.anvil.mine(3).await.expect("mine");
+    let fresh = DepositInbox::new(chain.rollup.clone(), 2);
+    for inbox in [&inbox, &fresh] {
+        let confirmed = chain.client().head().await.expect("head").number - 2;
+        let confirmed = chain.client().block(confirmed).await.expect("block").expect("it is there");
+        assert_eq!(vanished(inbox, third).await, Some(confirmed.timestamp));
+    }
 }

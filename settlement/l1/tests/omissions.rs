@@ -13,6 +13,7 @@ use millrace_l1::{
     DepositError, DepositInbox, L1Client, L1Error, L1Follower, RollupContract,
     testing::{AnvilOptions, test_patience},
 };
+use millrace_proto::QueueMark;
 use serde_json::json;
 
 const TO: Address = Address::repeat_byte(7);
@@ -38,11 +39,11 @@ async fn a_deposit_that_a_node_left_out_at_first_is_found_again() {
     forget.store(true, Ordering::SeqCst);
     chain.deposit(TO, 1).await;
     // Everything up to here is read, and noted as a place to go on from.
-    assert!(inbox.confirmed(0, 9).await.expect("nothing").is_empty());
+    assert!(inbox.confirmed(QueueMark::default(), 9).await.expect("nothing").is_empty());
     forget.store(false, Ordering::SeqCst);
     chain.deposit(TO, 2).await;
     let complaints = AtomicU64::new(0);
-    until("both deposits", async || match inbox.confirmed(0, 9).await {
+    until("both deposits", async || match inbox.confirmed(QueueMark::default(), 9).await {
         Ok(deposits) => deposits.len() == 2,
         Err(error) => {
             assert!(matches!(error, DepositError::Chain { index: 0 }), "{error}");
@@ -52,6 +53,22 @@ async fn a_deposit_that_a_node_left_out_at_first_is_found_again() {
     })
     .await;
     assert_eq!(complaints.into_inner(), 1);
+}
+
+/// A node that leaves out the events of what the chain has taken does not make the chain believe that it has vanished.
+#[tokio::test]
+async fn what_the_contract_has_has_not_vanished_whatever_the_events_say() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let (_proxy, rollup, forget) = forgetful(&chain).await;
+    chain.deposit(TO, 1).await;
+    let hash = rollup.deposit_accumulator(1).await.expect("the contract answers");
+    let taken = QueueMark { end: 1, hash, forced: 0 };
+    forget.store(true, Ordering::SeqCst);
+    let inbox = DepositInbox::new(rollup, 0);
+    let error = inbox.confirmed(taken, 9).await.expect_err("its event is missing");
+    assert!(matches!(error, DepositError::Chain { index: 0 }), "{error}");
+    forget.store(false, Ordering::SeqCst);
+    assert!(inbox.confirmed(taken, 9).await.expect("it is there again").is_empty());
 }
 
 #[tokio::test]

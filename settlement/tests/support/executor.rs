@@ -8,9 +8,9 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest,
-    ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader, StateDiff,
-    TxLocation,
+    AccountInfo, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome,
+    CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader,
+    StateDiff, TxLocation,
 };
 
 use super::{TestChain, chain::changed};
@@ -58,6 +58,10 @@ impl Executor for TestExecutor {
     }
 
     async fn open_block(&self, _: BlockAttributes) -> Result<Box<dyn BlockBuild>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn unwind(&self, _: BlockNumHash) -> Result<(), ExecutorError> {
         unsupported()
     }
 

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use alloy::{
+    eips::BlockNumHash,
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
 };
@@ -119,6 +120,12 @@ impl Executor for ExecutorClient {
         attributes: BlockAttributes,
     ) -> Result<Box<dyn BlockBuild>, ExecutorError> {
         open(self.inner.clone(), self.call_timeout, attributes).await
+    }
+
+    async fn unwind(&self, to: BlockNumHash) -> Result<(), ExecutorError> {
+        let request = pb::UnwindRequest { number: to.number, hash: hash_bytes(to.hash) };
+        self.inner.clone().unwind(request).await.map_err(ExecutorError::from_status)?;
+        Ok(())
     }
 
     async fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, ExecutorError> {

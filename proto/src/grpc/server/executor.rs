@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy::rpc::types::Filter;
+use alloy::{eips::BlockNumHash, rpc::types::Filter};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
@@ -83,6 +83,13 @@ impl executor_server::Executor for ExecutorServer {
         let from = request.into_inner().from;
         let blocks = self.executor.subscribe(from).await.map_err(to_status)?;
         Ok(Response::new(replies(blocks, |block| (&*block).into())))
+    }
+
+    async fn unwind(&self, request: Request<pb::UnwindRequest>) -> Reply<pb::UnwindResponse> {
+        let pb::UnwindRequest { number, hash: bytes } = request.into_inner();
+        let hash = hash("UnwindRequest.hash", &bytes).map_err(bad_request)?;
+        self.executor.unwind(BlockNumHash { number, hash }).await.map_err(to_status)?;
+        Ok(Response::new(pb::UnwindResponse {}))
     }
 
     async fn locate_transaction(

@@ -7,9 +7,10 @@ use alloy::{
     network::{EthereumWallet, TransactionBuilder},
     primitives::{Address, B256, U256},
     providers::{Provider, ProviderBuilder, WsConnect},
-    rpc::types::{Filter, TransactionRequest},
+    rpc::types::{Filter, Log, TransactionRequest},
 };
 use futures::StreamExt;
+use millrace_proto::{BlockSelector, Executor};
 use millrace_rpc::{RpcConfig, RpcLimits};
 use serde_json::json;
 use tokio::{
@@ -74,19 +75,75 @@ async fn filters_report_what_is_new_once() {
 
     let hashes: Vec<B256> = wallet.get_filter_changes(blocks).await.expect("changes");
     assert_eq!(hashes, [receipt.block_hash.expect("mined")]);
-    let found: Vec<alloy::rpc::types::Log> = wallet.get_filter_changes(logs).await.expect("logs");
+    let found: Vec<Log> = wallet.get_filter_changes(logs).await.expect("logs");
     assert_eq!(found, receipt.logs());
     let hashes: Vec<B256> = wallet.get_filter_changes(blocks).await.expect("changes");
     assert!(hashes.is_empty());
-    let found: Vec<alloy::rpc::types::Log> = wallet.get_filter_changes(logs).await.expect("logs");
+    let found: Vec<Log> = wallet.get_filter_changes(logs).await.expect("logs");
     assert!(found.is_empty());
-    let all: Vec<alloy::rpc::types::Log> = wallet.get_filter_logs(logs).await.expect("logs");
+    let all: Vec<Log> = wallet.get_filter_logs(logs).await.expect("logs");
     assert_eq!(all.len(), 1);
 
     assert!(wallet.uninstall_filter(logs).await.expect("removed"));
     assert!(!wallet.uninstall_filter(logs).await.expect("no error"));
     let (code, message, _) = chain.error("eth_getFilterChanges", json!([logs])).await;
     assert_eq!((code, message.as_str()), (-32000, "filter not found"));
+}
+
+/// Logs of blocks that are taken back are reported again as removed, the newest first, and then whatever came in their place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_is_reported_as_removed() {
+    let chain = Chain::start().await;
+    let wallet = ws_wallet(&chain).await;
+    let contract = deploy(&wallet, counter()).await;
+    let filter = Filter::new().address(contract);
+    let mut heads = wallet.subscribe_blocks().await.expect("heads").into_stream();
+    let mut logs = wallet.subscribe_logs(&filter).await.expect("logs").into_stream();
+    let polled = wallet.new_filter(&filter).await.expect("filter");
+    let blocks = wallet.new_block_filter().await.expect("filter");
+    let call = || TransactionRequest::default().with_to(contract).with_gas_limit(100_000);
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        let pending = wallet.send_transaction(call()).await.expect("sent");
+        sent.push(pending.get_receipt().await.expect("receipt"));
+    }
+    let mut next = async || timeout(SOON, logs.next()).await.expect("in time").expect("a log");
+    let mut seen = Vec::new();
+    for receipt in &sent {
+        let log = next().await;
+        assert_eq!(log, receipt.logs()[0]);
+        seen.push(log);
+    }
+    let reported: Vec<Log> = wallet.get_filter_changes(polled).await.expect("logs");
+    assert_eq!(reported, seen);
+    let hashes: Vec<B256> = wallet.get_filter_changes(blocks).await.expect("hashes");
+    assert_eq!(hashes.len(), 3);
+
+    // All but the first.
+    let stays =
+        chain.pool.executor.block(BlockSelector::Number(2)).await.expect("header").expect("it");
+    chain.pool.executor.unwind(stays.num_hash()).await.expect("taken back");
+    let nonce = wallet.get_transaction_count(chain.signer.address()).await.expect("nonce");
+    let other = call().with_nonce(nonce).with_value(U256::ZERO).with_gas_limit(90_000);
+    let other = chain.wallet().send_transaction(other).await.expect("sent");
+    let other = other.get_receipt().await.expect("receipt");
+    for gone in seen[1..].iter().rev() {
+        assert_eq!(next().await, Log { removed: true, ..gone.clone() });
+    }
+    let instead = next().await;
+    assert_eq!(instead, other.logs()[0]);
+    assert_eq!((instead.block_number, instead.removed), (Some(3), false));
+    let mut numbers = Vec::new();
+    for _ in 0..4 {
+        numbers.push(timeout(SOON, heads.next()).await.expect("in time").expect("a head").number);
+    }
+    assert_eq!(numbers, [2, 3, 4, 3]);
+
+    let changes: Vec<Log> = wallet.get_filter_changes(polled).await.expect("logs");
+    let removed = seen[1..].iter().rev().map(|log| Log { removed: true, ..log.clone() });
+    assert_eq!(changes, removed.chain([instead]).collect::<Vec<_>>());
+    let hashes: Vec<B256> = wallet.get_filter_changes(blocks).await.expect("hashes");
+    assert_eq!(hashes, [other.block_hash.expect("mined")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ pub(crate) const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae
 /// A pool that seals what it takes at once, or, while it holds, when it is released.
 #[derive(Debug)]
 pub(crate) struct SealingPool {
-    executor: ExecutorHandle,
+    pub(crate) executor: ExecutorHandle,
     spec: Arc<ChainSpec>,
     held: Mutex<Option<Vec<Arc<RecoveredTx>>>>,
     /// While it is held, nobody is told the heads.

@@ -35,7 +35,7 @@ fn deposit() -> Arc<RecoveredTx> {
 }
 
 /// One record of each kind, as version 1 wrote it.
-fn fixtures() -> [(Record, &'static str); 5] {
+fn fixtures() -> [(Record, &'static str); 6] {
     let plain = tx(1, vec![], Address::repeat_byte(0xaa));
     let hash = B256::repeat_byte(0xbb);
     let reason = RejectReason::NonceTooLow { got: 1, expected: 2 };
@@ -54,7 +54,14 @@ fn fixtures() -> [(Record, &'static str); 5] {
             }),
             include_str!("../fixtures/block_opened.hex"),
         ),
-        (Record::Frame { block: 8, txs: vec![plain] }, include_str!("../fixtures/frame.hex")),
+        (
+            Record::Frame { block: 8, txs: vec![plain.clone()] },
+            include_str!("../fixtures/frame.hex"),
+        ),
+        (
+            Record::BlockUnwound { number: 8, hash: Some(hash), txs: vec![plain] },
+            include_str!("../fixtures/block_unwound.hex"),
+        ),
         (
             Record::BlockSealed { number: 8, hash, returned: vec![TxHash::repeat_byte(1)] },
             include_str!("../fixtures/block_sealed.hex"),

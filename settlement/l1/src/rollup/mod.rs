@@ -156,6 +156,12 @@ impl RollupContract {
         self.client.call(self.address, &Rollup::depositAccumulatorCall { count }).await
     }
 
+    /// The same, at an L1 block.
+    pub async fn accumulator_at(&self, count: u64, block: B256) -> Result<B256, L1Error> {
+        let call = Rollup::depositAccumulatorCall { count };
+        self.client.call_at(self.address, &call, block).await
+    }
+
     /// Whether the commitment stands and is final at L1's latest block.
     pub async fn is_final(&self, commitment: &Commitment) -> Result<bool, L1Error> {
         let call = Rollup::isFinalCall { commitment: commitment.into() };

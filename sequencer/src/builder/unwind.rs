@@ -1,0 +1,184 @@
+//! Taking blocks back, because an L1 reorg took deposits or forced transactions that they hold.
+//!
+//! The log first, then the executor: whatever the process dies at, a start finds in the log which blocks are void, and takes them back in
+//! the executor. What the blocks held besides the queue's entries waits again.
+
+use std::sync::Arc;
+
+use millrace_proto::{
+    BlockNumHash, BlockSelector, ErrorChain, ExecutedBlock, ExecutorError, QueueMark, SealedHeader,
+    TxEnvelope,
+};
+use tracing::{error, info, warn};
+
+use super::{Builder, FIRST_RETRY};
+use crate::{
+    SequencerRunError,
+    deposits::DepositFeed,
+    log::Record,
+    pool::{Closed, Pool},
+    recovery::{Recovered, recover},
+    service::restore,
+};
+
+/// Bytes of transactions in one append, about.
+const APPEND_BYTES: usize = 32 << 20;
+
+impl Builder {
+    /// Takes back the blocks that hold what L1 does not have any more.
+    pub(super) async fn unwind(&mut self) -> Result<(), SequencerRunError> {
+        let Some(feed) = self.deposits.clone() else { return Ok(()) };
+        let Some(stays) = self.last_sound(&feed).await? else { return Ok(()) };
+        let (from, to) = (self.head.number, stays.number);
+        let queue = QueueMark::of(&stays).unwrap_or_default();
+        if to == from && self.open.is_none() {
+            feed.unwind(queue, stays.timestamp);
+            return Ok(());
+        }
+        let finalized = self.shared.heads.now().finalized.number;
+        if to < finalized {
+            return Err(SequencerRunError::FinalVanished { block: to + 1, finalized });
+        }
+        error!(target: "millrace::sequencer", from, to, hash = %stays.seal(), "L2 reorg: an L1 reorg took deposits or forced transactions that these blocks hold; all others of their transactions are sequenced again");
+        let started = std::time::Instant::now();
+        self.shared.ledger.pool.lock().close(Closed::Unwinding);
+        let returned = self.void(to).await?;
+        self.take_back(&stays).await?;
+
+        // From here on it is a start.
+        let shared = self.shared.clone();
+        let unwinding = |source| SequencerRunError::Unwind { to, source: Box::new(source) };
+        let Recovered { head, pool: waiting } =
+            recover(&shared.log, &*shared.executor, &shared.spec, shared.wall())
+                .await
+                .map_err(unwinding)?;
+        let mut pool = shared.ledger.pool.lock().unwound_to(head.number);
+        restore(&shared, &mut pool, waiting).await.map_err(unwinding)?;
+        self.head = head.clone();
+        self.queue = queue;
+        feed.unwind(queue, head.timestamp);
+        shared.set_next_block(&head);
+        self.reopen(pool, &head);
+        shared.waiters.wake(returned.into_iter());
+        shared.metrics.unwound(from - to);
+        info!(target: "millrace::sequencer", head = to, took = ?started.elapsed(), "blocks taken back; sequencing goes on");
+        Ok(())
+    }
+
+    /// The last block up to which L1 has everything; `None` if it does not answer.
+    async fn last_sound(
+        &mut self,
+        feed: &DepositFeed,
+    ) -> Result<Option<SealedHeader>, SequencerRunError> {
+        let mut at = self.head.clone();
+        let mut asked = None;
+        loop {
+            let mark = QueueMark::of(&at).unwrap_or_default();
+            let place = (mark.end, mark.hash);
+            if asked.replace(place) != Some(place) {
+                match self.busy(feed.stands(mark)).await? {
+                    Ok(true) => return Ok(Some(at)),
+                    Ok(false) => {}
+                    Err(error) => {
+                        let error = ErrorChain::new(&error);
+                        warn!(target: "millrace::sequencer", %error, "cannot ask L1 for its deposit queue; what it lacks is looked at again");
+                        return Ok(None);
+                    }
+                }
+            }
+            let Some(before) = at.number.checked_sub(1) else { return Ok(Some(at)) };
+            at =
+                self.known(before, |executor, at| async move { executor.header(at).await }).await?;
+        }
+    }
+
+    /// Asks the executor for what it has of a block, however often that takes.
+    async fn known<T, F: Future<Output = Result<Option<T>, ExecutorError>>>(
+        &mut self,
+        number: u64,
+        ask: impl Fn(Arc<dyn millrace_proto::Executor>, BlockSelector) -> F,
+    ) -> Result<T, SequencerRunError> {
+        let at = BlockSelector::Number(number);
+        let mut delay = FIRST_RETRY;
+        loop {
+            let asked = self.busy(ask(self.shared.executor.clone(), at)).await?;
+            match asked.and_then(|known| known.ok_or(ExecutorError::UnknownBlock(at))) {
+                Ok(known) => {
+                    self.answered();
+                    return Ok(known);
+                }
+                Err(error) => self.before_retry(number, error, &mut delay).await?,
+            }
+        }
+    }
+
+    /// Writes into the log that the blocks after `to` are void. Returns the transactions that wait again.
+    async fn void(&mut self, to: u64) -> Result<Vec<alloy::primitives::TxHash>, SequencerRunError> {
+        self.flush().await?;
+        let mut records = Vec::new();
+        if let Some(open) = self.open.take() {
+            let number = open.block.opened.number;
+            records.push(Record::BlockUnwound { number, hash: None, txs: Vec::new() });
+        }
+        let (mut bytes, mut returned) = (0, Vec::new());
+        for number in (to + 1..=self.head.number).rev() {
+            let block: Arc<ExecutedBlock> =
+                self.known(number, |executor, at| async move { executor.block(at).await }).await?;
+            let signed =
+                block.transactions.iter().filter(|tx| !matches!(tx.tx(), TxEnvelope::Deposit(_)));
+            let txs: Vec<_> = signed.cloned().collect();
+            returned.extend(txs.iter().map(|tx| tx.hash()));
+            bytes += txs.iter().map(|tx| tx.encoded().len()).sum::<usize>();
+            records.push(Record::BlockUnwound { number, hash: Some(block.hash()), txs });
+            if bytes >= APPEND_BYTES {
+                bytes = 0;
+                self.append(std::mem::take(&mut records)).await?;
+            }
+        }
+        self.append(records).await?;
+        Ok(returned)
+    }
+
+    /// Appends records, and waits until they are on disk.
+    async fn append(&mut self, records: Vec<Record>) -> Result<(), SequencerRunError> {
+        self.writer.append(records, Box::new(|_| {})).await;
+        self.writer.durable().await.map_err(SequencerRunError::Log)
+    }
+
+    /// Takes the blocks after `stays` back in the executor, however often that takes.
+    async fn take_back(&mut self, stays: &SealedHeader) -> Result<(), SequencerRunError> {
+        let to = BlockNumHash { number: stays.number, hash: stays.seal() };
+        let mut delay = FIRST_RETRY;
+        loop {
+            let executor = self.shared.executor.clone();
+            match self.busy(executor.unwind(to)).await? {
+                Ok(()) => {
+                    self.answered();
+                    return Ok(());
+                }
+                Err(error) => self.before_retry(to.number, error, &mut delay).await?,
+            }
+        }
+    }
+
+    /// Puts a pool in the place of the one that was closed, and tells of the new head.
+    fn reopen(&self, mut pool: Pool, head: &SealedHeader) {
+        let shared = &self.shared;
+        let status = {
+            let mut old = shared.ledger.pool.lock();
+            // A stop, or a log that fails, is not undone.
+            if let Some(closed) = old.closed().filter(|closed| !matches!(closed, Closed::Unwinding))
+            {
+                pool.close(closed);
+            }
+            *old = pool;
+            // A transaction is always found in one of the two.
+            shared.ledger.recent.write().unwind(head.number);
+            old.status()
+        };
+        shared.heads.unwound(head.clone());
+        shared.metrics.pool(status);
+        let heads = shared.heads.now();
+        shared.metrics.heads(head.number, heads.safe.number, heads.finalized.number);
+    }
+}
