@@ -12,13 +12,16 @@ use crate::{
     chain::Chain,
     delta::{DeltaError, apply_delta},
     evm::{ExecutionError, PlanError},
+    service::Shown,
     store::{StoreConfig, StoreError},
 };
 
 /// A rollup that is rebuilt from what L1 holds, in a store of its own: from blocks, on the sequential path, or from what they changed.
 #[derive(Debug)]
 pub struct Replayer {
-    chain: Chain,
+    chain: Arc<Chain>,
+    /// Who is told of the head, if the chain is shared.
+    shown: Option<Shown>,
 }
 
 impl Replayer {
@@ -31,15 +34,29 @@ impl Replayer {
         config: &StoreConfig,
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
-        // As many blocks as one batch can hold may have to be taken back.
+        let chain = Chain::open(data_dir, &Self::store_config(config), spec)?;
+        Ok(Self { chain: Arc::new(chain), shown: None })
+    }
+
+    /// The store's configuration, with as many blocks kept as one batch can hold, which may have to be taken back.
+    pub(crate) fn store_config(config: &StoreConfig) -> StoreConfig {
         let most = BatchLimits::default().max_blocks as u64;
         let history_blocks = config.history_blocks.map(|blocks| blocks.max(most));
-        let config = StoreConfig { history_blocks, ..config.clone() };
-        Ok(Self { chain: Chain::open(data_dir, &config, spec)? })
+        StoreConfig { history_blocks, ..config.clone() }
     }
-}
 
-impl Replayer {
+    /// On a chain that an executor reads and builds on too.
+    pub(crate) const fn shared(chain: Arc<Chain>, shown: Shown) -> Self {
+        Self { chain, shown: Some(shown) }
+    }
+
+    /// Tells of the head.
+    fn show(&self) {
+        if let Some(shown) = &self.shown {
+            shown.head(self.chain.head());
+        }
+    }
+
     /// Checks what the header at the end of a stretch must be whatever the stretch holds.
     fn check(
         &self,
@@ -120,6 +137,7 @@ impl Replay for Replayer {
         output.forced = forced.included();
         plan.check(&output).map_err(invalid)?;
         let committed = self.chain.commit(&plan, output).map_err(ExecutorError::from)?;
+        self.show();
         Ok(committed.block)
     }
 
@@ -136,13 +154,23 @@ impl Replay for Replayer {
         })?;
         let claimed = header.state_root;
         match self.chain.jump(header, &diff, digest).map_err(ExecutorError::from)? {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.show();
+                Ok(())
+            }
             Err(computed) => Err(ReplayError::StateRoot { number, claimed, computed }),
         }
     }
 
     fn unwind(&mut self, number: u64) -> Result<(), ReplayError> {
-        Ok(self.chain.unwind(number).map_err(ExecutorError::from)?)
+        if let Some(shown) = &self.shown
+            && number < self.chain.head().number
+        {
+            shown.unwinding(number);
+        }
+        let result = self.chain.unwind(number);
+        self.show();
+        Ok(result.map_err(ExecutorError::from)?)
     }
 
     fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError> {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Settlement(ServiceArgs),
     /// Run a verifier, which derives the chain from L1 by itself and signs what it has come to for whoever commits.
     Verifier(ServiceArgs),
+    /// Run a full node: blocks from the sequencer's feed, executed and checked against L1, and JSON-RPC for them.
+    Follow(FollowArgs),
     /// Deploy the rollup contract on an L1 and publish the genesis.
     Deploy(DeployArgs),
     /// Ask a running DA adapter where batches go, and choose where they are to go.
@@ -315,6 +317,40 @@ pub(crate) struct ChainArgs {
     /// Genesis file, for chains whose genesis is not published on L1.
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FollowArgs {
+    #[command(flatten)]
+    pub(crate) chain: ChainArgs,
+
+    /// The sequencer's gRPC, for blocks before they are on L1, and to pass transactions on to; L1 alone where not given.
+    #[arg(long, value_name = "URL")]
+    pub(crate) sequencer: Option<Url>,
+
+    /// Data folder; a second start on it goes on.
+    #[arg(long, value_name = "DIR", default_value = ".millrace-follow")]
+    pub(crate) data_dir: PathBuf,
+
+    /// Where JSON-RPC listens (HTTP and WebSocket); port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8547")]
+    pub(crate) rpc_listen: SocketAddr,
+
+    /// Where metrics and `/ready` listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9105")]
+    pub(crate) metrics_listen: SocketAddr,
+
+    /// End with exit code 1 when the sequencer's chain and the one derived from L1 differ, instead of raising an alarm alone.
+    #[arg(long)]
+    pub(crate) exit_on_difference: bool,
+
+    /// For how long they may differ before that is an alarm: each may see an L1 reorg before the other.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) difference_patience: Duration,
+
+    /// Print one JSON object a line to standard output: a ready line, then the heads now and then.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Args)]

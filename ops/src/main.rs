@@ -22,6 +22,7 @@ mod deploy;
 mod dev;
 mod dev_l1;
 mod dictionary;
+mod follow;
 mod genesis;
 mod keys;
 mod replay;
@@ -73,6 +74,10 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::DaAdapter(args) => runtime.block_on(service::da_adapter(args, &global)),
         Command::Settlement(args) => runtime.block_on(service::settlement(args, &global)),
         Command::Verifier(args) => runtime.block_on(service::verifier(args, &global)),
+        Command::Follow(args) => {
+            log("warn,millrace=info")?;
+            runtime.block_on(follow::run(args))
+        }
         Command::Deploy(args) => {
             log("warn,millrace=info")?;
             runtime.block_on(deploy::run(args))

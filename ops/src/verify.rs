@@ -15,7 +15,7 @@ use millrace_da_adapter::{
 };
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
-use millrace_proto::{BatchPayload, ChainSpec, ErrorChain};
+use millrace_proto::{BatchPayload, ChainSpec, DaReader, ErrorChain};
 use millrace_settlement::{
     VerifyError, VerifyInput, VerifyProgress, VerifyReport, VerifyTarget, verify_chain,
 };
@@ -46,6 +46,18 @@ pub(crate) async fn rebuild(
     l1.beacon = chain.l1.beacon.clone();
     let rollup = l1.rollup()?;
     let spec = Arc::new(genesis(chain, &rollup).await?);
+    let reader = da_reader(chain, &l1)?;
+    let replay = open_replay(folder, &spec)?;
+    let mut progress = Progress::new(json);
+    let input =
+        VerifyInput { rollup, reader, spec: Arc::clone(&spec), replay: Box::new(replay), until };
+    let result = verify_chain(input, |step| progress.show(&step)).await;
+    progress.finish();
+    Ok(Rebuilt { spec, result })
+}
+
+/// Reads a chain's batches, wherever they are.
+pub(crate) fn da_reader(chain: &ChainArgs, l1: &L1Config) -> Result<Arc<dyn DaReader>> {
     let da = DaAdapterConfig {
         object_store: chain.da_store.clone().map(ObjectStoreConfig::at),
         alt_da: chain.alt_da.clone().map(AltDaConfig::at),
@@ -53,19 +65,8 @@ pub(crate) async fn rebuild(
         ..DaAdapterConfig::default()
     };
     let sources = da.sources().wrap_err("--da-store, --alt-da or --archive")?;
-    let reader = MultiReader::new(DaSources { beacon: Some(l1.beacon()?), ..sources });
-    let replay = open_replay(folder, &spec)?;
-    let mut progress = Progress::new(json);
-    let input = VerifyInput {
-        rollup,
-        reader: Arc::new(reader),
-        spec: Arc::clone(&spec),
-        replay: Box::new(replay),
-        until,
-    };
-    let result = verify_chain(input, |step| progress.show(&step)).await;
-    progress.finish();
-    Ok(Rebuilt { spec, result })
+    let beacon = Some(l1.beacon()?);
+    Ok(Arc::new(MultiReader::new(DaSources { beacon, ..sources })))
 }
 
 /// The chain that is rebuilt in a folder.
@@ -144,7 +145,7 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
 }
 
 /// The genesis: from a file, or as published on L1. Either way the contract's genesis hash decides.
-async fn genesis(args: &ChainArgs, rollup: &RollupContract) -> Result<ChainSpec> {
+pub(crate) async fn genesis(args: &ChainArgs, rollup: &RollupContract) -> Result<ChainSpec> {
     let spec = match &args.genesis {
         Some(path) => load_genesis(path)?,
         None => {

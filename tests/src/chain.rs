@@ -242,6 +242,16 @@ impl Chain {
         Self::start_on(Arc::clone(&self.data_dir), self.options.clone()).await
     }
 
+    /// Starts another chain on a copy of this one's folder, as it is now: this one must not run.
+    ///
+    /// # Errors
+    /// As [`Chain::start`].
+    pub async fn start_on_copy(&self) -> Result<Self> {
+        let copy = tempfile::Builder::new().prefix("millrace-test-").tempdir()?;
+        copy_folder(&self.data_dir.path().join("data"), &copy.path().join("data"))?;
+        Self::start_on(Arc::new(copy), self.options.clone()).await
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.child.id().ok_or_else(|| eyre!("the process has ended already"))?;
         let pid = i32::try_from(pid).wrap_err("process ids fit into an i32")?;
@@ -253,4 +263,18 @@ fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

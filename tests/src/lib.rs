@@ -8,12 +8,14 @@
 //! ```
 
 mod chain;
+mod follower;
 mod tools;
 mod wait;
 mod wallet;
 
 pub use self::{
     chain::{Chain, ChainOptions, Ready},
+    follower::Follower,
     tools::{
         Output, cast, millrace, node_client, prometheus, promtool, python_client, repository, run,
         verify,

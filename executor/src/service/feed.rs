@@ -16,7 +16,7 @@ pub(super) struct Unwound(Arc<RwLock<Vec<u64>>>);
 
 impl Unwound {
     /// Notes that the blocks after this one are about to be taken back.
-    pub(super) fn push(&self, to: u64) {
+    fn push(&self, to: u64) {
         self.0.write().push(to);
     }
 
@@ -31,6 +31,33 @@ impl Unwound {
         let lowest = all[*seen..].iter().copied().min();
         *seen = all.len();
         lowest
+    }
+}
+
+/// What subscribers are told of a chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    head: watch::Sender<SealedHeader>,
+    unwound: Unwound,
+}
+
+impl Shown {
+    pub(super) fn new(head: SealedHeader) -> Self {
+        Self { head: watch::Sender::new(head), unwound: Unwound::default() }
+    }
+
+    pub(super) fn follow(&self) -> (watch::Receiver<SealedHeader>, Unwound) {
+        (self.head.subscribe(), self.unwound.clone())
+    }
+
+    /// There is another head.
+    pub(crate) fn head(&self, head: SealedHeader) {
+        self.head.send_replace(head);
+    }
+
+    /// The blocks after this one are about to be taken back. Said before the store changes: whoever reads a block after that learns of it.
+    pub(crate) fn unwinding(&self, to: u64) {
+        self.unwound.push(to);
     }
 }
 

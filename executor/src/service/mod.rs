@@ -16,14 +16,15 @@ mod worker;
 use std::sync::Arc;
 
 use millrace_proto::{ChainSpec, ExecutorError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
+pub(crate) use self::feed::Shown;
 pub use self::{
     config::{ExecutionConfig, ExecutorConfig},
     handle::ExecutorHandle,
 };
-use self::{feed::Unwound, handle::Inner, metrics::ExecutorMetrics, worker::Worker};
-use crate::{chain::Chain, evm::WorkerPool};
+use self::{handle::Inner, metrics::ExecutorMetrics, worker::Worker};
+use crate::{Replayer, chain::Chain, evm::WorkerPool};
 
 /// Starts executors.
 #[derive(Debug)]
@@ -41,18 +42,38 @@ impl ExecutorService {
         config: ExecutorConfig,
         spec: Arc<ChainSpec>,
     ) -> Result<ExecutorHandle, ExecutorError> {
+        Ok(Self::start(config, spec)?.0)
+    }
+
+    /// The same, with a replayer over the same chain, for a node that takes blocks from two sides. The caller sees to it that they take turns:
+    /// nothing is replayed or unwound while a block is open.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_replayer(
+        config: ExecutorConfig,
+        spec: Arc<ChainSpec>,
+    ) -> Result<(ExecutorHandle, Replayer), ExecutorError> {
+        let store = Replayer::store_config(&config.store);
+        let (handle, chain, shown) = Self::start(ExecutorConfig { store, ..config }, spec)?;
+        Ok((handle, Replayer::shared(chain, shown)))
+    }
+
+    fn start(
+        config: ExecutorConfig,
+        spec: Arc<ChainSpec>,
+    ) -> Result<(ExecutorHandle, Arc<Chain>, Shown), ExecutorError> {
         let chain = Arc::new(Chain::open(&config.data_dir, &config.store, spec)?);
-        let head = chain.head();
         let metrics = ExecutorMetrics::new(config.store.name);
-        metrics.head.set(head.number as f64);
-        let (head_sender, head) = watch::channel(head);
+        metrics.head.set(chain.head().number as f64);
+        let shown = Shown::new(chain.head());
+        let (head, unwound) = shown.follow();
         let threads = config.execution.count();
         let pool = WorkerPool::new(threads)
             .map_err(|error| ExecutorError::Stopped(format!("cannot start a thread: {error}")))?;
-        let unwound = Unwound::default();
-        let worker =
-            Worker::start(chain.clone(), Arc::new(pool), head_sender, unwound.clone(), metrics)?;
+        let worker = Worker::start(chain.clone(), Arc::new(pool), shown.clone(), metrics)?;
         let calls = Arc::new(Semaphore::new(config.max_concurrent_calls.max(1)));
-        Ok(ExecutorHandle::new(Inner { config, chain, head, unwound, worker, calls }))
+        let inner = Inner { config, chain: chain.clone(), head, unwound, worker, calls };
+        Ok((ExecutorHandle::new(inner), chain, shown))
     }
 }

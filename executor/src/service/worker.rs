@@ -9,13 +9,13 @@ use std::{
 
 use millrace_proto::{
     BlockAttributes, BlockNumHash, BlockSelector, ExecutedBlock, ExecutorError, RecoveredTx,
-    SealedHeader, TxOutcome,
+    TxOutcome,
 };
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, warn};
 
-use super::{feed::Unwound, metrics::ExecutorMetrics};
+use super::{feed::Shown, metrics::ExecutorMetrics};
 use crate::{
     chain::Chain,
     evm::{BlockBuilder, WorkerPool},
@@ -51,16 +51,14 @@ impl Worker {
     pub(super) fn start(
         chain: Arc<Chain>,
         pool: Arc<WorkerPool>,
-        head: watch::Sender<SealedHeader>,
-        unwound: Unwound,
+        shown: Shown,
         metrics: ExecutorMetrics,
     ) -> Result<Self, ExecutorError> {
         let (sender, receiver) = mpsc::channel(QUEUED_COMMANDS);
         let thread = thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || {
-                Builder { chain, pool, head, unwound, metrics, builds: 0, open: None }
-                    .run(receiver);
+                Builder { chain, pool, shown, metrics, builds: 0, open: None }.run(receiver);
             })
             .map_err(|error| ExecutorError::Stopped(format!("cannot start the thread: {error}")))?;
         Ok(Self { commands: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -109,8 +107,7 @@ impl Drop for Worker {
 struct Builder {
     chain: Arc<Chain>,
     pool: Arc<WorkerPool>,
-    head: watch::Sender<SealedHeader>,
-    unwound: Unwound,
+    shown: Shown,
     metrics: ExecutorMetrics,
     builds: u64,
     open: Option<OpenBlock>,
@@ -224,7 +221,7 @@ impl Builder {
             gas = header.gas_used,
             "sealed",
         );
-        self.head.send_replace(block.header.clone());
+        self.shown.head(block.header.clone());
     }
 
     fn unwind(&mut self, to: BlockNumHash) -> Result<(), ExecutorError> {
@@ -237,14 +234,13 @@ impl Builder {
         if head == to.number {
             return Ok(());
         }
-        // Before the store changes: whoever reads a block after that learns of it.
-        self.unwound.push(to.number);
+        self.shown.unwinding(to.number);
         let result = self.chain.unwind(to.number);
         let now = self.chain.head();
         warn!(target: "millrace::executor", from = head, to = now.number, hash = %now.seal(), "blocks taken back");
         self.metrics.head.set(now.number as f64);
         self.metrics.unwound.increment(head - now.number);
-        self.head.send_replace(now);
+        self.shown.head(now);
         Ok(result?)
     }
 

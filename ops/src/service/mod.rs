@@ -19,10 +19,10 @@ use millrace_proto::{
     grpc::{DaAdapterClient, ExecutorClient, SettlementClient},
 };
 
-use self::patience::patiently;
 pub(crate) use self::{
     grpc::GrpcServer,
     parts::{DaAdapterPart, ExecutorPart, L1Link, SequencerPart, SettlementPart, serve_rpc},
+    patience::patiently,
 };
 use crate::{
     cli::{Global, ServiceArgs},

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The first that no patience mends.
-pub(super) async fn patiently<T, E, Fut>(
+pub(crate) async fn patiently<T, E, Fut>(
     what: &str,
     ask: impl Fn() -> Fut,
     class: impl Fn(&E) -> ErrorClass,

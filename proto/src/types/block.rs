@@ -133,6 +133,15 @@ impl QueueMark {
     }
 }
 
+/// A sealed block as a sequencer publishes it: whoever follows executes it, and comes to the same header or does not follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedBlock {
+    /// The header, with the hash that its bytes have.
+    pub header: SealedHeader,
+    /// Its transactions' EIP-2718 bytes, in order: deposits, forced ones, then the others.
+    pub transactions: Vec<Bytes>,
+}
+
 /// A block as it is derived from L1 and DA: enough to execute it and know its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DerivedBlock {
@@ -144,6 +153,20 @@ pub struct DerivedBlock {
     pub queued: QueuedTxs,
     /// Its other transactions, all of which have to be valid.
     pub transactions: Vec<Arc<RecoveredTx>>,
+}
+
+impl DerivedBlock {
+    /// Whether an executed block has this one's inputs. On the same parent they are the same block.
+    pub fn is_in(&self, executed: &ExecutedBlock) -> bool {
+        let expected = self.queued.mark;
+        let has_queue = QueueMark::of(&executed.header)
+            .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
+        let signed = executed.transactions.get(executed.queued_count()..).unwrap_or_default();
+        executed.header.timestamp == self.timestamp
+            && has_queue
+            && signed.len() == self.transactions.len()
+            && signed.iter().zip(&self.transactions).all(|(a, b)| a.hash() == b.hash())
+    }
 }
 
 /// A stretch of blocks as it is derived from L1 and DA where batches hold state diffs: enough to get from the state before it to the

@@ -17,7 +17,10 @@ pub use alloy::{consensus::Header, eips::BlockNumHash};
 pub use op_alloy_consensus::TxDeposit;
 
 pub use self::{
-    block::{BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, Receipt, SealedHeader},
+    block::{
+        BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, PublishedBlock, Receipt,
+        SealedHeader,
+    },
     delta::{AccountDelta, Change, StateDelta},
     deposit::{Deposit, ForcedTx, MAX_FORCED_GAS, QueueEntry, QueueMark, QueuedTxs},
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
 use millrace_proto::{
-    DerivedBlock, DerivedStretch, ExecutedBlock, QueueMark, Replay, ReplayError, SealedHeader,
-    message_ids, message_root,
+    DerivedBlock, DerivedStretch, ExecutedBlock, Replay, ReplayError, SealedHeader, message_ids,
+    message_root,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -254,7 +254,7 @@ fn execute_block(
             block: number,
             problem: "it was executed before and is gone",
         })?;
-    if is_same(&executed, &block) {
+    if block.is_in(&executed) {
         return Ok(executed);
     }
     warn!(target: "millrace::settlement", batch, block = number, "L1 has replaced what this block was derived from; taking it back");
@@ -265,16 +265,4 @@ fn execute_block(
 /// Takes back the blocks after `number`.
 fn take_back(replay: &mut dyn Replay, batch: u64, number: u64) -> Result<(), ExecutionError> {
     replay.unwind(number).map_err(|source| ExecutionError::Failed { batch, source })
-}
-
-/// Whether an executed block has the derived one's inputs. On the same parent they are the same block.
-pub(crate) fn is_same(executed: &ExecutedBlock, derived: &DerivedBlock) -> bool {
-    let expected = derived.queued.mark;
-    let has_queue = QueueMark::of(&executed.header)
-        .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
-    let signed = executed.transactions.get(executed.queued_count()..).unwrap_or_default();
-    executed.header.timestamp == derived.timestamp
-        && has_queue
-        && signed.len() == derived.transactions.len()
-        && signed.iter().zip(&derived.transactions).all(|(a, b)| a.hash() == b.hash())
 }

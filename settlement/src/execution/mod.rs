@@ -7,6 +7,6 @@ mod worker;
 
 pub use self::{batch::ExecutionError, worker::ReplayWorkerGone};
 pub(crate) use self::{
-    batch::{ExecutedBatch, execute_batch, is_same},
+    batch::{ExecutedBatch, execute_batch},
     worker::ReplayWorker,
 };

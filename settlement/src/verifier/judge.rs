@@ -15,7 +15,7 @@ use super::{Attempt, Broke, Verifier};
 use crate::{
     derivation::{DerivationHead, DerivedContent, QueuedDeposits, SkipReason},
     error::SettlementRunError,
-    execution::{ExecutionError, is_same},
+    execution::ExecutionError,
     halt::HaltReason,
 };
 
@@ -75,7 +75,7 @@ impl Verifier {
         let mut last = B256::ZERO;
         for block in blocks {
             let executed = self.sequencer_block(sequencer, block.number, posted, stop).await?;
-            if !is_same(&executed, block) {
+            if !block.is_in(&executed) {
                 return Ok(false);
             }
             last = executed.hash();

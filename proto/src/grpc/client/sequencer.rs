@@ -16,10 +16,10 @@ use crate::{
         pb::{self, sequencer_client, submit_transactions_response::Result as Answer},
     },
     service::{
-        BoxStream, ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus,
-        SubmitError, TransportError, TxPool,
+        BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Sequencer, SequencerError,
+        SequencerStatus, SubmitError, TransportError, TxPool,
     },
-    types::{RecoveredTx, RejectReason, Stage, TxStatus},
+    types::{PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
 /// Largest transaction that fits into a request with its other fields. A larger one would break a stream that it
@@ -142,6 +142,35 @@ impl TxPool for SequencerClient {
 }
 
 impl SequencerClient {
+    /// Sealed blocks from a number on, in order; follows the head. A block whose number came before replaces that one and all after it.
+    ///
+    /// # Errors
+    /// When the sequencer does not answer.
+    pub async fn blocks(
+        &self,
+        from: u64,
+    ) -> Result<BoxStream<PublishedBlock, SequencerError>, SequencerError> {
+        let request = pb::SubscribeBlocksRequest { from };
+        let blocks = self.inner.clone().subscribe_blocks(request).await;
+        let blocks = blocks.map_err(SequencerError::from_status)?.into_inner();
+        Ok(receive(blocks, PublishedBlock::try_from))
+    }
+
+    /// The block with a number, or `None` if there is none.
+    ///
+    /// # Errors
+    /// When the sequencer does not answer.
+    pub async fn block(&self, number: u64) -> Result<Option<PublishedBlock>, SequencerError> {
+        let id = Some(pb::get_block_request::Id::Number(number));
+        match self.inner.clone().get_block(pb::GetBlockRequest { id }).await {
+            Ok(reply) => Ok(Some(reply.into_inner().try_into()?)),
+            Err(status) => match SequencerError::from_status(status) {
+                SequencerError::Executor(ExecutorError::UnknownBlock(_)) => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
     /// The stages of a transaction, up to one of them or to the last.
     async fn watch_until(
         &self,

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alloy::{consensus::Transaction, primitives::Address};
+use alloy::{
+    consensus::{Header, Sealable, Transaction},
+    primitives::{Address, Bytes},
+    rlp::Decodable,
+};
 
 use crate::{
     grpc::{
@@ -13,7 +17,7 @@ use crate::{
         pb,
     },
     service::{ChainHeads, PoolStatus, PooledTx, SequencerStatus, TransportError},
-    types::{ExecutedBlock, RecoveredTx},
+    types::{ExecutedBlock, PublishedBlock, RecoveredTx},
 };
 
 /// The contract that a transaction creates. A deposit never creates one.
@@ -53,6 +57,18 @@ impl From<&ExecutedBlock> for pb::Block {
             header: header_bytes(header),
             transactions,
         }
+    }
+}
+
+impl TryFrom<pb::Block> for PublishedBlock {
+    type Error = TransportError;
+
+    fn try_from(block: pb::Block) -> Result<Self, TransportError> {
+        let mut bytes = block.header.as_ref();
+        let header = Header::decode(&mut bytes)
+            .map_err(|error| TransportError::malformed("Block.header", error))?;
+        let transactions = block.transactions.into_iter().map(|tx| Bytes::from(tx.raw)).collect();
+        Ok(Self { header: header.seal_slow(), transactions })
     }
 }
 

@@ -1,0 +1,139 @@
+//! Full nodes: the same chain, heads of their own, and an alarm when sequencer and L1 differ.
+
+use std::time::Duration;
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::{B256, U256},
+    providers::{Provider, RootProvider},
+};
+use eyre::{Result, ensure, eyre};
+use millrace_l1::testing::{Anvil, AnvilOptions};
+use millrace_proto::Stage;
+use millrace_tests::{Chain, ChainOptions, Follower, Wallet, dev_key, eventually, fresh_address};
+
+fn anvil() -> Result<Anvil> {
+    Ok(Anvil::start(AnvilOptions {
+        block_time: Some(Duration::from_secs(1)),
+        slots_in_an_epoch: Some(8),
+        ..AnvilOptions::default()
+    })?)
+}
+
+async fn hash_at(provider: &RootProvider, at: impl Into<BlockNumberOrTag>) -> Result<(u64, B256)> {
+    let at = at.into();
+    let block = provider.get_block_by_number(at).await?.ok_or_else(|| eyre!("no block {at}"))?;
+    Ok((block.header.number, block.header.hash))
+}
+
+/// Waits until a node has a transaction in a block that it calls safe, or final, and returns that block.
+async fn has(node: &RootProvider, hash: B256, tag: BlockNumberOrTag) -> Result<u64> {
+    eventually(&format!("{hash} is {tag}"), || async {
+        let Some(receipt) = node.get_transaction_receipt(hash).await? else { return Ok(None) };
+        let block = receipt.block_number.ok_or_else(|| eyre!("a receipt without a block"))?;
+        Ok((hash_at(node, tag).await?.0 >= block).then_some(block))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_has_the_same_chain_and_heads_of_its_own() -> Result<()> {
+    let anvil = anvil()?;
+    let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let mut chain = Chain::start(options).await?;
+    let ready = chain.ready().clone();
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let early = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(early, Stage::Posted).await?;
+
+    // With the sequencer's feed: blocks before they are on L1, and a way to the sequencer.
+    let follower = Follower::start(&ready, Some(&ready.grpc), &[]).await?;
+    let node = follower.provider();
+    let mut through = Wallet::new(dev_key(1), node.clone()).await?;
+    let sent = through.transfer(fresh_address(), U256::from(2)).await?;
+    chain.wait_for(sent, Stage::Sequenced).await?;
+    has(&node, sent, BlockNumberOrTag::Latest).await?;
+    for hash in [early, sent] {
+        let block = has(&node, hash, BlockNumberOrTag::Finalized).await?;
+        ensure!(hash_at(&node, block).await? == hash_at(&chain.provider(), block).await?);
+        let receipts = [
+            node.get_transaction_receipt(hash).await?,
+            chain.provider().get_transaction_receipt(hash).await?,
+        ];
+        ensure!(receipts[0] == receipts[1], "{receipts:?}");
+    }
+
+    // Killed in the middle of things, it goes on where it was.
+    let follower = follower.restart(&ready, Some(&ready.grpc)).await?;
+    let node = follower.provider();
+    let last = wallet.transfer(fresh_address(), U256::from(3)).await?;
+    has(&node, last, BlockNumberOrTag::Safe).await?;
+    chain.wait_for(last, Stage::Posted).await?;
+
+    // The sequencer is gone: everything that L1 has is there, and goes on becoming final.
+    chain.kill().await?;
+    has(&node, last, BlockNumberOrTag::Safe).await?;
+    ensure!(node.get_balance(dev_key(0).address()).await? > U256::ZERO);
+
+    // So it does without having seen the sequencer at all.
+    let alone = Follower::start(&ready, None, &[]).await?;
+    let block = has(&alone.provider(), last, BlockNumberOrTag::Safe).await?;
+    ensure!(hash_at(&alone.provider(), block).await? == hash_at(&node, block).await?);
+    let (raw, _) =
+        through.sign(fresh_address().into(), U256::from(1), Default::default(), 21_000)?;
+    let refused = alone.provider().send_raw_transaction(&raw).await.err();
+    let refused = refused.ok_or_else(|| eyre!("it was taken"))?.to_string();
+    ensure!(refused.contains("force-include"), "{refused}");
+    for follower in [&follower, &alone] {
+        ensure!(follower.status()["differs"].is_null(), "{}", follower.log()?);
+    }
+    Ok(())
+}
+
+/// A sequencer that was restored from an old copy makes other blocks than L1 has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequencer_that_is_not_what_l1_has_raises_the_alarm() -> Result<()> {
+    let anvil = anvil()?;
+    let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let mut chain = Chain::start(options).await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(before, Stage::Posted).await?;
+    chain.interrupt().await?;
+
+    // The copy's blocks from here on are seen by nobody but those who follow it.
+    let mut copy = chain.start_on_copy().await?;
+    let mut other = Wallet::new(dev_key(2), copy.provider()).await?;
+    copy.interrupt().await?;
+    let chain = chain.restart().await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let right = wallet.transfer(fresh_address(), U256::from(2)).await?;
+    chain.wait_for(right, Stage::Posted).await?;
+    let ready = chain.ready().clone();
+    drop(chain);
+
+    let copy = copy.restart().await?;
+    other.reconnect(copy.provider());
+    let wrong = other.transfer(fresh_address(), U256::from(3)).await?;
+    copy.wait_for(wrong, Stage::Sequenced).await?;
+    let follower =
+        Follower::start(&ready, Some(&copy.ready().grpc), &["--difference-patience", "1s"]).await?;
+    let node = follower.provider();
+    eventually("the alarm", || async {
+        let why = follower.status()["differs"].as_str().map(str::to_owned);
+        Ok(why.filter(|why| why.contains("the sequencer has another one")))
+    })
+    .await?;
+    // L1 has the last word.
+    has(&node, right, BlockNumberOrTag::Safe).await?;
+    ensure!(node.get_transaction_receipt(wrong).await?.is_none(), "L1 does not have it");
+    let metrics = reqwest::get(follower.metrics().clone()).await?.text().await?;
+    ensure!(metrics.contains("millrace_follow_difference 1"), "{metrics}");
+    let ready_url = follower.metrics().join("/ready")?;
+    ensure!(reqwest::get(ready_url).await?.status().as_u16() == 503);
+
+    let asked = ["--difference-patience", "1s", "--exit-on-difference"];
+    let mut exits = Follower::start(&ready, Some(&copy.ready().grpc), &asked).await?;
+    ensure!(exits.ended().await? == Some(1), "{}", exits.log()?);
+    Ok(())
+}
