@@ -174,7 +174,7 @@ pub(crate) fn open_outbox(folder: &std::path::Path) -> Arc<Outbox> {
 /// Serves the blocks that it is given.
 #[derive(Debug)]
 pub(crate) struct TestExecutor {
-    genesis: SealedHeader,
+    pub(crate) genesis: Mutex<SealedHeader>,
     blocks: Mutex<Vec<Arc<ExecutedBlock>>>,
     /// What blocks changed, by their numbers.
     diffs: Mutex<BTreeMap<u64, Arc<StateDiff>>>,
@@ -188,7 +188,7 @@ pub(crate) struct TestExecutor {
 impl TestExecutor {
     pub(crate) fn new(genesis: &SealedHeader) -> Arc<Self> {
         Arc::new(Self {
-            genesis: genesis.clone(),
+            genesis: Mutex::new(genesis.clone()),
             blocks: Mutex::default(),
             diffs: Mutex::default(),
             grown: watch::Sender::new(()),
@@ -210,7 +210,8 @@ impl TestExecutor {
 
     /// The last block.
     pub(crate) fn last(&self) -> SealedHeader {
-        self.blocks.lock().last().map_or(&self.genesis, |block| &block.header).clone()
+        let last = self.blocks.lock().last().map(|block| block.header.clone());
+        last.unwrap_or_else(|| self.genesis.lock().clone())
     }
 
     /// Takes back the blocks after `number`.
@@ -280,13 +281,12 @@ impl Executor for TestExecutorHandle {
     }
 
     async fn head(&self) -> Result<SealedHeader, ExecutorError> {
-        let blocks = self.0.blocks.lock();
-        Ok(blocks.last().map_or(&self.0.genesis, |block| &block.header).clone())
+        Ok(self.0.last())
     }
 
     async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
         match at {
-            BlockSelector::Number(0) => Ok(Some(self.0.genesis.clone())),
+            BlockSelector::Number(0) => Ok(Some(self.0.genesis.lock().clone())),
             BlockSelector::Number(number) => {
                 Ok(self.0.get(number).map(|block| block.header.clone()))
             }
@@ -294,8 +294,16 @@ impl Executor for TestExecutorHandle {
         }
     }
 
-    async fn block(&self, _: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
-        elsewhere()
+    async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
+        match at {
+            BlockSelector::Number(0) => Ok(Some(Arc::new(ExecutedBlock {
+                header: self.0.genesis.lock().clone(),
+                transactions: Vec::new(),
+                receipts: Vec::new(),
+            }))),
+            BlockSelector::Number(number) => Ok(self.0.get(number)),
+            _ => elsewhere(),
+        }
     }
 
     async fn subscribe(

@@ -163,12 +163,15 @@ impl Replay for Replayer {
     }
 
     fn unwind(&mut self, number: u64) -> Result<(), ReplayError> {
-        if let Some(shown) = &self.shown
-            && number < self.chain.head().number
-        {
+        let shown = self.shown.as_ref().filter(|_| number < self.chain.head().number);
+        // Before and after: as whoever learns of it in between may read blocks that are still there.
+        if let Some(shown) = shown {
             shown.unwinding(number);
         }
         let result = self.chain.unwind(number);
+        if let Some(shown) = shown {
+            shown.unwinding(number);
+        }
         self.show();
         Ok(result.map_err(ExecutorError::from)?)
     }

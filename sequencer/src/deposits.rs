@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_proto::{ErrorChain, L1Inbox, L1InboxError, QueueEntry, QueueMark, QueuedTxs};
+use millrace_proto::{
+    ErrorChain, L1Inbox, L1InboxError, QueueEntry, QueueMark, QueuedTxs, Standing,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -56,9 +58,14 @@ impl DepositFeed {
         self.buffer.lock().vanished
     }
 
-    /// Whether L1 has what was taken up to a mark.
-    pub(crate) async fn stands(&self, mark: QueueMark) -> Result<bool, L1InboxError> {
-        self.inbox.has(mark).await
+    /// What L1 has of what was taken up to a mark.
+    pub(crate) async fn standing(&self, mark: QueueMark) -> Result<Standing, L1InboxError> {
+        self.inbox.standing(mark).await
+    }
+
+    /// It is not known after all what L1 has: the next read tells.
+    pub(crate) fn look_again(&self) {
+        self.buffer.lock().vanished = false;
     }
 
     /// Reads from another place, since the blocks after it were taken back.

@@ -9,6 +9,7 @@ use millrace_proto::{
     BlockSelector, BoxStream, ChainHeads, PoolStatus, PooledTx, RecoveredTx, Sequencer,
     SequencerError, SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
 };
+use tokio::sync::watch;
 
 use crate::{
     lifecycle::{Known, reached, stage_of, status_at},
@@ -34,13 +35,15 @@ impl SequencerHandle {
     async fn wait_until(&self, hash: TxHash, wanted: Stage) -> Result<Known, SequencerError> {
         let shared = &self.shared;
         loop {
+            // Before it is looked for: what is taken back after that is seen.
+            let unwound = shared.heads.follow_unwound();
             let known = shared.find(hash).await?;
             match &known {
                 Some(known) if reached(known.stage(&shared.heads), wanted) => {
                     return Ok(known.clone());
                 }
                 Some(Known::Included { block, .. }) => {
-                    self.wait_for_block_stage(block.number(), wanted).await?;
+                    self.wait_for_block_stage(block.number(), wanted, unwound).await?;
                 }
                 Some(_) => self.wait_for_step(hash).await?,
                 None if shared.ledger.pool.lock().get(hash).is_some() => {
@@ -75,10 +78,14 @@ impl SequencerHandle {
         }
     }
 
-    async fn wait_for_block_stage(&self, block: u64, wanted: Stage) -> Result<(), SequencerError> {
+    async fn wait_for_block_stage(
+        &self,
+        block: u64,
+        wanted: Stage,
+        mut unwound: watch::Receiver<u64>,
+    ) -> Result<(), SequencerError> {
         let shared = &self.shared;
-        let (mut settled, mut unwound) =
-            (shared.heads.follow_settled(), shared.heads.follow_unwound());
+        let mut settled = shared.heads.follow_settled();
         let reached = settled.wait_for(|settled| reached(stage_of(*settled, block), wanted));
         tokio::select! {
             // The sender lives as long as this handle.

@@ -18,7 +18,7 @@ use crate::{
     clock::{Clock, SystemClock},
     deposits::DepositFeed,
     lifecycle::{Heads, RecentBlocks, SettledWhen, Waiters},
-    log::{LogError, LogWriter, OrderLog, RocksOrderLog, WriterSettings},
+    log::{LogError, LogWriter, OrderLog, RocksOrderLog, SettledBlocks, WriterSettings},
     metrics::SequencerMetrics,
     pool::{Closed, Loaded, Pool, load_accounts},
     recovery::{Recovered, recover},
@@ -146,7 +146,7 @@ impl SequencerService {
             restore(&shared, &mut pool, waiting).await?;
             *shared.ledger.pool.lock() = pool;
         }
-        restore_settled(&shared).await?;
+        let noted = restore_settled(&shared).await?;
 
         let queue = QueueMark::of(&head).unwrap_or_default();
         let feed = |inbox| Arc::new(DepositFeed::new(inbox, queue, head.timestamp));
@@ -160,7 +160,7 @@ impl SequencerService {
             next_deposit = queue.end,
             "the sequencer is open"
         );
-        let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue);
+        let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue, noted);
         let task = SequencerTask { shared: shared.clone(), builder, deposits, da };
         Ok((SequencerHandle::new(shared), task))
     }
@@ -187,12 +187,12 @@ pub(crate) async fn restore(
     Ok(())
 }
 
-/// The heads start where they were last seen.
-async fn restore_settled(shared: &Arc<Shared>) -> Result<(), OpenError> {
+/// The heads start where they were last seen. Returns what the log says, which may be of blocks that were taken back.
+async fn restore_settled(shared: &Arc<Shared>) -> Result<SettledBlocks, OpenError> {
     let log = shared.log.clone();
     let settled = tokio::task::spawn_blocking(move || log.settled()).await??;
     settlement::settle(shared, settled, SettledWhen::Earlier).await?;
-    Ok(())
+    Ok(settled)
 }
 
 impl SequencerTask {

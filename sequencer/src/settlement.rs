@@ -7,7 +7,7 @@ use millrace_proto::{
     BlockNumHash, BlockSelector, ErrorChain, ExecutorError, Settlement, SettlementStatus,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{lifecycle::SettledWhen, log::SettledBlocks, shared::Shared};
 
@@ -45,11 +45,14 @@ async fn follow_once(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut statuses = settlement.subscribe_status().await?;
     while let Some(status) = statuses.next().await {
-        let claimed = settled_blocks(&status?);
+        let status = status?;
+        let claimed = settled_blocks(&status);
         if !std::mem::replace(answers, true) {
             info!(target: "millrace::sequencer", "settlement answers again");
         }
-        settle(shared, claimed, SettledWhen::At(shared.wall())).await?;
+        if is_ours(shared, &status).await? {
+            settle(shared, claimed, SettledWhen::At(shared.wall())).await?;
+        }
     }
     Ok(())
 }
@@ -64,12 +67,26 @@ fn settled_blocks(status: &SettlementStatus) -> SettledBlocks {
     }
 }
 
+/// Whether settlement speaks of this chain: it may not have seen yet that an L1 reorg took what blocks were made of, which are taken back here.
+async fn is_ours(shared: &Shared, status: &SettlementStatus) -> Result<bool, ExecutorError> {
+    for point in [status.verified, status.committed, status.finalized].into_iter().flatten() {
+        let Some(hash) = point.last_block_hash else { continue };
+        let header = shared.executor.header(BlockSelector::Number(point.last_block)).await?;
+        if header.is_some_and(|header| header.seal() != hash) {
+            debug!(target: "millrace::sequencer", block = point.last_block, %hash, "settlement speaks of a block that was taken back");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Moves the heads forward to what is claimed.
 pub(crate) async fn settle(
     shared: &Shared,
     claimed: SettledBlocks,
     when: SettledWhen,
 ) -> Result<(), ExecutorError> {
+    let unwound = shared.heads.unwound_times();
     let settled = shared.heads.advance(claimed);
     let now = shared.heads.now();
     let name = async |number: u64, now: BlockNumHash| {
@@ -82,7 +99,9 @@ pub(crate) async fn settle(
     };
     let safe = name(settled.posted, now.safe).await?;
     let finalized = name(settled.finalized, now.finalized).await?;
-    shared.heads.settle(settled, safe, finalized, when);
+    if !shared.heads.settle(settled, safe, finalized, when, unwound) {
+        return Ok(());
+    }
     shared.metrics.heads(now.latest.number, safe.number, finalized.number);
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Looks at the sequencer's chain, with growing pauses, that have to find another block than was derived.
-const COMPARE_LOOKS: u32 = 4;
+const COMPARE_LOOKS: u32 = 7;
 
 /// The task that verifies.
 #[derive(Debug)]

@@ -130,6 +130,7 @@ impl Batcher {
                     );
                 }
                 Ended::Rejoined => continue,
+                Ended::Waiting => {}
                 Ended::Halted(reason) => self.parts.halts.set(Part::Batching, Some(reason)),
             }
             if self.next_block() != before {
@@ -155,6 +156,9 @@ impl Batcher {
     /// Collects blocks from one stream until it ends.
     async fn follow(&mut self, stop: &CancellationToken) -> Result<Ended, DaAdapterRunError> {
         let mut changed = self.parts.outbox.watch();
+        if let Some(ended) = self.meet(stop).await? {
+            return Ok(ended);
+        }
         let subscribed = tokio::select! {
             () = stop.cancelled() => return Ok(Ended::Stopped),
             subscribed = self.parts.executor.subscribe(self.next_block()) => subscribed,
@@ -174,14 +178,14 @@ impl Batcher {
                     }
                 }
                 Event::Block(block) => {
+                    if !self.joins(&block) {
+                        return self.rejoin(&block).await;
+                    }
                     let block = match self.collect(block).await {
                         Ok(block) => block,
                         Err(NotCollected::Executor(error)) => return ended(Some(error)),
                         Err(NotCollected::Forgotten(reason)) => return Ok(Ended::Halted(reason)),
                     };
-                    if !self.joins(&block.block) {
-                        return self.rejoin(&block.block).await;
-                    }
                     if let Some(reason) = self.take(block).await? {
                         return Ok(Ended::Halted(reason));
                     }
@@ -405,6 +409,8 @@ enum Ended {
     Stopped,
     /// The executor's chain was left, and is joined again further back.
     Rejoined,
+    /// The executor lacks blocks that were taken from it, and gets them again.
+    Waiting,
     Stream(Option<ExecutorError>),
     Halted(String),
 }

@@ -332,6 +332,7 @@ async fn another_chain_halts_batching_until_the_right_one_is_back() {
     assert!(running.halts.reason().unwrap().contains("does not follow block 0"));
     assert_eq!(running.outbox.cursor().unwrap().batch, 0);
 
+    *wrong.genesis.lock() = chain.head().clone();
     *wrong.blocks_mut() = vec![chain.small()];
     running.closed(1).await;
     while running.halts.reason().is_some() {
@@ -580,25 +581,37 @@ async fn batches_of_blocks_that_are_taken_back_are_closed_again() {
     executor.unwind(3);
     let mut third = Chain::new("c");
     third.follow(&executor.last());
-    for _ in 0..3 {
-        executor.push(third.noisy());
-    }
+    executor.push(third.noisy());
     let running = Running::start(&config(), executor.clone(), folder.path(), chain.cursor());
     let again = running.closed_again(2, kept).await;
-    assert_eq!((again.first_block, again.last_block()), (3, 6));
+    assert_eq!((again.first_block, again.last_block()), (3, 4));
     assert_eq!(again.parent_hash, first.last_block_hash);
     assert_eq!(running.outbox.entry(3), None);
     assert_eq!(running.halts.reason(), None);
 
+    // An executor that has lost blocks, and gets the same ones again, has not taken them back.
+    running.stop().await;
+    let lost: Vec<_> = executor.blocks_mut().split_off(1);
+    let running = Running::start(&config(), executor.clone(), folder.path(), chain.cursor());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let count = lost.len();
+    lost.into_iter().for_each(|block| executor.push(block));
+    executor.push(third.noisy());
+    running.wait_for(3).await;
+    assert_eq!(running.decode(2), again);
+    assert_eq!(running.decode(3).first_block, 2 + count as u64);
+
     // What is final does not go.
-    running.outbox.prune(2).unwrap();
+    running.outbox.prune(3).unwrap();
     executor.unwind(1);
     let mut fourth = Chain::new("d");
     fourth.follow(&executor.last());
-    executor.push(fourth.noisy());
+    for _ in 0..4 {
+        executor.push(fourth.noisy());
+    }
     while running.halts.reason().is_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(running.outbox.cursor().unwrap().batch, 2);
+    assert_eq!(running.outbox.cursor().unwrap().batch, 3);
     running.stop().await;
 }

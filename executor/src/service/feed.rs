@@ -55,7 +55,8 @@ impl Shown {
         self.head.send_replace(head);
     }
 
-    /// The blocks after this one are about to be taken back. Said before the store changes: whoever reads a block after that learns of it.
+    /// The blocks after this one are about to be taken back, or were just now. Said before the store changes, so that whoever reads a block after
+    /// that learns of it, and after.
     pub(crate) fn unwinding(&self, to: u64) {
         self.unwound.push(to);
     }

@@ -236,6 +236,8 @@ impl Builder {
         }
         self.shown.unwinding(to.number);
         let result = self.chain.unwind(to.number);
+        // And after: whoever learned of it in between may have read blocks that were still there.
+        self.shown.unwinding(to.number);
         let now = self.chain.head();
         warn!(target: "millrace::executor", from = head, to = now.number, hash = %now.seal(), "blocks taken back");
         self.metrics.head.set(now.number as f64);

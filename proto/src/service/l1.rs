@@ -23,7 +23,18 @@ pub trait L1Inbox: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// If L1 does not answer.
-    async fn has(&self, mark: QueueMark) -> Result<bool, L1InboxError>;
+    async fn standing(&self, mark: QueueMark) -> Result<Standing, L1InboxError>;
+}
+
+/// What L1 has of the entries that a chain has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// All of them, as they were.
+    Whole,
+    /// Others in their place.
+    Replaced,
+    /// Fewer, at its last confirmed block, whose timestamp this is (Unix seconds): they may come back, or its node lags behind.
+    Fewer(u64),
 }
 
 /// Why L1 did not give entries. Always worth a retry; sequencing goes on meanwhile.

@@ -20,7 +20,7 @@ pub use self::{
         BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,
         GasEstimate, TxLocation, TxOutcome,
     },
-    l1::{L1Inbox, L1InboxError},
+    l1::{L1Inbox, L1InboxError, Standing},
     replay::{Replay, ReplayError},
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{

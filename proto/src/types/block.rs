@@ -51,6 +51,19 @@ impl ExecutedBlock {
         deposits.saturating_add(forced).min(self.transactions.len())
     }
 
+    /// About what it takes in memory, in bytes: its transactions as bytes and decoded, and its logs.
+    pub fn memory(&self) -> usize {
+        /// What a transaction takes beside its bytes, with its receipt and its place in an index.
+        const TRANSACTION: usize = 1024;
+        /// What a log takes beside its data.
+        const LOG: usize = 256;
+        let transactions = self.transactions.iter().map(|tx| 2 * tx.encoded().len());
+        let logs = self.receipts.iter().flat_map(|receipt| &receipt.logs);
+        TRANSACTION * self.transactions.len()
+            + transactions.sum::<usize>()
+            + logs.map(|log| LOG + log.data.data.len()).sum::<usize>()
+    }
+
     /// Gas that the transaction at `index` used alone; `None` past the end.
     pub fn gas_used_by(&self, index: usize) -> Option<u64> {
         let cumulative = self.receipts.get(index)?.cumulative_gas_used;

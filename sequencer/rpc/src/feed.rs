@@ -16,16 +16,16 @@ use crate::filters::FilterRegistry;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Blocks that are remembered, to be reported should they be taken back.
 const REMEMBERED: usize = 1024;
-/// Transactions in them, at most; the last block is remembered whatever its size.
-const REMEMBERED_TRANSACTIONS: usize = 65_536;
+/// Memory that they may take, about; the last block is remembered whatever its size.
+const REMEMBERED_BYTES: usize = 64 << 20;
 
-/// What becomes of a block.
+/// What becomes of blocks.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// It was sealed.
+    /// One was sealed.
     Sealed(Arc<ExecutedBlock>),
-    /// It was taken back. The newest comes first.
-    Removed(Arc<ExecutedBlock>),
+    /// Some were taken back. The newest comes first.
+    Removed(Arc<[Arc<ExecutedBlock>]>),
 }
 
 /// Sends each change once to each subscriber; one that lags too far is told so instead.
@@ -39,7 +39,7 @@ struct Position {
     next: u64,
     /// The last blocks before it.
     last: VecDeque<Arc<ExecutedBlock>>,
-    transactions: usize,
+    bytes: usize,
 }
 
 impl Position {
@@ -50,20 +50,20 @@ impl Position {
 
     fn push(&mut self, block: Arc<ExecutedBlock>) {
         self.next = block.number() + 1;
-        self.transactions += block.transactions.len();
+        self.bytes += block.memory();
         self.last.push_back(block);
         while self.last.len() > 1
-            && (self.last.len() > REMEMBERED || self.transactions > REMEMBERED_TRANSACTIONS)
+            && (self.last.len() > REMEMBERED || self.bytes > REMEMBERED_BYTES)
             && let Some(oldest) = self.last.pop_front()
         {
-            self.transactions -= oldest.transactions.len();
+            self.bytes -= oldest.memory();
         }
     }
 
     fn pop(&mut self) -> Option<Arc<ExecutedBlock>> {
         let block = self.last.pop_back()?;
         self.next = block.number();
-        self.transactions -= block.transactions.len();
+        self.bytes -= block.memory();
         Some(block)
     }
 }
@@ -88,7 +88,7 @@ impl BlockFeed {
         stop: CancellationToken,
     ) {
         let mut outage = Outage::new();
-        let mut at = Position { next, last: VecDeque::new(), transactions: 0 };
+        let mut at = Position { next, last: VecDeque::new(), bytes: 0 };
         let follow = async {
             loop {
                 match self.follow(&*executor, &filters, &mut at, &mut outage).await {
@@ -110,7 +110,7 @@ impl BlockFeed {
         stop.run_until_cancelled(follow).await;
     }
 
-    /// Follows one stream. `true` if it has to go on with another, as blocks were taken back.
+    /// Follows one stream. `true` if it has to go on with another at once, as blocks were taken back.
     async fn follow(
         &self,
         executor: &dyn Executor,
@@ -118,6 +118,13 @@ impl BlockFeed {
         at: &mut Position,
         outage: &mut Outage,
     ) -> Result<bool, ExecutorError> {
+        // While nobody listened, blocks may have been taken back.
+        let head = executor.head().await?.number;
+        self.go_back(executor, filters, at, head).await?;
+        if head + 1 < at.next {
+            // An executor that has lost blocks gets them again.
+            return Ok(false);
+        }
         let mut blocks = executor.subscribe(at.next).await?;
         if let Some(PastOutage { failures, lasted }) = outage.over() {
             info!(target: "millrace::rpc", failures, ?lasted, next = at.next, "the block feed goes on");
@@ -126,39 +133,47 @@ impl BlockFeed {
             let block = block?;
             if !at.joins(&block) {
                 self.go_back(executor, filters, at, block.number()).await?;
+                // Further back than is remembered.
+                if block.number() < at.next {
+                    filters.unwind(&[], block.number());
+                    at.last.clear();
+                    (at.next, at.bytes) = (block.number(), 0);
+                }
                 return Ok(true);
             }
             at.push(block.clone());
+            filters.seen(at.next);
             // An error only says that nobody subscribes.
             let _ = self.0.send(Change::Sealed(block));
         }
         Ok(false)
     }
 
-    /// Goes back to the last block that the executor's chain still has. `came` is the block that did not join.
+    /// Goes back to before the first block up to number `to` that the executor has otherwise, if there is one.
     async fn go_back(
         &self,
         executor: &dyn Executor,
         filters: &FilterRegistry,
         at: &mut Position,
-        came: u64,
+        to: u64,
     ) -> Result<(), ExecutorError> {
-        while let Some(last) = at.last.back() {
+        let mut stands = at.last.len();
+        for (index, last) in at.last.iter().enumerate().rev() {
+            if last.number() > to {
+                continue;
+            }
             let there = executor.header(BlockSelector::Number(last.number())).await?;
             if there.is_some_and(|header| header.seal() == last.hash()) {
                 break;
             }
-            if let Some(block) = at.pop() {
-                filters.unwind(&block);
-                let _ = self.0.send(Change::Removed(block));
-            }
+            stands = index;
         }
-        // Further back than is remembered.
-        if at.last.is_empty() && came < at.next {
-            filters.go_back_to(came);
-            at.next = came;
+        let removed: Arc<[_]> = (stands..at.last.len()).filter_map(|_| at.pop()).collect();
+        if !removed.is_empty() {
+            filters.unwind(&removed, at.next);
+            warn!(target: "millrace::rpc", blocks = removed.len(), next = at.next, "L2 reorg: subscribers are told of the blocks that were taken back");
+            let _ = self.0.send(Change::Removed(removed));
         }
-        warn!(target: "millrace::rpc", next = at.next, "L2 reorg: the block feed goes on further back");
         Ok(())
     }
 }

@@ -13,8 +13,15 @@ use alloy::{
 };
 use millrace_proto::{BlockSelector, ExecutedBlock};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::{context::Context, error::CallError, ids::random_id, json};
+use crate::{context::Context, error::CallError, ids::random_id, json, logs::json_bytes};
+
+/// How long a poll waits for the feed to come up to the head.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// What a filter reports, where it is, and which blocks it has reported that were taken back.
+type Polled = (Arc<Kind>, Place, Vec<Arc<ExecutedBlock>>);
 
 /// What a filter reports.
 #[derive(Debug)]
@@ -26,8 +33,10 @@ enum Kind {
 #[derive(Debug, Default)]
 struct Entries {
     by_id: HashMap<u64, Entry>,
-    /// Blocks that were taken back so far.
+    /// How often blocks were taken back.
     unwound: u64,
+    /// The first block that the feed has not seen: it alone learns what is taken back, so nobody is told of more.
+    unseen: u64,
 }
 
 /// Where a filter was when it was polled.
@@ -35,8 +44,10 @@ struct Entries {
 struct Place {
     /// The first block that it has not reported.
     next: u64,
-    /// Blocks that had been taken back.
+    /// How often blocks had been taken back.
     unwound: u64,
+    /// The first block that is not to be told of yet.
+    unseen: u64,
 }
 
 #[derive(Debug)]
@@ -44,8 +55,8 @@ struct Entry {
     kind: Arc<Kind>,
     /// The first block that was not reported yet.
     next: u64,
-    /// Logs that were reported, and whose blocks were taken back since.
-    removed: Vec<Log>,
+    /// Blocks that were reported, and taken back since, in that order.
+    removed: Vec<Arc<ExecutedBlock>>,
     polled: Instant,
 }
 
@@ -53,17 +64,35 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct FilterRegistry {
     entries: Mutex<Entries>,
+    /// Follows [`Entries::unseen`].
+    unseen: watch::Sender<u64>,
     max: usize,
     expiry: Duration,
 }
 
 impl FilterRegistry {
-    pub(crate) fn new(max: usize, expiry: Duration) -> Self {
-        Self { entries: Mutex::default(), max, expiry }
+    /// `unseen` is the first block that the feed will see.
+    pub(crate) fn new(max: usize, expiry: Duration, unseen: u64) -> Self {
+        let entries = Mutex::new(Entries { unseen, ..Entries::default() });
+        Self { entries, unseen: watch::Sender::new(unseen), max, expiry }
     }
 
-    fn install(&self, kind: Kind, next: u64) -> Result<U64, CallError> {
+    /// The feed has seen the blocks before this one.
+    pub(crate) fn seen(&self, unseen: u64) {
+        self.entries.lock().unseen = unseen;
+        self.unseen.send_replace(unseen);
+    }
+
+    /// Waits until the feed has seen a block, but not for long.
+    async fn caught_up(&self, block: u64) {
+        let mut unseen = self.unseen.subscribe();
+        let seen = unseen.wait_for(|unseen| *unseen > block);
+        let _ = tokio::time::timeout(CATCH_UP, seen).await;
+    }
+
+    fn install(&self, kind: Kind) -> Result<U64, CallError> {
         let mut entries = self.entries.lock();
+        let next = entries.unseen;
         let entries = &mut entries.by_id;
         entries.retain(|_, entry| entry.polled.elapsed() < self.expiry);
         if entries.len() >= self.max {
@@ -86,54 +115,45 @@ impl FilterRegistry {
     }
 
     /// What a filter reports, and where it is.
-    fn poll(&self, id: U64) -> Result<(Arc<Kind>, Place), CallError> {
+    fn poll(&self, id: U64) -> Result<Polled, CallError> {
         let mut entries = self.entries.lock();
-        let unwound = entries.unwound;
+        let (unwound, unseen) = (entries.unwound, entries.unseen);
         let entry = entries
             .by_id
             .get_mut(&id.to())
             .filter(|entry| entry.polled.elapsed() < self.expiry)
             .ok_or_else(|| CallError::Halted("filter not found".to_owned()))?;
         entry.polled = Instant::now();
-        Ok((entry.kind.clone(), Place { next: entry.next, unwound }))
+        let place = Place { next: entry.next, unwound, unseen };
+        Ok((entry.kind.clone(), place, entry.removed.clone()))
     }
 
-    /// Moves a filter on, unless another poll or a reorg moved it meanwhile: then `None`, and what was read must not be reported. Gives the logs that
-    /// have been removed since the last poll.
-    fn advance(&self, id: U64, from: Place, next: u64) -> Option<Vec<Log>> {
+    /// Moves a filter on to a block, past so many of those that were removed. `false` if another poll or a reorg moved it meanwhile: then what was read
+    /// must not be reported.
+    fn advance(&self, id: U64, from: Place, next: u64, removed: usize) -> bool {
         let mut entries = self.entries.lock();
         let unwound = entries.unwound;
         let entry = entries.by_id.get_mut(&id.to());
-        let entry = entry.filter(|entry| from == Place { next: entry.next, unwound })?;
+        let stands = |entry: &&mut Entry| (entry.next, unwound) == (from.next, from.unwound);
+        let Some(entry) = entry.filter(stands) else { return false };
         entry.next = next;
-        Some(std::mem::take(&mut entry.removed))
+        entry.removed.drain(..removed.min(entry.removed.len()));
+        true
     }
 
-    /// The newest block was taken back: filters that have reported its logs report them as removed.
-    pub(crate) fn unwind(&self, block: &ExecutedBlock) {
-        let number = block.number();
+    /// Blocks were taken back, the newest first: filters that have reported their logs report them as removed, and go on at `next`.
+    pub(crate) fn unwind(&self, removed: &[Arc<ExecutedBlock>], next: u64) {
         let mut entries = self.entries.lock();
         entries.unwound += 1;
+        entries.unseen = entries.unseen.min(next);
         let entries = &mut entries.by_id;
         entries.retain(|_, entry| entry.polled.elapsed() < self.expiry);
-        for entry in entries.values_mut().filter(|entry| entry.next > number) {
-            entry.next = number;
-            if let Kind::Logs(filter) = &*entry.kind {
-                let (lowest, highest) = bounds(&filter.block_option);
-                let reported = json::logs(block)
-                    .filter(|log| filter.matches(&log.inner))
-                    .filter(|_| (lowest..=highest).contains(&number));
-                entry.removed.extend(reported.map(|log| Log { removed: true, ..log }));
+        for entry in entries.values_mut() {
+            if matches!(&*entry.kind, Kind::Logs(_)) {
+                let reported = removed.iter().filter(|block| block.number() < entry.next);
+                entry.removed.extend(reported.cloned());
             }
-        }
-    }
-
-    /// Blocks from this one on were taken back that nobody remembers.
-    pub(crate) fn go_back_to(&self, number: u64) {
-        let mut entries = self.entries.lock();
-        entries.unwound += 1;
-        for entry in entries.by_id.values_mut() {
-            entry.next = entry.next.min(number);
+            entry.next = entry.next.min(next);
         }
     }
 
@@ -151,24 +171,25 @@ impl Context {
                 "a filter follows the chain; ask eth_getLogs for one block".to_owned(),
             ));
         }
-        let next = self.executor.head().await?.number + 1;
-        self.filters.install(Kind::Logs(Box::new(filter)), next)
+        self.filters.install(Kind::Logs(Box::new(filter)))
     }
 
     pub(crate) async fn install_block_filter(&self) -> Result<U64, CallError> {
-        let next = self.executor.head().await?.number + 1;
-        self.filters.install(Kind::Blocks, next)
+        self.filters.install(Kind::Blocks)
     }
 
     /// What is new since the last poll.
     pub(crate) async fn filter_changes(&self, id: U64) -> Result<FilterChanges, CallError> {
         loop {
-            let (kind, place) = self.filters.poll(id)?;
-            let head = self.executor.head().await?.number;
-            // Blocks may have been taken back that the feed has not seen.
-            let from = place.next.min(head + 1);
+            // Whoever has seen a receipt finds its logs.
+            self.filters.caught_up(self.executor.head().await?.number).await;
+            let (kind, place, removed) = self.filters.poll(id)?;
+            let (gone, told) = self.removed_logs(&kind, &removed);
+            let from = place.next;
             let furthest = from.saturating_add(self.config.limits.max_log_blocks - 1);
-            let to = head.min(furthest);
+            // What was removed comes first.
+            let seen = if told < removed.len() { 0 } else { place.unseen.saturating_sub(1) };
+            let to = seen.min(furthest);
             let (changes, next) = match &*kind {
                 _ if from > to => (kind.nothing(), from),
                 Kind::Blocks => (FilterChanges::Hashes(self.hashes(from, to).await?), to + 1),
@@ -178,17 +199,42 @@ impl Context {
                     (FilterChanges::Logs(logs), next)
                 }
             };
-            let Some(removed) = self.filters.advance(id, place, next) else { continue };
+            if !self.filters.advance(id, place, next, told) {
+                continue;
+            }
             return Ok(match changes {
-                FilterChanges::Logs(logs) => FilterChanges::Logs([removed, logs].concat()),
+                FilterChanges::Logs(logs) => FilterChanges::Logs([gone, logs].concat()),
                 changes => changes,
             });
         }
     }
 
+    /// The logs of blocks that were taken back, of as many blocks as one answer takes, and how many blocks that were.
+    fn removed_logs(&self, kind: &Kind, removed: &[Arc<ExecutedBlock>]) -> (Vec<Log>, usize) {
+        let Kind::Logs(filter) = kind else { return (Vec::new(), removed.len()) };
+        let (lowest, highest) = bounds(&filter.block_option);
+        let limits = &self.config.limits;
+        let (most, budget) = (limits.max_logs as usize, limits.max_log_bytes as usize);
+        let (mut logs, mut bytes) = (Vec::new(), 0);
+        for (told, block) in removed.iter().enumerate() {
+            if !(lowest..=highest).contains(&block.number()) {
+                continue;
+            }
+            let matching = json::logs(block).filter(|log| filter.matches(&log.inner));
+            let of_block: Vec<Log> = matching.map(|log| Log { removed: true, ..log }).collect();
+            bytes += json_bytes(&of_block);
+            // One block may have any number of them.
+            if told > 0 && (logs.len() + of_block.len() > most || bytes > budget) {
+                return (logs, told);
+            }
+            logs.extend(of_block);
+        }
+        (logs, removed.len())
+    }
+
     /// All logs that a filter names, reported before or not.
     pub(crate) async fn filter_logs(&self, id: U64) -> Result<Vec<Log>, CallError> {
-        let (kind, _) = self.filters.poll(id)?;
+        let (kind, ..) = self.filters.poll(id)?;
         match &*kind {
             Kind::Logs(filter) => self.logs((**filter).clone()).await,
             Kind::Blocks => Err(CallError::Halted("filter not found".to_owned())),
@@ -252,30 +298,34 @@ mod tests {
 
     #[test]
     fn filters_are_bounded_and_expire() {
-        let registry = FilterRegistry::new(1, Duration::from_secs(60));
-        let id = registry.install(Kind::Blocks, 1).expect("the first fits");
-        assert!(registry.install(Kind::Blocks, 1).is_err());
+        let registry = FilterRegistry::new(1, Duration::from_secs(60), 5);
+        let id = registry.install(Kind::Blocks).expect("the first fits");
+        assert!(registry.install(Kind::Blocks).is_err());
         assert!(registry.poll(id).is_ok());
         assert!(registry.remove(id));
         assert!(registry.poll(id).is_err());
 
-        let expired = FilterRegistry::new(1, Duration::ZERO);
-        let id = expired.install(Kind::Blocks, 1).expect("the first fits");
+        let expired = FilterRegistry::new(1, Duration::ZERO, 5);
+        let id = expired.install(Kind::Blocks).expect("the first fits");
         assert!(expired.poll(id).is_err());
-        assert!(expired.install(Kind::Blocks, 1).is_ok(), "the expired one made room");
+        assert!(expired.install(Kind::Blocks).is_ok(), "the expired one made room");
     }
 
     #[test]
     fn two_polls_at_once_do_not_report_the_same_block() {
-        let registry = FilterRegistry::new(1, Duration::from_secs(60));
-        let id = registry.install(Kind::Blocks, 5).expect("the first fits");
-        let place = Place { next: 5, unwound: 0 };
-        assert!(registry.advance(id, place, 8).is_some());
-        assert!(registry.advance(id, place, 8).is_none());
-        let (_, place) = registry.poll(id).expect("installed");
-        assert_eq!(place.next, 8);
+        let registry = FilterRegistry::new(1, Duration::from_secs(60), 5);
+        let id = registry.install(Kind::Blocks).expect("the first fits");
+        let (_, place, _) = registry.poll(id).expect("installed");
+        assert_eq!((place.next, place.unseen), (5, 5));
+        registry.seen(8);
+        assert!(registry.advance(id, place, 8, 0));
+        assert!(!registry.advance(id, place, 8, 0));
+        let (_, place, _) = registry.poll(id).expect("installed");
+        assert_eq!((place.next, place.unseen), (8, 8));
         // Nor one that is taken back meanwhile.
-        registry.go_back_to(9);
-        assert!(registry.advance(id, place, 9).is_none());
+        registry.unwind(&[], 6);
+        assert!(!registry.advance(id, place, 9, 0));
+        let (_, place, _) = registry.poll(id).expect("installed");
+        assert_eq!((place.next, place.unseen), (6, 6));
     }
 }

@@ -155,7 +155,7 @@ fn between(filter: &Filter, from: u64, to: u64) -> Filter {
 }
 
 /// Bytes that logs take in JSON, a little more than exactly: they are written only once they are within the budget.
-fn json_bytes(logs: &[Log]) -> usize {
+pub(crate) fn json_bytes(logs: &[Log]) -> usize {
     let bytes = |log: &Log| {
         LOG_BYTES + TOPIC_BYTES * log.inner.data.topics().len() + 2 * log.inner.data.data.len()
     };

@@ -73,8 +73,11 @@ impl RpcServer {
         let limits = config.limits.clone();
         let name = config.name;
         let metrics = Arc::new(RpcMetrics::new(name));
-        let filters =
-            Arc::new(FilterRegistry::new(limits.max_filters as usize, limits.filter_expiry));
+        let filters = Arc::new(FilterRegistry::new(
+            limits.max_filters as usize,
+            limits.filter_expiry,
+            head + 1,
+        ));
         let feed = BlockFeed::new(limits.max_subscription_lag as usize);
         let context = Context {
             executor: executor.clone(),

@@ -109,13 +109,16 @@ impl Kind {
                 message(&json::header(&block.header)).into_iter().collect()
             }
             (Self::NewHeads, Change::Removed(_)) => Vec::new(),
-            (Self::Logs(filter), Change::Sealed(block) | Change::Removed(block)) => {
-                let removed = matches!(change, Change::Removed(_));
-                json::logs(block)
-                    .filter(|log| filter.matches(&log.inner))
-                    .filter_map(|log| message(&Log { removed, ..log }))
-                    .collect()
-            }
+            (Self::Logs(filter), Change::Sealed(block)) => json::logs(block)
+                .filter(|log| filter.matches(&log.inner))
+                .filter_map(|log| message(&log))
+                .collect(),
+            (Self::Logs(filter), Change::Removed(blocks)) => blocks
+                .iter()
+                .flat_map(|block| json::logs(block))
+                .filter(|log| filter.matches(&log.inner))
+                .filter_map(|log| message(&Log { removed: true, ..log }))
+                .collect(),
         }
     }
 }

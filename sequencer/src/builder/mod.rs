@@ -81,9 +81,9 @@ impl Builder {
         deposits: Option<Arc<DepositFeed>>,
         head: SealedHeader,
         queue: QueueMark,
+        noted: SettledBlocks,
     ) -> Self {
         let now = Instant::now();
-        let noted = shared.heads.now().settled;
         Self {
             shared,
             writer,

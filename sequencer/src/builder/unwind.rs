@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use millrace_proto::{
     BlockNumHash, BlockSelector, ErrorChain, ExecutedBlock, ExecutorError, QueueMark, SealedHeader,
-    TxEnvelope,
+    Standing, TxEnvelope,
 };
 use tracing::{error, info, warn};
 
 use super::{Builder, FIRST_RETRY};
 use crate::{
-    SequencerRunError,
+    OpenError, SequencerRunError,
     deposits::DepositFeed,
     log::Record,
     pool::{Closed, Pool},
     recovery::{Recovered, recover},
     service::restore,
+    shared::Shared,
 };
 
 /// Bytes of transactions in one append, about.
@@ -48,12 +49,17 @@ impl Builder {
         // From here on it is a start.
         let shared = self.shared.clone();
         let unwinding = |source| SequencerRunError::Unwind { to, source: Box::new(source) };
-        let Recovered { head, pool: waiting } =
-            recover(&shared.log, &*shared.executor, &shared.spec, shared.wall())
-                .await
-                .map_err(unwinding)?;
-        let mut pool = shared.ledger.pool.lock().unwound_to(head.number);
-        restore(&shared, &mut pool, waiting).await.map_err(unwinding)?;
+        let mut delay = FIRST_RETRY;
+        let (head, pool) = loop {
+            match start_again(&shared).await {
+                Ok(started) => break started,
+                Err(OpenError::Executor(error)) => {
+                    self.before_retry(to, error, &mut delay).await?;
+                }
+                Err(error) => return Err(unwinding(error)),
+            }
+        };
+        self.answered();
         self.head = head.clone();
         self.queue = queue;
         feed.unwind(queue, head.timestamp);
@@ -76,12 +82,20 @@ impl Builder {
             let mark = QueueMark::of(&at).unwrap_or_default();
             let place = (mark.end, mark.hash);
             if asked.replace(place) != Some(place) {
-                match self.busy(feed.stands(mark)).await? {
-                    Ok(true) => return Ok(Some(at)),
-                    Ok(false) => {}
+                let patience = self.shared.config.deposit_patience.as_secs();
+                match self.busy(feed.standing(mark)).await? {
+                    Ok(Standing::Whole) => return Ok(Some(at)),
+                    Ok(Standing::Replaced) => {}
+                    Ok(Standing::Fewer(time)) if time >= at.timestamp.saturating_add(patience) => {}
+                    Ok(Standing::Fewer(_)) => {
+                        // Another node than the one that was asked before, perhaps, and behind it.
+                        feed.look_again();
+                        return Ok(None);
+                    }
                     Err(error) => {
                         let error = ErrorChain::new(&error);
                         warn!(target: "millrace::sequencer", %error, "cannot ask L1 for its deposit queue; what it lacks is looked at again");
+                        feed.look_again();
                         return Ok(None);
                     }
                 }
@@ -181,4 +195,13 @@ impl Builder {
         let heads = shared.heads.now();
         shared.metrics.heads(head.number, heads.safe.number, heads.finalized.number);
     }
+}
+
+/// What a start would find: the head, and a pool of everything that waits.
+async fn start_again(shared: &Arc<Shared>) -> Result<(SealedHeader, Pool), OpenError> {
+    let Recovered { head, pool: waiting } =
+        recover(&shared.log, &*shared.executor, &shared.spec, shared.wall()).await?;
+    let mut pool = shared.ledger.pool.lock().unwound_to(head.number);
+    restore(shared, &mut pool, waiting).await?;
+    Ok((head, pool))
 }

@@ -104,6 +104,7 @@ impl Heads {
         self.timeline.lock().unwind(to.number);
         let settled = {
             let mut view = self.view.write();
+            self.unwound.send_modify(|unwound| *unwound += 1);
             view.latest = header;
             let settled = &mut view.settled;
             settled.posted = settled.posted.min(to.number);
@@ -115,7 +116,11 @@ impl Heads {
             settled
         };
         self.settled.send_replace(settled);
-        self.unwound.send_modify(|unwound| *unwound += 1);
+    }
+
+    /// How often blocks were taken back.
+    pub(crate) fn unwound_times(&self) -> u64 {
+        *self.unwound.borrow()
     }
 
     /// Follows how often blocks were taken back.
@@ -133,17 +138,23 @@ impl Heads {
         SettledBlocks { posted, committed, finalized }
     }
 
-    /// The chain is settled up to here; `safe` and `finalized` name the same blocks with their hashes.
+    /// The chain is settled up to here; `safe` and `finalized` name the same blocks with their hashes. `false` if blocks were taken back since that had happened
+    /// `unwound` times: what was found before says nothing of the others then.
     pub(crate) fn settle(
         &self,
         settled: SettledBlocks,
         safe: BlockNumHash,
         finalized: BlockNumHash,
         when: SettledWhen,
-    ) {
+        unwound: u64,
+    ) -> bool {
+        let mut view = self.view.write();
+        if self.unwound_times() != unwound {
+            return false;
+        }
         match when {
             SettledWhen::Earlier => {
-                self.timeline.lock().start(self.view.read().latest.number, settled);
+                self.timeline.lock().start(view.latest.number, settled);
             }
             SettledWhen::At(at) => {
                 let mut timeline = self.timeline.lock();
@@ -152,11 +163,10 @@ impl Heads {
                 timeline.mark(Stage::Finalized, settled.finalized, at);
             }
         }
-        {
-            let mut view = self.view.write();
-            (view.settled, view.safe, view.finalized) = (settled, safe, finalized);
-        }
+        (view.settled, view.safe, view.finalized) = (settled, safe, finalized);
+        drop(view);
         self.settled.send_replace(settled);
+        true
     }
 }
 

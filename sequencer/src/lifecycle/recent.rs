@@ -12,11 +12,6 @@ const MAX_BLOCKS: usize = 1024;
 /// Memory that the blocks may take, about. What is not kept any more is read from the executor.
 const MAX_BYTES: usize = 128 << 20;
 
-/// Memory that a transaction takes beside its bytes, with its receipt and its place in the index.
-const TRANSACTION_BYTES: usize = 1024;
-/// Memory that a log takes beside its data.
-const LOG_BYTES: usize = 256;
-
 /// The last sealed blocks and an index of their transactions.
 #[derive(Debug, Default)]
 pub(crate) struct RecentBlocks {
@@ -37,7 +32,7 @@ impl RecentBlocks {
         for (position, tx) in block.transactions.iter().enumerate() {
             self.index.insert(tx.hash(), (block.number(), position));
         }
-        let bytes = memory(&block);
+        let bytes = block.memory();
         self.bytes += bytes;
         self.blocks.push_back(Kept { block, bytes });
         while self.blocks.len() > 1 && self.are_too_many() {
@@ -77,15 +72,6 @@ impl RecentBlocks {
     pub(crate) fn contains(&self, hash: TxHash) -> bool {
         self.index.contains_key(&hash)
     }
-}
-
-/// About what a block takes in memory: its transactions as bytes and decoded, and its logs.
-fn memory(block: &ExecutedBlock) -> usize {
-    let transactions = block.transactions.iter().map(|tx| 2 * tx.encoded().len());
-    let logs = block.receipts.iter().flat_map(|receipt| &receipt.logs);
-    TRANSACTION_BYTES * block.transactions.len()
-        + transactions.sum::<usize>()
-        + logs.map(|log| LOG_BYTES + log.data.data.len()).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use alloy::primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
 use millrace_proto::{
     BlockSelector, Deposit, Executor, ForcedTx, L1Inbox, L1InboxError, QueueEntry, QueueMark,
+    Standing,
 };
 use parking_lot::Mutex;
 
@@ -44,23 +45,32 @@ impl L1Inbox for TestInbox {
         if self.down.load(Ordering::Relaxed) {
             return Err(L1InboxError::Failed("L1 is down".into()));
         }
-        if !self.has(after).await? {
-            let missing = (self.entries.lock().len() as u64) < after.end;
-            return Err(L1InboxError::Vanished {
-                end: after.end,
-                missing_at: missing.then(|| self.time.load(Ordering::Relaxed)),
-            });
+        let end = after.end;
+        match self.standing(after).await? {
+            Standing::Whole => {}
+            Standing::Replaced => {
+                return Err(L1InboxError::Vanished { end, missing_at: None });
+            }
+            Standing::Fewer(at) => {
+                return Err(L1InboxError::Vanished { end, missing_at: Some(at) });
+            }
         }
         let entries = self.entries.lock();
         Ok(entries.iter().filter(|entry| entry.index() >= after.end).take(max).cloned().collect())
     }
 
-    async fn has(&self, mark: QueueMark) -> Result<bool, L1InboxError> {
+    async fn standing(&self, mark: QueueMark) -> Result<Standing, L1InboxError> {
         let entries = self.entries.lock();
         let first = entries.iter().take_while(|entry| entry.index() < mark.end);
         let (count, hash) =
             first.fold((0, B256::ZERO), |(count, hash), entry| (count + 1, entry.accumulate(hash)));
-        Ok(count == mark.end && hash == mark.hash)
+        Ok(if count < mark.end {
+            Standing::Fewer(self.time.load(Ordering::Relaxed))
+        } else if hash == mark.hash {
+            Standing::Whole
+        } else {
+            Standing::Replaced
+        })
     }
 }
 

@@ -206,3 +206,42 @@ async fn who_asks_for_the_unknown_is_told_so() {
     let refused = handle.submit(sign(&signer(1), transfer(0))).await;
     assert!(refused.is_err(), "{refused:?}");
 }
+
+/// Settlement may not have seen yet that blocks were taken back: what it says of them is not said of those in their place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_settled_of_other_blocks_settles_nothing() {
+    let settlement = Arc::new(TestSettlement::new());
+    let mut setup = Setup::new();
+    setup.settlement = Some(settlement.clone());
+    let node = setup.start().await;
+    let mut blocks = Vec::new();
+    for nonce in 0..2 {
+        let hash = node.submit(sign(&signer(0), transfer(nonce))).await.expect("accepted");
+        blocks.push(node.sequenced(hash).await.inclusion.expect("a place").block);
+    }
+    let point =
+        |block: u64, hash| BatchPoint { batch: 1, last_block: block, last_block_hash: Some(hash) };
+    let say = |point| {
+        settlement.0.send_replace(SettlementStatus {
+            posted: Some(point),
+            verified: Some(point),
+            ..SettlementStatus::default()
+        });
+    };
+    say(point(2, B256::repeat_byte(9)));
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    say(point(1, blocks[0].hash));
+    let safe = async {
+        loop {
+            let safe = node.handle.heads().await.expect("heads").safe;
+            if safe.number > 0 {
+                return safe;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(soon(safe).await, blocks[0]);
+    node.stop().await.expect("a clean end");
+}

@@ -7,7 +7,9 @@ use std::{
 
 use alloy::primitives::{B256, TxHash, U256, map::B256Set};
 use futures::StreamExt;
-use millrace_proto::{Executor, L1Inbox, QueueMark, SealedHeader, Sequencer, Stage, TxPool};
+use millrace_proto::{
+    Executor, L1Inbox, QueueMark, SealedHeader, Sequencer, Stage, Standing, TxPool,
+};
 use millrace_sequencer::{LogError, OpenError, SequencerRunError};
 use parking_lot::Mutex;
 
@@ -282,7 +284,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_takes_back() {
             submit_all(&node, &book).await;
         }
         while minted(&node.executor).await != inbox.total()
-            || !inbox.has(mark(&node).await).await.expect("it answers")
+            || inbox.standing(mark(&node).await).await.expect("it answers") != Standing::Whole
         {
             tokio::task::yield_now().await;
         }

@@ -7,7 +7,7 @@ use alloy::{
     primitives::{Address, B256},
 };
 use async_trait::async_trait;
-use millrace_proto::{L1Inbox, L1InboxError, QueueEntry, QueueMark};
+use millrace_proto::{L1Inbox, L1InboxError, QueueEntry, QueueMark, Standing};
 use tokio::sync::Mutex;
 use tracing::debug;
 
@@ -120,30 +120,30 @@ impl DepositInbox {
                 break;
             }
         }
-        let missing_at = match state.accumulator_at(from) {
+        match state.accumulator_at(from) {
             Some(accumulator) if accumulator == after.hash => return Ok(state.hand_out(from, max)),
-            Some(_) => None,
             // Not so far yet.
-            None => match state.read {
-                Some(read) => Some(read.timestamp),
-                None => return Ok(Vec::new()),
-            },
-        };
-        if self.stands(after).await? {
-            // The contract has them: it is the node that leaves out their events.
-            state.seeks.pop();
-            state.restart();
-            return Err(DepositError::Chain { index: from.saturating_sub(1) });
+            None if state.read.is_none() => return Ok(Vec::new()),
+            _ => {}
         }
-        Err(DepositError::Vanished { end: from, missing_at })
+        match self.look(after).await? {
+            Standing::Whole => {
+                // The contract has them: it is the node that leaves out their events.
+                state.seeks.pop();
+                state.restart();
+                Err(DepositError::Chain { index: from.saturating_sub(1) })
+            }
+            Standing::Replaced => Err(DepositError::Vanished { end: from, missing_at: None }),
+            Standing::Fewer(at) => Err(DepositError::Vanished { end: from, missing_at: Some(at) }),
+        }
     }
 
-    /// Whether the contract has the entries before a mark, confirmed, as they were taken.
-    pub async fn stands(&self, mark: QueueMark) -> Result<bool, L1Error> {
+    /// What the contract has, confirmed, of the entries before a mark; see [`L1Inbox::standing`].
+    pub async fn look(&self, mark: QueueMark) -> Result<Standing, L1Error> {
         let client = self.contract.client();
         let latest = client.head().await?;
         let Some(number) = latest.number.checked_sub(self.confirmations) else {
-            return Ok(mark.end == 0);
+            return Ok(if mark.end == 0 { Standing::Whole } else { Standing::Fewer(0) });
         };
         let block = match self.confirmations {
             0 => latest,
@@ -153,7 +153,14 @@ impl DepositInbox {
             }
         };
         // By its hash: whatever the node shows a moment later.
-        Ok(self.contract.accumulator_at(mark.end, block.hash).await? == mark.hash)
+        let accumulator = self.contract.accumulator_at(mark.end, block.hash).await?;
+        Ok(if accumulator == mark.hash {
+            Standing::Whole
+        } else if accumulator.is_zero() {
+            Standing::Fewer(block.timestamp)
+        } else {
+            Standing::Replaced
+        })
     }
 
     /// Reads one stretch of L1. `false` if there is nothing more to read now.
@@ -316,7 +323,7 @@ impl L1Inbox for DepositInbox {
         })
     }
 
-    async fn has(&self, mark: QueueMark) -> Result<bool, L1InboxError> {
-        self.stands(mark).await.map_err(|error| L1InboxError::Failed(Box::new(error)))
+    async fn standing(&self, mark: QueueMark) -> Result<Standing, L1InboxError> {
+        self.look(mark).await.map_err(|error| L1InboxError::Failed(Box::new(error)))
     }
 }

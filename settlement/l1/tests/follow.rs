@@ -10,7 +10,7 @@ use millrace_l1::{
     DepositError, DepositInbox, L1Follower, L1Update, RollupContract, RollupEvent,
     testing::AnvilOptions,
 };
-use millrace_proto::{L1Inbox, QueueEntry, QueueMark};
+use millrace_proto::{L1Inbox, QueueEntry, QueueMark, Standing};
 
 const TO: Address = Address::repeat_byte(7);
 
@@ -240,7 +240,7 @@ async fn a_reorg_above_the_confirmations_goes_unnoticed_and_one_below_is_told() 
     })
     .await;
     let second = mark(&chain, 2).await;
-    assert!(inbox.has(second).await.expect("an answer"));
+    assert_eq!(inbox.standing(second).await.expect("an answer"), Standing::Whole);
 
     // Both deposits that were handed out vanish, and others take their places.
     chain.anvil.reorg(9).await.expect("reorg");
@@ -249,9 +249,9 @@ async fn a_reorg_above_the_confirmations_goes_unnoticed_and_one_below_is_told() 
     }
     chain.anvil.mine(3).await.expect("mine");
     assert_eq!(vanished(&inbox, second).await, None, "others are in their place");
-    assert!(!inbox.has(second).await.expect("an answer"));
-    assert!(!inbox.has(first).await.expect("an answer"));
-    assert!(inbox.has(START).await.expect("an answer"));
+    assert_eq!(inbox.standing(second).await.expect("an answer"), Standing::Replaced);
+    assert_eq!(inbox.standing(first).await.expect("an answer"), Standing::Replaced);
+    assert_eq!(inbox.standing(START).await.expect("an answer"), Standing::Whole);
     until("what came instead", async || {
         let deposits = inbox.confirmed(START, 10).await.expect("deposits");
         values(&deposits) == [8, 9, 10]
