@@ -7,11 +7,11 @@ use std::{
 };
 
 use alloy::{
+    consensus::proofs::calculate_receipt_root,
     eips::{BlockId, BlockNumHash, BlockNumberOrTag},
     primitives::{Address, B256, Bytes, TxHash, U64, U256},
-    providers::{Provider, RootProvider},
+    providers::Provider,
     rpc::{
-        client::RpcClient,
         json_rpc::{RpcRecv, RpcSend},
         types::{Filter, Header, Log, TransactionReceipt, TransactionRequest},
     },
@@ -23,7 +23,7 @@ use url::Url;
 
 use crate::{
     BeaconClient, BeaconError, ClientOptions, L1Error, config, error::is_transient,
-    metrics::ClientMetrics, revert::RevertReason,
+    metrics::ClientMetrics, nodes::Nodes, revert::RevertReason,
 };
 
 /// An L1 block, as far as we look at it.
@@ -70,7 +70,7 @@ pub struct L1Client {
 
 struct Inner {
     url: Url,
-    provider: RootProvider,
+    nodes: Nodes,
     options: ClientOptions,
     metrics: ClientMetrics,
 }
@@ -88,15 +88,27 @@ impl L1Client {
     /// # Errors
     /// If the URL is neither http nor, with the feature `tls`, https.
     pub fn new(url: Url, options: ClientOptions) -> Result<Self, L1Error> {
-        config::check_scheme(&url).map_err(L1Error::InvalidRequest)?;
+        Self::over(url, Vec::new(), options)
+    }
+
+    /// The same, with other nodes of the same L1, which are asked in turn when the one that is asked fails, or says what its blocks do not hold.
+    ///
+    /// # Errors
+    /// If a URL is neither http nor, with the feature `tls`, https.
+    pub fn over(url: Url, fallbacks: Vec<Url>, options: ClientOptions) -> Result<Self, L1Error> {
+        let mut urls = vec![url.clone()];
+        urls.extend(fallbacks);
+        for url in &urls {
+            config::check_scheme(url).map_err(L1Error::InvalidRequest)?;
+        }
         let http = reqwest::Client::builder()
             .timeout(options.request_timeout)
             .connect_timeout(options.request_timeout.min(Duration::from_secs(5)))
             .build()
             .map_err(|error| L1Error::InvalidRequest(format!("HTTP client: {error}")))?;
-        let provider = RootProvider::new(RpcClient::new_http_with_client(http, url.clone()));
+        let nodes = Nodes::new(&http, urls);
         Ok(Self {
-            inner: Arc::new(Inner { url, provider, options, metrics: ClientMetrics::default() }),
+            inner: Arc::new(Inner { url, nodes, options, metrics: ClientMetrics::default() }),
             beacon: None,
         })
     }
@@ -116,12 +128,7 @@ impl L1Client {
         BeaconClient::new(url.clone(), options.request_timeout, options.retries)
     }
 
-    /// The alloy provider underneath, without retries.
-    pub fn provider(&self) -> &RootProvider {
-        &self.inner.provider
-    }
-
-    /// Where the node is.
+    /// Where the node is that is asked first.
     pub fn url(&self) -> &Url {
         &self.inner.url
     }
@@ -133,7 +140,9 @@ impl L1Client {
 
     /// L1's chain id.
     pub async fn chain_id(&self) -> Result<u64, L1Error> {
-        Ok(self.request::<_, U64>("eth_chainId", ()).await?.to())
+        let id = self.request::<_, U64>("eth_chainId", ()).await?.to();
+        self.inner.nodes.named(id);
+        Ok(id)
     }
 
     /// The latest block.
@@ -148,8 +157,61 @@ impl L1Client {
 
     /// The block with this hash; `None` if the node does not have it. It may have left the canonical chain.
     pub async fn block_by_hash(&self, hash: B256) -> Result<Option<L1Block>, L1Error> {
+        Ok(self.header_by_hash(hash).await?.as_ref().map(L1Block::from))
+    }
+
+    pub(crate) async fn header_by_hash(&self, hash: B256) -> Result<Option<Header>, L1Error> {
         let header: Option<Header> = self.request("eth_getBlockByHash", (hash, false)).await?;
-        Ok(header.as_ref().map(L1Block::from))
+        if let Some(header) = &header {
+            self.check(header)?;
+            if header.hash != hash {
+                let problem = format!("it gave block {} when asked for {hash}", header.hash);
+                return Err(self.unproven(problem));
+            }
+        }
+        Ok(header)
+    }
+
+    /// The receipts of a block, whose header is checked: exactly those that it commits to. `None` if the node does not have it.
+    pub(crate) async fn receipts_of(
+        &self,
+        header: &Header,
+    ) -> Result<Option<Vec<TransactionReceipt>>, L1Error> {
+        let block = BlockId::hash(header.hash);
+        let receipts: Option<Vec<TransactionReceipt>> =
+            self.request("eth_getBlockReceipts", (block,)).await?;
+        if let Some(receipts) = &receipts {
+            let primitive = receipts.iter().cloned().map(|r| r.into_primitives_receipt().inner);
+            let root = calculate_receipt_root(&primitive.collect::<Vec<_>>());
+            if root != header.receipts_root {
+                let (number, committed) = (header.number, header.receipts_root);
+                return Err(self.unproven(format!(
+                    "receipts of block {number} with the root {root}, and it commits to {committed}"
+                )));
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// Makes sure that a header has the hash that the node says.
+    fn check(&self, header: &Header) -> Result<(), L1Error> {
+        if !self.inner.options.check_blocks {
+            return Ok(());
+        }
+        let computed = header.inner.hash_slow();
+        if computed == header.hash {
+            return Ok(());
+        }
+        let (number, said) = (header.number, header.hash);
+        Err(self
+            .unproven(format!("the header of block {number} has the hash {computed}, not {said}")))
+    }
+
+    /// Counts it, too.
+    pub(crate) fn unproven(&self, problem: String) -> L1Error {
+        self.inner.metrics.unproven();
+        self.inner.nodes.suspect();
+        L1Error::Unproven(problem)
     }
 
     /// The newest block that L1 cannot revert any more; `None` if there is none yet.
@@ -238,7 +300,8 @@ impl L1Client {
     }
 
     pub(crate) async fn header(&self, block: BlockNumberOrTag) -> Result<Option<Header>, L1Error> {
-        self.request("eth_getBlockByNumber", (block, false)).await
+        let header: Option<Header> = self.request("eth_getBlockByNumber", (block, false)).await?;
+        header.map_or(Ok(None), |header| self.check(&header).map(|()| Some(header)))
     }
 
     async fn tagged(&self, tag: BlockNumberOrTag) -> Result<Option<L1Block>, L1Error> {
@@ -268,7 +331,15 @@ impl L1Client {
         let started = Instant::now();
         let result = (|| {
             let params = params.clone();
-            async move { self.inner.provider.client().request::<P, R>(method, params).await }
+            let Inner { nodes, metrics, .. } = &*self.inner;
+            async move {
+                let (at, provider) = nodes.current(metrics).await;
+                let answer = provider.client().request::<P, R>(method, params).await;
+                if answer.as_ref().is_err_and(is_transient) {
+                    nodes.leave(at, metrics).await;
+                }
+                answer
+            }
         })
         .retry(backoff)
         .when(is_transient)

@@ -14,6 +14,9 @@ use crate::{BeaconClient, L1Client, L1Error, RollupContract};
 pub struct L1Config {
     /// The node's JSON-RPC endpoint, http (https with the crate's feature `tls`).
     pub url: Url,
+    /// Other nodes of the same L1, asked in turn when the one that is asked fails or says what its blocks do not hold.
+    #[serde(default)]
+    pub fallbacks: Vec<Url>,
     /// The beacon node's API, from which blobs are read; the same as `url` if not given.
     #[serde(default)]
     pub beacon: Option<Url>,
@@ -32,6 +35,10 @@ pub struct L1Config {
     /// takes what is asked for.
     #[serde(default = "defaults::log_range")]
     pub log_range: u64,
+    /// Whether L1's blocks are checked: a header has the hash that names it, and a block's events are those of receipts that its header commits to, or none
+    /// if its bloom rules them out. Off for an L1 whose headers or receipts are not Ethereum's, or whose node has no `eth_getBlockReceipts`.
+    #[serde(default = "defaults::check_blocks")]
+    pub check_blocks: bool,
     /// L1 blocks that have to follow the block of a deposit before L2 takes it. 0 takes it from L1's head.
     #[serde(default = "defaults::confirmations")]
     pub confirmations: u64,
@@ -52,6 +59,9 @@ mod defaults {
     pub(super) const fn log_range() -> u64 {
         2_000
     }
+    pub(super) const fn check_blocks() -> bool {
+        true
+    }
     pub(super) const fn confirmations() -> u64 {
         2
     }
@@ -62,25 +72,29 @@ impl L1Config {
     pub const fn new(url: Url, rollup: Address) -> Self {
         Self {
             url,
+            fallbacks: Vec::new(),
             beacon: None,
             rollup,
             poll_interval: defaults::poll_interval(),
             request_timeout: defaults::request_timeout(),
             retries: defaults::retries(),
             log_range: defaults::log_range(),
+            check_blocks: defaults::check_blocks(),
             confirmations: defaults::confirmations(),
         }
     }
 
     /// A client for the node, which knows where the beacon API is.
     pub fn client(&self) -> Result<L1Client, L1Error> {
-        let client = L1Client::new(
+        let client = L1Client::over(
             self.url.clone(),
+            self.fallbacks.clone(),
             ClientOptions {
                 poll_interval: self.poll_interval,
                 request_timeout: self.request_timeout,
                 retries: self.retries,
                 log_range: self.log_range,
+                check_blocks: self.check_blocks,
             },
         )?;
         Ok(match &self.beacon {
@@ -112,6 +126,8 @@ pub struct ClientOptions {
     pub retries: usize,
     /// L1 blocks in one `eth_getLogs`, at most.
     pub log_range: u64,
+    /// Whether L1's blocks are checked.
+    pub check_blocks: bool,
 }
 
 impl Default for ClientOptions {
@@ -121,6 +137,7 @@ impl Default for ClientOptions {
             request_timeout: defaults::request_timeout(),
             retries: defaults::retries(),
             log_range: defaults::log_range(),
+            check_blocks: defaults::check_blocks(),
         }
     }
 }

@@ -36,6 +36,11 @@ pub enum L1Error {
     /// L1 changed between two answers that have to fit together, or two nodes behind one address disagree.
     #[error("inconsistent answers from L1: {0}")]
     Inconsistent(String),
+    /// What the node says of a block does not fit the block's hash.
+    #[error(
+        "the L1 node says what its block does not hold: {0}. It lies or is broken, or its L1's blocks are not Ethereum's ([l1] check_blocks)"
+    )]
+    Unproven(String),
     /// An answer that the contract or the protocol rules out.
     #[error("bad answer to {method} from L1: {problem}")]
     BadAnswer {
@@ -83,9 +88,11 @@ impl L1Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Rpc { source, .. } if is_transient(source) => ErrorClass::Retryable,
-            Self::BlockMissing(_) | Self::Inconsistent(_) | Self::Timeout { .. } => {
-                ErrorClass::Retryable
-            }
+            // Another look may reach another node.
+            Self::BlockMissing(_)
+            | Self::Inconsistent(_)
+            | Self::Unproven(_)
+            | Self::Timeout { .. } => ErrorClass::Retryable,
             Self::Reverted { .. } | Self::InvalidRequest(_) => ErrorClass::Caller,
             Self::Rpc { .. }
             | Self::BadAnswer { .. }

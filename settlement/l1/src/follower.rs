@@ -79,6 +79,8 @@ impl L1Follower {
         set: EventSet,
         lag: u64,
     ) -> Result<Self, L1Error> {
+        // So that no other node is asked that is of another chain.
+        contract.client().chain_id().await?;
         contract.check_deployed().await?;
         let origin = contract.start().await?;
         let mut known = VecDeque::from([origin]);

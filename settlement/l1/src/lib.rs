@@ -21,6 +21,7 @@ mod error;
 mod follower;
 mod inbox;
 mod metrics;
+mod nodes;
 mod revert;
 mod rollup;
 mod signer;

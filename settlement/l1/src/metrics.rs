@@ -27,7 +27,17 @@ impl Default for ClientMetrics {
                 Unit::Seconds,
                 "Time to the answer of an L1 request, retries included, by method"
             );
+            describe_counter!(
+                "millrace_l1_node_switches_total",
+                "Times that another L1 node was asked from then on, as the one before failed"
+            );
+            describe_counter!(
+                "millrace_l1_unproven_total",
+                "Answers of the L1 node that do not fit the block's hash: it lies or is broken"
+            );
         });
+        counter!("millrace_l1_unproven_total").increment(0);
+        counter!("millrace_l1_node_switches_total").increment(0);
         Self(())
     }
 }
@@ -41,6 +51,14 @@ impl ClientMetrics {
         }
         counter!("millrace_l1_request_retries_total", "method" => method).increment(0);
         histogram!("millrace_l1_request_seconds", "method" => method).record(took.as_secs_f64());
+    }
+
+    pub(crate) fn unproven(&self) {
+        counter!("millrace_l1_unproven_total").increment(1);
+    }
+
+    pub(crate) fn switched(&self) {
+        counter!("millrace_l1_node_switches_total").increment(1);
     }
 
     pub(crate) fn retried(&self, method: &'static str) {

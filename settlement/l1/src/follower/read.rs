@@ -47,9 +47,19 @@ impl L1Follower {
         blocks.reverse();
         let mut events = Vec::new();
         for block in &blocks {
-            events.extend(self.contract.events_in(self.set, block.id()).await?);
+            events.extend(self.events_in(block).await?);
         }
         Ok((events, blocks))
+    }
+
+    /// The events of one block: what its hash commits to, unless blocks are not checked.
+    async fn events_in(&self, block: &L1Block) -> Result<Vec<RollupEvent>, L1Error> {
+        if !self.client().options().check_blocks {
+            return self.contract.events_in(self.set, block.id()).await;
+        }
+        let header = self.client().header_by_hash(block.hash).await?;
+        let header = header.ok_or_else(|| L1Error::BlockMissing(block.hash.to_string()))?;
+        self.contract.proven_events(self.set, &header).await
     }
 
     /// Reads a range that ends before the blocks near the target, and remembers its last block.

@@ -2,8 +2,8 @@
 
 use alloy::{
     eips::BlockNumHash,
-    primitives::B256,
-    rpc::types::{Filter, Log},
+    primitives::{B256, BloomInput},
+    rpc::types::{Filter, Header, Log},
 };
 use tracing::debug;
 
@@ -51,6 +51,37 @@ impl RollupContract {
             )));
         }
         Ok(events)
+    }
+
+    /// The events of one block, as its header commits to them: none if its bloom rules them out, or else those in its receipts.
+    pub(crate) async fn proven_events(
+        &self,
+        set: EventSet,
+        header: &Header,
+    ) -> Result<Vec<RollupEvent>, L1Error> {
+        let topics = set.topics();
+        let bloom = &header.logs_bloom;
+        let has = |input: &[u8]| bloom.contains_input(BloomInput::Raw(input));
+        if !has(self.address.as_slice()) || !topics.iter().any(|topic| has(topic.as_slice())) {
+            return Ok(Vec::new());
+        }
+        let receipts = self.client.receipts_of(header).await?;
+        let receipts = receipts.ok_or_else(|| L1Error::BlockMissing(header.hash.to_string()))?;
+        let logs = receipts.iter().flat_map(|receipt| {
+            receipt.logs().iter().map(|log| (receipt.transaction_hash, log.inner.clone()))
+        });
+        let logs = (0..).zip(logs).map(|(index, (transaction, inner))| Log {
+            inner,
+            block_hash: Some(header.hash),
+            block_number: Some(header.number),
+            block_timestamp: Some(header.timestamp),
+            transaction_hash: Some(transaction),
+            transaction_index: None,
+            log_index: Some(index),
+            removed: false,
+        });
+        let of_set = |log: &Log| log.topic0().is_some_and(|topic| topics.contains(topic));
+        self.decode(logs.filter(of_set).collect()).await
     }
 
     /// Logs with one of the topics, from a block on, for as many blocks as the node takes at once. Also returns the last

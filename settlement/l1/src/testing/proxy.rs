@@ -30,6 +30,8 @@ pub enum Fault {
     LoseReply,
     /// This result instead of the node's.
     Result(Value),
+    /// The node's result, changed.
+    Change(fn(&mut Value)),
     /// This error instead of the node's.
     Error(i64, &'static str),
 }
@@ -137,6 +139,13 @@ async fn serve(
         }
         Fault::Result(value) => {
             let body = answer("result", value.clone());
+            let whole = body.len();
+            (200, body, whole)
+        }
+        Fault::Change(change) => {
+            let mut reply: Value = serde_json::from_slice(&forward().await)?;
+            change(&mut reply["result"]);
+            let body = reply.to_string().into_bytes();
             let whole = body.len();
             (200, body, whole)
         }
