@@ -58,6 +58,11 @@ impl DepositFeed {
         self.buffer.lock().vanished
     }
 
+    /// The timestamp of the block that took the last entries; Unix seconds.
+    pub(crate) fn taken_at(&self) -> u64 {
+        self.buffer.lock().taken_at
+    }
+
     /// What L1 has of what was taken up to a mark.
     pub(crate) async fn standing(&self, mark: QueueMark) -> Result<Standing, L1InboxError> {
         self.inbox.standing(mark).await

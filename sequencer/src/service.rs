@@ -191,7 +191,8 @@ pub(crate) async fn restore(
 async fn restore_settled(shared: &Arc<Shared>) -> Result<SettledBlocks, OpenError> {
     let log = shared.log.clone();
     let settled = tokio::task::spawn_blocking(move || log.settled()).await??;
-    settlement::settle(shared, settled, SettledWhen::Earlier).await?;
+    let unwound = shared.heads.unwound_times();
+    settlement::settle(shared, settled, SettledWhen::Earlier, unwound).await?;
     Ok(settled)
 }
 

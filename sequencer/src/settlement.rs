@@ -46,22 +46,25 @@ async fn follow_once(
     let mut statuses = settlement.subscribe_status().await?;
     while let Some(status) = statuses.next().await {
         let status = status?;
-        let claimed = settled_blocks(&status);
+        let unwound = shared.heads.unwound_times();
+        let claimed = settled_blocks(&status, shared.heads.unwound_from());
         if !std::mem::replace(answers, true) {
             info!(target: "millrace::sequencer", "settlement answers again");
         }
         if is_ours(shared, &status).await? {
-            settle(shared, claimed, SettledWhen::At(shared.wall())).await?;
+            settle(shared, claimed, SettledWhen::At(shared.wall()), unwound).await?;
         }
     }
     Ok(())
 }
 
-fn settled_blocks(status: &SettlementStatus) -> SettledBlocks {
+/// `unwound_from`: a posted batch up to this block may hold blocks that were taken back, until one is verified.
+fn settled_blocks(status: &SettlementStatus, unwound_from: u64) -> SettledBlocks {
     let last =
         |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |point| point.last_block);
+    let (posted, verified) = (last(status.posted), last(status.verified));
     SettledBlocks {
-        posted: last(status.posted),
+        posted: if verified < unwound_from { posted.min(verified) } else { posted },
         committed: last(status.committed),
         finalized: last(status.finalized),
     }
@@ -80,13 +83,13 @@ async fn is_ours(shared: &Shared, status: &SettlementStatus) -> Result<bool, Exe
     Ok(true)
 }
 
-/// Moves the heads forward to what is claimed.
+/// Moves the heads forward to what is claimed, unless blocks were taken back since that had happened `unwound` times.
 pub(crate) async fn settle(
     shared: &Shared,
     claimed: SettledBlocks,
     when: SettledWhen,
+    unwound: u64,
 ) -> Result<(), ExecutorError> {
-    let unwound = shared.heads.unwound_times();
     let settled = shared.heads.advance(claimed);
     let now = shared.heads.now();
     let name = async |number: u64, now: BlockNumHash| {

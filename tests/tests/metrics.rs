@@ -14,7 +14,7 @@ use alloy::{
 use eyre::{Result, WrapErr, bail, ensure, eyre};
 use millrace_proto::Stage;
 use millrace_tests::{
-    Chain, ChainOptions, Ready, Wallet, dev_key, eventually, prometheus, promtool, run,
+    Chain, ChainOptions, Follower, Ready, Wallet, dev_key, eventually, prometheus, promtool, run,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -104,7 +104,9 @@ fn every_panel_is_described() -> Result<()> {
 async fn every_alert_and_panel_finds_its_metrics() -> Result<()> {
     let options = ChainOptions::default().args(["--batch-age", "1s", "--challenge-window", "1s"]);
     let chain = Chain::start(options).await?;
-    let prometheus = Prometheus::start(chain.ready()).await?;
+    let ready = chain.ready();
+    let follower = Follower::start(ready, Some(&ready.grpc), &[]).await?;
+    let prometheus = Prometheus::start(ready, &follower).await?;
     transact(&chain).await?;
     only_histograms_with_help(chain.ready()).await?;
 
@@ -241,10 +243,15 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    async fn start(ready: &Ready) -> Result<Self> {
+    async fn start(ready: &Ready, follower: &Follower) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("millrace-prometheus-").tempdir()?;
         let config = folder.path().join("prometheus.yml");
-        fs::write(&config, configuration(ready)?)?;
+        // A full node, as its operator would add it.
+        let target = follower.metrics().authority();
+        let job = format!(
+            "\n  - job_name: millrace-follow\n    static_configs:\n      - targets: [\"{target}\"]\n        labels: {{ network: dev }}\n"
+        );
+        fs::write(&config, configuration(ready)? + &job)?;
         let mut process = Command::new(prometheus()?)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))

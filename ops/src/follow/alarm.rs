@@ -15,10 +15,17 @@ use tracing::{error, info};
 /// Raised by whoever sees a difference, and taken back when it is gone.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    why: Mutex<Option<String>>,
+    why: Mutex<Reasons>,
     raised: Notify,
     exits: bool,
     gauge: DifferenceGauge,
+}
+
+/// Who has raised it, and why.
+#[derive(Debug, Default)]
+struct Reasons {
+    feed: Option<String>,
+    derivation: Option<String>,
 }
 
 struct DifferenceGauge(Gauge);
@@ -41,28 +48,35 @@ impl Alarm {
         Self { why: Mutex::default(), raised: Notify::new(), exits, gauge: DifferenceGauge(gauge) }
     }
 
-    /// Says that there is a difference.
+    /// Says that the sequencer's feed differs.
     pub(super) fn raise(&self, why: String) {
-        let mut raised = self.why.lock();
-        if raised.as_ref() != Some(&why) {
+        self.set(|reasons| &mut reasons.feed, why);
+    }
+
+    fn set(&self, reason: impl Fn(&mut Reasons) -> &mut Option<String>, why: String) {
+        let mut reasons = self.why.lock();
+        let reason = reason(&mut reasons);
+        if reason.as_ref() != Some(&why) {
             error!(target: "millrace::follow", why, "the chains differ");
         }
-        *raised = Some(why);
+        *reason = Some(why);
         self.gauge.0.set(1.0);
         self.raised.notify_one();
     }
 
-    /// Says that the sequencer's feed joins the chain.
+    /// Says that the sequencer's feed joins the chain. That derivation has halted stays.
     pub(super) fn clear(&self) {
-        if self.why.lock().take().is_some() {
-            info!(target: "millrace::follow", "the chains are the same again");
-            self.gauge.0.set(0.0);
+        let mut reasons = self.why.lock();
+        if reasons.feed.take().is_some() {
+            info!(target: "millrace::follow", "the sequencer's feed joins the chain again");
+            self.gauge.0.set(if reasons.derivation.is_some() { 1.0 } else { 0.0 });
         }
     }
 
     /// What differs, if anything does.
     pub(super) fn raised(&self) -> Option<String> {
-        self.why.lock().clone()
+        let reasons = self.why.lock();
+        reasons.derivation.clone().or_else(|| reasons.feed.clone())
     }
 
     /// Raises the alarm when derivation halts. Ends with an error on any alarm, if it is to.
@@ -81,7 +95,8 @@ impl Alarm {
                         return Ok(());
                     }
                     if let Some(reason) = settlement.halted() {
-                        self.raise(format!("derivation from L1 has halted: {reason}"));
+                        let why = format!("derivation from L1 has halted: {reason}");
+                        self.set(|reasons| &mut reasons.derivation, why);
                     }
                 }
                 () = self.raised.notified() => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy::primitives::B256;
 use millrace_executor::Replayer;
 use millrace_proto::{
-    DerivedBlock, DerivedStretch, ExecutedBlock, Replay, ReplayError, SealedHeader,
+    DerivedBlock, DerivedStretch, ExecutedBlock, ExecutorError, Replay, ReplayError, SealedHeader,
 };
 use tracing::warn;
 
@@ -36,12 +36,21 @@ impl Replay for Derived {
         let _turn = self.turn.blocking_lock();
         if block.number <= self.inner.head().number {
             if let Some(executed) = self.inner.block(block.number)?
-                && block.is_in(&executed)
+                && block.is_all_in(&executed)
             {
                 return Ok(executed);
             }
             warn!(target: "millrace::follow", block = block.number, "L1 has another block than the sequencer's feed; taking that back");
             self.inner.unwind(block.number.saturating_sub(1))?;
+        }
+        let head = self.inner.head();
+        if block.number != head.number + 1 {
+            // Never the batch's fault.
+            return Err(ReplayError::Executor(ExecutorError::NotHead {
+                head_number: head.number,
+                head_hash: head.hash(),
+                problem: format!("block {} is to follow it", block.number),
+            }));
         }
         self.inner.replay(block)
     }

@@ -78,7 +78,7 @@ impl TxPool for FollowPool {
         Ok(ChainHeads {
             latest: BlockNumHash { number: latest.number, hash: latest.hash() },
             safe: name(last(status.verified)).await?,
-            finalized: name(last(status.finalized)).await?,
+            finalized: name(last(status.finalized).min(last(status.verified))).await?,
         })
     }
 }

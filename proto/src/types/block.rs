@@ -169,16 +169,29 @@ pub struct DerivedBlock {
 }
 
 impl DerivedBlock {
-    /// Whether an executed block has this one's inputs. On the same parent they are the same block.
+    /// Whether an executed block has this one's inputs, apart from forced transactions that it leaves out as invalid at their place.
     pub fn is_in(&self, executed: &ExecutedBlock) -> bool {
         let expected = self.queued.mark;
-        let has_queue = QueueMark::of(&executed.header)
+        let has_mark = QueueMark::of(&executed.header)
             .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
-        let signed = executed.transactions.get(executed.queued_count()..).unwrap_or_default();
+        let (queued, signed) = executed.transactions.split_at(executed.queued_count());
+        let is_same = |(a, b): (&Arc<RecoveredTx>, &Arc<RecoveredTx>)| a.hash() == b.hash();
+        // Deposits are all there; of the forced ones, some may not be.
+        let mut candidates = self.queued.txs.iter();
+        let deposits =
+            |txs: &[Arc<RecoveredTx>]| txs.iter().take_while(|tx| tx.tx().is_deposit()).count();
         executed.header.timestamp == self.timestamp
-            && has_queue
+            && has_mark
+            && deposits(queued) == deposits(&self.queued.txs)
+            && queued.iter().all(|tx| candidates.any(|candidate| candidate.hash() == tx.hash()))
             && signed.len() == self.transactions.len()
-            && signed.iter().zip(&self.transactions).all(|(a, b)| a.hash() == b.hash())
+            && signed.iter().zip(&self.transactions).all(is_same)
+    }
+
+    /// Whether an executed block has exactly this one's inputs: on the same parent it is the same block, whoever has made it. One that leaves forced
+    /// transactions out has to be executed to know.
+    pub fn is_all_in(&self, executed: &ExecutedBlock) -> bool {
+        self.is_in(executed) && executed.queued_count() == self.queued.txs.len()
     }
 }
 
@@ -194,4 +207,67 @@ pub struct DerivedStretch {
     pub delta: StateDelta,
     /// The digest of the batch that says so.
     pub digest: B256,
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::{Sealable, SignableTransaction, TxLegacy},
+        primitives::{Signature, U256},
+    };
+
+    use super::*;
+    use crate::types::{Deposit, TxEnvelope};
+
+    fn deposit(value: u64) -> Arc<RecoveredTx> {
+        let deposit = Deposit {
+            index: 0,
+            from: Address::ZERO,
+            to: Address::ZERO,
+            value: U256::from(value),
+            gas_limit: 21_000,
+            data: Bytes::new(),
+        };
+        Arc::new(RecoveredTx::new_unchecked(deposit.to_tx(Address::ZERO).into(), Address::ZERO))
+    }
+
+    fn signed(nonce: u64) -> Arc<RecoveredTx> {
+        let tx = TxLegacy { nonce, ..TxLegacy::default() };
+        let tx = TxEnvelope::Legacy(tx.into_signed(Signature::test_signature()));
+        Arc::new(RecoveredTx::new_unchecked(tx, Address::ZERO))
+    }
+
+    /// Whoever has made a block may have put other deposits into it than L1's queue holds, under the queue's own accumulator.
+    #[test]
+    fn what_a_block_takes_of_the_queue_is_compared_too() {
+        let mark = QueueMark { end: 3, hash: B256::repeat_byte(1), forced: 2 };
+        let queued = QueuedTxs { mark, txs: vec![deposit(1), signed(10), signed(11)] };
+        let derived =
+            DerivedBlock { number: 1, timestamp: 5, queued, transactions: vec![signed(20)] };
+        let executed = |queued: Vec<Arc<RecoveredTx>>, forced: u32| {
+            let mark = QueueMark { forced, ..mark };
+            let header = Header {
+                timestamp: 5,
+                number: 1,
+                extra_data: mark.extra_data(),
+                parent_beacon_block_root: Some(mark.hash),
+                ..Header::default()
+            };
+            let transactions = [queued, vec![signed(20)]].concat();
+            ExecutedBlock { header: header.seal_slow(), transactions, receipts: Vec::new() }
+        };
+        let is = |executed: &ExecutedBlock| (derived.is_in(executed), derived.is_all_in(executed));
+        assert_eq!(is(&executed(vec![deposit(1), signed(10), signed(11)], 2)), (true, true));
+        // Forced transactions may be invalid at their place: only executing them tells.
+        assert_eq!(is(&executed(vec![deposit(1), signed(11)], 1)), (true, false));
+        for forged in [
+            executed(vec![deposit(1_000_000), signed(10), signed(11)], 2),
+            executed(vec![deposit(1), deposit(1), signed(10), signed(11)], 2),
+            executed(vec![signed(10), signed(11)], 2),
+            executed(vec![deposit(1), signed(11), signed(10)], 2),
+            executed(vec![deposit(1), signed(12)], 1),
+        ] {
+            assert_eq!(is(&forged), (false, false), "{forged:?}");
+        }
+    }
 }

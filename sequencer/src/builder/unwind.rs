@@ -86,7 +86,8 @@ impl Builder {
                 match self.busy(feed.standing(mark)).await? {
                     Ok(Standing::Whole) => return Ok(Some(at)),
                     Ok(Standing::Replaced) => {}
-                    Ok(Standing::Fewer(time)) if time >= at.timestamp.saturating_add(patience) => {}
+                    Ok(Standing::Fewer(time))
+                        if time >= at.timestamp.min(feed.taken_at()).saturating_add(patience) => {}
                     Ok(Standing::Fewer(_)) => {
                         // Another node than the one that was asked before, perhaps, and behind it.
                         feed.look_again();

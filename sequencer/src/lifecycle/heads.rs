@@ -21,6 +21,8 @@ pub(crate) struct HeadsView {
     pub(crate) safe: BlockNumHash,
     /// The last final block.
     pub(crate) finalized: BlockNumHash,
+    /// The highest block that was taken back.
+    unwound_from: u64,
 }
 
 impl HeadsView {
@@ -68,7 +70,8 @@ impl Heads {
         let mut timeline = Timeline::default();
         timeline.start(latest.number, SettledBlocks::default());
         let settled = SettledBlocks::default();
-        let view = HeadsView { latest, settled, safe: genesis, finalized: genesis };
+        let view =
+            HeadsView { latest, settled, safe: genesis, finalized: genesis, unwound_from: 0 };
         Self {
             view: RwLock::new(view),
             settled: watch::channel(settled).0,
@@ -105,6 +108,7 @@ impl Heads {
         let settled = {
             let mut view = self.view.write();
             self.unwound.send_modify(|unwound| *unwound += 1);
+            view.unwound_from = view.unwound_from.max(view.latest.number);
             view.latest = header;
             let settled = &mut view.settled;
             settled.posted = settled.posted.min(to.number);
@@ -116,6 +120,11 @@ impl Heads {
             settled
         };
         self.settled.send_replace(settled);
+    }
+
+    /// The highest block that was taken back.
+    pub(crate) fn unwound_from(&self) -> u64 {
+        self.view.read().unwound_from
     }
 
     /// How often blocks were taken back.

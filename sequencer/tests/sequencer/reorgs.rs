@@ -175,6 +175,32 @@ async fn deposits_that_come_back_as_they_were_change_nothing() {
     node.stop().await.expect("a clean end");
 }
 
+/// However young the head is: it counts how long ago the lost entries were taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_go_on_coming_do_not_keep_lost_deposits() {
+    let (mut setup, inbox) = setup();
+    setup.config.deposit_patience = Duration::from_secs(60);
+    let node = setup.start().await;
+    inbox.deposit(2);
+    reaches(&node, 1, |header| consumed(header) == 2).await;
+    let taken_at = node.executor.head().await.expect("head").timestamp;
+    setup.clock.0.store(taken_at + 59, Ordering::Relaxed);
+    let hashes = blocks_of(&node, 0).await;
+    assert_eq!(node.executor.head().await.expect("head").timestamp, taken_at + 59);
+    inbox.time.store(taken_at + 61, Ordering::Relaxed);
+    inbox.reorg(1, 0);
+    soon(async {
+        while minted(&node.executor).await != inbox.total() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for hash in hashes {
+        assert_eq!(node.sequenced(hash).await.stage, Stage::Sequenced);
+    }
+    node.stop().await.expect("a clean end");
+}
+
 /// What is final does not go: the L1 node is wrong, or L1 is.
 #[tokio::test(flavor = "multi_thread")]
 async fn final_blocks_are_not_taken_back() {

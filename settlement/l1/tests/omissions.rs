@@ -136,7 +136,8 @@ async fn a_head_before_the_deployment_is_told() {
 /// and everything is once it tells the truth.
 #[tokio::test]
 async fn what_does_not_fit_the_blocks_hash_is_not_believed() {
-    let lies: [(&str, fn(&mut Value)); 6] = [
+    type Lie = (&'static str, fn(&mut Value));
+    let lies: [Lie; 6] = [
         ("eth_getBlockReceipts", |receipts| *receipts = json!([])),
         ("eth_getBlockReceipts", |receipts| {
             // Another recipient, in the topic that names it.
