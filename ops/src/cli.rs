@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_da_adapter::BackendKind;
+use millrace_l1::L1Config;
 use millrace_proto::BatchPayload;
 use url::Url;
 
@@ -107,6 +108,15 @@ pub(crate) struct L1Args {
     /// L1 beacon API, which serves the blobs; the L1 URL where not given.
     #[arg(long, value_name = "URL", env = "MILLRACE_BEACON")]
     pub(crate) beacon: Option<Url>,
+
+    /// Another node of the same L1, asked when the first fails; may be given more than once.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1_fallback: Vec<Url>,
+
+    /// Do not check L1's blocks against their hashes: for an L1 whose headers or receipts are not Ethereum's, or whose node has no
+    /// `eth_getBlockReceipts`.
+    #[arg(long)]
+    pub(crate) no_l1_checks: bool,
 }
 
 /// How ports are chosen.
@@ -317,6 +327,19 @@ pub(crate) struct ChainArgs {
     /// Genesis file, for chains whose genesis is not published on L1.
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,
+}
+
+impl ChainArgs {
+    /// How the chain's L1 is reached.
+    pub(crate) fn l1_config(&self) -> L1Config {
+        let L1Args { l1, beacon, l1_fallback, no_l1_checks } = &self.l1;
+        L1Config {
+            beacon: beacon.clone(),
+            fallbacks: l1_fallback.clone(),
+            check_blocks: !no_l1_checks,
+            ..L1Config::new(l1.clone(), self.rollup)
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

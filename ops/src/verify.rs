@@ -42,8 +42,7 @@ pub(crate) async fn rebuild(
     until: VerifyTarget,
     json: bool,
 ) -> Result<Rebuilt> {
-    let mut l1 = L1Config::new(chain.l1.l1.clone(), chain.rollup);
-    l1.beacon = chain.l1.beacon.clone();
+    let l1 = chain.l1_config();
     let rollup = l1.rollup()?;
     let spec = Arc::new(genesis(chain, &rollup).await?);
     let reader = da_reader(chain, &l1)?;

@@ -75,7 +75,8 @@ async fn is_ours(shared: &Shared, status: &SettlementStatus) -> Result<bool, Exe
     for point in [status.verified, status.committed, status.finalized].into_iter().flatten() {
         let Some(hash) = point.last_block_hash else { continue };
         let header = shared.executor.header(BlockSelector::Number(point.last_block)).await?;
-        if header.is_some_and(|header| header.seal() != hash) {
+        let taken_back = || point.last_block <= shared.heads.unwound_from();
+        if header.map_or_else(taken_back, |header| header.seal() != hash) {
             debug!(target: "millrace::sequencer", block = point.last_block, %hash, "settlement speaks of a block that was taken back");
             return Ok(false);
         }

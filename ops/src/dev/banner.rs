@@ -82,18 +82,19 @@ impl Endpoints {
             "  Deposit from L1\n    cast send --rpc-url {l1} --private-key {key} {} 'depositETH(address)' {to} --value 1ether",
             self.rollup
         );
-        let mut verify = format!(
-            "millrace verify --l1 {l1} --beacon {} --rollup {}",
-            short(&self.beacon),
-            self.rollup
-        );
+        let mut chain =
+            format!("--l1 {l1} --beacon {} --rollup {}", short(&self.beacon), self.rollup);
         if let Some(store) = &self.da_store {
-            verify.push_str(&format!(" --da-store {store}"));
+            chain.push_str(&format!(" --da-store {store}"));
         }
         if let Some(server) = &self.alt_da {
-            verify.push_str(&format!(" --alt-da {}", short(server)));
+            chain.push_str(&format!(" --alt-da {}", short(server)));
         }
-        println!("  Check the chain from L1 alone\n    {verify}\n");
+        println!("  Check the chain from L1 alone\n    millrace verify {chain}");
+        println!(
+            "  Run a full node\n    millrace follow {chain} --sequencer {}\n",
+            short(&self.grpc)
+        );
         Ok(())
     }
 }

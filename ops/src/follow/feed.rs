@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Turn, alarm::Alarm};
+use super::{Turn, alarm::Alarm, derived::Refuted};
 
 /// Between two looks at a feed that does not answer, or does not join the chain.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,6 +34,7 @@ pub(super) struct Feed {
     pub(super) settlement: SettlementHandle,
     pub(super) spec: Arc<ChainSpec>,
     pub(super) turn: Turn,
+    pub(super) refuted: Refuted,
     pub(super) alarm: Arc<Alarm>,
     /// For how long the feed may differ from what L1 has: each may see an L1 reorg before the other.
     pub(super) patience: Duration,
@@ -145,7 +146,9 @@ impl Feed {
             if known.is_none_or(|known| known.hash() != theirs.hash) {
                 return self.rejoin(theirs.number).await;
             }
-            joined(differs);
+            if !self.refuted.has(theirs.hash) {
+                joined(differs);
+            }
             if theirs.number < ours.number {
                 return Ok(());
             }
@@ -183,6 +186,9 @@ impl Feed {
             Interrupted::Differs(format!("the sequencer's block {number}: {problem}"))
         };
         let txs = decoded.map_err(|error| wrong(error.to_string()))?;
+        if self.refuted.has(header.hash()) {
+            return Err(wrong("what L1 has of it executes to another block".to_owned()));
+        }
         let queue = QueueMark::of(&header).ok_or_else(|| wrong("no rollup's header".to_owned()))?;
 
         let _turn = self.turn.lock().await;

@@ -17,14 +17,18 @@ use std::{sync::Arc, time::Duration};
 use eyre::{Result, WrapErr, ensure};
 use metrics_exporter_prometheus::PrometheusHandle;
 use millrace_executor::{ExecutorConfig, ExecutorService, StoreConfig};
-use millrace_l1::L1Config;
 use millrace_proto::{BatchPayload, ChainHeads, Executor, TxPool, grpc::SequencerClient};
 use millrace_rpc::{RpcConfig, RpcServer};
 use millrace_settlement::{Duty, SettlementConfig, SettlementDeps, SettlementService};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use self::{alarm::Alarm, derived::Derived, feed::Feed, pool::FollowPool};
+use self::{
+    alarm::Alarm,
+    derived::{Derived, Refuted},
+    feed::Feed,
+    pool::FollowPool,
+};
 use crate::{
     cli::FollowArgs,
     service::{patiently, serve_rpc},
@@ -42,8 +46,7 @@ type Turn = Arc<Mutex<()>>;
 /// Runs the command.
 pub(crate) async fn run(args: FollowArgs) -> Result<()> {
     let recorder = install_recorder()?;
-    let mut l1 = L1Config::new(args.chain.l1.l1.clone(), args.chain.rollup);
-    l1.beacon = args.chain.l1.beacon.clone();
+    let l1 = args.chain.l1_config();
     let rollup = l1.rollup()?;
     let class = |error: &millrace_l1::L1Error| error.class();
     if !patiently("the L1", || rollup.client().chain_id(), class).await? {
@@ -61,14 +64,14 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
     let config = ExecutorConfig { data_dir, store, ..ExecutorConfig::default() };
     let (executor, replay) = ExecutorService::open_with_replayer(config, Arc::clone(&spec))
         .wrap_err("cannot open the chain")?;
-    let turn = Turn::default();
+    let (turn, refuted) = (Turn::default(), Refuted::default());
     let (settlement, task) = SettlementService::open(
         SettlementConfig::default(),
         SettlementDeps {
             reader: da_reader(&args.chain, &l1)?,
             rollup,
             executor: None,
-            replay: Box::new(Derived::new(replay, Arc::clone(&turn))),
+            replay: Box::new(Derived::new(replay, Arc::clone(&turn), refuted.clone())),
             data_dir: args.data_dir.join("records"),
             spec: Arc::clone(&spec),
             duty: Duty::Watch,
@@ -94,6 +97,7 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
             settlement: settlement.clone(),
             spec: Arc::clone(&spec),
             turn,
+            refuted,
             alarm: Arc::clone(&alarm),
             patience: args.difference_patience,
         };

@@ -46,6 +46,11 @@ pub trait Replay: fmt::Debug + Send {
     /// When the store fails.
     fn header(&self, number: u64) -> Result<Option<SealedHeader>, ReplayError>;
 
+    /// Whether a block that was executed before is the derived one. Forced transactions that it leaves out were found invalid when it was executed.
+    fn is_made_of(&self, executed: &ExecutedBlock, block: &DerivedBlock) -> bool {
+        block.is_in(executed)
+    }
+
     /// A block that was executed before, or `None`.
     ///
     /// # Errors

@@ -171,21 +171,26 @@ pub struct DerivedBlock {
 impl DerivedBlock {
     /// Whether an executed block has this one's inputs, apart from forced transactions that it leaves out as invalid at their place.
     pub fn is_in(&self, executed: &ExecutedBlock) -> bool {
-        let expected = self.queued.mark;
-        let has_mark = QueueMark::of(&executed.header)
-            .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
-        let (queued, signed) = executed.transactions.split_at(executed.queued_count());
-        let is_same = |(a, b): (&Arc<RecoveredTx>, &Arc<RecoveredTx>)| a.hash() == b.hash();
+        let queued = &executed.transactions[..executed.queued_count()];
         // Deposits are all there; of the forced ones, some may not be.
         let mut candidates = self.queued.txs.iter();
         let deposits =
             |txs: &[Arc<RecoveredTx>]| txs.iter().take_while(|tx| tx.tx().is_deposit()).count();
-        executed.header.timestamp == self.timestamp
-            && has_mark
+        self.is_in_but_for_the_queue(executed)
             && deposits(queued) == deposits(&self.queued.txs)
             && queued.iter().all(|tx| candidates.any(|candidate| candidate.hash() == tx.hash()))
+    }
+
+    /// Whether an executed block has this one's inputs, whatever it holds of what it says to take of L1's queue.
+    pub fn is_in_but_for_the_queue(&self, executed: &ExecutedBlock) -> bool {
+        let expected = self.queued.mark;
+        let has_mark = QueueMark::of(&executed.header)
+            .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
+        let signed = &executed.transactions[executed.queued_count()..];
+        executed.header.timestamp == self.timestamp
+            && has_mark
             && signed.len() == self.transactions.len()
-            && signed.iter().zip(&self.transactions).all(is_same)
+            && signed.iter().zip(&self.transactions).all(|(a, b)| a.hash() == b.hash())
     }
 
     /// Whether an executed block has exactly this one's inputs: on the same parent it is the same block, whoever has made it. One that leaves forced

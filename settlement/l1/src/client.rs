@@ -161,12 +161,13 @@ impl L1Client {
     }
 
     pub(crate) async fn header_by_hash(&self, hash: B256) -> Result<Option<Header>, L1Error> {
-        let header: Option<Header> = self.request("eth_getBlockByHash", (hash, false)).await?;
+        let (header, at): (Option<Header>, _) =
+            self.request_from("eth_getBlockByHash", (hash, false)).await?;
         if let Some(header) = &header {
-            self.check(header)?;
+            self.check(header, at).await?;
             if header.hash != hash {
                 let problem = format!("it gave block {} when asked for {hash}", header.hash);
-                return Err(self.unproven(problem));
+                return Err(self.unproven(at, problem).await);
             }
         }
         Ok(header)
@@ -178,23 +179,24 @@ impl L1Client {
         header: &Header,
     ) -> Result<Option<Vec<TransactionReceipt>>, L1Error> {
         let block = BlockId::hash(header.hash);
-        let receipts: Option<Vec<TransactionReceipt>> =
-            self.request("eth_getBlockReceipts", (block,)).await?;
+        let (receipts, at): (Option<Vec<TransactionReceipt>>, _) =
+            self.request_from("eth_getBlockReceipts", (block,)).await?;
         if let Some(receipts) = &receipts {
             let primitive = receipts.iter().cloned().map(|r| r.into_primitives_receipt().inner);
             let root = calculate_receipt_root(&primitive.collect::<Vec<_>>());
             if root != header.receipts_root {
                 let (number, committed) = (header.number, header.receipts_root);
-                return Err(self.unproven(format!(
+                let problem = format!(
                     "receipts of block {number} with the root {root}, and it commits to {committed}"
-                )));
+                );
+                return Err(self.unproven(at, problem).await);
             }
         }
         Ok(receipts)
     }
 
     /// Makes sure that a header has the hash that the node says.
-    fn check(&self, header: &Header) -> Result<(), L1Error> {
+    async fn check(&self, header: &Header, at: usize) -> Result<(), L1Error> {
         if !self.inner.options.check_blocks {
             return Ok(());
         }
@@ -203,14 +205,14 @@ impl L1Client {
             return Ok(());
         }
         let (number, said) = (header.number, header.hash);
-        Err(self
-            .unproven(format!("the header of block {number} has the hash {computed}, not {said}")))
+        let problem = format!("the header of block {number} has the hash {computed}, not {said}");
+        Err(self.unproven(at, problem).await)
     }
 
-    /// Counts it, too.
-    pub(crate) fn unproven(&self, problem: String) -> L1Error {
+    /// The node at this place lies or is broken: counts it, and leaves that.
+    async fn unproven(&self, at: usize, problem: String) -> L1Error {
         self.inner.metrics.unproven();
-        self.inner.nodes.suspect();
+        self.inner.nodes.leave(at, &self.inner.metrics).await;
         L1Error::Unproven(problem)
     }
 
@@ -300,8 +302,13 @@ impl L1Client {
     }
 
     pub(crate) async fn header(&self, block: BlockNumberOrTag) -> Result<Option<Header>, L1Error> {
-        let header: Option<Header> = self.request("eth_getBlockByNumber", (block, false)).await?;
-        header.map_or(Ok(None), |header| self.check(&header).map(|()| Some(header)))
+        let (header, at): (Option<Header>, _) =
+            self.request_from("eth_getBlockByNumber", (block, false)).await?;
+        if let Some(header) = &header {
+            self.check(header, at).await?;
+            self.inner.nodes.shown(header.number);
+        }
+        Ok(header)
     }
 
     async fn tagged(&self, tag: BlockNumberOrTag) -> Result<Option<L1Block>, L1Error> {
@@ -316,8 +323,21 @@ impl L1Client {
         }
     }
 
-    /// Any request, repeated while the error is transient.
+    /// Any request, repeated while the error is transient, or another node can be asked.
     pub(crate) async fn request<P, R>(&self, method: &'static str, params: P) -> Result<R, L1Error>
+    where
+        P: RpcSend,
+        R: RpcRecv,
+    {
+        self.request_from(method, params).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, with the place of the node that answered.
+    async fn request_from<P, R>(
+        &self,
+        method: &'static str,
+        params: P,
+    ) -> Result<(R, usize), L1Error>
     where
         P: RpcSend,
         R: RpcRecv,
@@ -333,22 +353,25 @@ impl L1Client {
             let params = params.clone();
             let Inner { nodes, metrics, .. } = &*self.inner;
             async move {
-                let (at, provider) = nodes.current(metrics).await;
+                let (at, provider) = nodes.current().await;
                 let answer = provider.client().request::<P, R>(method, params).await;
-                if answer.as_ref().is_err_and(is_transient) {
-                    nodes.leave(at, metrics).await;
+                match answer {
+                    Ok(answer) => Ok((answer, at)),
+                    Err(error) => {
+                        let again = nodes.failed(at, method, &error, metrics).await;
+                        Err((error, again))
+                    }
                 }
-                answer
             }
         })
         .retry(backoff)
-        .when(is_transient)
-        .notify(|error, pause| {
+        .when(|(error, again)| *again || is_transient(error))
+        .notify(|(error, _), pause| {
             self.inner.metrics.retried(method);
             debug!(target: "millrace::l1", method, %error, ?pause, "L1 request failed; trying again");
         })
         .await;
         self.inner.metrics.answered(method, started.elapsed(), result.is_ok());
-        result.map_err(|source| L1Error::Rpc { method, source })
+        result.map_err(|(source, _)| L1Error::Rpc { method, source })
     }
 }

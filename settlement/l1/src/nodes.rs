@@ -1,36 +1,50 @@
 //! The nodes behind one client: one that is asked, and others for when that fails.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use alloy::{
     primitives::U64,
     providers::{Provider, RootProvider},
     rpc::client::RpcClient,
+    transports::{RpcError, TransportError, TransportErrorKind},
 };
-use tracing::{error, warn};
+use parking_lot::Mutex;
+use tracing::{error, info, warn};
 use url::Url;
 
-use crate::metrics::ClientMetrics;
+use crate::{error::is_transient, metrics::ClientMetrics};
+
+/// Blocks that a node may lie behind the highest that any has shown.
+const MOST_BEHIND: u64 = 16;
+/// How long another node is asked before the first is tried again.
+const AWAY: Duration = Duration::from_secs(60);
+/// JSON-RPC's code for a method that is not there.
+const NO_METHOD: i64 = -32_601;
 
 /// Nodes of one L1, in the order of preference.
 pub(crate) struct Nodes {
     all: Vec<Node>,
     /// The one that is asked.
     at: AtomicUsize,
-    /// What it said did not fit together.
-    suspect: AtomicBool,
+    /// Since when, if it is not the first, or when that was last tried.
+    since: Mutex<Instant>,
     /// The L1's chain id, once a node has said it.
     chain_id: OnceLock<u64>,
+    /// The highest block that a node has shown.
+    highest: AtomicU64,
 }
 
 struct Node {
     host: String,
     provider: RootProvider,
-    /// It is of another chain.
-    foreign: AtomicBool,
+    /// It is of another chain, or lacks a method.
+    useless: AtomicBool,
 }
 
 impl Nodes {
@@ -39,65 +53,128 @@ impl Nodes {
             // URLs of hosted nodes carry a key in the path.
             host: url.host_str().unwrap_or_default().to_owned(),
             provider: RootProvider::new(RpcClient::new_http_with_client(http.clone(), url)),
-            foreign: AtomicBool::new(false),
+            useless: AtomicBool::new(false),
         };
         Self {
             all: urls.into_iter().map(node).collect(),
             at: AtomicUsize::new(0),
-            suspect: AtomicBool::new(false),
+            since: Mutex::new(Instant::now()),
             chain_id: OnceLock::new(),
+            highest: AtomicU64::new(0),
         }
     }
 
     /// The one to ask now, and its place.
-    pub(crate) async fn current(&self, metrics: &ClientMetrics) -> (usize, &RootProvider) {
+    pub(crate) async fn current(&self) -> (usize, &RootProvider) {
         let at = self.at.load(Ordering::Acquire);
-        if self.suspect.swap(false, Ordering::AcqRel) {
-            self.leave(at, metrics).await;
+        if at != 0 && self.is_time() && self.serves(0).await {
+            let _ = self.at.compare_exchange(at, 0, Ordering::AcqRel, Ordering::Acquire);
+            info!(target: "millrace::l1", host = self.all[0].host, "the first L1 node answers again");
         }
         let at = self.at.load(Ordering::Acquire);
         (at, &self.all[at].provider)
     }
 
-    /// The next question goes to another one.
-    pub(crate) fn suspect(&self) {
-        self.suspect.store(true, Ordering::Release);
+    /// Whether the first node is to be tried again; once in a while.
+    fn is_time(&self) -> bool {
+        let mut since = self.since.lock();
+        let due = since.elapsed() >= AWAY;
+        if due {
+            *since = Instant::now();
+        }
+        due
     }
 
-    /// Asks another one from now on, unless somebody has seen to that.
+    /// Looks at a failure: whether another node is asked from now on, and this question put to that.
+    pub(crate) async fn failed(
+        &self,
+        from: usize,
+        method: &str,
+        error: &TransportError,
+        metrics: &ClientMetrics,
+    ) -> bool {
+        if self.all.len() == 1 || !self.is_the_nodes(from, method, error) {
+            return false;
+        }
+        self.leave(from, metrics).await;
+        self.at.load(Ordering::Acquire) != from
+    }
+
+    /// Whether a failure is the node's, and not the question's.
+    fn is_the_nodes(&self, at: usize, method: &str, error: &TransportError) -> bool {
+        match error {
+            RpcError::ErrorResp(payload) if payload.code == NO_METHOD => {
+                self.all[at].useless.store(true, Ordering::Release);
+                true
+            }
+            // Too much at once for one is too much for the others.
+            RpcError::ErrorResp(_) if method == "eth_getLogs" => false,
+            RpcError::ErrorResp(payload) => {
+                let words = payload.message.to_ascii_lowercase();
+                is_transient(error)
+                    || ["missing trie node", "indexing", "header not found"]
+                        .iter()
+                        .any(|phrase| words.contains(phrase))
+            }
+            RpcError::Transport(TransportErrorKind::HttpError(http)) => {
+                // A plan that has run out, a key that was revoked.
+                http.status != 413 && !(http.status == 400 && method == "eth_getLogs")
+            }
+            error => is_transient(error),
+        }
+    }
+
+    /// What the node at this place said does not fit together: another one is asked from now on.
     pub(crate) async fn leave(&self, from: usize, metrics: &ClientMetrics) {
-        let others = (1..self.all.len()).map(|step| (from + step) % self.all.len());
-        for next in others {
-            let node = &self.all[next];
-            if node.foreign.load(Ordering::Acquire) || !self.is_ours(node).await {
+        if self.at.load(Ordering::Acquire) != from {
+            return;
+        }
+        for next in (1..self.all.len()).map(|step| (from + step) % self.all.len()) {
+            if !self.serves(next).await {
                 continue;
             }
             let left = self.at.compare_exchange(from, next, Ordering::AcqRel, Ordering::Acquire);
             if left.is_ok() {
+                *self.since.lock() = Instant::now();
                 metrics.switched();
-                let (from, to) = (&self.all[from].host, &node.host);
+                let (from, to) = (&self.all[from].host, &self.all[next].host);
                 warn!(target: "millrace::l1", from, to, "the L1 node fails; asking another one");
             }
             return;
         }
     }
 
-    /// Whether a node answers, and is of the same chain.
-    async fn is_ours(&self, node: &Node) -> bool {
-        let Ok(id) = node.provider.client().request::<_, U64>("eth_chainId", ()).await else {
+    /// Whether a node answers, is of the same chain, and not behind.
+    async fn serves(&self, at: usize) -> bool {
+        let node = &self.all[at];
+        if node.useless.load(Ordering::Acquire) {
             return false;
+        }
+        let ask = async |method: &'static str| {
+            node.provider
+                .client()
+                .request::<_, U64>(method, ())
+                .await
+                .map(|number| number.to::<u64>())
         };
-        let id: u64 = id.to();
+        let Ok(id) = ask("eth_chainId").await else { return false };
         let expected = *self.chain_id.get_or_init(|| id);
         if id != expected {
-            node.foreign.store(true, Ordering::Release);
+            node.useless.store(true, Ordering::Release);
             error!(target: "millrace::l1", host = node.host, id, expected, "this L1 node is of another chain, and is not asked");
+            return false;
         }
-        id == expected
+        let Ok(head) = ask("eth_blockNumber").await else { return false };
+        head + MOST_BEHIND >= self.highest.load(Ordering::Acquire)
     }
 
     /// Notes the chain that a node has named.
     pub(crate) fn named(&self, chain_id: u64) {
         let _ = self.chain_id.set(chain_id);
+    }
+
+    /// Notes a head that a node has shown.
+    pub(crate) fn shown(&self, head: u64) {
+        self.highest.fetch_max(head, Ordering::AcqRel);
     }
 }

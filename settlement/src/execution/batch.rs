@@ -254,7 +254,7 @@ fn execute_block(
             block: number,
             problem: "it was executed before and is gone",
         })?;
-    if block.is_all_in(&executed) {
+    if replay.is_made_of(&executed, &block) {
         return Ok(executed);
     }
     warn!(target: "millrace::settlement", batch, block = number, "L1 has replaced what this block was derived from; taking it back");
