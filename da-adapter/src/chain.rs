@@ -1,6 +1,8 @@
 //! The chain that batches are made of.
 
-use millrace_proto::{BatchPayload, ChainSpec};
+use millrace_proto::{BatchLimits, BatchPayload, ChainSpec, DecodedBatch};
+
+use crate::error::DaAdapterRunError;
 
 /// What a batch has to agree with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +11,18 @@ pub(crate) struct BatchedChain {
     pub(crate) id: u64,
     /// What its batches hold.
     pub(crate) payload: BatchPayload,
+}
+
+impl BatchedChain {
+    /// Reads a batch of the outbox, as everybody else will.
+    pub(crate) fn decode(
+        &self,
+        number: u64,
+        data: &[u8],
+    ) -> Result<DecodedBatch, DaAdapterRunError> {
+        DecodedBatch::decode(data, self.payload, &BatchLimits::default())
+            .map_err(|source| DaAdapterRunError::Undecodable { number, source })
+    }
 }
 
 impl From<&ChainSpec> for BatchedChain {

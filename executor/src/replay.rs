@@ -163,17 +163,11 @@ impl Replay for Replayer {
     }
 
     fn unwind(&mut self, number: u64) -> Result<(), ReplayError> {
-        let shown = self.shown.as_ref().filter(|_| number < self.chain.head().number);
-        // Before and after: as whoever learns of it in between may read blocks that are still there.
-        if let Some(shown) = shown {
-            shown.unwinding(number);
-        }
-        let result = self.chain.unwind(number);
-        if let Some(shown) = shown {
-            shown.unwinding(number);
-        }
-        self.show();
-        Ok(result.map_err(ExecutorError::from)?)
+        let unwound = match &self.shown {
+            Some(shown) => shown.unwind(&self.chain, number),
+            None => self.chain.unwind(number),
+        };
+        Ok(unwound.map_err(ExecutorError::from)?)
     }
 
     fn applied(&self, number: u64) -> Result<Option<B256>, ReplayError> {

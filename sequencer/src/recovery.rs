@@ -7,8 +7,8 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockNumHash, BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor,
-    Outage, RecoveredTx, SealedHeader,
+    BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor, Outage, RecoveredTx,
+    SealedHeader, num_hash,
 };
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -96,7 +96,7 @@ async fn take_back(
     if stays.number < head.number {
         let (from, to) = (head.number, stays.number);
         info!(target: "millrace::sequencer", from, to, "the order log has these blocks as taken back; the executor takes them back");
-        executor.unwind(BlockNumHash::new(to, stays.seal())).await?;
+        executor.unwind(num_hash(&stays)).await?;
     }
     Ok(stays)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use millrace_proto::{
-    BlockNumHash, BlockSelector, ErrorChain, ExecutorError, Settlement, SettlementStatus,
+    BlockNumHash, BlockSelector, ErrorChain, ExecutorError, Settlement, SettlementStatus, num_hash,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -99,7 +99,7 @@ pub(crate) async fn settle(
         }
         let header = shared.executor.header(BlockSelector::Number(number)).await?;
         let header = header.ok_or(ExecutorError::UnknownBlock(BlockSelector::Number(number)))?;
-        Ok::<_, ExecutorError>(BlockNumHash::new(number, header.seal()))
+        Ok::<_, ExecutorError>(num_hash(&header))
     };
     let safe = name(settled.posted, now.safe).await?;
     let finalized = name(settled.finalized, now.finalized).await?;

@@ -12,6 +12,7 @@ use alloy::{
     providers::{ProviderBuilder, RootProvider},
 };
 use eyre::{Result, WrapErr, bail, ensure, eyre};
+use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_proto::{Sequencer, Stage, TxStatus, grpc::SequencerClient};
 use nix::{
     sys::signal::{Signal, kill},
@@ -79,6 +80,18 @@ pub struct Ready {
     pub chain_id: u64,
     /// The data folder.
     pub data_dir: PathBuf,
+}
+
+impl Ready {
+    /// The command line's options that name the chain on its L1.
+    pub fn options(&self) -> Vec<String> {
+        let options = [
+            ("--l1", self.l1.to_string()),
+            ("--beacon", self.beacon.to_string()),
+            ("--rollup", self.rollup.to_string()),
+        ];
+        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
 }
 
 /// The metrics endpoint of each service.
@@ -277,4 +290,16 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Anvil with a block a second, whose safe and finalized tags are one and two epochs of so many slots behind.
+///
+/// # Errors
+/// When it does not start.
+pub fn anvil(slots_in_an_epoch: u64) -> Result<Anvil> {
+    Ok(Anvil::start(AnvilOptions {
+        block_time: Some(Duration::from_secs(1)),
+        slots_in_an_epoch: Some(slots_in_an_epoch),
+        ..AnvilOptions::default()
+    })?)
 }

@@ -48,15 +48,8 @@ impl Follower {
         let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
         let mut command = Command::new(millrace()?);
         command
-            .args([
-                "follow",
-                "--json",
-                "--l1",
-                chain.l1.as_str(),
-                "--beacon",
-                chain.beacon.as_str(),
-            ])
-            .args(["--rollup", &chain.rollup.to_string()])
+            .args(["follow", "--json"])
+            .args(chain.options())
             .args(["--rpc-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir.path().join("data"));
         if let Some(sequencer) = sequencer {

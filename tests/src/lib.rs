@@ -14,7 +14,7 @@ mod wait;
 mod wallet;
 
 pub use self::{
-    chain::{Chain, ChainOptions, Ready},
+    chain::{Chain, ChainOptions, Ready, anvil},
     follower::Follower,
     tools::{
         Output, cast, millrace, node_client, prometheus, promtool, python_client, repository, run,

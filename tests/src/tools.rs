@@ -168,20 +168,8 @@ pub fn promtool() -> Result<PathBuf> {
 /// # Errors
 /// As [`run`], and when verification fails.
 pub async fn verify(ready: &Ready, more: &[&str]) -> Result<Value> {
-    let rollup = ready.rollup.to_string();
-    let arguments = [
-        &[
-            "verify",
-            "--json",
-            "--l1",
-            ready.l1.as_str(),
-            "--beacon",
-            ready.beacon.as_str(),
-            "--rollup",
-            &rollup,
-        ],
-        more,
-    ]
-    .concat();
+    let chain = ready.options();
+    let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
+    let arguments = [&["verify", "--json"], &chain[..], more].concat();
     run(&millrace()?, &arguments).await?.success()?.last_json()
 }

@@ -1,33 +1,19 @@
 //! The whole chain, from submission to finality and back from L1: on the embedded L1, on anvil, and with batches in every place
 //! where they can be.
 
-use std::time::Duration;
-
 use alloy::{
     primitives::{U256, utils::parse_ether},
     providers::{Provider, ProviderBuilder},
 };
 use eyre::{Result, ensure, eyre};
 use millrace_da_adapter::alt_da_server::{AltDaFault, AltDaServer};
-use millrace_l1::{
-    Rollup,
-    testing::{Anvil, AnvilOptions},
-};
+use millrace_l1::Rollup;
 use millrace_proto::Stage;
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, cast, dev_key, eventually, fresh_address, verify,
+    Chain, ChainOptions, Wallet, anvil, cast, dev_key, eventually, fresh_address, verify,
 };
 use serde_json::Value;
 use url::Url;
-
-/// Anvil with a clock, whose finalized tag follows close behind.
-fn anvil() -> Result<Anvil> {
-    Ok(Anvil::start(AnvilOptions {
-        block_time: Some(Duration::from_secs(1)),
-        slots_in_an_epoch: Some(2),
-        ..AnvilOptions::default()
-    })?)
-}
 
 /// A `cast send` shows its receipt, gets to `FINALIZED`; a deposit arrives; L1 alone gives the same chain.
 async fn lives(chain: &Chain, verify_args: &[&str]) -> Result<()> {
@@ -107,7 +93,7 @@ async fn lives_on_the_embedded_l1() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lives_on_anvil() -> Result<()> {
-    let anvil = anvil()?;
+    let anvil = anvil(2)?;
     let chain = Chain::start(ChainOptions::default().on(anvil.url().clone())).await?;
     lives(&chain, &[]).await
 }

@@ -1,24 +1,15 @@
 //! Full nodes: the same chain, heads of their own, and an alarm when sequencer and L1 differ.
 
-use std::time::Duration;
-
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{B256, U256},
     providers::{Provider, RootProvider},
 };
 use eyre::{Result, ensure, eyre};
-use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_proto::Stage;
-use millrace_tests::{Chain, ChainOptions, Follower, Wallet, dev_key, eventually, fresh_address};
-
-fn anvil() -> Result<Anvil> {
-    Ok(Anvil::start(AnvilOptions {
-        block_time: Some(Duration::from_secs(1)),
-        slots_in_an_epoch: Some(8),
-        ..AnvilOptions::default()
-    })?)
-}
+use millrace_tests::{
+    Chain, ChainOptions, Follower, Wallet, anvil, dev_key, eventually, fresh_address,
+};
 
 async fn hash_at(provider: &RootProvider, at: impl Into<BlockNumberOrTag>) -> Result<(u64, B256)> {
     let at = at.into();
@@ -38,7 +29,7 @@ async fn has(node: &RootProvider, hash: B256, tag: BlockNumberOrTag) -> Result<u
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_has_the_same_chain_and_heads_of_its_own() -> Result<()> {
-    let anvil = anvil()?;
+    let anvil = anvil(8)?;
     let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
     let mut chain = Chain::start(options).await?;
     let ready = chain.ready().clone();
@@ -93,7 +84,7 @@ async fn a_follower_has_the_same_chain_and_heads_of_its_own() -> Result<()> {
 /// A sequencer that was restored from an old copy makes other blocks than L1 has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequencer_that_is_not_what_l1_has_raises_the_alarm() -> Result<()> {
-    let anvil = anvil()?;
+    let anvil = anvil(8)?;
     let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
     let mut chain = Chain::start(options).await?;
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;

@@ -8,19 +8,10 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use eyre::{Result, ensure, eyre};
-use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_proto::{Sequencer, Stage};
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, dev_key, eventually, fresh_address, millrace, run, verify,
+    Chain, ChainOptions, Wallet, anvil, dev_key, eventually, fresh_address, millrace, run, verify,
 };
-
-fn anvil() -> Result<Anvil> {
-    Ok(Anvil::start(AnvilOptions {
-        block_time: Some(Duration::from_secs(1)),
-        slots_in_an_epoch: Some(8),
-        ..AnvilOptions::default()
-    })?)
-}
 
 /// The chain that L1 gives is the sequencer's.
 async fn derived_equals_sequenced(chain: &Chain) -> Result<()> {
@@ -37,7 +28,7 @@ async fn derived_equals_sequenced(chain: &Chain) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequencing_goes_on_while_l1_is_down_for_a_minute() -> Result<()> {
-    let anvil = anvil()?;
+    let anvil = anvil(8)?;
     let chain = Chain::start(ChainOptions::default().on(anvil.url().clone())).await?;
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
     let first = wallet.transfer(fresh_address(), U256::from(1)).await?;
@@ -60,7 +51,7 @@ async fn sequencing_goes_on_while_l1_is_down_for_a_minute() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l1_reorgs_leave_the_chain_as_it_was() -> Result<()> {
-    let anvil = anvil()?;
+    let anvil = anvil(8)?;
     let options = ChainOptions::default().on(anvil.url().clone()).args([
         "--l1-confirmations",
         "6",
@@ -115,7 +106,7 @@ async fn l1_reorgs_leave_the_chain_as_it_was() -> Result<()> {
 /// goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
-    let anvil = anvil()?;
+    let anvil = anvil(8)?;
     let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
     let chain = Chain::start(options).await?;
     let l2 = chain.provider();

@@ -154,11 +154,10 @@ impl Source {
         let last = blocks.last().and_then(|block| QueueMark::of(&block.header));
         let (deposits_end, deposits_hash) =
             last.map_or((cursor.deposits_end, cursor.deposits_hash), |mark| (mark.end, mark.hash));
-        let signed = |block: &Arc<ExecutedBlock>| block.transactions.len() - block.queued_count();
         Ok(EncodedBatch {
             data,
             blocks: count,
-            transactions: blocks.iter().map(signed).sum(),
+            transactions: blocks.iter().map(|block| block.signed().len()).sum(),
             raw_bytes: raw_bytes(&blocks),
             deposits_end,
             deposits_hash,
@@ -169,7 +168,7 @@ impl Source {
 
 fn raw_bytes(blocks: &[Arc<ExecutedBlock>]) -> usize {
     let signed = |block: &Arc<ExecutedBlock>| -> usize {
-        block.transactions.iter().skip(block.queued_count()).map(|tx| tx.encoded().len()).sum()
+        block.signed().iter().map(|tx| tx.encoded().len()).sum()
     };
     blocks.iter().map(signed).sum()
 }

@@ -86,7 +86,7 @@ impl SizeEstimator {
     }
 
     fn add_transactions(&mut self, block: &ExecutedBlock) -> io::Result<()> {
-        for tx in block.transactions.iter().skip(block.queued_count()) {
+        for tx in block.signed() {
             // In every type the signature comes last.
             let bytes = tx.encoded();
             let unsigned = bytes.len().saturating_sub(SIGNATURE_LEN);

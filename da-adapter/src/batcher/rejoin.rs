@@ -7,8 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::{consensus::transaction::TxHashRef, eips::BlockNumHash};
 use millrace_proto::{
-    BatchLimits, BlockSelector, DecodedBatch, ExecutedBlock, ExecutorError, QueueMark, RecoveredTx,
-    TxEnvelope,
+    BlockSelector, DecodedBatch, ExecutedBlock, ExecutorError, QueueMark, RecoveredTx, TxEnvelope,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -183,13 +182,10 @@ impl Batcher {
 
     /// A closed batch, as long as its bytes are kept.
     async fn decoded(&self, entry: &BatchEntry) -> Result<Option<DecodedBatch>, NotFound> {
-        let (outbox, payload) = (self.parts.outbox.clone(), self.parts.chain.payload);
-        let number = entry.number;
+        let (outbox, chain, number) = (self.parts.outbox.clone(), self.parts.chain, entry.number);
         let decoded = tokio::task::spawn_blocking(move || {
             let Some(data) = outbox.data(number)? else { return Ok(None) };
-            DecodedBatch::decode(&data, payload, &BatchLimits::default())
-                .map(Some)
-                .map_err(|source| DaAdapterRunError::Undecodable { number, source })
+            chain.decode(number, &data).map(Some)
         });
         Ok(decoded.await.map_err(DaAdapterRunError::Worker)??)
     }
@@ -222,7 +218,7 @@ fn differs(batch: &DecodedBatch, block: &ExecutedBlock) -> bool {
     let index = index.and_then(|index| usize::try_from(index).ok());
     let Some(batched) = index.and_then(|index| batch.blocks.get(index)) else { return false };
     let consumed = QueueMark::of(&block.header).unwrap_or_default().end;
-    let signed = block.transactions.get(block.queued_count()..).unwrap_or_default();
+    let signed = block.signed();
     let same = |(batched, tx): (&TxEnvelope, &Arc<RecoveredTx>)| *batched.tx_hash() == tx.hash();
     batched.timestamp != block.header.timestamp
         || batched.deposits_end != consumed

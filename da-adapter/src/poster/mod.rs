@@ -11,7 +11,7 @@ use alloy::primitives::{B256, Bytes, U256, hex, keccak256};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, stream::FuturesUnordered};
 use millrace_l1::{L1Error, Market, TxManagerError};
-use millrace_proto::{BatchHeader, BatchLimits, DaKind, DecodedBatch, ErrorClass, batch_digest};
+use millrace_proto::{BatchHeader, DaKind, ErrorClass, batch_digest};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -546,9 +546,7 @@ impl Poster {
             if batch_digest(&data) != entry.digest {
                 return Err(damaged("its bytes have another digest"));
             }
-            let batch = DecodedBatch::decode(&data, chain.payload, &BatchLimits::default())
-                .map_err(|source| DaAdapterRunError::Undecodable { number, source })?
-                .outline();
+            let batch = chain.decode(number, &data)?.outline();
             if batch.chain_id != chain.id
                 || (batch.first_block, batch.last_block) != (entry.first_block, entry.last_block)
                 || batch.deposits_end != entry.deposits_end

@@ -8,7 +8,10 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::handle::blocking;
-use crate::store::Store;
+use crate::{
+    chain::Chain,
+    store::{Store, StoreError},
+};
 
 /// Down to which blocks the chain was taken back, one after the other, since the service started.
 #[derive(Debug, Clone, Default)]
@@ -55,10 +58,17 @@ impl Shown {
         self.head.send_replace(head);
     }
 
-    /// The blocks after this one are about to be taken back, or were just now. Said before the store changes, so that whoever reads a block after
-    /// that learns of it, and after.
-    pub(crate) fn unwinding(&self, to: u64) {
+    /// Takes back the blocks after this one, also only some of them if that fails, and tells of it: before the store changes, so that whoever reads a block
+    /// after that learns of it, and after, as whoever learned of it in between may have read blocks that were still there.
+    pub(crate) fn unwind(&self, chain: &Chain, to: u64) -> Result<(), StoreError> {
+        if chain.head().number <= to {
+            return Ok(());
+        }
         self.unwound.push(to);
+        let result = chain.unwind(to);
+        self.unwound.push(to);
+        self.head(chain.head());
+        result
     }
 }
 

@@ -234,15 +234,11 @@ impl Builder {
         if head == to.number {
             return Ok(());
         }
-        self.shown.unwinding(to.number);
-        let result = self.chain.unwind(to.number);
-        // And after: whoever learned of it in between may have read blocks that were still there.
-        self.shown.unwinding(to.number);
+        let result = self.shown.unwind(&self.chain, to.number);
         let now = self.chain.head();
         warn!(target: "millrace::executor", from = head, to = now.number, hash = %now.seal(), "blocks taken back");
         self.metrics.head.set(now.number as f64);
         self.metrics.unwound.increment(head - now.number);
-        self.shown.head(now);
         Ok(result?)
     }
 

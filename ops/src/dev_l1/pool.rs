@@ -16,7 +16,7 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, BlockSelector, ChainHeads, ChainSpec, DecodeTxError, Executor, PoolStatus,
-    RecoveredTx, RejectReason, SequencerError, SubmitError, TxEnvelope, TxPool,
+    RecoveredTx, RejectReason, SequencerError, SubmitError, TxEnvelope, TxPool, num_hash,
 };
 use parking_lot::Mutex;
 
@@ -320,7 +320,7 @@ impl TxPool for Pool {
             Ok(BlockNumHash::new(number, header.map_or(B256::ZERO, |header| header.seal())))
         };
         Ok(ChainHeads {
-            latest: BlockNumHash::new(latest.number, latest.seal()),
+            latest: num_hash(&latest),
             safe: behind(self.slots_per_epoch).await?,
             finalized: behind(2 * self.slots_per_epoch).await?,
         })

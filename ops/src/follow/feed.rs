@@ -7,10 +7,10 @@ use alloy::consensus::Transaction;
 use eyre::Result;
 use futures::StreamExt;
 use millrace_proto::{
-    BlockAttributes, BlockNumHash, BlockSelector, ChainSpec, DecodeTxError, ErrorChain, ErrorClass,
-    Executor, ExecutorError, Outage, PublishedBlock, QueueMark, RecoveredTx, SealedHeader,
-    SequencerError, Settlement, SettlementError, TransportError, TxOutcome, TxPool,
-    grpc::SequencerClient,
+    BlockAttributes, BlockSelector, ChainSpec, DecodeTxError, ErrorChain, ErrorClass, Executor,
+    ExecutorError, Outage, PublishedBlock, QueueMark, RecoveredTx, SealedHeader, SequencerError,
+    Settlement, SettlementError, TransportError, TxOutcome, TxPool, grpc::SequencerClient,
+    num_hash,
 };
 use millrace_settlement::SettlementHandle;
 use tokio::time::Instant;
@@ -315,8 +315,4 @@ fn check_deposits(
         return Err("it holds a deposit that the contract does not take");
     }
     Ok(())
-}
-
-fn num_hash(header: &SealedHeader) -> BlockNumHash {
-    BlockNumHash { number: header.number, hash: header.hash() }
 }

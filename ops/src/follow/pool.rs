@@ -5,8 +5,8 @@ use std::sync::Arc;
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use millrace_proto::{
-    BlockNumHash, BlockSelector, ChainHeads, Executor, ExecutorError, PoolStatus, RecoveredTx,
-    SequencerError, SubmitError, TxPool, grpc::SequencerClient,
+    BlockSelector, ChainHeads, Executor, ExecutorError, PoolStatus, RecoveredTx, SequencerError,
+    SubmitError, TxPool, grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
 
@@ -72,11 +72,11 @@ impl TxPool for FollowPool {
             let at = BlockSelector::Number(number.min(latest.number));
             let header = self.executor.header(at).await?;
             let header = header.ok_or(ExecutorError::UnknownBlock(at))?;
-            Ok::<_, ExecutorError>(BlockNumHash { number: header.number, hash: header.hash() })
+            Ok::<_, ExecutorError>(num_hash(&header))
         };
         let last = |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |p| p.last_block);
         Ok(ChainHeads {
-            latest: BlockNumHash { number: latest.number, hash: latest.hash() },
+            latest: num_hash(&latest),
             safe: name(last(status.verified)).await?,
             finalized: name(last(status.finalized).min(last(status.verified))).await?,
         })

@@ -27,10 +27,7 @@ impl Batch {
         let blocks = blocks.iter().zip(ends).map(|(block, deposits_end)| BatchBlock {
             timestamp: block.header.timestamp,
             deposits_end,
-            transactions: block.transactions[block.queued_count()..]
-                .iter()
-                .map(|tx| tx.tx().clone())
-                .collect(),
+            transactions: block.signed().iter().map(|tx| tx.tx().clone()).collect(),
         });
         Ok(Self {
             chain_id,

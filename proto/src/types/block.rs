@@ -16,6 +16,11 @@ pub type Receipt = EthereumReceipt<TxType>;
 /// A header with its hash.
 pub type SealedHeader = Sealed<Header>;
 
+/// A header's number and hash.
+pub fn num_hash(header: &SealedHeader) -> BlockNumHash {
+    BlockNumHash::new(header.number, header.seal())
+}
+
 /// A sealed block with its senders and receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutedBlock {
@@ -40,7 +45,7 @@ impl ExecutedBlock {
 
     /// Number and hash.
     pub fn num_hash(&self) -> BlockNumHash {
-        BlockNumHash::new(self.number(), self.hash())
+        num_hash(&self.header)
     }
 
     /// How many of its transactions come from L1's queue: its deposits, and the forced ones behind them.
@@ -49,6 +54,16 @@ impl ExecutedBlock {
         let forced = QueueMark::of(&self.header).map_or(0, |mark| mark.forced);
         let forced = usize::try_from(forced).unwrap_or(usize::MAX);
         deposits.saturating_add(forced).min(self.transactions.len())
+    }
+
+    /// Its transactions that come from L1's queue.
+    pub fn queued(&self) -> &[Arc<RecoveredTx>] {
+        &self.transactions[..self.queued_count()]
+    }
+
+    /// Its other transactions, which come behind those.
+    pub fn signed(&self) -> &[Arc<RecoveredTx>] {
+        &self.transactions[self.queued_count()..]
     }
 
     /// About what it takes in memory, in bytes: its transactions as bytes and decoded, and its logs.
@@ -171,7 +186,7 @@ pub struct DerivedBlock {
 impl DerivedBlock {
     /// Whether an executed block has this one's inputs, apart from forced transactions that it leaves out as invalid at their place.
     pub fn is_in(&self, executed: &ExecutedBlock) -> bool {
-        let queued = &executed.transactions[..executed.queued_count()];
+        let queued = executed.queued();
         // Deposits are all there; of the forced ones, some may not be.
         let mut candidates = self.queued.txs.iter();
         let deposits =
@@ -186,7 +201,7 @@ impl DerivedBlock {
         let expected = self.queued.mark;
         let has_mark = QueueMark::of(&executed.header)
             .is_some_and(|mark| (mark.end, mark.hash) == (expected.end, expected.hash));
-        let signed = &executed.transactions[executed.queued_count()..];
+        let signed = executed.signed();
         executed.header.timestamp == self.timestamp
             && has_mark
             && signed.len() == self.transactions.len()

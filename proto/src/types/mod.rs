@@ -19,7 +19,7 @@ pub use op_alloy_consensus::TxDeposit;
 pub use self::{
     block::{
         BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, PublishedBlock, Receipt,
-        SealedHeader,
+        SealedHeader, num_hash,
     },
     delta::{AccountDelta, Change, StateDelta},
     deposit::{Deposit, ForcedTx, MAX_FORCED_GAS, QueueEntry, QueueMark, QueuedTxs},

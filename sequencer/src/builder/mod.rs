@@ -216,6 +216,24 @@ impl Builder {
         }
     }
 
+    /// Asks the executor for something that concerns a block, however often that takes.
+    async fn insist<T, F: Future<Output = Result<T, ExecutorError>>>(
+        &mut self,
+        block: u64,
+        ask: impl Fn(Arc<Shared>) -> F,
+    ) -> Result<T, SequencerRunError> {
+        let mut delay = FIRST_RETRY;
+        loop {
+            match self.busy(ask(self.shared.clone())).await? {
+                Ok(answer) => {
+                    self.answered();
+                    return Ok(answer);
+                }
+                Err(error) => self.before_retry(block, error, &mut delay).await?,
+            }
+        }
+    }
+
     /// Waits before the executor is asked again, or gives up if that is no use.
     async fn before_retry(
         &mut self,

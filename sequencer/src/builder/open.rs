@@ -1,5 +1,7 @@
 //! Opening a block, and building it again when the executor lost it.
 
+use std::sync::Arc;
+
 use alloy::primitives::Address;
 use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES, QueuedTxs};
 use tokio::time::Instant;
@@ -10,6 +12,7 @@ use crate::{
     SequencerRunError,
     log::{BlockOpened, Record},
     replay::{Built, FrameResult, LeftOut, LoggedBlock},
+    shared::Shared,
 };
 
 impl Builder {
@@ -61,17 +64,11 @@ impl Builder {
 
     /// Brings a block into the executor, however often that takes.
     pub(super) async fn build(&mut self, block: &LoggedBlock) -> Result<Built, SequencerRunError> {
-        let mut delay = FIRST_RETRY;
-        loop {
-            let (shared, head) = (self.shared.clone(), self.head.clone());
-            match self.busy(block.build(&*shared.executor, &shared.spec, &head)).await? {
-                Ok(built) => {
-                    self.answered();
-                    return Ok(built);
-                }
-                Err(error) => self.before_retry(block.opened.number, error, &mut delay).await?,
-            }
-        }
+        let head = &self.head.clone();
+        let build = move |shared: Arc<Shared>| async move {
+            block.build(&*shared.executor, &shared.spec, head).await
+        };
+        self.insist(block.opened.number, build).await
     }
 
     /// The executor lost the open block while it executed the last frame: builds the block again. Returns what became of that

@@ -120,23 +120,13 @@ impl Builder {
         &mut self,
         number: u64,
     ) -> Result<Result<Arc<StateDiff>, Loaded>, SequencerRunError> {
-        let mut delay = FIRST_RETRY;
-        loop {
-            let shared = self.shared.clone();
-            let attempt = async {
-                if let Some(diff) = shared.executor.state_diff(number).await? {
-                    return Ok(Ok(diff));
-                }
-                let senders = shared.ledger.pool.lock().active_senders();
-                load_accounts(&*shared.executor, &senders, number).await.map(Err)
-            };
-            match self.busy(attempt).await? {
-                Ok(changes) => {
-                    self.answered();
-                    return Ok(changes);
-                }
-                Err(error) => self.before_retry(number, error, &mut delay).await?,
+        self.insist(number, |shared| async move {
+            if let Some(diff) = shared.executor.state_diff(number).await? {
+                return Ok(Ok(diff));
             }
-        }
+            let senders = shared.ledger.pool.lock().active_senders();
+            load_accounts(&*shared.executor, &senders, number).await.map(Err)
+        })
+        .await
     }
 }

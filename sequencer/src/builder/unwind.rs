@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use millrace_proto::{
-    BlockNumHash, BlockSelector, ErrorChain, ExecutedBlock, ExecutorError, QueueMark, SealedHeader,
-    Standing, TxEnvelope,
+    BlockSelector, ErrorChain, ExecutorError, QueueMark, SealedHeader, Standing, TxEnvelope,
+    num_hash,
 };
 use tracing::{error, info, warn};
 
-use super::{Builder, FIRST_RETRY};
+use super::Builder;
 use crate::{
     OpenError, SequencerRunError,
     deposits::DepositFeed,
@@ -41,25 +41,22 @@ impl Builder {
             return Err(SequencerRunError::FinalVanished { block: to + 1, finalized });
         }
         error!(target: "millrace::sequencer", from, to, hash = %stays.seal(), "L2 reorg: an L1 reorg took deposits or forced transactions that these blocks hold; all others of their transactions are sequenced again");
-        let started = std::time::Instant::now();
+        let began = std::time::Instant::now();
         self.shared.ledger.pool.lock().close(Closed::Unwinding);
         let returned = self.void(to).await?;
-        self.take_back(&stays).await?;
+        let stays = num_hash(&stays);
+        self.insist(to, |shared| async move { shared.executor.unwind(stays).await }).await?;
 
         // From here on it is a start.
         let shared = self.shared.clone();
         let unwinding = |source| SequencerRunError::Unwind { to, source: Box::new(source) };
-        let mut delay = FIRST_RETRY;
-        let (head, pool) = loop {
+        let started = self.insist(to, |shared| async move {
             match start_again(&shared).await {
-                Ok(started) => break started,
-                Err(OpenError::Executor(error)) => {
-                    self.before_retry(to, error, &mut delay).await?;
-                }
-                Err(error) => return Err(unwinding(error)),
+                Err(OpenError::Executor(error)) => Err(error),
+                started => Ok(started),
             }
-        };
-        self.answered();
+        });
+        let (head, pool) = started.await?.map_err(unwinding)?;
         self.head = head.clone();
         self.queue = queue;
         feed.unwind(queue, head.timestamp);
@@ -67,7 +64,7 @@ impl Builder {
         self.reopen(pool, &head);
         shared.waiters.wake(returned.into_iter());
         shared.metrics.unwound(from - to);
-        info!(target: "millrace::sequencer", head = to, took = ?started.elapsed(), "blocks taken back; sequencing goes on");
+        info!(target: "millrace::sequencer", head = to, took = ?began.elapsed(), "blocks taken back; sequencing goes on");
         Ok(())
     }
 
@@ -102,28 +99,13 @@ impl Builder {
                 }
             }
             let Some(before) = at.number.checked_sub(1) else { return Ok(Some(at)) };
-            at =
-                self.known(before, |executor, at| async move { executor.header(at).await }).await?;
-        }
-    }
-
-    /// Asks the executor for what it has of a block, however often that takes.
-    async fn known<T, F: Future<Output = Result<Option<T>, ExecutorError>>>(
-        &mut self,
-        number: u64,
-        ask: impl Fn(Arc<dyn millrace_proto::Executor>, BlockSelector) -> F,
-    ) -> Result<T, SequencerRunError> {
-        let at = BlockSelector::Number(number);
-        let mut delay = FIRST_RETRY;
-        loop {
-            let asked = self.busy(ask(self.shared.executor.clone(), at)).await?;
-            match asked.and_then(|known| known.ok_or(ExecutorError::UnknownBlock(at))) {
-                Ok(known) => {
-                    self.answered();
-                    return Ok(known);
-                }
-                Err(error) => self.before_retry(number, error, &mut delay).await?,
-            }
+            let before_at = BlockSelector::Number(before);
+            at = self
+                .insist(before, |shared| async move {
+                    let header = shared.executor.header(before_at).await?;
+                    header.ok_or(ExecutorError::UnknownBlock(before_at))
+                })
+                .await?;
         }
     }
 
@@ -137,8 +119,13 @@ impl Builder {
         }
         let (mut bytes, mut returned) = (0, Vec::new());
         for number in (to + 1..=self.head.number).rev() {
-            let block: Arc<ExecutedBlock> =
-                self.known(number, |executor, at| async move { executor.block(at).await }).await?;
+            let at = BlockSelector::Number(number);
+            let block = self
+                .insist(number, |shared| async move {
+                    let block = shared.executor.block(at).await?;
+                    block.ok_or(ExecutorError::UnknownBlock(at))
+                })
+                .await?;
             let signed =
                 block.transactions.iter().filter(|tx| !matches!(tx.tx(), TxEnvelope::Deposit(_)));
             let txs: Vec<_> = signed.cloned().collect();
@@ -158,22 +145,6 @@ impl Builder {
     async fn append(&mut self, records: Vec<Record>) -> Result<(), SequencerRunError> {
         self.writer.append(records, Box::new(|_| {})).await;
         self.writer.durable().await.map_err(SequencerRunError::Log)
-    }
-
-    /// Takes the blocks after `stays` back in the executor, however often that takes.
-    async fn take_back(&mut self, stays: &SealedHeader) -> Result<(), SequencerRunError> {
-        let to = BlockNumHash { number: stays.number, hash: stays.seal() };
-        let mut delay = FIRST_RETRY;
-        loop {
-            let executor = self.shared.executor.clone();
-            match self.busy(executor.unwind(to)).await? {
-                Ok(()) => {
-                    self.answered();
-                    return Ok(());
-                }
-                Err(error) => self.before_retry(to.number, error, &mut delay).await?,
-            }
-        }
     }
 
     /// Puts a pool in the place of the one that was closed, and tells of the new head.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy::eips::BlockNumHash;
-use millrace_proto::{ChainHeads, SealedHeader, Stage};
+use millrace_proto::{ChainHeads, SealedHeader, Stage, num_hash};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -28,11 +28,7 @@ pub(crate) struct HeadsView {
 impl HeadsView {
     /// As the service trait has them.
     pub(crate) fn chain_heads(&self) -> ChainHeads {
-        ChainHeads {
-            latest: BlockNumHash::new(self.latest.number, self.latest.seal()),
-            safe: self.safe,
-            finalized: self.finalized,
-        }
+        ChainHeads { latest: num_hash(&self.latest), safe: self.safe, finalized: self.finalized }
     }
 
     /// The stage that a block's transactions have reached.
@@ -103,7 +99,7 @@ impl Heads {
 
     /// The blocks after `header` were taken back: all that was said of them is.
     pub(crate) fn unwound(&self, header: SealedHeader) {
-        let to = BlockNumHash::new(header.number, header.seal());
+        let to = num_hash(&header);
         self.timeline.lock().unwind(to.number);
         let settled = {
             let mut view = self.view.write();

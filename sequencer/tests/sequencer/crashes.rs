@@ -79,10 +79,38 @@ async fn check(node: &Node, book: &Book) {
 }
 
 /// Resolves when a fault leaves a start hanging; any other is the start's to deal with.
-pub(crate) async fn struck_at_start(fault: &Option<Arc<Fault>>) {
+async fn struck_at_start(fault: &Option<Arc<Fault>>) {
     match fault {
         Some(fault) if fault.how == How::Hang => fault.hung.notified().await,
         _ => std::future::pending().await,
+    }
+}
+
+/// Starts a node whose fault may strike meanwhile: then `None`, as when the start fails in a way that the fault excuses.
+pub(crate) async fn try_start(
+    setup: &mut Setup,
+    fault: &Option<Arc<Fault>>,
+    excused: impl Fn(&OpenError) -> bool,
+) -> Option<Node> {
+    let started = tokio::select! {
+        opened = setup.try_start() => match opened {
+            Ok(node) => Some(node),
+            Err(error) if excused(&error) => None,
+            Err(error) => panic!("{error}"),
+        },
+        () = struck_at_start(fault) => None,
+    };
+    if started.is_none() {
+        setup.give_up().await;
+    }
+    started
+}
+
+/// Resolves when the fault has struck; or, if nothing is to break, when the process is to die.
+pub(crate) async fn struck(fault: &Option<Arc<Fault>>, kill_after: Duration) {
+    match fault {
+        Some(fault) => fault.fired.notified().await,
+        None => tokio::time::sleep(kill_after).await,
     }
 }
 
@@ -108,12 +136,7 @@ pub(crate) fn arm(setup: &mut Setup, fault: &Option<Arc<Fault>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_doubled() {
-    let seed = std::env::var("MILLRACE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()));
-    println!("seed {seed} (set MILLRACE_SEED to repeat)");
-    let mut random = Random(seed);
+    let mut random = Random::seeded();
     let mut setup = Setup::new();
     setup.config.block_time = Duration::from_millis(10);
     setup.config.frame_interval = Duration::from_millis(1);
@@ -122,27 +145,13 @@ async fn nothing_acknowledged_is_lost_or_doubled() {
         let fault = random_fault(&mut random);
         arm(&mut setup, &fault);
         let kill_after = Duration::from_micros(random.below(60_000));
-        let started = tokio::select! {
-            opened = setup.try_start() => match opened {
-                Ok(node) => Some(node),
-                // The block that was open could not be recorded as sealed.
-                Err(OpenError::Log(LogError::Storage(_))) => None,
-                Err(error) => panic!("{error}"),
-            },
-            () = struck_at_start(&fault) => None,
-        };
-        let Some(node) = started else {
-            setup.give_up().await;
+        // The block that was open could not be recorded as sealed.
+        let excused = |error: &OpenError| matches!(error, OpenError::Log(LogError::Storage(_)));
+        let Some(node) = try_start(&mut setup, &fault, excused).await else {
             println!("cycle {cycle}: {}, while starting", describe(&fault));
             continue;
         };
         book.lock().sign(6);
-        let struck = async {
-            match &fault {
-                Some(fault) => fault.fired.notified().await,
-                None => tokio::time::sleep(kill_after).await,
-            }
-        };
         let work = async {
             submit_all(&node, &book).await;
             let acknowledged = book.lock().acknowledged.clone();
@@ -155,7 +164,7 @@ async fn nothing_acknowledged_is_lost_or_doubled() {
         };
         tokio::select! {
             () = work => {}
-            () = struck => {}
+            () = struck(&fault, kill_after) => {}
         }
         node.kill().await;
         println!(

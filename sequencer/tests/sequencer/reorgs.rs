@@ -14,7 +14,7 @@ use millrace_sequencer::{LogError, OpenError, SequencerRunError};
 use parking_lot::Mutex;
 
 use crate::{
-    crashes::{Book, arm, describe, struck_at_start, submit_all},
+    crashes::{Book, arm, describe, struck, submit_all, try_start},
     faults::{Fault, How, Place},
     inbox::{TestInbox, minted},
     lifecycle::TestSettlement,
@@ -36,6 +36,16 @@ async fn reaches(node: &Node, from: u64, condition: impl Fn(&SealedHeader) -> bo
     };
     soon(reached).await;
     seen
+}
+
+/// Waits until the chain has minted exactly what L1's queue holds.
+async fn mints_what_l1_has(node: &Node, inbox: &TestInbox) {
+    let minted = async {
+        while minted(&node.executor).await != inbox.total() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(minted).await;
 }
 
 fn consumed(header: &SealedHeader) -> u64 {
@@ -166,12 +176,7 @@ async fn deposits_that_come_back_as_they_were_change_nothing() {
     // From the sixtieth second on it is gone.
     inbox.time.store(taken_at + 1_000, Ordering::Relaxed);
     inbox.reorg(1, 0);
-    soon(async {
-        while minted(&node.executor).await != inbox.total() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    mints_what_l1_has(&node, &inbox).await;
     node.stop().await.expect("a clean end");
 }
 
@@ -189,12 +194,7 @@ async fn blocks_that_go_on_coming_do_not_keep_lost_deposits() {
     assert_eq!(node.executor.head().await.expect("head").timestamp, taken_at + 59);
     inbox.time.store(taken_at + 61, Ordering::Relaxed);
     inbox.reorg(1, 0);
-    soon(async {
-        while minted(&node.executor).await != inbox.total() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    mints_what_l1_has(&node, &inbox).await;
     for hash in hashes {
         assert_eq!(node.sequenced(hash).await.stage, Stage::Sequenced);
     }
@@ -231,12 +231,7 @@ async fn final_blocks_are_not_taken_back() {
 /// Reorgs, faults and kills at random: what was acknowledged is included once, what L1 has is minted, and the log alone gives the same chain.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_takes_back() {
-    let seed = std::env::var("MILLRACE_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()));
-    println!("seed {seed} (set MILLRACE_SEED to repeat)");
-    let mut random = Random(seed);
+    let mut random = Random::seeded();
     let (mut setup, inbox) = setup();
     setup.config.block_time = Duration::from_millis(10);
     setup.config.frame_interval = Duration::from_millis(1);
@@ -250,26 +245,14 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_takes_back() {
         let fault = (random.below(5) > 0).then(|| Fault::new(place, how, countdown as i64));
         arm(&mut setup, &fault);
         let kill_after = Duration::from_micros(random.below(60_000));
-        let started = tokio::select! {
-            opened = setup.try_start() => match opened {
-                Ok(node) => Some(node),
-                Err(OpenError::Log(LogError::Storage(_)) | OpenError::Executor(_)) => None,
-                Err(error) => panic!("{error}"),
-            },
-            () = struck_at_start(&fault) => None,
+        let excused = |error: &OpenError| {
+            matches!(error, OpenError::Log(LogError::Storage(_)) | OpenError::Executor(_))
         };
-        let Some(node) = started else {
-            setup.give_up().await;
+        let Some(node) = try_start(&mut setup, &fault, excused).await else {
             println!("cycle {cycle}: {}, while starting", describe(&fault));
             continue;
         };
         book.lock().sign(4);
-        let struck = async {
-            match &fault {
-                Some(fault) => fault.fired.notified().await,
-                None => tokio::time::sleep(kill_after).await,
-            }
-        };
         let mut other = random.clone();
         random.next();
         let work = async {
@@ -295,7 +278,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_takes_back() {
         };
         tokio::select! {
             () = work => {}
-            () = struck => {}
+            () = struck(&fault, kill_after) => {}
         }
         node.kill().await;
         println!("cycle {cycle}: {}", describe(&fault));

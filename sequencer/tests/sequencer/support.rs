@@ -331,6 +331,14 @@ impl Node {
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// Another seed at every run, or that of `MILLRACE_SEED`; says which.
+    pub(crate) fn seeded() -> Self {
+        let seed = std::env::var("MILLRACE_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+        println!("seed {seed} (set MILLRACE_SEED to repeat)");
+        Self(seed)
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -4,7 +4,7 @@ mod read;
 
 use std::{collections::VecDeque, time::Duration};
 
-use alloy::eips::BlockNumHash;
+use alloy::{eips::BlockNumHash, rpc::types::Header};
 use tracing::warn;
 
 use crate::{
@@ -154,7 +154,8 @@ impl L1Follower {
     ///
     /// Cancel safe, and safe to repeat after an error.
     pub async fn poll(&mut self) -> Result<Option<L1Update>, L1Error> {
-        let latest = L1Block::from(&self.client().latest_header().await?);
+        let newest = self.client().latest_header().await?;
+        let latest = L1Block::from(&newest);
         self.metrics.head(latest.number);
         if latest.number < self.origin.number {
             return Err(L1Error::Replaced(format!(
@@ -163,14 +164,15 @@ impl L1Follower {
             )));
         }
         let finalized = self.client().finalized().await?;
-        let Some(target) = self.target(latest).await? else { return Ok(None) };
+        let Some(header) = self.target(newest).await? else { return Ok(None) };
+        let target = L1Block::from(&header);
 
         if !self.stands(&target).await? {
             self.unwind(&target).await?;
         }
         let tip = self.cursor();
         let (events, walked) = if target.number > tip.number {
-            self.advance(tip, target).await?
+            self.advance(tip, header).await?
         } else {
             (Vec::new(), Vec::new())
         };
@@ -197,7 +199,7 @@ impl L1Follower {
     }
 
     /// The block to go for: the head less the lag. `None` before there is one past the origin.
-    async fn target(&self, latest: L1Block) -> Result<Option<L1Block>, L1Error> {
+    async fn target(&self, latest: Header) -> Result<Option<Header>, L1Error> {
         if self.lag == 0 {
             return Ok(Some(latest));
         }
@@ -205,8 +207,8 @@ impl L1Follower {
         else {
             return Ok(None);
         };
-        let block = self.client().block(number).await?;
-        Ok(Some(block.ok_or_else(|| L1Error::BlockMissing(number.to_string()))?))
+        let header = self.client().header(number.into()).await?;
+        Ok(Some(header.ok_or_else(|| L1Error::BlockMissing(number.to_string()))?))
     }
 
     /// Whether the cursor is still on the chain that ends in `target`.

@@ -167,7 +167,9 @@ async fn what_does_not_fit_the_blocks_hash_is_not_believed() {
         // Up to here it has told the truth.
         while follower.poll().await.expect("an update").is_some() {}
 
+        // One block is read by its number, and the one before it by its hash.
         chain.deposit(TO, 1 + number as u64).await;
+        chain.anvil.mine(1).await.expect("mine");
         lying.store(true, Ordering::SeqCst);
         for _ in 0..3 {
             let error = follower.poll().await.expect_err("it does not fit");

@@ -71,7 +71,7 @@ impl DiffBatch {
             let problem = "what it changed does not follow what the blocks before it changed";
             diff.extend(StateDiff::clone(changed))
                 .map_err(|_| BatchEncodeError::Block { number, problem })?;
-            transactions += block.transactions.len().saturating_sub(block.queued_count()) as u64;
+            transactions += block.signed().len() as u64;
             messages.extend(message_ids(&block.receipts));
         }
         Ok(Self {

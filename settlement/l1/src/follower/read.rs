@@ -1,6 +1,6 @@
 //! Reading the blocks between the cursor and the target.
 
-use alloy::eips::BlockNumHash;
+use alloy::{eips::BlockNumHash, rpc::types::Header};
 use tracing::info;
 
 use super::L1Follower;
@@ -14,12 +14,12 @@ impl L1Follower {
     pub(super) async fn advance(
         &self,
         tip: BlockNumHash,
-        target: L1Block,
+        target: Header,
     ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
         if target.number - tip.number <= BY_HASH {
             self.advance_by_hash(tip, target).await
         } else {
-            self.advance_in_range(tip, target).await
+            self.advance_in_range(tip, target.number).await
         }
     }
 
@@ -28,15 +28,16 @@ impl L1Follower {
     async fn advance_by_hash(
         &self,
         tip: BlockNumHash,
-        target: L1Block,
+        target: Header,
     ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
-        let mut blocks = vec![target];
-        let mut lowest = target;
+        let mut lowest = L1Block::from(&target);
+        let mut headers = vec![target];
         while lowest.number > tip.number + 1 {
             let hash = lowest.parent_hash;
-            let parent = self.client().block_by_hash(hash).await?;
-            lowest = parent.ok_or_else(|| L1Error::BlockMissing(hash.to_string()))?;
-            blocks.push(lowest);
+            let parent = self.client().header_by_hash(hash).await?;
+            let parent = parent.ok_or_else(|| L1Error::BlockMissing(hash.to_string()))?;
+            lowest = L1Block::from(&parent);
+            headers.push(parent);
         }
         if lowest.parent_hash != tip.hash {
             return Err(L1Error::Inconsistent(format!(
@@ -44,32 +45,31 @@ impl L1Follower {
                 lowest.number
             )));
         }
-        blocks.reverse();
+        headers.reverse();
         let mut events = Vec::new();
-        for block in &blocks {
-            events.extend(self.events_in(block).await?);
+        for header in &headers {
+            events.extend(self.events_in(header).await?);
         }
-        Ok((events, blocks))
+        Ok((events, headers.iter().map(L1Block::from).collect()))
     }
 
     /// The events of one block: what its hash commits to, unless blocks are not checked.
-    async fn events_in(&self, block: &L1Block) -> Result<Vec<RollupEvent>, L1Error> {
-        if !self.client().options().check_blocks {
-            return self.contract.events_in(self.set, block.id()).await;
+    async fn events_in(&self, header: &Header) -> Result<Vec<RollupEvent>, L1Error> {
+        if self.client().options().check_blocks {
+            self.contract.proven_events(self.set, header).await
+        } else {
+            self.contract.events_in(self.set, L1Block::from(header).id()).await
         }
-        let header = self.client().header_by_hash(block.hash).await?;
-        let header = header.ok_or_else(|| L1Error::BlockMissing(block.hash.to_string()))?;
-        self.contract.proven_events(self.set, &header).await
     }
 
     /// Reads a range that ends before the blocks near the target, and remembers its last block.
     async fn advance_in_range(
         &self,
         tip: BlockNumHash,
-        target: L1Block,
+        target: u64,
     ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
         let range = self.client().options().log_range.max(1);
-        let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
+        let last = (target - BY_HASH).min(tip.number.saturating_add(range));
         let end = self.canonical(last).await?;
         let events = self.contract.events_of(self.set, tip.number + 1, last).await?;
         // If neither end has moved, the blocks between them have not moved either while they were read.
@@ -80,7 +80,7 @@ impl L1Follower {
                 "the blocks up to {last} moved while they were read"
             )));
         }
-        info!(target: "millrace::l1", to = last, of = target.number, events = events.len(), "catching up with L1");
+        info!(target: "millrace::l1", to = last, of = target, events = events.len(), "catching up with L1");
         Ok((events, vec![end]))
     }
 
