@@ -92,10 +92,9 @@ impl Archiver {
     /// Archives what was posted and is not in the archive yet.
     pub(crate) async fn archive(&self) -> Result<(), ArchiveError> {
         loop {
-            let number = self.outbox.archived() + 1;
-            let Some(entry) = self.outbox.entry(number).filter(|entry| entry.post.is_some()) else {
-                return Ok(());
-            };
+            let next = self.outbox.entry_after(self.outbox.archived());
+            let Some(entry) = next.filter(|entry| entry.post.is_some()) else { return Ok(()) };
+            let number = entry.number;
             let kind = self.outbox.submitted(number)?.map(|submitted| submitted.kind);
             if kind.is_none_or(|kind| kind == DaKind::L1Blob) {
                 let outbox = self.outbox.clone();

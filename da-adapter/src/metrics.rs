@@ -69,6 +69,8 @@ pub(crate) struct DaMetrics {
     source_retries_total: Counter,
     /// Closed batches taken back, because the sequencer took their blocks back
     unwound_batches_total: Counter,
+    /// Times that batches went on after those that L1 holds and that were not closed here
+    rejoined_total: Counter,
     /// Seconds for which the contract still takes what waits to be posted, given what is in L1's queue
     window_left_seconds: Gauge,
     /// The whole of that window, seconds
@@ -131,6 +133,7 @@ impl DaMetrics {
             &metrics.post_retries_total,
             &metrics.source_retries_total,
             &metrics.unwound_batches_total,
+            &metrics.rejoined_total,
         ] {
             counter.increment(0);
         }
@@ -214,6 +217,10 @@ impl DaMetrics {
 
     pub(crate) fn switched(&self, from: DaKind, to: DaKind) {
         counter!(SWITCHES, "from" => from.as_str(), "to" => to.as_str()).increment(1);
+    }
+
+    pub(crate) fn rejoined(&self) {
+        self.rejoined_total.increment(1);
     }
 
     pub(crate) fn unwound(&self, batches: u64) {

@@ -158,7 +158,7 @@ impl DaAdapterService {
         let Some(cursor) = self.cursor(&stop).await? else { return Ok(()) };
         let parts = BatcherParts {
             chain: self.chain,
-            executor: self.executor,
+            executor: self.executor.clone(),
             outbox: self.outbox.clone(),
             halts: self.halts.clone(),
             metrics: self.metrics.clone(),
@@ -170,6 +170,8 @@ impl DaAdapterService {
         let batcher = Batcher::new(&self.config, parts, cursor)?;
         let poster = Poster {
             target: self.target,
+            executor: self.executor,
+            settlement: self.settlement,
             switch: self.config.switching.switch(&self.backends),
             backends: self.backends,
             in_use: self.in_use,

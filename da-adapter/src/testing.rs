@@ -16,9 +16,10 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BatchPayload, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream,
-    CallOutcome, CallRequest, ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError,
-    GasEstimate, QueueMark, RecoveredTx, SealedHeader, StateDiff, TxEnvelope, TxLocation, TxType,
+    AccountInfo, Attestation, BatchPayload, BatchRecord, BatchVerdict, BlockAttributes, BlockBuild,
+    BlockNumHash, BlockSelector, BoxStream, CallOutcome, CallRequest, ChainSpec, Deposit,
+    ExecutedBlock, Executor, ExecutorError, GasEstimate, QueueMark, RecoveredTx, SealedHeader,
+    Settlement, SettlementError, SettlementStatus, StateDiff, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -380,5 +381,41 @@ impl Executor for TestExecutorHandle {
 
     async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
         Ok(self.0.diffs.lock().get(&number).cloned())
+    }
+}
+
+/// What settlement has come to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Judged {
+    pub(crate) verdicts: BTreeMap<u64, BatchVerdict>,
+    pub(crate) halted: Option<String>,
+}
+
+#[async_trait]
+impl Settlement for Judged {
+    async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
+        Ok(SettlementStatus { halted: self.halted.clone(), ..SettlementStatus::default() })
+    }
+
+    async fn subscribe_status(
+        &self,
+    ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
+        unreachable!("one answer is enough")
+    }
+
+    async fn batch_of_block(&self, _: u64) -> Result<Option<BatchRecord>, SettlementError> {
+        unreachable!("batches are asked for")
+    }
+
+    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
+        Ok(self.verdicts.get(&batch).cloned())
+    }
+
+    async fn derived_block(&self, _: u64) -> Result<Option<Arc<ExecutedBlock>>, SettlementError> {
+        unreachable!("the sequencer asks")
+    }
+
+    async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
+        Err(SettlementError::NotAVerifier)
     }
 }

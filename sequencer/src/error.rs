@@ -100,6 +100,16 @@ pub enum SequencerRunError {
         /// The last final block.
         finalized: u64,
     },
+    /// L1 holds other blocks than were called final.
+    #[error(
+        "block {block} is another one as derived from L1, but blocks up to {finalized} are final: the settlement service follows another L1, or another executor; compare the two"
+    )]
+    FinalDiffers {
+        /// The first block that differs.
+        block: u64,
+        /// The last final block.
+        finalized: u64,
+    },
     /// Blocks could not be taken back.
     #[error("blocks after {to} cannot be taken back: {source}")]
     Unwind {

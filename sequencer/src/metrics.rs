@@ -47,6 +47,7 @@ pub(crate) struct SequencerMetrics {
     /// Failed reads of L1's deposit queue.
     pub(crate) inbox_errors: Counter,
     unwound: Counter,
+    adopted: Counter,
     pool_pending: Gauge,
     pool_queued: Gauge,
     head_unsafe: Gauge,
@@ -150,7 +151,11 @@ impl SequencerMetrics {
             deposits: total!("deposits_total", "Deposits and forced transactions in sealed blocks"),
             unwound: total!(
                 "unwound_blocks_total",
-                "Sealed blocks taken back, because an L1 reorg took deposits or forced transactions that they held"
+                "Sealed blocks taken back, because an L1 reorg took deposits or forced transactions that they held, or L1 held other blocks"
+            ),
+            adopted: total!(
+                "adopted_blocks_total",
+                "Blocks taken over from what settlement has derived from L1"
             ),
             inbox_errors: total!("inbox_errors_total", "Failed reads of L1's deposit queue"),
             pool_pending: pool("pending"),
@@ -199,6 +204,11 @@ impl SequencerMetrics {
     /// Sealed blocks were taken back.
     pub(crate) fn unwound(&self, blocks: u64) {
         self.unwound.increment(blocks);
+    }
+
+    /// Blocks were taken over from L1.
+    pub(crate) fn adopted(&self, blocks: u64) {
+        self.adopted.increment(blocks);
     }
 
     /// A sealed block, and the time since the one before, unless it is the first.

@@ -22,7 +22,7 @@ use crate::{
     metrics::SequencerMetrics,
     pool::{Closed, Loaded, Pool, load_accounts},
     recovery::{Recovered, recover},
-    settlement,
+    settlement::{self, Derived},
     shared::{Ledger, Shared},
     throttle::{self, Throttle},
 };
@@ -135,6 +135,7 @@ impl SequencerService {
             recovery,
             waiters: Waiters::default(),
             throttle,
+            derived: Derived::default(),
             metrics,
             work: Notify::new(),
             ended: CancellationToken::new(),
@@ -149,7 +150,9 @@ impl SequencerService {
         let noted = restore_settled(&shared).await?;
 
         let queue = QueueMark::of(&head).unwrap_or_default();
-        let feed = |inbox| Arc::new(DepositFeed::new(inbox, queue, head.timestamp));
+        // When L1 had what the chain took last is not known any more.
+        let taken_at = wall.as_secs().max(head.timestamp);
+        let feed = |inbox| Arc::new(DepositFeed::new(inbox, queue, taken_at));
         let deposits = inbox.map(feed);
         let writer = LogWriter::start(log, WriterSettings::default())?;
         info!(

@@ -1,17 +1,62 @@
 //! How far the chain is settled, as the settlement service tells it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::StreamExt;
 use millrace_proto::{
-    BlockNumHash, BlockSelector, ErrorChain, ExecutorError, Settlement, SettlementStatus, num_hash,
+    BatchPoint, BlockNumHash, BlockSelector, ErrorChain, ExecutorError, Settlement,
+    SettlementStatus, num_hash,
 };
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{lifecycle::SettledWhen, log::SettledBlocks, shared::Shared};
 
 const RETRY: Duration = Duration::from_secs(1);
+
+/// What settlement has derived from L1, as far as it is not this sequencer's chain.
+#[derive(Debug, Default)]
+pub(crate) struct Derived {
+    /// The end of what is to be taken over.
+    end: Mutex<Option<BlockNumHash>>,
+    /// The last block that is posted, by its batch's header alone.
+    posted: AtomicU64,
+    /// The last block that was derived and found right.
+    judged: AtomicU64,
+}
+
+impl Derived {
+    /// What there is to take over. It is told again for as long as settlement says so.
+    pub(crate) fn take(&self) -> Option<BlockNumHash> {
+        self.end.lock().take()
+    }
+
+    /// The last block that L1 holds, as far as is known.
+    pub(crate) fn posted(&self) -> u64 {
+        self.posted.load(Ordering::Relaxed)
+    }
+
+    /// The last block that settlement has derived and found right, as far as is known.
+    pub(crate) fn judged(&self) -> u64 {
+        self.judged.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, status: &SettlementStatus) {
+        let last = |point: Option<BatchPoint>| point.map_or(0, |point| point.last_block);
+        let unmatched = status.unmatched.map_or(0, |end| end.number);
+        let judged = last(status.verified).max(unmatched);
+        *self.end.lock() = status.unmatched;
+        self.judged.store(judged, Ordering::Relaxed);
+        self.posted.store(last(status.posted).max(judged), Ordering::Relaxed);
+    }
+}
 
 /// Follows the settlement service until it is told to stop. While it does not answer, the heads stay where they are.
 pub(crate) async fn follow(
@@ -25,6 +70,8 @@ pub(crate) async fn follow(
             followed = follow_once(&*settlement, &shared, &mut answers) => followed,
             () = stop.cancelled() => return,
         };
+        // What it said may not be so any more.
+        shared.derived.set(&SettlementStatus::default());
         if let Err(error) = followed
             && std::mem::take(&mut answers)
         {
@@ -44,8 +91,20 @@ async fn follow_once(
     answers: &mut bool,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut statuses = settlement.subscribe_status().await?;
-    while let Some(status) = statuses.next().await {
+    let mut again = tokio::time::interval(RETRY);
+    let mut last = SettlementStatus::default();
+    loop {
+        let status = tokio::select! {
+            status = statuses.next() => status,
+            _ = again.tick(), if last.unmatched.is_some() => {
+                tell(shared, &last);
+                continue;
+            }
+        };
+        let Some(status) = status else { return Ok(()) };
         let status = status?;
+        tell(shared, &status);
+        last = status.clone();
         let unwound = shared.heads.unwound_times();
         let claimed = settled_blocks(&status, shared.heads.unwound_from());
         if !std::mem::replace(answers, true) {
@@ -55,29 +114,39 @@ async fn follow_once(
             settle(shared, claimed, SettledWhen::At(shared.wall()), unwound).await?;
         }
     }
-    Ok(())
 }
 
-/// `unwound_from`: a posted batch up to this block may hold blocks that were taken back, until one is verified.
+/// Tells the builder what L1 holds.
+fn tell(shared: &Shared, status: &SettlementStatus) {
+    shared.derived.set(status);
+    if status.posted.is_some() || status.unmatched.is_some() {
+        shared.work.notify_one();
+    }
+}
+
+/// `unwound_from`: a posted batch up to this block may hold blocks that were taken back, until one is verified. One that is not matched holds others.
 fn settled_blocks(status: &SettlementStatus, unwound_from: u64) -> SettledBlocks {
-    let last =
-        |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |point| point.last_block);
+    let last = |point: Option<BatchPoint>| point.map_or(0, |point| point.last_block);
     let (posted, verified) = (last(status.posted), last(status.verified));
     SettledBlocks {
-        posted: if verified < unwound_from { posted.min(verified) } else { posted },
+        posted: if verified < unwound_from || status.unmatched.is_some() {
+            posted.min(verified)
+        } else {
+            posted
+        },
         committed: last(status.committed),
         finalized: last(status.finalized),
     }
 }
 
-/// Whether settlement speaks of this chain: it may not have seen yet that an L1 reorg took what blocks were made of, which are taken back here.
+/// Whether settlement speaks of this chain: it may not have seen yet that an L1 reorg took what blocks were made of, which are taken back here; or L1 holds other
+/// blocks, or more.
 async fn is_ours(shared: &Shared, status: &SettlementStatus) -> Result<bool, ExecutorError> {
     for point in [status.verified, status.committed, status.finalized].into_iter().flatten() {
         let Some(hash) = point.last_block_hash else { continue };
         let header = shared.executor.header(BlockSelector::Number(point.last_block)).await?;
-        let taken_back = || point.last_block <= shared.heads.unwound_from();
-        if header.map_or_else(taken_back, |header| header.seal() != hash) {
-            debug!(target: "millrace::sequencer", block = point.last_block, %hash, "settlement speaks of a block that was taken back");
+        if header.is_none_or(|header| header.seal() != hash) {
+            debug!(target: "millrace::sequencer", block = point.last_block, %hash, "settlement speaks of a block that is not here");
             return Ok(false);
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     log::OrderLog,
     metrics::SequencerMetrics,
     pool::{Closed, Now, Pool},
+    settlement::Derived,
     throttle::Throttle,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Waiters,
     pub(crate) heads: Heads,
     pub(crate) throttle: Throttle,
+    /// What settlement has derived from L1 and is not here.
+    pub(crate) derived: Derived,
     pub(crate) metrics: SequencerMetrics,
     /// Wakes the builder: there may be something for the open block or the log.
     pub(crate) work: Notify,

@@ -16,7 +16,8 @@ pub struct SettlementConfig {
     /// First pause before something that failed (L1, DA, executor) is tried again; it doubles up to `retry_max`.
     #[serde(with = "humantime_serde")]
     pub retry_min: Duration,
-    /// Longest pause before something that failed is tried again.
+    /// Longest pause before something that failed is tried again; and how long the sequencer may have other blocks than L1 holds before an operator
+    /// is told.
     #[serde(with = "humantime_serde")]
     pub retry_max: Duration,
     /// How often the executor is asked for a block that L1 already shows and the executor does not have yet.

@@ -1,6 +1,5 @@
 //! Why the service stops verifying and committing.
 
-use alloy::primitives::B256;
 use millrace_l1::TxManagerError;
 use millrace_proto::DaReadError;
 
@@ -28,18 +27,6 @@ pub enum HaltReason {
         /// What does not fit.
         #[source]
         source: DeriveError,
-    },
-    /// The chain derived from L1 is not the sequencer's.
-    #[error(
-        "block {block} is {derived} as derived from L1 and {sequencer} at the sequencer; stop the sequencer and compare the two chains"
-    )]
-    SequencerDiffers {
-        /// The first block that differs.
-        block: u64,
-        /// Its hash, as derived.
-        derived: B256,
-        /// Its hash, as the sequencer has it.
-        sequencer: B256,
     },
     /// L1 holds a commitment that is not what verification gave.
     #[error(

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use millrace_l1::{L1Signer, RollupContract, TxManager};
 use millrace_proto::{
-    Attestation, BatchRecord, BatchVerdict, BoxStream, ChainSpec, DaReader, Executor, Replay,
-    Settlement, SettlementError, SettlementStatus,
+    Attestation, BatchRecord, BatchVerdict, BoxStream, ChainSpec, DaReader, ExecutedBlock,
+    Executor, Replay, Settlement, SettlementError, SettlementStatus,
 };
 use tokio::{
     task::{Id, JoinSet},
@@ -24,7 +24,7 @@ use crate::{
     committer::Committer,
     derivation::{Derivation, DerivationHead},
     error::{SettlementOpenError, SettlementRunError},
-    execution::ReplayWorker,
+    execution::{ReplayReader, ReplayWorker},
     halt::HaltReason,
     shared::Shared,
     store::{Identity, Outcome, Store, StoreError},
@@ -125,7 +125,7 @@ impl SettlementService {
             Duty::Attest { signer } => (None, Some(Attester { rollup: rollup.clone(), signer })),
         };
         let watcher = Watcher { config, rollup, shared: shared.clone() };
-        let handle = SettlementHandle { shared, attester };
+        let handle = SettlementHandle { shared, attester, replay: verifier.replay.reader() };
         Ok((handle, SettlementTask { watcher, verifier, committer }))
     }
 }
@@ -172,6 +172,7 @@ fn drop_outcomes_ahead(store: &Store, replay: &dyn Replay) -> Result<(), Settlem
 pub struct SettlementHandle {
     shared: Shared,
     attester: Option<Attester>,
+    replay: ReplayReader,
 }
 
 impl SettlementHandle {
@@ -249,6 +250,15 @@ impl Settlement for SettlementHandle {
 
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         Ok(self.judged(batch)?)
+    }
+
+    async fn derived_block(
+        &self,
+        number: u64,
+    ) -> Result<Option<Arc<ExecutedBlock>>, SettlementError> {
+        let block = self.replay.block(number).await;
+        let block = block.map_err(|gone| SettlementError::Store(Box::new(gone)))?;
+        block.map_err(|error| SettlementError::Store(Box::new(error)))
     }
 
     async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError> {

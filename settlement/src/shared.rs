@@ -22,8 +22,19 @@ pub(crate) enum Stalled {
     Following,
     /// Reading batches from DA.
     Reading,
+    /// Waiting for the sequencer to take over what L1 holds.
+    Comparing,
     /// Committing.
     Committing,
+}
+
+/// What the sequencer may not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unmatched {
+    /// What was verified before.
+    Verified,
+    /// The batch that is to be verified next.
+    Next,
 }
 
 /// Shared by the tasks of one service.
@@ -40,7 +51,9 @@ struct Inner {
     revision: watch::Sender<u64>,
     halt: watch::Sender<Option<Arc<HaltReason>>>,
     /// Why, by [`Stalled`].
-    stalls: Mutex<[Option<String>; 3]>,
+    stalls: Mutex<[Option<String>; 4]>,
+    /// The ends of batches that are right and that the sequencer does not have, by [`Unmatched`].
+    unmatched: Mutex<[Option<BlockNumHash>; 2]>,
     /// Held while the status is computed, so that an older one never replaces a newer one.
     computing: Mutex<()>,
 }
@@ -62,6 +75,7 @@ impl Shared {
                 revision: watch::Sender::new(0),
                 halt: watch::Sender::new(None),
                 stalls: Mutex::default(),
+                unmatched: Mutex::default(),
                 computing: Mutex::new(()),
             }),
         };
@@ -120,6 +134,16 @@ impl Shared {
         self.refresh(None)
     }
 
+    /// Says that the sequencer does not have what is derived up to a block, or that it has all.
+    pub(crate) fn unmatched(
+        &self,
+        what: Unmatched,
+        end: Option<BlockNumHash>,
+    ) -> Result<(), StoreError> {
+        let before = std::mem::replace(&mut self.inner.unmatched.lock()[what as usize], end);
+        if before == end { Ok(()) } else { self.refresh(None) }
+    }
+
     /// What to tell an operator.
     fn standstill(&self) -> Option<String> {
         let halt = self.inner.halt.borrow().as_ref().map(|reason| reason.to_string());
@@ -165,6 +189,7 @@ impl Shared {
             finalized,
             l1_fees: store.fees()?,
             halted: self.standstill(),
+            unmatched: self.inner.unmatched.lock().iter().flatten().next().copied(),
         })
     }
 }

@@ -4,7 +4,10 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy::{
     eips::BlockNumHash,
@@ -23,13 +26,13 @@ use crate::{
     execution::{ExecutedBatch, ExecutionError, ReplayWorker, execute_batch},
     halt::HaltReason,
     retry::{self, Backoff, Stopping},
-    shared::{Shared, Stalled},
+    shared::{Shared, Stalled, Unmatched},
     store::{Outcome, Recorded, VerifiedBatch},
     watcher::check_commitment,
 };
 
-/// Looks at the sequencer's chain, with growing pauses, that have to find another block than was derived.
-const COMPARE_LOOKS: u32 = 7;
+/// How often it is looked whether the sequencer has what was verified before.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The task that verifies.
 #[derive(Debug)]
@@ -73,8 +76,30 @@ impl Verifier {
     /// # Errors
     /// When the store, the replayed chain, or the executor fails for good.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), SettlementRunError> {
-        self.verify_all(&stop).await?;
+        tokio::select! {
+            verified = self.verify_all(&stop) => verified?,
+            watched = self.watch_sequencer() => watched?,
+        }
         Ok(self.replay.close().await?)
+    }
+
+    /// Looks again and again whether the sequencer has what is verified: it may lose it, or leave it for what its own L1 node shows. Its not answering is waited for.
+    async fn watch_sequencer(&self) -> Result<(), SettlementRunError> {
+        let Some(sequencer) = self.executor.as_ref().filter(|_| self.derivation.knows_blocks())
+        else {
+            return std::future::pending().await;
+        };
+        loop {
+            let last = self.shared.store.last_verified(None)?;
+            if let Some(end) = last.map(|verified| verified.head().block()) {
+                let at = BlockSelector::Number(end.number);
+                if let Ok(header) = sequencer.header(at).await {
+                    let has = header.is_some_and(|header| header.seal() == end.hash);
+                    self.shared.unmatched(Unmatched::Verified, (!has).then_some(end))?;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn verify_all(&self, stop: &CancellationToken) -> Result<(), SettlementRunError> {
@@ -92,8 +117,10 @@ impl Verifier {
             let Some(posted) = self.shared.store.posted(next)? else {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    _ = revisions.changed() => continue,
+                    _ = revisions.changed() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
+                continue;
             };
             match self.verify(&posted, stop).await {
                 Ok(()) => {}
@@ -228,8 +255,7 @@ impl Verifier {
         }
     }
 
-    /// Compares the executed blocks with the sequencer's. One that differs may just have been taken back there, after an L1 reorg that is not seen here
-    /// yet.
+    /// Compares the executed blocks with the sequencer's, until it has them: what L1 holds is the chain, and the sequencer takes over what it has otherwise.
     async fn compare(
         &self,
         executed: &ExecutedBatch,
@@ -237,43 +263,69 @@ impl Verifier {
         stop: &CancellationToken,
     ) -> Result<(), Broke> {
         let Some(sequencer) = &self.executor else { return Ok(()) };
-        let mut backoff = Backoff::new(&self.config);
-        let mut looks = 1;
-        loop {
-            match self.compare_once(sequencer, executed, posted, stop).await {
-                Err(Broke::Halt(reason)) if looks < COMPARE_LOOKS => {
-                    looks += 1;
-                    self.pause(posted, &mut backoff, stop, "looking again", &reason).await?;
-                }
-                compared => return compared,
-            }
-        }
+        let compared = self.compare_until_same(sequencer, executed, posted, stop).await;
+        self.shared.unmatched(Unmatched::Next, None)?;
+        self.shared.stall(Stalled::Comparing, None)?;
+        compared
     }
 
-    /// A block's hash covers its parent's, so the last one stands for all; only if it differs is the first difference looked for.
-    async fn compare_once(
+    async fn compare_until_same(
         &self,
         sequencer: &Arc<dyn Executor>,
         executed: &ExecutedBatch,
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<(), Broke> {
-        let last = executed.head.number;
-        if self.sequencer_hash(sequencer, last, posted, stop).await? == executed.head.hash {
-            return Ok(());
+        let mut backoff = Backoff::new(&self.config);
+        let mut differs_since = None;
+        loop {
+            let differs = match self.difference(sequencer, executed).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(differs)) => differs,
+                Err(error) if error.class() == ErrorClass::Retryable => {
+                    self.pause(posted, &mut backoff, stop, "cannot ask the executor", &error)
+                        .await?;
+                    continue;
+                }
+                Err(error) => return Err(Broke::Failed(SettlementRunError::Executor(error))),
+            };
+            if self.derivation.knows_blocks() {
+                self.shared.unmatched(Unmatched::Next, Some(executed.head.block()))?;
+            }
+            if differs.sequencer.is_some() {
+                let since = *differs_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.config.retry_max {
+                    self.shared.stall(Stalled::Comparing, Some(differs.to_string()))?;
+                }
+            }
+            self.still(posted)?;
+            retry::sleep(stop, self.config.executor_poll).await?;
+            self.still(posted)?;
+        }
+    }
+
+    /// The first block of a batch that the sequencer does not have. A block's hash covers its parent's, so the last one stands for all.
+    async fn difference(
+        &self,
+        sequencer: &Arc<dyn Executor>,
+        executed: &ExecutedBatch,
+    ) -> Result<Option<SequencerDiffers>, ExecutorError> {
+        let hash = async |number| {
+            let header = sequencer.header(BlockSelector::Number(number)).await?;
+            Ok::<_, ExecutorError>(header.map(|header| header.seal()))
+        };
+        if hash(executed.head.number).await? == Some(executed.head.hash) {
+            return Ok(None);
         }
         for BlockNumHash { number: block, hash: derived } in executed.known.iter().copied() {
-            let sequencer = self.sequencer_hash(sequencer, block, posted, stop).await?;
-            if sequencer != derived {
-                return Err(Broke::Halt(HaltReason::SequencerDiffers {
-                    block,
-                    derived,
-                    sequencer,
-                }));
+            let sequencer = hash(block).await?;
+            if sequencer != Some(derived) {
+                return Ok(Some(SequencerDiffers { block, derived, sequencer }));
             }
         }
-        // The sequencer's chain changed while it was compared.
-        Err(Broke::Outdated)
+        // The sequencer's chain changed while it was compared: it is looked at again.
+        let BlockNumHash { number: block, hash: derived } = executed.head.block();
+        Ok(Some(SequencerDiffers { block, derived, sequencer: None }))
     }
 
     /// Hash of a block of the sequencer's chain, for as long as it takes the sequencer to have it.
@@ -350,6 +402,19 @@ impl Verifier {
             Err(Broke::Outdated)
         }
     }
+}
+
+/// The sequencer does not have what is derived from L1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "block {block} is {derived} as derived from L1 and {} at the sequencer, which should have taken over what L1 holds: see its log, or halt it and compare the two chains",
+    sequencer.map_or_else(|| "missing".to_owned(), |hash| hash.to_string())
+)]
+struct SequencerDiffers {
+    /// The first block that differs.
+    block: u64,
+    derived: B256,
+    sequencer: Option<B256>,
 }
 
 /// Why a batch gave no executed blocks.

@@ -1,6 +1,8 @@
 //! A `millrace dev` process.
 
 use std::{
+    collections::HashMap,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
@@ -9,9 +11,10 @@ use std::{
 
 use alloy::{
     primitives::{Address, B256},
-    providers::{ProviderBuilder, RootProvider},
+    providers::{Provider, ProviderBuilder, RootProvider},
 };
 use eyre::{Result, WrapErr, bail, ensure, eyre};
+use futures::{StreamExt, stream};
 use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_proto::{Sequencer, Stage, TxStatus, grpc::SequencerClient};
 use nix::{
@@ -209,6 +212,15 @@ impl Chain {
         Ok(status)
     }
 
+    /// Takes a service's folder away, while the chain does not run.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn lose(&self, service: &str) -> Result<()> {
+        let folder = self.data_dir.path().join("data").join(service);
+        std::fs::remove_dir_all(&folder).wrap_err_with(|| format!("no {}", folder.display()))
+    }
+
     /// The end of the process's log.
     pub fn log(&self) -> String {
         tail(&self.data_dir.path().join("log"))
@@ -219,7 +231,27 @@ impl Chain {
     /// # Errors
     /// When the log cannot be read.
     pub fn log_contains(&self, text: &str) -> Result<bool> {
-        Ok(std::fs::read_to_string(self.data_dir.path().join("log"))?.contains(text))
+        Ok(self.log_from(0)?.contains(text))
+    }
+
+    /// How long the log is, in bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log_length(&self) -> Result<u64> {
+        Ok(std::fs::metadata(self.data_dir.path().join("log"))?.len())
+    }
+
+    /// The log from a byte on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log_from(&self, start: u64) -> Result<String> {
+        let mut log = std::fs::File::open(self.data_dir.path().join("log"))?;
+        log.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Ctrl-C, and waits until the process has ended.
@@ -250,7 +282,7 @@ impl Chain {
     ///
     /// # Errors
     /// As [`Chain::start`].
-    pub async fn restart(self) -> Result<Self> {
+    pub async fn restart(&self) -> Result<Self> {
         self.reader.abort();
         Self::start_on(Arc::clone(&self.data_dir), self.options.clone()).await
     }
@@ -270,6 +302,26 @@ impl Chain {
         let pid = i32::try_from(pid).wrap_err("process ids fit into an i32")?;
         Ok(kill(Pid::from_raw(pid), signal)?)
     }
+}
+
+/// How often each transaction is in the chain.
+///
+/// # Errors
+/// When the chain does not answer.
+pub async fn occurrences(chain: &Chain) -> Result<HashMap<B256, u32>> {
+    let provider = chain.provider();
+    let head = provider.get_block_number().await?;
+    let mut counts = HashMap::new();
+    let mut blocks = stream::iter(1..=head)
+        .map(|number| provider.get_block_by_number(number.into()).into_future())
+        .buffered(16);
+    while let Some(block) = blocks.next().await {
+        let block = block?.ok_or_else(|| eyre!("a block is missing below the head"))?;
+        for hash in block.transactions.hashes() {
+            *counts.entry(hash).or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 fn tail(path: &Path) -> String {

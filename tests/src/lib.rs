@@ -14,11 +14,11 @@ mod wait;
 mod wallet;
 
 pub use self::{
-    chain::{Chain, ChainOptions, Ready, anvil},
+    chain::{Chain, ChainOptions, Ready, anvil, occurrences},
     follower::Follower,
     tools::{
         Output, cast, millrace, node_client, prometheus, promtool, python_client, repository, run,
-        verify,
+        setting, verify,
     },
     wait::{eventually, eventually_within},
     wallet::{Wallet, dev_key, fresh_address},

@@ -4,8 +4,6 @@
 //! `MILLRACE_KILLS` sets the number of cycles (default 100), `MILLRACE_SEED` repeats a run.
 
 use std::{
-    collections::HashMap,
-    env,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,16 +18,14 @@ use alloy::{
 use eyre::{Result, ensure, eyre};
 use futures::{StreamExt, stream};
 use millrace_proto::{Sequencer, Stage, SubmitError, TxPool};
-use millrace_tests::{Chain, ChainOptions, Wallet, dev_key, fresh_address, verify};
+use millrace_tests::{
+    Chain, ChainOptions, Wallet, dev_key, fresh_address, occurrences, setting, verify,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::Mutex;
 
 /// Accounts that send at the same time.
 const SENDERS: u32 = 4;
-
-fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
-    env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
 
 /// One account's transactions: signed once, offered again after a crash until they are acknowledged.
 struct Sender {
@@ -141,21 +137,4 @@ async fn kills_lose_and_double_nothing() -> Result<()> {
     ensure!(verify(chain.ready(), &[]).await?["ok"] == true);
     println!("{} transactions acknowledged through {kills} kills", acknowledged.len());
     Ok(())
-}
-
-/// How often each transaction is in the chain.
-async fn occurrences(chain: &Chain) -> Result<HashMap<B256, u32>> {
-    let provider = chain.provider();
-    let head = provider.get_block_number().await?;
-    let mut counts = HashMap::new();
-    let mut blocks = stream::iter(1..=head)
-        .map(|number| provider.get_block_by_number(number.into()).into_future())
-        .buffered(16);
-    while let Some(block) = blocks.next().await {
-        let block = block?.ok_or_else(|| eyre!("a block is missing below the head"))?;
-        for hash in block.transactions.hashes() {
-            *counts.entry(hash).or_default() += 1;
-        }
-    }
-    Ok(counts)
 }

@@ -168,6 +168,119 @@ async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
     derived_equals_sequenced(&chain).await
 }
 
+/// L1 takes a deposit and all over it back, goes on without, and returns to what it had: the sequencer takes over the blocks that it had taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_l1_that_returns_to_what_it_had_brings_its_blocks_back() -> Result<()> {
+    let anvil = anvil(64)?;
+    let options = ChainOptions::default().on(anvil.url().clone());
+    let options = options.args(["--batch-age", "1s", "--da", "l1_calldata"]);
+    let chain = Chain::start(options).await?;
+    let (l1, l2) = (chain.l1_provider(), chain.provider());
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(before, Stage::Committed).await?;
+    let fork = l1.get_block_number().await?;
+
+    let (rich, paid) = (fresh_address(), fresh_address());
+    deposit(&chain, rich, "2").await?;
+    eventually("the deposit on L2", || async {
+        Ok((l2.get_balance(rich).await? == parse_ether("2")?).then_some(()))
+    })
+    .await?;
+    let first = wallet.transfer(paid, U256::from(1)).await?;
+    chain.wait_for(first, Stage::Posted).await?;
+    let block = l2.get_block_by_number(l2.get_block_number().await?.into()).await?;
+    let block = block.ok_or_else(|| eyre!("no head"))?.header;
+    let tip = l1.get_block_number().await?;
+    let mut held = Vec::new();
+    for number in fork + 1..=tip {
+        let found = l1.get_block_by_number(number.into()).await?;
+        for hash in found.ok_or_else(|| eyre!("no block {number}"))?.transactions.hashes() {
+            let raw = l1.get_raw_transaction_by_hash(hash).await?;
+            held.push((raw.ok_or_else(|| eyre!("no {hash}"))?, number - fork - 1));
+        }
+    }
+
+    anvil.reorg(l1.get_block_number().await? - fork).await?;
+    let instead = fresh_address();
+    deposit(&chain, instead, "3").await?;
+    eventually("the deposit that came instead", || async {
+        Ok((l2.get_balance(instead).await? == parse_ether("3")?).then_some(()))
+    })
+    .await?;
+    let second = wallet.transfer(paid, U256::from(1)).await?;
+    chain.wait_for(second, Stage::Committed).await?;
+    chain.wait_for(first, Stage::Committed).await?;
+    eventually("L1 is longer than it was", || async {
+        Ok((l1.get_block_number().await? >= tip).then_some(()))
+    })
+    .await?;
+
+    anvil.reorg_to(l1.get_block_number().await? - fork, &held).await?;
+    eventually("the first deposit again", || async {
+        let (rich, instead) = (l2.get_balance(rich).await?, l2.get_balance(instead).await?);
+        Ok((rich == parse_ether("2")? && instead.is_zero()).then_some(()))
+    })
+    .await?;
+    eventually("its blocks again", || async {
+        let again = l2.get_block_by_number(block.number.into()).await?;
+        Ok(again.is_some_and(|again| again.header.hash == block.hash).then_some(()))
+    })
+    .await?;
+    let last = wallet.transfer(paid, U256::from(1)).await?;
+    for hash in [first, second, last] {
+        chain.wait_for(hash, Stage::Committed).await?;
+    }
+    ensure!(l2.get_balance(paid).await? == U256::from(3), "each once");
+    ensure!(chain.log_contains("L1 holds other blocks")?, "it is said");
+    derived_equals_sequenced(&chain).await
+}
+
+/// The machine is lost, with everything but the keys: all services go on after what L1 holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_has_lost_its_data_goes_on_after_what_l1_holds() -> Result<()> {
+    let anvil = anvil(8)?;
+    let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let mut chain = Chain::start(options).await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let (rich, paid) = (fresh_address(), fresh_address());
+    deposit(&chain, rich, "2").await?;
+    let mut last = wallet.transfer(paid, U256::from(1)).await?;
+    for _ in 0..4 {
+        chain.wait_for(last, Stage::Posted).await?;
+        last = wallet.transfer(paid, U256::from(1)).await?;
+    }
+    // Everything; and then what the sequencer has alone.
+    let all = ["sequencer", "executor", "da-adapter", "settlement"];
+    for (count, lost) in [(5, &all[..]), (6, &all[..2])] {
+        let place = chain.wait_for(last, Stage::Committed).await?.inclusion;
+        let place = place.ok_or_else(|| eyre!("it is in no block"))?.block;
+        chain.kill().await?;
+        for service in lost {
+            chain.lose(service)?;
+        }
+        let before = chain.log_length()?;
+        chain = chain.restart().await?;
+        let l2 = chain.provider();
+        eventually("what L1 holds", || async {
+            let found = l2.get_block_by_number(place.number.into()).await?;
+            Ok(found.is_some_and(|found| found.header.hash == place.hash).then_some(()))
+        })
+        .await?;
+        ensure!(l2.get_balance(paid).await? == U256::from(count));
+        ensure!(l2.get_balance(rich).await? == parse_ether("2")?);
+        let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+        let after = wallet.transfer(paid, U256::from(1)).await?;
+        for hash in [last, after] {
+            chain.wait_for(hash, Stage::Finalized).await?;
+        }
+        let log = chain.log_from(before)?;
+        ensure!(log.contains("taking them over") && !log.contains("L2 reorg"), "{log}");
+        last = after;
+    }
+    derived_equals_sequenced(&chain).await
+}
+
 async fn deposit(chain: &Chain, to: Address, ether: &str) -> Result<()> {
     let (ready, to) = (chain.ready(), to.to_string());
     let place =

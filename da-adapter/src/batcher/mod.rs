@@ -156,6 +156,7 @@ impl Batcher {
     /// Collects blocks from one stream until it ends.
     async fn follow(&mut self, stop: &CancellationToken) -> Result<Ended, DaAdapterRunError> {
         let mut changed = self.parts.outbox.watch();
+        self.has_moved()?;
         if let Some(ended) = self.meet(stop).await? {
             return Ok(ended);
         }
@@ -171,7 +172,11 @@ impl Batcher {
             match self.next_event(stop, &mut blocks, &mut changed).await {
                 Event::Stop => return Ok(Ended::Stopped),
                 Event::StreamEnded(error) => return ended(error),
-                Event::OutboxChanged => {}
+                Event::OutboxChanged => {
+                    if self.has_moved()? {
+                        return Ok(Ended::Rejoined);
+                    }
+                }
                 Event::Due(reason) => {
                     if let Some(reason) = self.close(reason).await? {
                         return Ok(Ended::Halted(reason));
@@ -308,7 +313,10 @@ impl Batcher {
             return Ok(None);
         }
         self.effort.adapt(encode_time, collecting, self.is_behind());
-        let number = self.store(&blocks, &encoded).await?;
+        let Some(number) = self.store(&blocks, &encoded).await? else {
+            self.has_moved()?;
+            return Ok(None);
+        };
         self.parts.halts.set(Part::Batching, None);
         let in_blobs = *self.parts.in_use.borrow() == DaKind::L1Blob;
         let blob_capacity =
@@ -338,12 +346,12 @@ impl Batcher {
         Ok(None)
     }
 
-    /// Writes the batch and the new cursor, and returns the batch's number.
+    /// Writes the batch and the new cursor, and returns the batch's number; `None` if the next one begins elsewhere by now.
     async fn store(
         &mut self,
         blocks: &[Collected],
         encoded: &EncodedBatch,
-    ) -> Result<u64, DaAdapterRunError> {
+    ) -> Result<Option<u64>, DaAdapterRunError> {
         let taken = &blocks[..encoded.blocks];
         let last = taken.last().map_or(self.cursor.block, |last| last.block.num_hash());
         let number = self.cursor.batch + 1;
@@ -366,11 +374,16 @@ impl Batcher {
             deposits_hash: encoded.deposits_hash,
         };
         let (outbox, data) = (self.parts.outbox.clone(), encoded.data.clone());
-        tokio::task::spawn_blocking(move || outbox.close(entry, &data, cursor))
-            .await
-            .map_err(DaAdapterRunError::Worker)??;
+        let before = self.cursor;
+        let closed =
+            tokio::task::spawn_blocking(move || outbox.close(entry, &data, before, cursor))
+                .await
+                .map_err(DaAdapterRunError::Worker)??;
+        if !closed {
+            return Ok(None);
+        }
         self.cursor = cursor;
-        Ok(number)
+        Ok(Some(number))
     }
 
     /// Opens the next batch with the blocks that did not fit.

@@ -75,6 +75,9 @@ impl Batcher {
                 () = stop.cancelled() => return Ok(Some(Ended::Stopped)),
                 () = tokio::time::sleep(MEET_EVERY) => {}
             }
+            if self.has_moved()? {
+                return Ok(Some(Ended::Rejoined));
+            }
         }
     }
 
@@ -125,14 +128,26 @@ impl Batcher {
         Ok(Ended::Rejoined)
     }
 
+    /// Whether the next batch begins elsewhere than was known: L1 holds batches that were not closed here. Its blocks are collected from there then.
+    pub(super) fn has_moved(&mut self) -> Result<bool, DaAdapterRunError> {
+        let Some(cursor) = self.parts.outbox.cursor().filter(|cursor| *cursor != self.cursor)
+        else {
+            return Ok(false);
+        };
+        self.cursor = cursor;
+        self.open = self.fresh()?;
+        self.parts.metrics.batched(cursor.batch, cursor.block.number);
+        Ok(true)
+    }
+
     async fn go_back(&mut self, cursor: Cursor) -> Result<(), DaAdapterRunError> {
         let (batches, open) = (self.cursor.batch - cursor.batch, self.open.blocks().len());
         // What is open only may be taken again from the executor.
         self.open = self.fresh()?;
         warn!(target: "millrace::da_adapter", batches, open, block = cursor.block.number, next_batch = cursor.batch + 1, "the sequencer took blocks back; so are the batches that hold them");
         if cursor != self.cursor {
-            let outbox = self.parts.outbox.clone();
-            tokio::task::spawn_blocking(move || outbox.unwind(cursor))
+            let (outbox, before) = (self.parts.outbox.clone(), self.cursor);
+            tokio::task::spawn_blocking(move || outbox.unwind(before, cursor))
                 .await
                 .map_err(DaAdapterRunError::Worker)??;
             self.cursor = cursor;

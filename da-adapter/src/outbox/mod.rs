@@ -19,7 +19,7 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::{Archived, Chosen, Epoch, Record, Spent};
+use self::record::{Archived, Chosen, Epoch, Foreign, Record, Spent};
 pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
 
 /// Batch number, big endian -> the encoded batch.
@@ -38,6 +38,7 @@ const ARCHIVED: &[u8] = b"archived";
 const SPENT: &[u8] = b"spent";
 const CHOSEN: &[u8] = b"chosen";
 const EPOCH: &[u8] = b"epoch";
+const FOREIGN: &[u8] = b"foreign";
 
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
@@ -103,6 +104,7 @@ struct State {
     /// Where the outbox began, if not with batch 1: the contract held this many batches and this
     /// block already.
     base: (u64, u64),
+    foreign: Foreign,
 }
 
 impl State {
@@ -172,41 +174,51 @@ impl Outbox {
         }
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, EPOCH, &Epoch(epoch).to_bytes());
+        put(&self.db, &mut write, META, FOREIGN, &Foreign::default().to_bytes());
         self.db.write_opt(write, &synced())?;
         state.entries.clear();
         state.epoch = Epoch(epoch);
         state.cursor = Some(cursor);
         state.base = (cursor.batch, cursor.block.number);
+        state.foreign = Foreign::default();
         state.archived = state.archived.max(cursor.batch);
         drop(state);
         self.changed.send_replace(());
         Ok(())
     }
 
-    /// Adds a closed batch and moves the cursor behind it.
+    /// Adds a closed batch and moves the cursor from `before` behind it. `false` if the next batch begins elsewhere by now.
     pub(crate) fn close(
         &self,
         entry: BatchEntry,
         data: &[u8],
+        before: Cursor,
         cursor: Cursor,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<bool, OutboxError> {
         let mut write = WriteBatch::default();
         let key = entry.number.to_be_bytes();
         put(&self.db, &mut write, BATCHES, &key, data);
         put(&self.db, &mut write, ENTRIES, &key, &entry.to_bytes());
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         let mut state = self.state.lock();
+        if state.cursor != Some(before) {
+            return Ok(false);
+        }
         self.db.write_opt(write, &synced())?;
         state.entries.insert(entry.number, entry);
         state.cursor = Some(cursor);
         drop(state);
         self.changed.send_replace(());
-        Ok(())
+        Ok(true)
     }
 
-    /// Takes back the batches after the cursor's, whose blocks the sequencer has taken back; the next one begins at the cursor.
-    pub(crate) fn unwind(&self, cursor: Cursor) -> Result<(), OutboxError> {
+    /// Takes back the batches after the cursor's, whose blocks the sequencer has taken back; the next one begins at the cursor. Does nothing if it begins
+    /// elsewhere than at `before` by now.
+    pub(crate) fn unwind(&self, before: Cursor, cursor: Cursor) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
+        if state.cursor != Some(before) {
+            return Ok(());
+        }
         let mut write = WriteBatch::default();
         let gone: Vec<BatchEntry> =
             state.entries.range(cursor.batch + 1..).map(|(_, entry)| *entry).collect();
@@ -220,6 +232,9 @@ impl Outbox {
             }
         }
         let archived = state.archived.min(cursor.batch);
+        let foreign =
+            if state.foreign.batch > cursor.batch { Foreign::default() } else { state.foreign };
+        put(&self.db, &mut write, META, FOREIGN, &foreign.to_bytes());
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
         put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
@@ -228,12 +243,61 @@ impl Outbox {
         state.cursor = Some(cursor);
         state.totals = totals;
         state.archived = archived;
+        state.foreign = foreign;
         if state.entries.is_empty() {
             state.base = (cursor.batch, cursor.block.number);
         }
         drop(state);
         self.changed.send_replace(());
         Ok(())
+    }
+
+    /// Goes on after what L1 holds, which includes batches that were not closed here, or does not any more: the next one begins at the cursor. Closed batches
+    /// that were not posted are taken back.
+    pub(crate) fn rejoin(&self, cursor: Cursor) -> Result<(), OutboxError> {
+        let mut state = self.state.lock();
+        let mut write = WriteBatch::default();
+        let is_gone = |entry: &BatchEntry| entry.post.is_none() || entry.number > cursor.batch;
+        let archived = state.archived.min(cursor.batch);
+        let mut totals = state.totals;
+        for entry in state.entries.values().filter(|entry| is_gone(entry)) {
+            for table in [BATCHES, ENTRIES, SUBMITTED] {
+                delete(&self.db, &mut write, table, &entry.number.to_be_bytes());
+            }
+            if let Some(post) = &entry.post {
+                totals = totals.minus(entry, post);
+            }
+        }
+        let is_ours = state.entries.get(&cursor.batch).is_some_and(|entry| !is_gone(entry));
+        let foreign = match is_ours {
+            true => Foreign::default(),
+            false => Foreign { batch: cursor.batch, block: cursor.block.number },
+        };
+        put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
+        put(&self.db, &mut write, META, FOREIGN, &foreign.to_bytes());
+        put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
+        put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
+        self.db.write_opt(write, &synced())?;
+        state.entries.retain(|_, entry| !is_gone(entry));
+        state.cursor = Some(cursor);
+        (state.foreign, state.archived, state.totals) = (foreign, archived, totals);
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Whether a batch was final, by one behind it whose bytes are not kept.
+    pub(crate) fn was_final(&self, number: u64) -> Result<bool, OutboxError> {
+        Ok(match self.entry_after(number) {
+            Some(entry) => self.data(entry.number)?.is_none(),
+            None => false,
+        })
+    }
+
+    /// The first batch after one, of those that are kept.
+    pub(crate) fn entry_after(&self, number: u64) -> Option<BatchEntry> {
+        let state = self.state.lock();
+        state.entries.range(number + 1..).next().map(|(_, entry)| *entry)
     }
 
     /// A batch, as long as it is kept.
@@ -383,11 +447,13 @@ impl Outbox {
 
     pub(crate) fn summary(&self) -> OutboxSummary {
         let state = self.state.lock();
-        let (mut posted, mut posted_block) = state.base;
+        let Foreign { batch, block } = state.foreign;
+        let (mut posted, mut posted_block) = state.base.max((batch, block));
         let (mut backlog_batches, mut backlog_bytes) = (0, 0);
         for entry in state.entries.values() {
             if entry.post.is_some() {
-                (posted, posted_block) = (entry.number, entry.last_block);
+                (posted, posted_block) =
+                    (posted, posted_block).max((entry.number, entry.last_block));
             } else {
                 backlog_batches += 1;
                 backlog_bytes += entry.size;
@@ -445,7 +511,8 @@ fn load(db: &Db) -> Result<State, OutboxError> {
     let spent = get(db, META, SPENT)?.unwrap_or_default();
     let chosen = get(db, META, CHOSEN)?.unwrap_or_default();
     let epoch = get(db, META, EPOCH)?.unwrap_or_default();
-    Ok(State { cursor, entries, totals, archived, spent, chosen, epoch, base })
+    let foreign = get(db, META, FOREIGN)?.unwrap_or_default();
+    Ok(State { cursor, entries, totals, archived, spent, chosen, epoch, base, foreign })
 }
 
 fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {

@@ -88,6 +88,13 @@ pub(super) struct Chosen(pub(super) Option<DaKind>);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Epoch(pub(super) u32);
 
+/// The last batch that L1 held and that was not closed here, and its last block; zeros if there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Foreign {
+    pub(super) batch: u64,
+    pub(super) block: u64,
+}
+
 /// The last batch that is in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Archived(pub(super) u64);
@@ -214,6 +221,17 @@ impl Record for Spent {
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self { day: fields.u64()?, fees: fields.word()? })
+    }
+}
+
+impl Record for Foreign {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend(self.batch.to_be_bytes());
+        out.extend(self.block.to_be_bytes());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { batch: fields.u64()?, block: fields.u64()? })
     }
 }
 

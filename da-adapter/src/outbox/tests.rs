@@ -31,7 +31,8 @@ fn close(outbox: &Outbox, number: u64) -> BatchEntry {
         closed_at: 0,
         post: None,
     };
-    outbox.close(entry, &data, cursor(number)).unwrap();
+    let before = outbox.cursor().unwrap();
+    assert!(outbox.close(entry, &data, before, cursor(number)).unwrap());
     entry
 }
 
@@ -140,4 +141,43 @@ fn a_record_that_is_none_is_named() {
     drop(outbox);
     let error = Outbox::open(folder.path(), IDENTITY_1).unwrap_err();
     assert_eq!(error.to_string(), "entries/1 cannot be read");
+}
+
+#[test]
+fn what_l1_holds_instead_is_gone_on_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(0), 0).unwrap();
+    for number in 1..=4 {
+        close(&outbox, number);
+    }
+    outbox.mark_posted(1, post(7), None).unwrap();
+    // L1 has three others behind the first.
+    outbox.rejoin(cursor(4)).unwrap();
+    let numbers = |outbox: &Outbox| {
+        outbox.entries().into_iter().map(|entry| entry.number).collect::<Vec<_>>()
+    };
+    outbox.mark_archived(1, outbox.entry(1).unwrap().digest).unwrap();
+    assert_eq!(numbers(&outbox), [1]);
+    let summary = outbox.summary();
+    assert_eq!((summary.posted, summary.posted_block, summary.backlog_batches), (4, 40, 0));
+    let entry = BatchEntry { number: 5, ..outbox.entry(1).unwrap() };
+    assert!(!outbox.close(entry, b"late", cursor(3), cursor(5)).unwrap(), "it began elsewhere");
+    outbox.unwind(cursor(3), cursor(0)).unwrap();
+    assert_eq!(outbox.cursor(), Some(cursor(4)));
+    close(&outbox, 5);
+    drop(outbox);
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    assert_eq!(numbers(&outbox), [1, 5]);
+    assert_eq!(outbox.summary().posted, 4);
+    outbox.mark_posted(5, post(9), None).unwrap();
+    assert_eq!((outbox.summary().posted, outbox.entry_after(1).unwrap().number), (5, 5));
+
+    outbox.mark_archived(5, outbox.entry(5).unwrap().digest).unwrap();
+    // A reorg takes the others, with what was seen behind them.
+    assert!(!outbox.was_final(2).unwrap());
+    outbox.rejoin(cursor(1)).unwrap();
+    let summary = outbox.summary();
+    assert_eq!((numbers(&outbox), summary.posted, summary.totals.bytes), (vec![1], 1, 100));
+    assert_eq!(outbox.archived(), 1, "another fifth batch is to be archived too");
 }

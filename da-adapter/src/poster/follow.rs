@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Finality, Poster, StepError, TARGET, reason, today};
+use super::{Finality, Poster, Step, StepError, TARGET, reason, today};
 use crate::{
     batcher::unix_millis,
     outbox::{BatchEntry, Post},
+    resume::Resume,
     window::Window,
 };
 
@@ -58,13 +59,13 @@ impl Poster {
             self.outbox.unmark_after(count)?;
         }
         if count <= posted {
-            return Ok(());
+            return self.check_newest().await;
         }
         for record in self.target.records(posted + 1, count).await? {
             let number = record.header.number;
             let Some(entry) = self.outbox.entry(number) else { continue };
             if record.header.digest != entry.digest {
-                return Err(StepError::Halt(reason::foreign_batch(&record, &entry)));
+                return Err(StepError::Foreign(reason::foreign_batch(&record, &entry)));
             }
             let fee = self.target.fee(record.l1.tx_hash).await?;
             self.outbox.mark_posted(number, Post { l1: record.l1, fee }, Some(today()))?;
@@ -83,6 +84,57 @@ impl Poster {
         Ok(())
     }
 
+    /// Makes sure that L1 has the newest posted batch where it was, and with it all before: a reorg may have put another one in its place.
+    async fn check_newest(&self) -> Result<(), StepError> {
+        let entries = self.outbox.entries();
+        let newest = entries.iter().rev().find_map(|entry| Some((entry, entry.post.as_ref()?)));
+        match newest {
+            Some((entry, post)) if !self.target.is_canonical(&post.l1).await? => {
+                self.look_again(entry).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads again where L1 has a posted batch.
+    async fn look_again(&self, entry: &BatchEntry) -> Result<(), StepError> {
+        for record in self.target.records(entry.number, entry.number).await? {
+            if record.header.digest != entry.digest {
+                self.outbox.unmark_after(entry.number - 1)?;
+                return Err(StepError::Foreign(reason::foreign_batch(&record, entry)));
+            }
+            let fee = self.target.fee(record.l1.tx_hash).await?;
+            self.outbox.mark_posted(entry.number, Post { l1: record.l1, fee }, None)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on after the last valid batch that the contract holds, whoever posted it, once the executor has its blocks.
+    pub(super) async fn rejoin(&self, why: String) -> Result<Step, StepError> {
+        let resume = Resume {
+            executor: &self.executor,
+            target: self.target.as_ref(),
+            settlement: &self.settlement,
+        };
+        match resume.find_cursor().await {
+            // Nothing has changed: L1's nodes do not agree.
+            Ok(cursor) if self.outbox.cursor() == Some(cursor) => Err(StepError::Retry(why.into())),
+            Ok(cursor) => {
+                warn!(target: TARGET, why, batch = cursor.batch, block = cursor.block.number, "batches go on after what L1 holds");
+                self.outbox.rejoin(cursor)?;
+                self.metrics.rejoined();
+                Ok(Step::Posted)
+            }
+            Err(error) => {
+                let reason = reason::not_rejoined(&why, &error);
+                Err(match error.halt() {
+                    Some(_) => StepError::Halt(reason),
+                    None => StepError::Retry(reason.into()),
+                })
+            }
+        }
+    }
+
     /// Drops what is final on L1.
     pub(super) async fn prune(&self) -> Result<(), StepError> {
         let entries = self.outbox.entries();
@@ -94,11 +146,7 @@ impl Poster {
         };
         if finality == Finality::Gone {
             // It was included again elsewhere, or it would not count as posted.
-            for record in self.target.records(newest.number, newest.number).await? {
-                let fee = self.target.fee(record.l1.tx_hash).await?;
-                self.outbox.mark_posted(newest.number, Post { l1: record.l1, fee }, None)?;
-            }
-            return Ok(());
+            return self.look_again(newest).await;
         }
         let archived = if self.archives { self.outbox.archived() } else { u64::MAX };
         Ok(self.outbox.prune(newest.number.min(archived))?)

@@ -11,7 +11,7 @@ use alloy::primitives::{B256, Bytes, U256, hex, keccak256};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, stream::FuturesUnordered};
 use millrace_l1::{L1Error, Market, TxManagerError};
-use millrace_proto::{BatchHeader, DaKind, ErrorClass, batch_digest};
+use millrace_proto::{BatchHeader, DaKind, ErrorClass, Executor, Settlement, batch_digest};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -38,6 +38,10 @@ const TRIES: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Poster {
     pub(crate) target: Arc<dyn PostTarget>,
+    /// Has the chain that batches are made of.
+    pub(crate) executor: Arc<dyn Executor>,
+    /// Tells which posted batches are valid.
+    pub(crate) settlement: Arc<dyn Settlement>,
     /// In the order of preference; at least one.
     pub(crate) backends: Vec<Arc<dyn DaBackend>>,
     pub(crate) switch: Switch,
@@ -134,6 +138,9 @@ pub(crate) enum StepError {
     /// Somebody has to look: what happened and what to do. Tried again too, in case they did.
     #[error("{0}")]
     Halt(String),
+    /// The contract holds other batches than were closed here.
+    #[error("{0}")]
+    Foreign(String),
     /// The service cannot go on.
     #[error(transparent)]
     Run(#[from] DaAdapterRunError),
@@ -209,20 +216,30 @@ impl Poster {
 
     /// Brings the outbox up to what the contract holds, and posts the next batch.
     pub(crate) async fn step(&mut self) -> Result<Step, StepError> {
+        match self.step_on().await {
+            Err(StepError::Foreign(why)) => self.rejoin(why).await,
+            stepped => stepped,
+        }
+    }
+
+    async fn step_on(&mut self) -> Result<Step, StepError> {
         let Some(cursor) = self.outbox.cursor() else { return Ok(Step::Idle) };
         // Before anything else: whoever has taken over posts what this adapter does not know.
         self.check_epoch().await?;
         let count = self.target.batch_count().await?;
+        self.sync(count.min(cursor.batch)).await?;
         if count > cursor.batch {
-            return Err(StepError::Halt(reason::unknown_batches(count, cursor.batch)));
+            return Err(StepError::Foreign(reason::unknown_batches(count, cursor.batch)));
         }
-        self.sync(count).await?;
         self.look_at_window(count, cursor.deposits_end).await?;
         self.prune().await?;
         self.report();
 
         let next = count + 1;
         let Some(entry) = self.outbox.entry(next) else {
+            if next <= cursor.batch && !self.outbox.was_final(next)? {
+                return Err(StepError::Foreign(reason::lost_foreign_batch(count, next)));
+            }
             if next <= cursor.batch {
                 return Err(StepError::Halt(reason::lost_final_batch(count, next)));
             }

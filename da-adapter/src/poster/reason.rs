@@ -4,18 +4,34 @@ use alloy::primitives::{B256, U256, utils::format_ether};
 use millrace_proto::PostedBatch;
 
 use super::TRIES;
-use crate::{backend::BackendError, outbox::BatchEntry};
+use crate::{backend::BackendError, outbox::BatchEntry, resume::ResumeError};
 
 /// How to go on once nothing else posts any more.
 const START_AFRESH: &str = "start this adapter with an empty data folder, which makes it go on \
                             after the contract's last valid batch";
 
+/// What may have posted a batch that was not closed here.
+const SOMETHING_ELSE: &str = "something else posts, with the batcher's key or, after the sequencer timeout, without; or a \
+                              batch that was given up was mined after all. Stop the other one if it is yours";
+
 /// The contract holds batches that were not closed here.
 pub(super) fn unknown_batches(count: u64, closed: u64) -> String {
     format!(
-        "the contract holds {count} batches and this adapter has closed {closed}: something else \
-         posts, with the batcher's key or, after the sequencer timeout, without; or the data folder is an old copy. Stop \
-         the other one if it is yours; then {START_AFRESH}"
+        "the contract holds {count} batches and this adapter has closed {closed}: {SOMETHING_ELSE}"
+    )
+}
+
+/// The contract does not hold a batch any more that was not closed here.
+pub(super) fn lost_foreign_batch(count: u64, lost: u64) -> String {
+    format!(
+        "the contract holds {count} batches: an L1 reorg removed batch {lost}, which was not closed here"
+    )
+}
+
+/// What is to happen before batches go on after those that L1 holds.
+pub(super) fn not_rejoined(why: &str, so_far: &ResumeError) -> String {
+    format!(
+        "{why}. Batches go on behind what L1 holds once settlement has judged it and the sequencer has taken it over; so far: {so_far}"
     )
 }
 
@@ -31,8 +47,7 @@ pub(super) fn other_epoch(ours: u32, current: u32) -> String {
 pub(super) fn foreign_batch(record: &PostedBatch, ours: &BatchEntry) -> String {
     format!(
         "the contract holds batch {} with the digest {} (L1 transaction {}), and this adapter \
-         closed it with the digest {}: something else posts, with the batcher's key or, after the \
-         sequencer timeout, without. Find it, and stop it if it is yours; then {START_AFRESH}",
+         closed it with the digest {}: {SOMETHING_ELSE}",
         ours.number, record.header.digest, record.l1.tx_hash, ours.digest
     )
 }

@@ -82,6 +82,9 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
     /// Whether a transaction that was seen there is final.
     async fn finality(&self, l1: &L1Ref) -> Result<Finality, L1Error>;
 
+    /// Whether the block in which a transaction was seen is in the chain.
+    async fn is_canonical(&self, l1: &L1Ref) -> Result<bool, L1Error>;
+
     /// Gives a posting its place behind those that were begun before.
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError>;
 
@@ -254,6 +257,11 @@ impl PostTarget for L1Target {
             Some(_) => Finality::Gone,
             None => Finality::Pending,
         })
+    }
+
+    async fn is_canonical(&self, l1: &L1Ref) -> Result<bool, L1Error> {
+        let found = self.rollup.client().block(l1.block.number).await?;
+        Ok(found.is_some_and(|block| block.hash == l1.block.hash))
     }
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {

@@ -1,4 +1,5 @@
 mod backends;
+mod foreign;
 mod in_flight;
 
 use std::slice;
@@ -20,7 +21,9 @@ use crate::{
     backend::{AltDaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
     config::{AltDaConfig, ObjectStoreConfig, SwitchingConfig},
     outbox::Cursor,
-    testing::{CHAIN, CHAIN_ID, Chain, accumulator, open_outbox},
+    testing::{
+        CHAIN, CHAIN_ID, Chain, Judged, TestExecutor, TestExecutorHandle, accumulator, open_outbox,
+    },
 };
 
 /// The contract's rules, and an L1 that does what a test tells it.
@@ -125,6 +128,10 @@ impl PostTarget for TestContract {
         }
         let there = state.batches.iter().any(|batch| batch.l1 == *at);
         Ok(if there { Finality::Final } else { Finality::Gone })
+    }
+
+    async fn is_canonical(&self, at: &L1Ref) -> Result<bool, L1Error> {
+        Ok(self.up()?.batches.iter().any(|batch| batch.l1 == *at))
     }
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
@@ -232,7 +239,7 @@ impl Fixture {
             closed_at: unix_millis(),
             post: None,
         };
-        self.outbox.close(entry, &data, after).unwrap();
+        assert!(self.outbox.close(entry, &data, cursor, after).unwrap());
     }
 
     async fn halt(&mut self) -> String {
@@ -260,6 +267,8 @@ fn poster_to(
     let metrics = DaMetrics::new();
     Poster {
         target: contract.clone(),
+        executor: Arc::new(TestExecutorHandle(TestExecutor::new(Chain::new("a").head()))),
+        settlement: Arc::new(Judged::default()),
         switch: SwitchingConfig::default().switch(&backends),
         in_use: watch::channel(backends[0].kind()).0,
         backends,
@@ -332,23 +341,6 @@ async fn a_restart_between_posting_and_noting_it_posts_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_foreign_batch_under_our_number_halts() {
-    let mut fixture = Fixture::new();
-    fixture.close(0);
-    fixture.settle().await;
-    fixture.outbox.unmark_after(0).unwrap();
-    fixture.contract.state.lock().batches[0].header.digest = B256::repeat_byte(9);
-    let reason = fixture.halt().await;
-    assert!(reason.contains("something else posts"), "{reason}");
-    assert_eq!(fixture.outbox.summary().posted, 0);
-
-    // Of one that has taken over, posting is right.
-    fixture.contract.state.lock().epoch = 1;
-    let reason = fixture.halt().await;
-    assert!(reason.contains("another one has taken over"), "{reason}");
-}
-
-#[tokio::test]
 async fn the_window_is_that_of_the_next_batch() {
     let mut fixture = Fixture::new();
     let left = |fixture: &Fixture| {
@@ -387,20 +379,6 @@ async fn an_epoch_that_a_reorg_took_is_begun_again() {
 }
 
 #[tokio::test]
-async fn a_contract_with_more_batches_than_were_closed_halts() {
-    let mut fixture = Fixture::new();
-    fixture.close(0);
-    fixture.settle().await;
-    fixture.contract.change(|state| {
-        let mut another = state.batches[0].clone();
-        another.header.number = 2;
-        state.batches.push(another);
-    });
-    let reason = fixture.halt().await;
-    assert!(reason.contains("holds 2 batches and this adapter has closed 1"), "{reason}");
-}
-
-#[tokio::test]
 async fn deposits_that_l1_lost_or_replaced_are_waited_for() {
     let mut fixture = Fixture::new();
     fixture.close(3);
@@ -418,7 +396,7 @@ async fn deposits_that_l1_lost_or_replaced_are_waited_for() {
         post: None,
         ..fixture.outbox.entry(1).unwrap()
     };
-    fixture.outbox.close(entry, &data, wrong).unwrap();
+    assert!(fixture.outbox.close(entry, &data, cursor, wrong).unwrap());
     let Err(StepError::Retry(reason)) = fixture.poster.step().await else {
         panic!("it cannot go on")
     };
@@ -472,14 +450,14 @@ async fn damaged_bytes_are_never_paid_for() {
     fixture.close(0);
     let cursor = fixture.outbox.cursor().unwrap();
     let entry = fixture.outbox.entry(1).unwrap();
-    fixture.outbox.close(entry, b"torn", cursor).unwrap();
+    assert!(fixture.outbox.close(entry, b"torn", cursor, cursor).unwrap());
     let error = fixture.poster.step().await.unwrap_err();
     assert!(
         matches!(error, StepError::Run(DaAdapterRunError::Damaged { number: 1, .. })),
         "{error}"
     );
     let entry = BatchEntry { digest: batch_digest(b"no batch"), ..entry };
-    fixture.outbox.close(entry, b"no batch", cursor).unwrap();
+    assert!(fixture.outbox.close(entry, b"no batch", cursor, cursor).unwrap());
     let error = fixture.poster.step().await.unwrap_err();
     assert!(
         matches!(error, StepError::Run(DaAdapterRunError::Undecodable { number: 1, .. })),

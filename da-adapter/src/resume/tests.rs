@@ -1,51 +1,14 @@
-use std::collections::BTreeMap;
-
 use alloy::primitives::{Bytes, TxHash, U256};
 use async_trait::async_trait;
 use millrace_l1::{Market, TxManagerError};
-use millrace_proto::{
-    Attestation, BatchHeader, BatchRecord, BatchVerdict, BoxStream, Commitment, DaKind,
-    ExecutedBlock, L1Ref, SettlementStatus,
-};
+use millrace_proto::{BatchHeader, BatchVerdict, Commitment, DaKind, ExecutedBlock, L1Ref};
 
 use super::*;
 use crate::{
     poster::{Finality, Posting},
-    testing::{Chain, TestExecutor, TestExecutorHandle, accumulator},
+    testing::{Chain, Judged, TestExecutor, TestExecutorHandle, accumulator},
     window::L1Window,
 };
-
-/// What settlement has come to.
-#[derive(Debug, Clone, Default)]
-struct Judged {
-    verdicts: BTreeMap<u64, BatchVerdict>,
-    halted: Option<String>,
-}
-
-#[async_trait]
-impl Settlement for Judged {
-    async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
-        Ok(SettlementStatus { halted: self.halted.clone(), ..SettlementStatus::default() })
-    }
-
-    async fn subscribe_status(
-        &self,
-    ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
-        unreachable!("one answer is enough")
-    }
-
-    async fn batch_of_block(&self, _: u64) -> Result<Option<BatchRecord>, SettlementError> {
-        unreachable!("batches are asked for")
-    }
-
-    async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
-        Ok(self.verdicts.get(&batch).cloned())
-    }
-
-    async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
-        Err(SettlementError::NotAVerifier)
-    }
-}
 
 /// A contract that holds batches.
 #[derive(Debug, Default)]
@@ -93,6 +56,10 @@ impl PostTarget for Held {
     }
 
     async fn finality(&self, _: &L1Ref) -> Result<Finality, L1Error> {
+        unreachable!("nothing is posted")
+    }
+
+    async fn is_canonical(&self, _: &L1Ref) -> Result<bool, L1Error> {
         unreachable!("nothing is posted")
     }
 

@@ -195,6 +195,13 @@ impl Settlement for TestSettlement {
         Ok(Some(BatchVerdict { batch_hash: posted.batch_hash, end }))
     }
 
+    async fn derived_block(
+        &self,
+        _: u64,
+    ) -> Result<Option<Arc<millrace_proto::ExecutedBlock>>, SettlementError> {
+        unreachable!("the sequencer asks")
+    }
+
     async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
         Err(SettlementError::NotAVerifier)
     }

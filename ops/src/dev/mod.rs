@@ -226,6 +226,7 @@ fn config(
     config.sequencer.block_time = args.block_time;
     config.sequencer.heartbeat = config.sequencer.heartbeat.max(args.block_time);
     config.sequencer.frame_interval = config.sequencer.frame_interval.min(args.block_time);
+    config.sequencer.deposit_poll_interval = std::time::Duration::from_millis(250);
     // L1 blocks are a second apart: what is not in one after ten of them was lost, or is too cheap.
     config.transactions.resubmit_after = std::time::Duration::from_secs(10);
     config.transactions.poll_interval = std::time::Duration::from_millis(250);

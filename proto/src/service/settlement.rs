@@ -1,6 +1,6 @@
 //! The settlement service: derives the chain from L1, verifies it, commits its roots.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use alloy::{
     eips::BlockNumHash,
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::{
     service::{BoxStream, ErrorClass, TransportError},
-    types::{Attestation, DaKind, L1Ref},
+    types::{Attestation, DaKind, ExecutedBlock, L1Ref},
 };
 
 /// The settlement service.
@@ -29,6 +29,12 @@ pub trait Settlement: fmt::Debug + Send + Sync + 'static {
 
     /// What derivation has come to about a posted batch, or `None` if it has not yet.
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError>;
+
+    /// A block as it was derived from L1 and executed here, or `None` if it has not been, or is known by what it changed alone.
+    async fn derived_block(
+        &self,
+        number: u64,
+    ) -> Result<Option<Arc<ExecutedBlock>>, SettlementError>;
 
     /// Signs what this service has come to about a posted batch, or `None` if it has not found it valid, or not yet.
     ///
@@ -74,6 +80,9 @@ pub struct SettlementStatus {
     pub l1_fees: U256,
     /// Why committing has halted and what to do, if it has.
     pub halted: Option<String>,
+    /// The end of a batch that is derived from L1, executed and found right, and that the sequencer's chain does not have as it is: the sequencer takes its blocks
+    /// over ([`Settlement::derived_block`]).
+    pub unmatched: Option<BlockNumHash>,
 }
 
 /// A batch's life on L1.

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{B256, Bytes, Signature, U256, keccak256};
+use alloy::{
+    consensus::Sealable,
+    primitives::{B256, Bytes, Signature, U256, keccak256},
+};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use millrace_proto::{
     Attestation, BatchOutcome, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream,
-    DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, L1Ref, OutboxBatch, Settlement,
-    SettlementError, SettlementStatus, WindowLeft,
+    DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, ExecutedBlock, Header, L1Ref,
+    OutboxBatch, Settlement, SettlementError, SettlementStatus, WindowLeft,
     grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
 };
 use tonic::service::Routes;
@@ -65,6 +68,11 @@ impl DaAdapter for FixedAdapter {
 #[derive(Debug)]
 struct FixedSettlement;
 
+fn derived() -> Arc<ExecutedBlock> {
+    let header = Header { number: 1, timestamp: 7, ..Header::default() }.seal_slow();
+    Arc::new(ExecutedBlock { header, transactions: Vec::new(), receipts: Vec::new() })
+}
+
 fn place(byte: u8) -> BlockNumHash {
     BlockNumHash::new(byte.into(), B256::repeat_byte(byte))
 }
@@ -83,6 +91,7 @@ impl Settlement for FixedSettlement {
             finalized: None,
             l1_fees: U256::from(12345),
             halted: None,
+            unmatched: Some(place(20)),
         })
     }
 
@@ -114,6 +123,17 @@ impl Settlement for FixedSettlement {
             _ => return Ok(None),
         };
         Ok(Some(BatchVerdict { batch_hash: B256::repeat_byte(7), end }))
+    }
+
+    async fn derived_block(
+        &self,
+        number: u64,
+    ) -> Result<Option<Arc<ExecutedBlock>>, SettlementError> {
+        match number {
+            1 => Ok(Some(derived())),
+            2 => Ok(None),
+            _ => Err(SettlementError::Store(Box::new(RemoteError("disk full".into())))),
+        }
     }
 
     async fn attest(&self, batch: u64) -> Result<Option<Attestation>, SettlementError> {
@@ -179,6 +199,14 @@ async fn the_settlement_service_is_the_same() {
             FixedSettlement.verdict(batch).await.unwrap()
         );
     }
+    for number in [1, 2] {
+        assert_eq!(
+            remote.derived_block(number).await.unwrap(),
+            FixedSettlement.derived_block(number).await.unwrap()
+        );
+    }
+    let error = remote.derived_block(3).await.unwrap_err();
+    assert_eq!(error.to_string(), "settlement storage: disk full");
     for batch in [1, 2] {
         assert_eq!(
             remote.attest(batch).await.unwrap(),

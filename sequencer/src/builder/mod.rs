@@ -6,6 +6,7 @@
 //!  at the block's deadline: frames on disk, then seal ──> BlockSealed ──> SEQUENCED, pool, heads
 //! ```
 
+mod adopt;
 mod frame;
 mod open;
 mod persist;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::adopt::Behind;
 use crate::{
     SequencerRunError,
     deposits::DepositFeed,
@@ -72,6 +74,8 @@ pub(crate) struct Builder {
     outage: Outage,
     /// What the log knows of settlement.
     noted: SettledBlocks,
+    /// Whether L1 holds more blocks than the chain here.
+    behind: Option<Behind>,
 }
 
 impl Builder {
@@ -99,6 +103,7 @@ impl Builder {
             sealed_any: false,
             outage: Outage::new(),
             noted,
+            behind: None,
         }
     }
 
@@ -133,6 +138,9 @@ impl Builder {
             self.note_settled().await;
             if self.deposits.as_ref().is_some_and(|deposits| deposits.has_vanished()) {
                 self.unwind().await?;
+            }
+            if let Some(end) = self.shared.derived.take() {
+                self.adopt(end).await?;
             }
             let deadline = self.open.as_ref().map(|open| open.deadline);
             match deadline {
@@ -174,7 +182,10 @@ impl Builder {
         Ok(())
     }
 
-    fn should_open(&self) -> bool {
+    fn should_open(&mut self) -> bool {
+        if self.is_behind() {
+            return false;
+        }
         let base_fee = self.shared.spec.next_base_fee(&self.head).unwrap_or(0);
         self.last_sealed.elapsed() >= self.shared.config.heartbeat
             || self.deposits.as_ref().is_some_and(|deposits| deposits.has_some())
@@ -185,6 +196,8 @@ impl Builder {
     async fn wait(&mut self, stop: &CancellationToken) {
         let due = match &self.open {
             Some(open) => open.deadline,
+            // Only that nobody tells of them opens a block then.
+            None if self.behind.is_some() => Instant::now() + self.shared.config.block_time,
             None => self.last_sealed + self.shared.config.heartbeat,
         };
         let until = due.min(self.next_expiry);

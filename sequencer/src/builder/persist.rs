@@ -128,9 +128,14 @@ impl Builder {
         if !sealed.is_multiple_of(CHECKPOINT_EVERY) || sealed <= KEPT_BLOCKS {
             return Ok(());
         }
+        self.move_cursor(sealed).await
+    }
+
+    /// Moves the log's cursor to so many blocks before the last.
+    pub(super) async fn move_cursor(&mut self, last: u64) -> Result<(), SequencerRunError> {
+        let Some(to) = last.checked_sub(KEPT_BLOCKS) else { return Ok(()) };
         let log = self.shared.log.clone();
-        let found =
-            tokio::task::spawn_blocking(move || log.block_position(sealed - KEPT_BLOCKS)).await;
+        let found = tokio::task::spawn_blocking(move || log.block_position(to)).await;
         let cursor = match found {
             Ok(Ok(Some(cursor))) => cursor,
             Ok(Ok(None)) => return Ok(()),
@@ -144,7 +149,7 @@ impl Builder {
             }
             self.write(Batch { pooled: old, ..Batch::default() }).await;
         }
-        debug!(target: "millrace::sequencer", %cursor, sealed, "moved the log's cursor");
+        debug!(target: "millrace::sequencer", %cursor, last, "moved the log's cursor");
         self.writer.set_cursor(cursor).await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Taking blocks back, because an L1 reorg took deposits or forced transactions that they hold.
+//! Taking blocks back, because an L1 reorg took deposits or forced transactions that they hold, or because L1 holds others.
 //!
 //! The log first, then the executor: whatever the process dies at, a start finds in the log which blocks are void, and takes them back in
 //! the executor. What the blocks held besides the queue's entries waits again.
@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use millrace_proto::{
-    BlockSelector, ErrorChain, ExecutorError, QueueMark, SealedHeader, Standing, TxEnvelope,
-    num_hash,
+    BlockSelector, ErrorChain, ExecutedBlock, ExecutorError, QueueMark, SealedHeader, Standing,
+    TxEnvelope, num_hash,
 };
 use tracing::{error, info, warn};
 
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Bytes of transactions in one append, about.
-const APPEND_BYTES: usize = 32 << 20;
+pub(super) const APPEND_BYTES: usize = 32 << 20;
 
 impl Builder {
     /// Takes back the blocks that hold what L1 does not have any more.
@@ -41,11 +41,23 @@ impl Builder {
             return Err(SequencerRunError::FinalVanished { block: to + 1, finalized });
         }
         error!(target: "millrace::sequencer", from, to, hash = %stays.seal(), "L2 reorg: an L1 reorg took deposits or forced transactions that these blocks hold; all others of their transactions are sequenced again");
+        self.replace(stays, &[]).await
+    }
+
+    /// Puts blocks in the place of those after `stays`. What the others hold besides the queue's entries, and these do not, waits again.
+    pub(super) async fn replace(
+        &mut self,
+        stays: SealedHeader,
+        with: &[Arc<ExecutedBlock>],
+    ) -> Result<(), SequencerRunError> {
+        let (from, to) = (self.head.number, stays.number);
         let began = std::time::Instant::now();
         self.shared.ledger.pool.lock().close(Closed::Unwinding);
-        let returned = self.void(to).await?;
-        let stays = num_hash(&stays);
-        self.insist(to, |shared| async move { shared.executor.unwind(stays).await }).await?;
+        let mut moved = self.void(to).await?;
+        self.log_derived(with).await?;
+        moved.extend(with.iter().flat_map(|block| &block.transactions).map(|tx| tx.hash()));
+        let last = num_hash(&stays);
+        self.insist(to, |shared| async move { shared.executor.unwind(last).await }).await?;
 
         // From here on it is a start.
         let shared = self.shared.clone();
@@ -58,13 +70,17 @@ impl Builder {
         });
         let (head, pool) = started.await?.map_err(unwinding)?;
         self.head = head.clone();
-        self.queue = queue;
-        feed.unwind(queue, head.timestamp);
+        self.queue = QueueMark::of(&head).unwrap_or_default();
+        if let Some(feed) = &self.deposits {
+            // Blocks that are taken over may be old, and what they took still be new on L1.
+            let taken_at = if with.is_empty() { 0 } else { shared.wall().as_secs() };
+            feed.unwind(self.queue, taken_at.max(head.timestamp));
+        }
         shared.set_next_block(&head);
-        self.reopen(pool, &head);
-        shared.waiters.wake(returned.into_iter());
+        self.reopen(pool, stays, &head, with);
+        shared.waiters.wake(moved.into_iter());
         shared.metrics.unwound(from - to);
-        info!(target: "millrace::sequencer", head = to, took = ?began.elapsed(), "blocks taken back; sequencing goes on");
+        info!(target: "millrace::sequencer", head = head.number, took = ?began.elapsed(), "blocks replaced; sequencing goes on");
         Ok(())
     }
 
@@ -84,7 +100,7 @@ impl Builder {
                     Ok(Standing::Whole) => return Ok(Some(at)),
                     Ok(Standing::Replaced) => {}
                     Ok(Standing::Fewer(time))
-                        if time >= at.timestamp.min(feed.taken_at()).saturating_add(patience) => {}
+                        if time >= feed.taken_at().saturating_add(patience) => {}
                     Ok(Standing::Fewer(_)) => {
                         // Another node than the one that was asked before, perhaps, and behind it.
                         feed.look_again();
@@ -142,13 +158,19 @@ impl Builder {
     }
 
     /// Appends records, and waits until they are on disk.
-    async fn append(&mut self, records: Vec<Record>) -> Result<(), SequencerRunError> {
+    pub(super) async fn append(&mut self, records: Vec<Record>) -> Result<(), SequencerRunError> {
         self.writer.append(records, Box::new(|_| {})).await;
         self.writer.durable().await.map_err(SequencerRunError::Log)
     }
 
     /// Puts a pool in the place of the one that was closed, and tells of the new head.
-    fn reopen(&self, mut pool: Pool, head: &SealedHeader) {
+    fn reopen(
+        &self,
+        mut pool: Pool,
+        stays: SealedHeader,
+        head: &SealedHeader,
+        with: &[Arc<ExecutedBlock>],
+    ) {
         let shared = &self.shared;
         let status = {
             let mut old = shared.ledger.pool.lock();
@@ -159,10 +181,18 @@ impl Builder {
             }
             *old = pool;
             // A transaction is always found in one of the two.
-            shared.ledger.recent.write().unwind(head.number);
+            let mut recent = shared.ledger.recent.write();
+            recent.unwind(stays.number);
+            for block in with {
+                recent.push(block.clone());
+            }
+            drop(recent);
             old.status()
         };
-        shared.heads.unwound(head.clone());
+        shared.heads.unwound(stays);
+        if !with.is_empty() {
+            shared.heads.sealed(head.clone(), shared.wall());
+        }
         shared.metrics.pool(status);
         let heads = shared.heads.now();
         shared.metrics.heads(head.number, heads.safe.number, heads.finalized.number);

@@ -25,7 +25,7 @@ impl From<Closed> for SequencerError {
             Closed::Stopping => Self::Unavailable("it is stopping".into()),
             Closed::LogFailed(error) => Self::OrderLog(Box::new(error)),
             Closed::Unwinding => Self::Unavailable(
-                "it takes back blocks, because an L1 reorg took deposits that they hold; try again in a moment".into(),
+                "it takes back blocks, because an L1 reorg took deposits that they hold, or L1 holds other blocks; try again in a moment".into(),
             ),
             Closed::Halted => Self::Unavailable("it has halted; its log says why".into()),
         }

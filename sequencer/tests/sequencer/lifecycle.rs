@@ -1,6 +1,9 @@
 //! A transaction's stages, for callers who wait, watch and ask.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use alloy::{
     eips::BlockNumHash,
@@ -9,9 +12,11 @@ use alloy::{
 use async_trait::async_trait;
 use futures::{StreamExt, future::join_all};
 use millrace_proto::{
-    Attestation, BatchPoint, BatchRecord, BatchVerdict, BoxStream, DaKind, L1Ref, Sequencer,
-    SequencerError, Settlement, SettlementError, SettlementStatus, Stage, TxPool, TxStatus,
+    Attestation, BatchPoint, BatchRecord, BatchVerdict, BoxStream, DaKind, ExecutedBlock, L1Ref,
+    Sequencer, SequencerError, Settlement, SettlementError, SettlementStatus, Stage, TxPool,
+    TxStatus,
 };
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
@@ -19,18 +24,41 @@ use crate::support::{Setup, sign, signer, soon, transfer};
 
 /// Settlement as a test says it is: one batch for all blocks.
 #[derive(Debug)]
-pub(crate) struct TestSettlement(watch::Sender<SettlementStatus>);
+pub(crate) struct TestSettlement {
+    status: watch::Sender<SettlementStatus>,
+    /// The chain that is derived from L1, from block 1 on.
+    derived: Mutex<Vec<Arc<ExecutedBlock>>>,
+    /// How often a block of it was asked for.
+    asked: AtomicU64,
+}
 
 impl TestSettlement {
     pub(crate) fn new() -> Self {
-        Self(watch::channel(SettlementStatus::default()).0)
+        let status = watch::channel(SettlementStatus::default()).0;
+        Self { status, derived: Mutex::default(), asked: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// L1 holds these blocks, from block 1 on.
+    pub(crate) fn derive(&self, blocks: Vec<Arc<ExecutedBlock>>) {
+        let unmatched = blocks.last().map(|last| last.num_hash());
+        let last_block = unmatched.map_or(0, |last| last.number);
+        *self.derived.lock() = blocks;
+        let posted = BatchPoint { batch: 1, last_block, last_block_hash: None };
+        self.status.send_modify(|status| {
+            status.posted = Some(posted);
+            status.unmatched = unmatched;
+        });
     }
 
     pub(crate) fn say(&self, posted: u64, committed: u64, finalized: u64) {
         let point = |block: u64| {
             (block > 0).then_some(BatchPoint { batch: 1, last_block: block, last_block_hash: None })
         };
-        self.0.send_replace(SettlementStatus {
+        self.status.send_replace(SettlementStatus {
             posted: point(posted),
             verified: point(committed),
             committed: point(committed),
@@ -47,17 +75,17 @@ fn l1(byte: u8) -> L1Ref {
 #[async_trait]
 impl Settlement for TestSettlement {
     async fn settlement_status(&self) -> Result<SettlementStatus, SettlementError> {
-        Ok(self.0.borrow().clone())
+        Ok(self.status.borrow().clone())
     }
 
     async fn subscribe_status(
         &self,
     ) -> Result<BoxStream<SettlementStatus, SettlementError>, SettlementError> {
-        Ok(WatchStream::new(self.0.subscribe()).map(Ok).boxed())
+        Ok(WatchStream::new(self.status.subscribe()).map(Ok).boxed())
     }
 
     async fn batch_of_block(&self, number: u64) -> Result<Option<BatchRecord>, SettlementError> {
-        let status = self.0.borrow().clone();
+        let status = self.status.borrow().clone();
         let within = |point: Option<BatchPoint>| point.is_some_and(|p| p.last_block >= number);
         Ok(within(status.posted).then(|| BatchRecord {
             number: 1,
@@ -73,6 +101,15 @@ impl Settlement for TestSettlement {
 
     async fn verdict(&self, _: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         unreachable!("the sequencer does not ask")
+    }
+
+    async fn derived_block(
+        &self,
+        number: u64,
+    ) -> Result<Option<Arc<ExecutedBlock>>, SettlementError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let index = usize::try_from(number - 1).expect("small");
+        Ok(self.derived.lock().get(index).cloned())
     }
 
     async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {
@@ -222,7 +259,7 @@ async fn what_is_settled_of_other_blocks_settles_nothing() {
     let point =
         |block: u64, hash| BatchPoint { batch: 1, last_block: block, last_block_hash: Some(hash) };
     let say = |point| {
-        settlement.0.send_replace(SettlementStatus {
+        settlement.status.send_replace(SettlementStatus {
             posted: Some(point),
             verified: Some(point),
             ..SettlementStatus::default()

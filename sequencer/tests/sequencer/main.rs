@@ -1,6 +1,7 @@
 //! The sequencer on the real executor and the real order log.
 
 mod admission;
+mod adopt;
 mod blocks;
 mod crashes;
 mod faults;

@@ -301,13 +301,19 @@ impl Node {
 
     /// All blocks from 1 to the head.
     pub(crate) async fn blocks(&self) -> Vec<Arc<ExecutedBlock>> {
-        let head = self.executor.head().await.expect("head").number;
-        let mut blocks = Vec::new();
-        for number in 1..=head {
-            let at = BlockSelector::Number(number);
-            blocks.push(self.executor.block(at).await.expect("a block").expect("it is there"));
+        loop {
+            let mut next = BlockSelector::Latest;
+            let mut blocks = Vec::new();
+            // None is there if they are taken back meanwhile.
+            while let Some(block) = self.executor.block(next).await.expect("it answers") {
+                if block.number() == 0 {
+                    blocks.reverse();
+                    return blocks;
+                }
+                next = BlockSelector::Hash(block.header.parent_hash);
+                blocks.push(block);
+            }
         }
-        blocks
     }
 
     /// The hashes of all transactions in the chain, in order.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use alloy::{
-    primitives::{Address, B256},
+    primitives::{Address, B256, Bytes},
     signers::local::{MnemonicBuilder, PrivateKeySigner, coins_bip39::English},
 };
 use serde_json::{Value, json};
@@ -160,6 +160,11 @@ impl Anvil {
     /// Replaces the last `depth` blocks by empty ones. Their transactions are gone.
     pub async fn reorg(&self, depth: u64) -> Result<(), L1Error> {
         self.rpc("anvil_reorg", json!([depth, []])).await.map(drop)
+    }
+
+    /// Replaces the last `depth` blocks by others that hold these transactions, each with how many blocks lie before it.
+    pub async fn reorg_to(&self, depth: u64, txs: &[(Bytes, u64)]) -> Result<(), L1Error> {
+        self.rpc("anvil_reorg", json!([depth, txs])).await.map(drop)
     }
 
     /// Stops the process where it is, as a node that hangs; [`Self::resume`] lets it go on.

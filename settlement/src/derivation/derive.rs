@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy::{
     consensus::Sealable,
+    eips::BlockNumHash,
     primitives::{Address, B256},
 };
 use millrace_proto::{
@@ -40,6 +41,11 @@ impl DerivationHead {
             timestamp: header.timestamp,
             deposits_end: QueueMark::of(header)?.end,
         })
+    }
+
+    /// The block.
+    pub const fn block(&self) -> BlockNumHash {
+        BlockNumHash { number: self.number, hash: self.hash }
     }
 }
 
@@ -96,6 +102,11 @@ impl Derivation {
     pub fn new(spec: &ChainSpec, rollup: Address) -> Self {
         let payload = spec.rollup().batch_payload;
         Self { chain_id: spec.chain_id(), rollup, payload, limits: BatchLimits::default() }
+    }
+
+    /// Whether all of a chain's blocks are known, and not just what they changed together.
+    pub(crate) fn knows_blocks(&self) -> bool {
+        self.payload == BatchPayload::Transactions
     }
 
     /// The rollup's chain id.

@@ -8,5 +8,5 @@ mod worker;
 pub use self::{batch::ExecutionError, worker::ReplayWorkerGone};
 pub(crate) use self::{
     batch::{ExecutedBatch, execute_batch},
-    worker::ReplayWorker,
+    worker::{ReplayReader, ReplayWorker},
 };

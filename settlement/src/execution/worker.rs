@@ -1,8 +1,8 @@
 //! The thread that the replayed chain lives on.
 
-use std::{fmt, io, thread};
+use std::{fmt, io, sync::Arc, thread};
 
-use millrace_proto::Replay;
+use millrace_proto::{ExecutedBlock, Replay, ReplayError};
 use tokio::sync::{mpsc, oneshot};
 
 /// The thread is gone: it panicked.
@@ -11,6 +11,36 @@ use tokio::sync::{mpsc, oneshot};
 pub struct ReplayWorkerGone;
 
 type Job = Box<dyn FnOnce(&mut dyn Replay) + Send>;
+
+/// Reads the replayed chain from beside, for as long as its thread lives.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplayReader {
+    jobs: mpsc::WeakSender<Job>,
+}
+
+impl ReplayReader {
+    /// A block that was executed, once the work at hand is done.
+    pub(crate) async fn block(
+        &self,
+        number: u64,
+    ) -> Result<Result<Option<Arc<ExecutedBlock>>, ReplayError>, ReplayWorkerGone> {
+        let jobs = self.jobs.upgrade().ok_or(ReplayWorkerGone)?;
+        run(&jobs, move |replay| replay.block(number)).await
+    }
+}
+
+async fn run<T: Send + 'static>(
+    jobs: &mpsc::Sender<Job>,
+    work: impl FnOnce(&mut dyn Replay) -> T + Send + 'static,
+) -> Result<T, ReplayWorkerGone> {
+    let (reply, result) = oneshot::channel();
+    let job: Job = Box::new(move |replay| {
+        // The caller may have gone; what was executed stays.
+        let _ = reply.send(work(replay));
+    });
+    jobs.send(job).await.map_err(|_| ReplayWorkerGone)?;
+    result.await.map_err(|_| ReplayWorkerGone)
+}
 
 /// Runs work on the replayed chain, one piece at a time, on a thread of its own. The thread ends when this is dropped and the
 /// work at hand is done; [`Self::close`] waits for that.
@@ -46,13 +76,12 @@ impl ReplayWorker {
         &self,
         work: impl FnOnce(&mut dyn Replay) -> T + Send + 'static,
     ) -> Result<T, ReplayWorkerGone> {
-        let (reply, result) = oneshot::channel();
-        let job: Job = Box::new(move |replay| {
-            // The caller may have gone; what was executed stays.
-            let _ = reply.send(work(replay));
-        });
-        self.jobs.send(job).await.map_err(|_| ReplayWorkerGone)?;
-        result.await.map_err(|_| ReplayWorkerGone)
+        run(&self.jobs, work).await
+    }
+
+    /// For reading from beside.
+    pub(crate) fn reader(&self) -> ReplayReader {
+        ReplayReader { jobs: self.jobs.downgrade() }
     }
 
     /// Waits until the work at hand is done and the replayed chain is closed.

@@ -3,7 +3,7 @@
 //! Anyone can post what claims anything, the sequencer's own hashes included: such a batch is skipped, and stops nobody. But if all that
 //! goes into it is what the sequencer has executed, the sequencer's executor and this service's come to different results.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use alloy::primitives::{B256, Bytes};
 use millrace_proto::{
@@ -17,6 +17,7 @@ use crate::{
     error::SettlementRunError,
     execution::ExecutionError,
     halt::HaltReason,
+    retry,
 };
 
 impl Verifier {
@@ -62,8 +63,8 @@ impl Verifier {
         }
     }
 
-    /// Whether the sequencer has executed all that is in these blocks, to something else than they execute to here. Waits for blocks that it does not
-    /// have yet.
+    /// Whether the sequencer has executed all that is in these blocks, to something else than they execute to here. What is beyond its chain is not its own: it posts
+    /// what it has.
     async fn has_blocks(
         &self,
         sequencer: &Arc<dyn Executor>,
@@ -73,6 +74,10 @@ impl Verifier {
         stop: &CancellationToken,
     ) -> Result<bool, Broke> {
         let mut last = B256::ZERO;
+        let end = blocks.last().map_or(0, |block| block.number);
+        if !self.comes_to(sequencer, end, posted, stop).await? {
+            return Ok(false);
+        }
         for block in blocks {
             let executed = self.sequencer_block(sequencer, block.number, posted, stop).await?;
             if !block.is_in(&executed) {
@@ -81,6 +86,28 @@ impl Verifier {
             last = executed.hash();
         }
         Ok(!matches!(error, ExecutionError::Claim { computed, .. } if *computed == last))
+    }
+
+    /// Whether the sequencer's chain comes so far, or does so soon: an executor may have lost its last blocks, and gets them again.
+    async fn comes_to(
+        &self,
+        sequencer: &Arc<dyn Executor>,
+        number: u64,
+        posted: &PostedBatch,
+        stop: &CancellationToken,
+    ) -> Result<bool, Broke> {
+        let began = Instant::now();
+        loop {
+            let ask = || async { sequencer.head().await.map(Some) };
+            if self.asked(ask, posted, stop).await?.number >= number {
+                return Ok(true);
+            }
+            if began.elapsed() >= self.config.retry_max {
+                return Ok(false);
+            }
+            self.still(posted)?;
+            retry::sleep(stop, self.config.executor_poll).await?;
+        }
     }
 
     /// Whether the sequencer has these blocks, and has changed in them what is said here.

@@ -18,7 +18,7 @@ use crate::{
     SettlementConfig,
     derivation::{Derivation, DerivationHead, batch_hash},
     error::SettlementRunError,
-    execution::{ExecutionError, ReplayWorker},
+    execution::{ExecutionError, ReplayReader, ReplayWorker},
     halt::HaltReason,
     shared::Shared,
     store::{Identity, Outcome, Store},
@@ -40,6 +40,7 @@ struct Case {
     executed: Arc<Mutex<u64>>,
     batches: Vec<PostedBatch>,
     running: Option<(CancellationToken, JoinHandle<Result<(), SettlementRunError>>)>,
+    blocks: Option<ReplayReader>,
 }
 
 impl Case {
@@ -63,6 +64,7 @@ impl Case {
             executed: Arc::default(),
             batches: Vec::new(),
             running: None,
+            blocks: None,
         }
     }
 
@@ -130,7 +132,12 @@ impl Case {
             replay: ReplayWorker::spawn(Box::new(replay)).expect("a thread"),
         };
         let stop = CancellationToken::new();
+        self.blocks = Some(verifier.replay.reader());
         self.running = Some((stop.clone(), tokio::spawn(verifier.run(stop))));
+    }
+
+    fn reader_of_blocks(&self) -> &ReplayReader {
+        self.blocks.as_ref().expect("it was started")
     }
 
     async fn stop(&mut self) {
@@ -206,6 +213,8 @@ async fn blocks_that_the_sequencer_does_not_have_yet_are_waited_for() {
     case.show(None, 1, 10, Vec::new());
     let sequencer = TestChain::new();
     case.start(sequencer.clone());
+    let end = case.chain.block(2).map(|block| block.num_hash());
+    case.wait(|status| status.unmatched == end).await;
     for number in 1..=2 {
         sequencer.extend(100 + number, 0, vec![transfer(number, ROLLUP)]);
     }
@@ -214,7 +223,7 @@ async fn blocks_that_the_sequencer_does_not_have_yet_are_waited_for() {
 }
 
 #[tokio::test]
-async fn another_sequencers_chain_halts() {
+async fn a_sequencer_with_another_chain_takes_over_what_l1_holds() {
     let mut case = Case::new();
     case.publish(1, 2, 10);
     case.show(None, 1, 10, Vec::new());
@@ -222,15 +231,24 @@ async fn another_sequencers_chain_halts() {
     other.extend(101, 0, vec![transfer(1, ROLLUP)]);
     other.extend(109, 0, vec![transfer(2, ROLLUP)]);
     case.start(other.clone());
-    let reason = case.halted().await;
-    case.stop().await;
-    let (ours, theirs) = (case.chain.block(2).expect("a block"), other.head());
-    assert!(
-        matches!(*reason, HaltReason::SequencerDiffers { block: 2, derived, sequencer }
-            if derived == ours.hash() && sequencer == theirs.hash()),
-        "{reason}"
-    );
+    let ours = case.chain.block(2).expect("a block");
+    let end = Some(ours.num_hash());
+    let status = case.wait(|status| status.halted.is_some() && status.unmatched == end).await;
+    let why = status.halted.expect("it was waited for");
+    for named in [format!("block 2 is {}", ours.hash()), other.head().hash().to_string()] {
+        assert!(why.contains(&named), "{why}");
+    }
     assert_eq!(case.shared.store.last_outcome().expect("reads"), 0, "nothing to commit");
+
+    // The sequencer asks for the block and takes it over.
+    let taken = case.reader_of_blocks().block(2).await.expect("it runs").expect("reads");
+    assert_eq!(taken.expect("it was executed"), ours);
+    other.truncate(1);
+    other.extend(102, 0, vec![transfer(2, ROLLUP)]);
+    let status = case.wait(|status| status.verified.is_some()).await;
+    assert_eq!((status.unmatched, status.halted), (None, None));
+    assert!(case.shared.halted().is_none(), "no restart is needed");
+    case.stop().await;
 }
 
 #[tokio::test]
@@ -351,13 +369,57 @@ async fn other_blocks_under_executed_numbers_are_compared_with_the_sequencers() 
     case.verified(1).await;
     let other = TestChain::new();
     other.extend(101, 0, vec![transfer(77, ROLLUP)]);
-    case.chain = other;
+    let sequencer = std::mem::replace(&mut case.chain, other);
     case.batches.clear();
     case.publish(1, 1, 11);
     case.show(Some(9), 1, 11, Vec::new());
-    let reason = case.halted().await;
+    let end = case.chain.block(1).map(|block| block.num_hash());
+    case.wait(|status| status.halted.is_some() && status.unmatched == end).await;
+    // L1 may return to what the sequencer has.
+    case.chain = sequencer;
+    case.batches.clear();
+    case.publish(1, 2, 12);
+    case.show(Some(9), 1, 12, Vec::new());
+    let status = case.wait(|status| status.halted.is_none() && status.verified.is_some()).await;
+    assert_eq!(status.unmatched, None);
     case.stop().await;
-    assert!(matches!(&*reason, HaltReason::SequencerDiffers { block: 1, .. }), "{reason}");
+}
+
+/// It has lost its data, or has left them for what its own L1 node showed.
+#[tokio::test]
+async fn a_sequencer_that_leaves_what_is_verified_is_told() {
+    let mut case = Case::new();
+    case.publish(1, 4, 10);
+    case.show(None, 1, 10, Vec::new());
+    let sequencer = case.chain.copy();
+    case.start(sequencer.clone());
+    case.verified(1).await;
+    let end = case.chain.block(4).map(|block| block.num_hash());
+    sequencer.truncate(1);
+    case.wait(|status| status.unmatched == end).await;
+    for number in 2..=4 {
+        sequencer.extend(100 + number, 0, vec![transfer(number, ROLLUP)]);
+    }
+    case.wait(|status| status.unmatched.is_none()).await;
+    case.stop().await;
+}
+
+/// A stranger's batch may claim what nobody has, beyond the sequencer's chain.
+#[tokio::test]
+async fn a_false_claim_beyond_the_sequencers_chain_is_skipped() {
+    let mut case = Case::new();
+    let mut batch = case.chain.batch(1, 6);
+    batch.last_block_hash = B256::repeat_byte(6);
+    let bytes = batch.encode(3).expect("encodes");
+    case.post_bytes((1, 6), 10, &bytes);
+    case.reader.publish(bytes);
+    case.publish(1, 2, 11);
+    case.show(None, 1, 11, Vec::new());
+    let sequencer = case.chain.copy();
+    sequencer.truncate(4);
+    case.start(sequencer);
+    assert_eq!(case.verified(2).await.last_block, 2);
+    case.stop().await;
 }
 
 /// A commitment to a batch, with another state root than its own.

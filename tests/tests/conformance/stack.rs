@@ -7,8 +7,8 @@ use eyre::Result;
 use futures::{StreamExt, stream};
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    Attestation, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaKind, Executor,
-    L1Ref, Sequencer, Settlement, SettlementError, SettlementStatus,
+    Attestation, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream, DaKind,
+    ExecutedBlock, Executor, L1Ref, Sequencer, Settlement, SettlementError, SettlementStatus,
     grpc::{
         ExecutorClient, ExecutorServer, SequencerClient, SequencerServer, SettlementClient,
         SettlementServer, server_builder,
@@ -224,6 +224,10 @@ impl Settlement for ScriptedL1 {
 
     async fn verdict(&self, _: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         unreachable!("neither users nor the sequencer ask")
+    }
+
+    async fn derived_block(&self, _: u64) -> Result<Option<Arc<ExecutedBlock>>, SettlementError> {
+        unreachable!("nothing is unmatched")
     }
 
     async fn attest(&self, _: u64) -> Result<Option<Attestation>, SettlementError> {

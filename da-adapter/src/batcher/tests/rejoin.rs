@@ -1,7 +1,9 @@
 //! Blocks that the sequencer takes back.
 
+use millrace_proto::L1Ref;
+
 use super::*;
-use crate::outbox::Submitted;
+use crate::outbox::{Post, Submitted};
 
 /// Blocks that the sequencer takes back leave the closed batches too, with all that is known of them.
 #[tokio::test(start_paused = true)]
@@ -60,17 +62,33 @@ async fn batches_of_blocks_that_are_taken_back_are_closed_again() {
     assert_eq!(running.decode(2), again);
     assert_eq!(running.decode(3).first_block, 2 + count as u64);
 
+    // L1 holds batches of others up to the fifth block; what was open is collected from there.
+    let fifth = executor.last();
+    let elsewhere = Cursor {
+        batch: 7,
+        block: BlockNumHash::new(fifth.number, fifth.seal()),
+        ..running.outbox.cursor().unwrap()
+    };
+    let l1 = L1Ref { tx_hash: B256::ZERO, block: elsewhere.block };
+    running.outbox.mark_posted(1, Post { l1, fee: U256::ZERO }, None).unwrap();
+    running.outbox.rejoin(elsewhere).unwrap();
+    executor.push(third.noisy());
+    executor.push(third.noisy());
+    running.wait_for(8).await;
+    assert_eq!(running.decode(8).first_block, fifth.number + 1);
+    assert_eq!(running.outbox.entry(3), None);
+
     // What is final does not go.
-    running.outbox.prune(3).unwrap();
+    running.outbox.prune(8).unwrap();
     executor.unwind(1);
     let mut fourth = Chain::new("d");
     fourth.follow(&executor.last());
-    for _ in 0..4 {
+    for _ in 0..8 {
         executor.push(fourth.noisy());
     }
     while running.halts.reason().is_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(running.outbox.cursor().unwrap().batch, 3);
+    assert_eq!(running.outbox.cursor().unwrap().batch, 8);
     running.stop().await;
 }

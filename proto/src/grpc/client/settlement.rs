@@ -1,5 +1,7 @@
 //! The settlement service in another process.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tonic::transport::Channel;
 
@@ -13,7 +15,7 @@ use crate::{
     service::{
         BatchRecord, BatchVerdict, BoxStream, Settlement, SettlementError, SettlementStatus,
     },
-    types::Attestation,
+    types::{Attestation, ExecutedBlock},
 };
 
 /// A [`Settlement`] in another process.
@@ -66,6 +68,15 @@ impl Settlement for SettlementClient {
     async fn verdict(&self, batch: u64) -> Result<Option<BatchVerdict>, SettlementError> {
         let request = pb::GetVerdictRequest { batch };
         let reply = self.inner.clone().get_verdict(request).await;
+        Ok(reply.map_err(SettlementError::from_status)?.into_inner().try_into()?)
+    }
+
+    async fn derived_block(
+        &self,
+        number: u64,
+    ) -> Result<Option<Arc<ExecutedBlock>>, SettlementError> {
+        let request = pb::GetDerivedBlockRequest { number };
+        let reply = self.inner.clone().get_derived_block(request).await;
         Ok(reply.map_err(SettlementError::from_status)?.into_inner().try_into()?)
     }
 

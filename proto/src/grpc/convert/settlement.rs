@@ -45,6 +45,7 @@ impl From<SettlementStatus> for pb::SettlementStatus {
             finalized: status.finalized.map(Into::into),
             l1_fees: u256_bytes(status.l1_fees),
             halted: status.halted.unwrap_or_default(),
+            unmatched: status.unmatched.map(block_ref_to_pb),
         }
     }
 }
@@ -62,6 +63,10 @@ impl TryFrom<pb::SettlementStatus> for SettlementStatus {
             finalized: point(message.finalized)?,
             l1_fees: u256("SettlementStatus.l1_fees", &message.l1_fees)?,
             halted: (!message.halted.is_empty()).then_some(message.halted),
+            unmatched: message
+                .unmatched
+                .map(|block| block_ref_from_pb("SettlementStatus.unmatched", Some(block)))
+                .transpose()?,
         })
     }
 }

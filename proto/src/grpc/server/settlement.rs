@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     grpc::{
         connection::INTERNAL_MESSAGE_LIMIT,
+        convert::block_to_pb,
         error::to_status,
         pb::{self, settlement_server},
         server::{Replies, replies},
@@ -70,6 +71,15 @@ impl settlement_server::Settlement for SettlementServer {
         let batch = request.into_inner().batch;
         let verdict = self.settlement.verdict(batch).await.map_err(to_status)?;
         Ok(Response::new(verdict.into()))
+    }
+
+    async fn get_derived_block(
+        &self,
+        request: Request<pb::GetDerivedBlockRequest>,
+    ) -> Result<Response<pb::ExecutedBlock>, Status> {
+        let number = request.into_inner().number;
+        let block = self.settlement.derived_block(number).await.map_err(to_status)?;
+        Ok(Response::new(block_to_pb(block.as_deref())))
     }
 
     async fn attest(
