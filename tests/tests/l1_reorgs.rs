@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
@@ -192,8 +192,8 @@ impl Suite {
         Ok(held)
     }
 
-    /// A reorg that takes the L1 block `from` at least, if it can.
-    async fn reorg(&mut self, mode: Mode, from: u64) -> Result<()> {
+    /// A reorg that takes the L1 block `from` at least, if it can. Returns how many deposits are gone.
+    async fn reorg(&mut self, mode: Mode, from: u64) -> Result<usize> {
         let head = self.l1.get_block_number().await?;
         let deepest = DEEPEST.min(head + 1 - self.floor).max(1);
         let depth =
@@ -208,15 +208,21 @@ impl Suite {
         // As many blocks later as there is room for all.
         let room = held.last().map_or(0, |(_, _, last)| depth - 1 - last);
         let later = self.random.random_range(0..=room);
+        let gone = held.iter().filter(|(from, _, _)| *from == depositor && !comes(from)).count();
         let held: Vec<_> = held
             .into_iter()
             .filter(|(from, _, _)| comes(from))
             .map(|(_, raw, before)| (raw, before + later))
             .collect();
         self.anvil.reorg_to(depth, &held).await?;
+        // Its clock went back with the blocks.
+        let block = self.l1.get_block_by_number(Default::default()).await?;
+        let time = block.ok_or_else(|| eyre!("no L1 block"))?.header.timestamp;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        self.anvil.rpc("evm_increaseTime", json!([now.saturating_sub(time)])).await?;
         *self.figures.reorgs.entry(mode).or_default() += 1;
         *self.figures.depths.entry(depth.next_power_of_two()).or_default() += 1;
-        Ok(())
+        Ok(gone)
     }
 
     /// One reorg, with what goes before and comes after.
@@ -237,8 +243,12 @@ impl Suite {
         let modes = [Mode::Lost, Mode::Again, Mode::Replaced];
         let mode = if kills { Mode::Replaced } else { modes[self.random.random_range(0..3)] };
         let before = self.chain.log_length()?;
-        self.reorg(mode, from).await?;
-        if mode == Mode::Replaced || self.random.random_bool(0.8) {
+        let mut gone = self.reorg(mode, from).await?;
+        // Rarely, nothing comes in the place of the last: blocks are taken back only after `deposit_patience` then.
+        if self.random.random_bool(0.02) && !kills {
+            gone = gone.saturating_sub(1);
+        }
+        for _ in 0..gone {
             self.deposit().await?;
         }
         if kills {

@@ -24,6 +24,8 @@ pub enum Fault {
     Elsewhere(Url),
     /// The connection closes without a reply.
     Close,
+    /// The connection stays open without a reply.
+    Hang,
     /// The reply is cut in the middle.
     Truncate,
     /// The request is passed on, but its answer is lost.
@@ -128,6 +130,11 @@ async fn serve(
         }
         Fault::Status(status) => (*status, b"no".to_vec(), 2),
         Fault::Close => return Ok(()),
+        Fault::Hang => {
+            // Until the client gives up.
+            while stream.read(&mut [0]).await? > 0 {}
+            return Ok(());
+        }
         Fault::Truncate => {
             let body = forward().await;
             let half = body.len() / 2;
