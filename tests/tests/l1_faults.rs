@@ -13,24 +13,17 @@ use std::{
 };
 
 use alloy::{
-    consensus::Transaction,
-    primitives::{Address, U256},
-    providers::{Provider, RootProvider},
+    primitives::U256,
+    providers::{Provider, ProviderBuilder, RootProvider},
 };
-use eyre::{Result, WrapErr, ensure, eyre};
-use millrace_l1::{
-    Rollup, RollupContract, RollupEvent, TxManagerConfig,
-    testing::{Anvil, Fault, FaultProxy},
-};
+use eyre::{Result, WrapErr, ensure};
+use millrace_l1::testing::{Anvil, Fault, FaultProxy};
 use millrace_proto::Stage;
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, anvil, dev_key, eventually_within, fresh_address, setting, verify,
+    Chain, ChainOptions, Wallet, anvil, dev_key, eventually_within, fresh_address, l1_accounts,
+    posted_once, setting, verify,
 };
 use serde_json::{Value, json};
-
-/// The development keys of the accounts that post and commit.
-const BATCHER: u32 = 8;
-const COMMITTER: u32 = 7;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,13 +160,8 @@ impl Suite {
         let options = options.args(["--beacon", &beacon, "--batch-age", "1s"]);
         let chain = Chain::start(options).await?;
         let wallet = Wallet::new(dev_key(0), chain.provider()).await?;
-        let l1 = alloy::providers::ProviderBuilder::default().connect_http(anvil.url().clone());
+        let l1 = ProviderBuilder::default().connect_http(anvil.url().clone());
         Ok(Self { anvil, l1, script, chain, wallet, _proxy: proxy })
-    }
-
-    /// The accounts whose transactions are under way.
-    fn accounts() -> [Address; 2] {
-        [BATCHER, COMMITTER].map(|key| dev_key(key).address())
     }
 
     /// What a kind does that the proxy does not.
@@ -209,7 +197,7 @@ impl Suite {
                 }
             }
             Kind::EmptyWallet => {
-                for account in Self::accounts() {
+                for account in l1_accounts() {
                     let balance = self.l1.get_balance(account).await?;
                     self.anvil.rpc("anvil_setBalance", json!([account, "0x0"])).await?;
                     self.script.count();
@@ -251,50 +239,8 @@ impl Suite {
     async fn check(&mut self) -> Result<()> {
         let last = self.wallet.transfer(fresh_address(), U256::from(1)).await?;
         self.chain.wait_for(last, Stage::Finalized).await?;
-        let rollup = RollupContract::new(self.anvil.client().clone(), self.chain.ready().rollup);
-        let head = self.l1.get_block_number().await?;
-        let events = rollup.events(0, head).await?;
-        let posted: Vec<_> = events
-            .iter()
-            .filter_map(|event| match event {
-                RollupEvent::Posted(batch) => Some(&batch.header),
-                _ => None,
-            })
-            .collect();
-        let mut next = 1;
-        for header in &posted {
-            ensure!(header.first_block == next, "batch {} begins at {next}", header.number);
-            next = header.last_block + 1;
-        }
-        let caps = TxManagerConfig::default();
-        let (mut sent, mut reverted) = (0, 0);
-        for number in 0..=head {
-            let block = self.l1.get_block_by_number(number.into()).full().await?;
-            let block = block.ok_or_else(|| eyre!("no L1 block {number}"))?;
-            for tx in block.transactions.txns() {
-                if !Self::accounts().contains(&tx.inner.signer()) {
-                    continue;
-                }
-                let hash = *tx.inner.tx_hash();
-                ensure!(tx.max_fee_per_gas() <= u128::from(caps.max_fee), "{hash} bids too much");
-                let tip = tx.max_priority_fee_per_gas().unwrap_or_default();
-                ensure!(tip <= u128::from(caps.max_tip), "{hash} tips too much");
-                let blob = tx.max_fee_per_blob_gas().unwrap_or_default();
-                ensure!(blob <= u128::from(caps.max_blob_fee), "{hash} bids too much for blobs");
-                let receipt = self.l1.get_transaction_receipt(hash).await?;
-                let receipt = receipt.ok_or_else(|| eyre!("no receipt of {hash}"))?;
-                sent += 1;
-                reverted += u32::from(!receipt.status());
-            }
-        }
-        ensure!(reverted == 0, "{reverted} of {sent} transactions reverted");
-        let count = self.l1.call(
-            alloy::rpc::types::TransactionRequest::default()
-                .to(self.chain.ready().rollup)
-                .input(alloy::sol_types::SolCall::abi_encode(&Rollup::batchCountCall {}).into()),
-        );
-        ensure!(U256::from_be_slice(&count.await?) == U256::from(posted.len()));
-        println!("{} batches, each once; {sent} transactions on L1, none reverted", posted.len());
+        let (batches, sent) = posted_once(&self.chain, &self.anvil).await?;
+        println!("{batches} batches, each once; {sent} transactions on L1, none reverted");
         ensure!(verify(self.chain.ready(), &[]).await?["ok"] == true);
         Ok(())
     }

@@ -1,0 +1,71 @@
+//! What a chain's services have sent to L1.
+
+use alloy::{
+    consensus::Transaction,
+    primitives::{Address, U256},
+    providers::{Provider, ProviderBuilder, RootProvider},
+    rpc::types::TransactionRequest,
+    sol_types::SolCall,
+};
+use eyre::{Result, ensure, eyre};
+use millrace_l1::{Rollup, RollupContract, RollupEvent, TxManagerConfig, testing::Anvil};
+
+use crate::{Chain, dev_key};
+
+/// The development keys of the accounts that post and commit.
+const SENDERS: [u32; 2] = [8, 7];
+
+/// The accounts that post and commit.
+pub fn l1_accounts() -> [Address; 2] {
+    SENDERS.map(|key| dev_key(key).address())
+}
+
+/// Makes sure that each batch of a chain is on L1 once, one behind the other, that no transaction was sent for nothing, and that no bid was above its cap. Returns how many batches and
+/// transactions there are.
+///
+/// # Errors
+/// Where that is not so, or L1 does not answer.
+pub async fn posted_once(chain: &Chain, anvil: &Anvil) -> Result<(usize, u32)> {
+    let l1: RootProvider = ProviderBuilder::default().connect_http(anvil.url().clone());
+    let address = chain.ready().rollup;
+    let rollup = RollupContract::new(anvil.client().clone(), address);
+    let head = l1.get_block_number().await?;
+    let events = rollup.events(0, head).await?;
+    let posted: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            RollupEvent::Posted(batch) => Some(&batch.header),
+            _ => None,
+        })
+        .collect();
+    let mut next = 1;
+    for header in &posted {
+        ensure!(header.first_block == next, "batch {} does not begin at {next}", header.number);
+        next = header.last_block + 1;
+    }
+    let caps = TxManagerConfig::default();
+    let mut sent = 0;
+    for number in 0..=head {
+        let block = l1.get_block_by_number(number.into()).full().await?;
+        let block = block.ok_or_else(|| eyre!("no L1 block {number}"))?;
+        for tx in block.transactions.txns() {
+            if !l1_accounts().contains(&tx.inner.signer()) {
+                continue;
+            }
+            let hash = *tx.inner.tx_hash();
+            ensure!(tx.max_fee_per_gas() <= u128::from(caps.max_fee), "{hash} bids too much");
+            let tip = tx.max_priority_fee_per_gas().unwrap_or_default();
+            ensure!(tip <= u128::from(caps.max_tip), "{hash} tips too much");
+            let blob = tx.max_fee_per_blob_gas().unwrap_or_default();
+            ensure!(blob <= u128::from(caps.max_blob_fee), "{hash} bids too much for blobs");
+            let receipt = l1.get_transaction_receipt(hash).await?;
+            let receipt = receipt.ok_or_else(|| eyre!("no receipt of {hash}"))?;
+            ensure!(receipt.status(), "{hash} reverted");
+            sent += 1;
+        }
+    }
+    let count = TransactionRequest::default().to(address);
+    let count = l1.call(count.input(Rollup::batchCountCall {}.abi_encode().into())).await?;
+    ensure!(U256::from_be_slice(&count) == U256::from(posted.len()));
+    Ok((posted.len(), sent))
+}
