@@ -33,6 +33,10 @@ pub struct DaAdapterConfig {
     pub max_ether_per_day: Option<U256>,
     /// Where batches that go into blobs are kept as well, for when beacon nodes have dropped the blobs.
     pub archive: Option<ObjectStoreConfig>,
+    /// For how long batches on the object store are promised to be kept, in the attestation that is signed of each. The store has to keep to it:
+    /// nothing is deleted from here.
+    #[serde(with = "humantime_serde")]
+    pub kept_for: Duration,
     /// A batch is closed when its first block with a transaction has waited this long.
     #[serde(with = "humantime_serde")]
     pub max_batch_age: Duration,
@@ -72,6 +76,8 @@ impl Default for DaAdapterConfig {
             alt_da: None,
             archive: None,
             max_ether_per_day: None,
+            // More than any challenge window, and than beacon nodes keep blobs for.
+            kept_for: Duration::from_secs(90 * 86_400),
             max_batch_age: Duration::from_secs(10),
             max_empty_batch_age: Duration::from_secs(300),
             window_margin: Duration::from_secs(3_600),

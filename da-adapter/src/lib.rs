@@ -16,6 +16,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod alt_da_server;
 mod archive;
+mod availability;
 mod backend;
 mod batcher;
 mod blob;
@@ -35,6 +36,7 @@ mod testing;
 mod window;
 
 pub use self::{
+    availability::{AttestError, AvailabilityAttestation},
     backend::{
         AltDaBackend, AltDaError, BackendError, DaBackend, L1BlobBackend, L1CalldataBackend,
         ObjectStoreBackend, ObjectStoreError, Prepared, SubmitRequest,

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     archive::Archiver,
+    availability::Attester,
     backend::{DaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
     batcher::{Batcher, BatcherParts},
     chain::BatchedChain,
@@ -104,7 +105,11 @@ impl DaAdapterService {
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
         let DaAdapterDeps { executor, rollup, settlement, tx_manager, data_dir, spec } = deps;
-        let sources = config.sources()?;
+        let mut sources = config.sources()?;
+        sources.store = sources.store.map(|store| {
+            let signer = tx_manager.signer().clone();
+            store.attested_by(Attester::new(rollup.clone(), signer, config.kept_for))
+        });
         let backends = config.backends.iter().map(|kind| backend(*kind, &sources));
         let backends = backends.collect::<Result<Vec<_>, _>>()?;
         let archive = sources.archive.clone();

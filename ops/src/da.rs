@@ -1,11 +1,14 @@
 //! `millrace da`: what an operator asks of a running DA adapter.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
-use eyre::{Result, WrapErr};
-use millrace_proto::{DaAdapter, DaStatus, grpc::DaAdapterClient};
+use eyre::{Result, WrapErr, ensure, eyre};
+use millrace_da_adapter::{ObjectStoreBackend, ObjectStoreConfig};
+use millrace_proto::{DaAdapter, DaKind, DaStatus, grpc::DaAdapterClient};
 use serde_json::json;
+
+use crate::{cli::ChainArgs, verify::da_reader};
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum DaCommand {
@@ -18,6 +21,18 @@ pub(crate) enum DaCommand {
 
         #[command(flatten)]
         args: DaArgs,
+    },
+    /// Check what the keeper of a batch on an object store has signed of it: that it is there, and until when it will be. Needs L1 and the store alone.
+    Attestation {
+        /// The batch.
+        batch: u64,
+
+        #[command(flatten)]
+        chain: Box<ChainArgs>,
+
+        /// Print one JSON object to standard output.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -37,6 +52,9 @@ pub(crate) async fn run(command: DaCommand) -> Result<()> {
     let (args, backend) = match command {
         DaCommand::Status(args) => (args, None),
         DaCommand::Use { backend, args } => (args, Some(backend)),
+        DaCommand::Attestation { batch, chain, json } => {
+            return attestation(batch, &chain, json).await;
+        }
     };
     let adapter = DaAdapterClient::connect(&args.url).wrap_err("--url")?;
     if let Some(backend) = backend {
@@ -70,6 +88,53 @@ pub(crate) async fn run(command: DaCommand) -> Result<()> {
     if let Some(reason) = &status.halted {
         println!("halted: {reason}");
     }
+    Ok(())
+}
+
+/// Holds an attestation against L1's record, the bytes, and its signer's role.
+async fn attestation(batch: u64, chain: &ChainArgs, json: bool) -> Result<()> {
+    let l1 = chain.l1_config();
+    let rollup = l1.rollup()?;
+    let count = rollup.batch_count().await.wrap_err("cannot read the contract")?;
+    ensure!((1..=count).contains(&batch), "L1 holds {count} batches, and no batch {batch}");
+    let posted = rollup.posted(batch, batch).await?.pop();
+    let posted = posted.ok_or_else(|| eyre!("the L1 node does not show batch {batch}"))?;
+    let (kind, digest) = (posted.header.da_kind, posted.header.digest);
+    ensure!(
+        kind == DaKind::ObjectStore,
+        "batch {batch} is on {}, where nothing is attested",
+        kind.as_str()
+    );
+    let url = chain.da_store.clone().ok_or_else(|| eyre!("--da-store says where it is"))?;
+    let store = ObjectStoreBackend::open(&ObjectStoreConfig::at(url)).wrap_err("--da-store")?;
+    let attestation = store.attestation(&posted.da_pointer).await?;
+    let attestation = attestation.ok_or_else(|| eyre!("nothing is attested of batch {batch}"))?;
+    let l1_chain_id = rollup.client().chain_id().await?;
+    ensure!(
+        (attestation.l1_chain_id, attestation.rollup, attestation.digest)
+            == (l1_chain_id, rollup.address(), digest)
+            && attestation.key.as_bytes() == posted.da_pointer.as_ref(),
+        "the attestation is not of batch {batch}, but of {attestation:?}"
+    );
+    let signer =
+        attestation.signer().ok_or_else(|| eyre!("the attestation's signature is none"))?;
+    ensure!(
+        rollup.has_role("BATCHER_ROLE", signer).await?,
+        "the attestation is signed by {signer}, who does not have the contract's BATCHER_ROLE"
+    );
+    let bytes = da_reader(chain, &l1)?.read(&posted).await;
+    let bytes = bytes.wrap_err_with(|| format!("{signer} attests batch {batch}, but"))?;
+    ensure!(bytes.len() as u64 == attestation.size, "batch {batch} has {} bytes", bytes.len());
+    if json {
+        println!("{}", json!({ "batch": batch, "signer": signer, "attestation": attestation }));
+        return Ok(());
+    }
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(attestation.kept_until);
+    let until = humantime::format_rfc3339_seconds(until);
+    println!(
+        "batch {batch} is there, {} bytes under {}; {signer} has signed that it will be until {until}",
+        attestation.size, attestation.key
+    );
     Ok(())
 }
 

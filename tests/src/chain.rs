@@ -175,6 +175,14 @@ impl Chain {
         &self.ready
     }
 
+    /// The process.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.id().ok_or_else(|| eyre!("the process has ended already"))
+    }
+
     /// The last status line.
     pub fn status(&self) -> Value {
         self.status.borrow().clone()
@@ -298,8 +306,7 @@ impl Chain {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.child.id().ok_or_else(|| eyre!("the process has ended already"))?;
-        let pid = i32::try_from(pid).wrap_err("process ids fit into an i32")?;
+        let pid = i32::try_from(self.pid()?).wrap_err("process ids fit into an i32")?;
         Ok(kill(Pid::from_raw(pid), signal)?)
     }
 }

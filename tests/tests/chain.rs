@@ -5,12 +5,13 @@ use alloy::{
     primitives::{U256, utils::parse_ether},
     providers::{Provider, ProviderBuilder},
 };
-use eyre::{Result, ensure, eyre};
+use eyre::{Result, WrapErr, ensure, eyre};
 use millrace_da_adapter::alt_da_server::{AltDaFault, AltDaServer};
 use millrace_l1::Rollup;
 use millrace_proto::Stage;
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, anvil, cast, dev_key, eventually, fresh_address, verify,
+    Chain, ChainOptions, Wallet, anvil, cast, dev_key, eventually, fresh_address, l1_accounts,
+    millrace, run, verify,
 };
 use serde_json::Value;
 use url::Url;
@@ -103,7 +104,21 @@ async fn lives_with_batches_on_an_object_store() -> Result<()> {
     let chain = Chain::start(ChainOptions::default().args(["--da", "object_store"])).await?;
     let store = Url::from_directory_path(chain.ready().data_dir.join("da"))
         .map_err(|()| eyre!("the data folder is not absolute"))?;
-    lives(&chain, &["--da-store", store.as_str()]).await
+    lives(&chain, &["--da-store", store.as_str()]).await?;
+
+    // Who keeps the batches has signed that they are there; and is held to it.
+    let mut arguments = vec!["da".to_owned(), "attestation".to_owned(), "1".to_owned()];
+    arguments.extend(chain.ready().options());
+    arguments.extend(["--json", "--da-store", store.as_str()].map(String::from));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let told = run(&millrace()?, &arguments).await?.success()?.last_json()?;
+    ensure!(told["signer"] == serde_json::json!(l1_accounts()[0]), "{told}");
+    let digest = told["attestation"]["digest"].as_str().ok_or_else(|| eyre!("{told}"))?;
+    let batch = chain.ready().data_dir.join("da").join(digest.trim_start_matches("0x"));
+    std::fs::remove_file(&batch).wrap_err_with(|| format!("{}", batch.display()))?;
+    let told = run(&millrace()?, &arguments).await?;
+    ensure!(told.code == Some(1) && told.stderr.contains("attests batch 1, but"), "{told:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

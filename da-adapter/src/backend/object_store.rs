@@ -16,7 +16,10 @@ use super::{
     BackendError, DaBackend, POST_GAS, Prepared, StoredBatch, StoredBatchBuilder, SubmitRequest,
     gas_cost,
 };
-use crate::config::ObjectStoreConfig;
+use crate::{
+    availability::{Attester, AvailabilityAttestation, SUFFIX},
+    config::ObjectStoreConfig,
+};
 
 /// Keeps batches under their digest. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub struct ObjectStoreBackend {
     root: Path,
     /// What keys begin with.
     prefix: String,
+    /// Attests what is put there, if anyone does.
+    attester: Option<Arc<Attester>>,
 }
 
 /// Why an object store cannot be opened or read.
@@ -81,13 +86,63 @@ impl ObjectStoreBackend {
             fs::create_dir_all(&path)
                 .map_err(|source| ObjectStoreError::Folder { path: path.clone(), source })?;
             let store = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-            return Ok(Self { store: Arc::new(store), root: Path::default(), prefix });
+            return Ok(Self {
+                store: Arc::new(store),
+                root: Path::default(),
+                prefix,
+                attester: None,
+            });
         }
         let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
         let (store, root) = parse_url_opts(&config.url, options).map_err(|source| {
             ObjectStoreError::Url { url: Box::new(config.url.clone()), source }
         })?;
-        Ok(Self { store: store.into(), root, prefix })
+        Ok(Self { store: store.into(), root, prefix, attester: None })
+    }
+
+    /// The same store, with an attestation beside each batch that is put there.
+    pub(crate) fn attested_by(self, attester: Attester) -> Self {
+        Self { attester: Some(Arc::new(attester)), ..self }
+    }
+
+    /// What is attested of the batch that a posted pointer names; `Ok(None)` if nothing is, or what is there is none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn attestation(
+        &self,
+        pointer: &[u8],
+    ) -> Result<Option<AvailabilityAttestation>, ObjectStoreError> {
+        let key = std::str::from_utf8(pointer).unwrap_or_default();
+        let Some(location) = self.location(&format!("{key}{SUFFIX}")) else { return Ok(None) };
+        match self.read_at(&location).await {
+            Ok(stored) => {
+                let data = stored.data.unwrap_or_default();
+                Ok(serde_json::from_slice(&data).ok())
+            }
+            Err(ObjectStoreError::Store(StoreError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an attestation beside a batch that is there, unless there is one.
+    async fn attest(&self, request: &SubmitRequest, key: &str) -> Result<(), BackendError> {
+        let Some(attester) = &self.attester else { return Ok(()) };
+        let retry = |error: ObjectStoreError| BackendError::Retry(Box::new(error));
+        let known = self.attestation(key.as_bytes()).await.map_err(retry)?;
+        if known.is_some_and(|known| attester.is_of(&known, request.digest)) {
+            return Ok(());
+        }
+        let (digest, size) = (request.digest, request.data.len());
+        let attestation = attester.attest(digest, size, key.to_owned()).await;
+        let attestation = attestation.map_err(|error| BackendError::Retry(Box::new(error)))?;
+        let text = serde_json::to_vec_pretty(&attestation)
+            .map_err(|error| BackendError::Fatal(Box::new(error)))?;
+        let location = self.location(&format!("{key}{SUFFIX}")).ok_or_else(|| {
+            BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone())))
+        })?;
+        self.store.put(&location, PutPayload::from(text)).await.map_err(classify)?;
+        Ok(())
     }
 
     /// What is posted on L1 for a batch: `<prefix>/<digest in hex>`.
@@ -152,11 +207,13 @@ impl DaBackend for ObjectStoreBackend {
         let location = self.location(&key).ok_or_else(|| {
             BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone())))
         })?;
-        let prepared = Prepared { da_pointer: key.into_bytes().into(), blobs: Vec::new() };
+        let pointer = key.clone().into_bytes().into();
+        let prepared = Prepared { da_pointer: pointer, blobs: Vec::new() };
         // The key is the digest: what is there and right was put there before.
         if let Ok(stored) = self.read_at(&location).await
             && stored.digest == request.digest
         {
+            self.attest(&request, &key).await?;
             return Ok(prepared);
         }
         let payload = PutPayload::from_bytes(request.data.0.clone());
@@ -171,6 +228,7 @@ impl DaBackend for ObjectStoreBackend {
             );
             return Err(BackendError::UseNext(problem.into()));
         }
+        self.attest(&request, &key).await?;
         Ok(prepared)
     }
 }

@@ -1,6 +1,6 @@
 //! The rollup contract, as the poster uses it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use alloy::{
     consensus::Blob,
@@ -101,30 +101,6 @@ pub(crate) struct L1Target {
 }
 
 impl L1Target {
-    /// Looks through the contract's events in stretches, from L1's head back, as what is looked for was posted lately. Ends when
-    /// `enough` says so, or at the contract's deployment with `false`.
-    async fn search_back(
-        &self,
-        mut enough: impl FnMut(Vec<RollupEvent>) -> bool + Send,
-    ) -> Result<bool, L1Error> {
-        let client = self.rollup.client();
-        let deployed = self.rollup.deployed_at().await?;
-        let step = client.options().log_range.max(1);
-        let mut to = client.head().await?.number;
-        loop {
-            let from = to.saturating_sub(step - 1).max(deployed);
-            if enough(self.rollup.events(from, to).await?) {
-                return Ok(true);
-            }
-            if from <= deployed {
-                return Ok(false);
-            }
-            to = from - 1;
-        }
-    }
-}
-
-impl L1Target {
     fn request(&self, posting: &Posting) -> TxRequest {
         let call = Rollup::postBatchCall {
             epoch: posting.epoch,
@@ -186,26 +162,7 @@ impl PostTarget for L1Target {
     }
 
     async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
-        let wanted =
-            usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-        let mut found = BTreeMap::new();
-        let collect = |events: Vec<RollupEvent>| {
-            for event in events {
-                if let RollupEvent::Posted(batch) = event
-                    && (first..=last).contains(&batch.header.number)
-                {
-                    found.insert(batch.header.number, batch);
-                }
-            }
-            found.len() == wanted
-        };
-        if self.search_back(collect).await? {
-            return Ok(found.into_values().collect());
-        }
-        Err(L1Error::Inconsistent(format!(
-            "the contract counts batches {first} to {last}, the node has events of {} of them",
-            found.len()
-        )))
+        self.rollup.posted(first, last).await
     }
 
     async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error> {
@@ -224,7 +181,7 @@ impl PostTarget for L1Target {
             });
             found.is_some()
         };
-        self.search_back(find).await?;
+        self.rollup.search_back(find).await?;
         match found {
             Some(commitment) if commitment.last_block == last_block => Ok(Some(commitment)),
             _ => Err(L1Error::Inconsistent(format!(

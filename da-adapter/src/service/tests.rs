@@ -1,6 +1,9 @@
 //! The whole adapter against anvil, another implementation of L1.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use alloy::{
     genesis::Genesis,
@@ -376,6 +379,15 @@ async fn an_object_store_holds_what_l1_points_to() {
     assert_eq!(status.backend, "object_store");
     let posted = world.posted().await.remove(0);
     assert!(posted.blob_hashes.is_empty() && posted.da_pointer.starts_with(b"batches/"));
+    let kept = crate::ObjectStoreBackend::open(&store).unwrap();
+    let attested = kept.attestation(&posted.da_pointer).await.unwrap().expect("it is attested");
+    assert_eq!(attested.signer(), Some(dev_signer(BATCHER).address()));
+    assert_eq!((attested.digest, attested.rollup), (posted.header.digest, world.rollup));
+    assert_eq!(attested.key.as_bytes(), posted.da_pointer.as_ref());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert!(attested.kept_until > now + 89 * 86_400);
+    let other = crate::AvailabilityAttestation { kept_until: now, ..attested };
+    assert_ne!(other.signer(), Some(dev_signer(BATCHER).address()), "every term is signed");
     let reader = MultiReader::new(DaSources {
         store: Some(crate::ObjectStoreBackend::open(&store).unwrap()),
         ..DaSources::default()

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use alloy::primitives::{Address, keccak256};
+use alloy::primitives::Address;
 use eyre::{Result, WrapErr, bail, ensure, eyre};
 use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, DaSources, MultiReader};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
 use millrace_l1::{
-    DepositInbox, L1Client, L1Config, L1Error, L1Signer, Rollup, RollupContract, SignError,
-    TxManager, Web3Signer,
+    DepositInbox, L1Client, L1Config, L1Error, L1Signer, RollupContract, SignError, TxManager,
+    Web3Signer,
 };
 use millrace_proto::{
     ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
@@ -88,8 +88,7 @@ impl L1Link {
     /// Refuses an account that the contract would refuse, before anything is paid for.
     async fn check_role(&self, role: &str, service: &str, account: Address) -> Result<()> {
         let rollup = self.config.rollup;
-        let call = Rollup::hasRoleCall { role: keccak256(role), account };
-        let has_role = self.client.call(rollup, &call).await.wrap_err_with(|| {
+        let has_role = self.rollup.has_role(role, account).await.wrap_err_with(|| {
             format!("cannot read the rollup contract at {rollup}; is [l1] rollup right?")
         })?;
         ensure!(

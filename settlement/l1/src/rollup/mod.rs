@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 
 use alloy::{
     eips::BlockNumHash,
-    primitives::{Address, B256},
+    primitives::{Address, B256, keccak256},
 };
 use millrace_proto::Commitment;
 use tokio::sync::OnceCell;
@@ -99,6 +99,12 @@ impl RollupContract {
     /// The rollup's chain id.
     pub async fn l2_chain_id(&self) -> Result<u64, L1Error> {
         Ok(self.constants().await?.l2_chain_id)
+    }
+
+    /// Whether an account has a role, by its name in the contract.
+    pub async fn has_role(&self, role: &str, account: Address) -> Result<bool, L1Error> {
+        let call = Rollup::hasRoleCall { role: keccak256(role), account };
+        self.client.call(self.address, &call).await
     }
 
     /// The epoch whose posts the contract takes.

@@ -1,10 +1,13 @@
 //! Reading the contract's logs in pieces that the node accepts.
 
+use std::collections::BTreeMap;
+
 use alloy::{
     eips::BlockNumHash,
     primitives::{B256, BloomInput},
     rpc::types::{Filter, Header, Log},
 };
+use millrace_proto::PostedBatch;
 use tracing::debug;
 
 use super::{EventSet, RollupContract, RollupEvent, events, range::is_too_much};
@@ -17,6 +20,55 @@ impl RollupContract {
     /// much. A reorg while it reads can mix two chains: read only blocks that are deep enough, or use [`crate::L1Follower`].
     pub async fn events(&self, from: u64, to: u64) -> Result<Vec<RollupEvent>, L1Error> {
         self.events_of(EventSet::All, from, to).await
+    }
+
+    /// Looks through the contract's events in stretches, from L1's head back, as what is looked for was posted lately. Ends when
+    /// `enough` says so, or at the contract's deployment with `false`.
+    pub async fn search_back(
+        &self,
+        mut enough: impl FnMut(Vec<RollupEvent>) -> bool + Send,
+    ) -> Result<bool, L1Error> {
+        let client = self.client();
+        let deployed = self.deployed_at().await?;
+        let step = client.options().log_range.max(1);
+        let mut to = client.head().await?.number;
+        loop {
+            let from = to.saturating_sub(step - 1).max(deployed);
+            if enough(self.events(from, to).await?) {
+                return Ok(true);
+            }
+            if from <= deployed {
+                return Ok(false);
+            }
+            to = from - 1;
+        }
+    }
+
+    /// The contract's records of the batches `first..=last`, in order.
+    ///
+    /// # Errors
+    /// [`L1Error::Inconsistent`] if the node does not have the events of all of them.
+    pub async fn posted(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
+        let wanted =
+            usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+        let mut found = BTreeMap::new();
+        let collect = |events: Vec<RollupEvent>| {
+            for event in events {
+                if let RollupEvent::Posted(batch) = event
+                    && (first..=last).contains(&batch.header.number)
+                {
+                    found.insert(batch.header.number, batch);
+                }
+            }
+            found.len() == wanted
+        };
+        if self.search_back(collect).await? {
+            return Ok(found.into_values().collect());
+        }
+        Err(L1Error::Inconsistent(format!(
+            "the contract counts batches {first} to {last}, the node has events of {} of them",
+            found.len()
+        )))
     }
 
     pub(crate) async fn events_of(

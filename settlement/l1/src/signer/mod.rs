@@ -53,7 +53,7 @@ impl L1Signer {
     ///
     /// # Errors
     /// See [`SignError`]. A key in memory always signs.
-    pub(crate) async fn sign_bytes(&self, bytes: &[u8]) -> Result<Signature, SignError> {
+    pub async fn sign_bytes(&self, bytes: &[u8]) -> Result<Signature, SignError> {
         match self {
             Self::Key(key) => Ok(key.sign_hash_sync(&keccak256(bytes))?),
             Self::Remote(service) => service.sign(bytes).await,

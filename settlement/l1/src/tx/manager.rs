@@ -98,6 +98,11 @@ impl TxManager {
         Ok(manager)
     }
 
+    /// Who signs.
+    pub fn signer(&self) -> &L1Signer {
+        &self.inner.signer
+    }
+
     /// The sending account.
     pub fn address(&self) -> Address {
         self.inner.signer.address()

@@ -1,0 +1,214 @@
+//! The DA layer goes away while a chain is under full load, and comes back: memory and disk stay bounded, sequencing slows down, the backlog drains while transactions go on coming, and
+//! nothing that was acknowledged is lost.
+//!
+//! `MILLRACE_AWAY` sets for how many seconds it is away (default 15; 1800 is the half hour of the full suite, on a release build).
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use alloy::{
+    primitives::{Address, Bytes, U256},
+    providers::Provider,
+};
+use eyre::{Result, WrapErr, ensure, eyre};
+use futures::future::try_join_all;
+use millrace_da_adapter::alt_da_server::{AltDaFault, AltDaServer};
+use millrace_proto::{Sequencer, Stage, SubmitError};
+use millrace_tests::{
+    Chain, ChainOptions, Wallet, dev_key, eventually_within, fresh_address, setting, verify,
+};
+
+/// Accounts that send at the same time.
+const SENDERS: u32 = 6;
+/// Transactions in one call.
+const CALL: usize = 64;
+/// Bytes that wait to be posted at which sequencing is slowest: half as many again is what may still come.
+const UPPER_BYTES: f64 = (512_u64 << 20) as f64 * 1.5;
+
+/// What one account sends until it is told to stop. Returns how many transactions were acknowledged, and the last.
+async fn load(
+    chain: &Chain,
+    sender: u32,
+    to: Address,
+    stop: &AtomicBool,
+    count: &AtomicU64,
+) -> Result<alloy::primitives::B256> {
+    let client = chain.sequencer()?;
+    let mut wallet = Wallet::new(dev_key(sender), chain.provider()).await?;
+    let mut waiting: Vec<Bytes> = Vec::new();
+    let mut last = None;
+    while !stop.load(Ordering::Relaxed) || !waiting.is_empty() {
+        while waiting.len() < CALL && !stop.load(Ordering::Relaxed) {
+            waiting.push(wallet.sign(to.into(), U256::from(1), Bytes::new(), 21_000)?.0);
+        }
+        let mut again = Vec::new();
+        for (raw, answer) in waiting.iter().zip(client.submit_many(waiting.clone()).await) {
+            match answer {
+                Ok(hash) => {
+                    last = Some(hash);
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                // The pool is full, or what came before it had no room.
+                Err(SubmitError::Rejected(reason))
+                    if matches!(reason.code(), "POOL_FULL" | "NONCE_TOO_FAR") =>
+                {
+                    again.push(raw.clone());
+                }
+                Err(error) => return Err(eyre!("refused: {error}")),
+            }
+        }
+        if !again.is_empty() {
+            // As a client that was told to come back.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        waiting = again;
+    }
+    last.ok_or_else(|| eyre!("nothing was acknowledged"))
+}
+
+/// What is looked at meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sample {
+    /// Resident memory, MiB.
+    memory: u64,
+    /// Bytes below the data folder, MiB.
+    disk: u64,
+    /// Bytes of closed batches that wait.
+    backlog: f64,
+    /// Of sequencing, 0 to 1.
+    pressure: f64,
+    /// Acknowledged.
+    count: u64,
+}
+
+struct Suite<'a> {
+    chain: &'a Chain,
+    count: &'a AtomicU64,
+}
+
+impl Suite<'_> {
+    async fn sample(&self) -> Result<Sample> {
+        let status =
+            tokio::fs::read_to_string(format!("/proc/{}/status", self.chain.pid()?)).await?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let memory =
+            resident.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let ready = self.chain.ready();
+        let (da, sequencer) = (ready.metrics.da_adapter.clone(), ready.metrics.sequencer.clone());
+        Ok(Sample {
+            memory: memory.ok_or_else(|| eyre!("no VmRSS in {status}"))? >> 10,
+            disk: folder_bytes(&ready.data_dir)? >> 20,
+            backlog: gauge(da, "millrace_da_backlog_bytes").await?,
+            pressure: gauge(sequencer, "millrace_sequencer_throttle_pressure").await?,
+            count: self.count.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Samples now and then for some time, or until a condition holds. Returns the largest of each.
+    async fn watch(
+        &self,
+        what: &str,
+        time: Duration,
+        until: impl Fn(&Sample) -> bool,
+    ) -> Result<Sample> {
+        let began = Instant::now();
+        let first = self.sample().await?;
+        let mut most = first;
+        let mut said = Instant::now();
+        while began.elapsed() < time {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = self.sample().await?;
+            ensure!(now.backlog <= UPPER_BYTES, "{what}: {now:?}");
+            most = Sample {
+                memory: most.memory.max(now.memory),
+                disk: most.disk.max(now.disk),
+                backlog: most.backlog.max(now.backlog),
+                pressure: most.pressure.max(now.pressure),
+                count: now.count,
+            };
+            if said.elapsed() > Duration::from_secs(60) {
+                said = Instant::now();
+                println!("{what}, {:?}: {now:?}", began.elapsed());
+            }
+            if until(&now) {
+                break;
+            }
+        }
+        let rate = (most.count - first.count) as f64 / began.elapsed().as_secs_f64();
+        println!(
+            "{what}: {:?}, {rate:.0} transactions a second acknowledged; at most {most:?}",
+            began.elapsed()
+        );
+        Ok(most)
+    }
+}
+
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Databases remove files meanwhile.
+        let Ok(metadata) = entry.metadata() else { continue };
+        sum += if metadata.is_dir() {
+            folder_bytes(&entry.path()).unwrap_or(0)
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(sum)
+}
+
+/// The value of a metric without labels, or the sum over its labels.
+async fn gauge(url: url::Url, name: &str) -> Result<f64> {
+    let text = reqwest::get(url).await?.text().await?;
+    let values = text.lines().filter_map(|line| {
+        let (series, value) = line.split_once(' ')?;
+        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+    });
+    Ok(values.sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_da_layer_goes_away_and_comes_back() -> Result<()> {
+    let away: u64 = setting("MILLRACE_AWAY", 15);
+    let server = AltDaServer::start().await?;
+    let url = server.url().to_string();
+    let options = ChainOptions::default().args(["--da", "alt_da", "--alt-da", &url]);
+    let chain = Chain::start(options).await?;
+    let (to, stop, count) = (fresh_address(), AtomicBool::new(false), AtomicU64::new(0));
+    let loads = (0..SENDERS).map(|sender| load(&chain, sender, to, &stop, &count));
+    let suite = Suite { chain: &chain, count: &count };
+    let scene = async {
+        suite.watch("before", Duration::from_secs((away / 10).clamp(5, 60)), |_| false).await?;
+        server.set_fault(Some(AltDaFault::Status(503)));
+        suite.watch("away", Duration::from_secs(away), |_| false).await?;
+        server.set_fault(None);
+        // With as much coming as before.
+        let drained = |sample: &Sample| sample.backlog < (4 << 20) as f64;
+        let after = suite.watch("back", Duration::from_secs(away.max(120)), drained).await;
+        stop.store(true, Ordering::Relaxed);
+        after
+    };
+    let (last, scene) = tokio::join!(try_join_all(loads), scene);
+    let last = scene.and(last).wrap_err_with(|| chain.log())?;
+    let client = chain.sequencer()?;
+    for hash in last {
+        let waiting = client.wait_for(hash, Stage::Finalized);
+        let status = tokio::time::timeout(Duration::from_secs(600), waiting).await??;
+        ensure!(status.stage == Stage::Finalized, "{status:?}");
+    }
+    let backlog = || gauge(chain.ready().metrics.da_adapter.clone(), "millrace_da_backlog_bytes");
+    eventually_within(Duration::from_secs(120), "everything is posted", || async {
+        Ok((backlog().await? == 0.0).then_some(()))
+    })
+    .await?;
+    let paid = chain.provider().get_balance(to).await?;
+    let acknowledged = count.load(Ordering::Relaxed);
+    ensure!(paid == U256::from(acknowledged), "{paid} of {acknowledged}");
+    println!("{acknowledged} transactions acknowledged: each is final, once");
+    ensure!(verify(chain.ready(), &["--alt-da", &url]).await?["ok"] == true);
+    Ok(())
+}
