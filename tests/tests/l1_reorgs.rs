@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,6 +27,7 @@ use millrace_tests::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 /// The deepest reorg, in L1 blocks.
 const DEEPEST: u64 = 64;
@@ -60,7 +62,10 @@ struct Figures {
 }
 
 struct Suite {
-    anvil: Anvil,
+    anvil: Arc<Anvil>,
+    /// Held by whoever changes L1's blocks: anvil's own clock would go on during a reorg, and lose some.
+    mining: Arc<Mutex<()>>,
+    miner: JoinHandle<()>,
     chain: Chain,
     l1: RootProvider,
     /// The first L1 block that a reorg may take.
@@ -78,11 +83,13 @@ struct Suite {
 impl Suite {
     async fn start(seed: u64) -> Result<Self> {
         // Nothing that the reorgs take is final on L1.
-        let anvil = Anvil::start(AnvilOptions {
-            block_time: Some(Duration::from_millis(250)),
+        let anvil = Arc::new(Anvil::start(AnvilOptions {
+            no_mining: true,
             slots_in_an_epoch: Some(DEEPEST * 4),
             ..AnvilOptions::default()
-        })?;
+        })?);
+        let mining = Arc::new(Mutex::new(()));
+        let miner = tokio::spawn(mine(anvil.clone(), mining.clone()));
         let options = ChainOptions::default().on(anvil.url().clone()).args([
             "--batch-age",
             "1s",
@@ -97,6 +104,8 @@ impl Suite {
         let wallet = Wallet::new(dev_key(0), chain.provider()).await?;
         Ok(Self {
             anvil,
+            mining,
+            miner,
             chain,
             l1,
             floor,
@@ -194,6 +203,7 @@ impl Suite {
 
     /// A reorg that takes the L1 block `from` at least, if it can. Returns how many deposits are gone.
     async fn reorg(&mut self, mode: Mode, from: u64) -> Result<usize> {
+        let _mining = self.mining.lock().await;
         let head = self.l1.get_block_number().await?;
         let deepest = DEEPEST.min(head + 1 - self.floor).max(1);
         let depth =
@@ -313,6 +323,23 @@ impl Suite {
             self.acknowledged.len()
         );
         Ok(())
+    }
+}
+
+impl Drop for Suite {
+    fn drop(&mut self) {
+        self.miner.abort();
+    }
+}
+
+/// Mines a block every quarter of a second.
+async fn mine(anvil: Arc<Anvil>, mining: Arc<Mutex<()>>) {
+    let mut clock = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        clock.tick().await;
+        let _mining = mining.lock().await;
+        // A block that is not mined comes a little later.
+        let _ = anvil.mine(1).await;
     }
 }
 
