@@ -193,6 +193,7 @@ impl DaAdapterService {
             flying_cost: U256::ZERO,
             window: self.window,
             window_seen: None,
+            known: None,
         };
         let archiver = self.archive.map(|store| Archiver {
             store,

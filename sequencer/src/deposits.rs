@@ -76,7 +76,10 @@ impl DepositFeed {
     /// Reads from another place, since the blocks after it were taken back.
     pub(crate) fn unwind(&self, taken: QueueMark, taken_at: u64) {
         let entries = Vec::new();
-        *self.buffer.lock() = Buffer { taken, taken_at, vanished: false, entries };
+        let mut buffer = self.buffer.lock();
+        let taken_at = buffer.taken_at.max(taken_at);
+        *buffer = Buffer { taken, taken_at, vanished: false, entries };
+        drop(buffer);
         self.taken.notify_one();
     }
 

@@ -110,6 +110,18 @@ pub enum SequencerRunError {
         /// The last final block.
         finalized: u64,
     },
+    /// The executor keeps no state that is old enough.
+    #[error(
+        "the blocks after {to} have to be taken back, and the executor does not keep what was before them ({source}): stop it, move its folder away, and start it again; it is made anew from the order log, \
+         which has the other blocks already"
+    )]
+    TooDeep {
+        /// The last block that stays.
+        to: u64,
+        /// What the executor says.
+        #[source]
+        source: ExecutorError,
+    },
     /// Blocks could not be taken back.
     #[error("blocks after {to} cannot be taken back: {source}")]
     Unwind {

@@ -1,6 +1,10 @@
 //! Opening the service, and its task.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use alloy::primitives::B256;
 use millrace_proto::{
@@ -136,6 +140,7 @@ impl SequencerService {
             waiters: Waiters::default(),
             throttle,
             derived: Derived::default(),
+            own_posted: AtomicU64::new(if da.is_some() { 0 } else { u64::MAX }),
             metrics,
             work: Notify::new(),
             ended: CancellationToken::new(),

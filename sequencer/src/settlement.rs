@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +14,7 @@ use millrace_proto::{
     SettlementStatus, num_hash,
 };
 use parking_lot::Mutex;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -30,6 +31,8 @@ pub(crate) struct Derived {
     posted: AtomicU64,
     /// The last block that was derived and found right.
     judged: AtomicU64,
+    /// Whether settlement has said anything.
+    is_known: AtomicBool,
 }
 
 impl Derived {
@@ -55,6 +58,17 @@ impl Derived {
         *self.end.lock() = status.unmatched;
         self.judged.store(judged, Ordering::Relaxed);
         self.posted.store(last(status.posted).max(judged), Ordering::Relaxed);
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether settlement has said anything since the start.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
+    }
+
+    /// Settlement is silent: what was to be taken over may not be so any more.
+    fn silent(&self) {
+        *self.end.lock() = None;
     }
 }
 
@@ -70,8 +84,7 @@ pub(crate) async fn follow(
             followed = follow_once(&*settlement, &shared, &mut answers) => followed,
             () = stop.cancelled() => return,
         };
-        // What it said may not be so any more.
-        shared.derived.set(&SettlementStatus::default());
+        shared.derived.silent();
         if let Err(error) = followed
             && std::mem::take(&mut answers)
         {
@@ -92,21 +105,31 @@ async fn follow_once(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut statuses = settlement.subscribe_status().await?;
     let mut again = tokio::time::interval(RETRY);
-    let mut last = SettlementStatus::default();
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut last, mut own) = (None, shared.own_posted());
     loop {
         let status = tokio::select! {
-            status = statuses.next() => status,
-            _ = again.tick(), if last.unmatched.is_some() => {
-                tell(shared, &last);
-                continue;
-            }
+            status = statuses.next() => match status {
+                Some(status) => status?,
+                None => return Ok(()),
+            },
+            _ = again.tick() => match last.take() {
+                Some(status) => {
+                    let before = std::mem::replace(&mut own, shared.own_posted());
+                    tell(shared, &status);
+                    if before == own {
+                        last = Some(status);
+                        continue;
+                    }
+                    status
+                }
+                None => continue,
+            },
         };
-        let Some(status) = status else { return Ok(()) };
-        let status = status?;
         tell(shared, &status);
-        last = status.clone();
+        last = Some(status.clone());
         let unwound = shared.heads.unwound_times();
-        let claimed = settled_blocks(&status, shared.heads.unwound_from());
+        let claimed = settled_blocks(&status, shared.heads.unwound_from(), shared.own_posted());
         if !std::mem::replace(answers, true) {
             info!(target: "millrace::sequencer", "settlement answers again");
         }
@@ -124,10 +147,11 @@ fn tell(shared: &Shared, status: &SettlementStatus) {
     }
 }
 
-/// `unwound_from`: a posted batch up to this block may hold blocks that were taken back, until one is verified. One that is not matched holds others.
-fn settled_blocks(status: &SettlementStatus, unwound_from: u64) -> SettledBlocks {
+/// `own_posted`: what is posted beyond may be somebody else's, until it is verified. `unwound_from`: a posted batch up to this block may hold blocks that were taken back, until one is verified. One that is not matched holds others.
+fn settled_blocks(status: &SettlementStatus, unwound_from: u64, own_posted: u64) -> SettledBlocks {
     let last = |point: Option<BatchPoint>| point.map_or(0, |point| point.last_block);
-    let (posted, verified) = (last(status.posted), last(status.verified));
+    let verified = last(status.verified);
+    let posted = last(status.posted).min(verified.max(own_posted));
     SettledBlocks {
         posted: if verified < unwound_from || status.unmatched.is_some() {
             posted.min(verified)

@@ -1,7 +1,10 @@
 //! What the handle and the task share.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -55,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) throttle: Throttle,
     /// What settlement has derived from L1 and is not here.
     pub(crate) derived: Derived,
+    /// The last block that the DA adapter knows to be on L1; everything counts where there is none to ask.
+    pub(crate) own_posted: AtomicU64,
     pub(crate) metrics: SequencerMetrics,
     /// Wakes the builder: there may be something for the open block or the log.
     pub(crate) work: Notify,
@@ -63,6 +68,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The last block that the DA adapter knows to be on L1.
+    pub(crate) fn own_posted(&self) -> u64 {
+        self.own_posted.load(Ordering::Relaxed)
+    }
+
     /// The time, on both clocks.
     pub(crate) fn now(&self) -> Now {
         Now { instant: Instant::now(), wall: self.wall() }

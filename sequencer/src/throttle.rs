@@ -10,7 +10,7 @@
 //! pool, and when that is full, it is refused. Deposits and forced transactions are not held back.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -154,6 +154,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, da: Arc<dyn DaAdapter>, stop: Ca
                 if std::mem::take(&mut away) {
                     info!(target: "millrace::sequencer", "the DA adapter answers again");
                 }
+                shared.own_posted.store(status.posted_block, Ordering::Relaxed);
                 shared.throttle.see(&status, Instant::now());
             }
             Err(error) if !away => {

@@ -76,11 +76,13 @@ impl Verifier {
     /// # Errors
     /// When the store, the replayed chain, or the executor fails for good.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), SettlementRunError> {
-        tokio::select! {
-            verified = self.verify_all(&stop) => verified?,
-            watched = self.watch_sequencer() => watched?,
-        }
-        Ok(self.replay.close().await?)
+        let ended = tokio::select! {
+            verified = self.verify_all(&stop) => verified,
+            watched = self.watch_sequencer() => watched,
+        };
+        let closed = self.replay.close().await;
+        ended?;
+        Ok(closed?)
     }
 
     /// Looks again and again whether the sequencer has what is verified: it may lose it, or leave it for what its own L1 node shows. Its not answering is waited for.
@@ -91,12 +93,15 @@ impl Verifier {
         };
         loop {
             let last = self.shared.store.last_verified(None)?;
-            if let Some(end) = last.map(|verified| verified.head().block()) {
-                let at = BlockSelector::Number(end.number);
-                if let Ok(header) = sequencer.header(at).await {
-                    let has = header.is_some_and(|header| header.seal() == end.hash);
-                    self.shared.unmatched(Unmatched::Verified, (!has).then_some(end))?;
+            match last.map(|verified| verified.head().block()) {
+                Some(end) => {
+                    let at = BlockSelector::Number(end.number);
+                    if let Ok(header) = sequencer.header(at).await {
+                        let has = header.is_some_and(|header| header.seal() == end.hash);
+                        self.shared.unmatched(Unmatched::Verified, (!has).then_some(end))?;
+                    }
                 }
+                None => self.shared.unmatched(Unmatched::Verified, None)?,
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -279,7 +284,8 @@ impl Verifier {
         let mut backoff = Backoff::new(&self.config);
         let mut differs_since = None;
         loop {
-            let differs = match self.difference(sequencer, executed).await {
+            let looking = stop.run_until_cancelled(self.difference(sequencer, executed));
+            let differs = match looking.await.ok_or(Stopping)? {
                 Ok(None) => return Ok(()),
                 Ok(Some(differs)) => differs,
                 Err(error) if error.class() == ErrorClass::Retryable => {
@@ -314,8 +320,11 @@ impl Verifier {
             let header = sequencer.header(BlockSelector::Number(number)).await?;
             Ok::<_, ExecutorError>(header.map(|header| header.seal()))
         };
-        if hash(executed.head.number).await? == Some(executed.head.hash) {
-            return Ok(None);
+        let BlockNumHash { number: last, hash: derived } = executed.head.block();
+        match hash(last).await? {
+            Some(hash) if hash == derived => return Ok(None),
+            Some(_) => {}
+            None => return Ok(Some(SequencerDiffers { block: last, derived, sequencer: None })),
         }
         for BlockNumHash { number: block, hash: derived } in executed.known.iter().copied() {
             let sequencer = hash(block).await?;
@@ -324,8 +333,7 @@ impl Verifier {
             }
         }
         // The sequencer's chain changed while it was compared: it is looked at again.
-        let BlockNumHash { number: block, hash: derived } = executed.head.block();
-        Ok(Some(SequencerDiffers { block, derived, sequencer: None }))
+        Ok(Some(SequencerDiffers { block: last, derived, sequencer: None }))
     }
 
     /// Hash of a block of the sequencer's chain, for as long as it takes the sequencer to have it.

@@ -286,6 +286,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether L1 held batches that were not closed here when the outbox last rejoined it.
+    pub(crate) fn has_foreign(&self) -> bool {
+        self.state.lock().foreign != Foreign::default()
+    }
+
     /// Whether a batch was final, by one behind it whose bytes are not kept.
     pub(crate) fn was_final(&self, number: u64) -> Result<bool, OutboxError> {
         Ok(match self.entry_after(number) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use alloy::primitives::B256;
+
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -51,21 +53,24 @@ impl Poster {
     }
 
     /// Notes which batches the contract holds, as L1 shows it now.
-    pub(super) async fn sync(&self, count: u64) -> Result<(), StepError> {
+    pub(super) async fn sync(&mut self, count: u64) -> Result<(), StepError> {
         let posted = self.outbox.summary().posted;
         if count < posted {
             warn!(target: TARGET, count, posted, "an L1 reorg removed batches; posting them again");
             self.metrics.reorged(posted - count);
             self.outbox.unmark_after(count)?;
         }
+        self.check_chain(count.min(posted)).await?;
         if count <= posted {
-            return self.check_newest().await;
+            return Ok(());
         }
+        let mut foreign = None;
         for record in self.target.records(posted + 1, count).await? {
             let number = record.header.number;
             let Some(entry) = self.outbox.entry(number) else { continue };
             if record.header.digest != entry.digest {
-                return Err(StepError::Foreign(reason::foreign_batch(&record, &entry)));
+                foreign.get_or_insert_with(|| reason::foreign_batch(&record, &entry));
+                continue;
             }
             let fee = self.target.fee(record.l1.tx_hash).await?;
             self.outbox.mark_posted(number, Post { l1: record.l1, fee }, Some(today()))?;
@@ -81,36 +86,60 @@ impl Poster {
                 "batch posted"
             );
         }
+        foreign.map_or(Ok(()), |why| Err(StepError::Foreign(why)))
+    }
+
+    /// Makes sure that L1 has the batches that were seen there, `count` of them: a reorg may have put others in the place of some. The contract's hash of a batch
+    /// covers all before it.
+    async fn check_chain(&mut self, count: u64) -> Result<(), StepError> {
+        let unchanged = match self.known {
+            Some((number, hash)) if number <= count => {
+                number == 0 || self.target.batch_hash(number).await? == hash
+            }
+            _ => false,
+        };
+        if !unchanged {
+            self.look_again(count).await?;
+            if self.known.is_some_and(|(number, _)| number <= count) && self.outbox.has_foreign() {
+                let why = "an L1 reorg replaced batches, some of which were not closed here";
+                return Err(StepError::Foreign(why.to_owned()));
+            }
+        }
+        self.remember(count).await
+    }
+
+    /// Remembers which batches L1 holds.
+    async fn remember(&mut self, count: u64) -> Result<(), StepError> {
+        let hash = if count == 0 { B256::ZERO } else { self.target.batch_hash(count).await? };
+        self.known = Some((count, hash));
         Ok(())
     }
 
-    /// Makes sure that L1 has the newest posted batch where it was, and with it all before: a reorg may have put another one in its place.
-    async fn check_newest(&self) -> Result<(), StepError> {
+    /// Reads again where L1 has the posted batches of the outbox, up to `count`.
+    async fn look_again(&self, count: u64) -> Result<(), StepError> {
         let entries = self.outbox.entries();
-        let newest = entries.iter().rev().find_map(|entry| Some((entry, entry.post.as_ref()?)));
-        match newest {
-            Some((entry, post)) if !self.target.is_canonical(&post.l1).await? => {
-                self.look_again(entry).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads again where L1 has a posted batch.
-    async fn look_again(&self, entry: &BatchEntry) -> Result<(), StepError> {
-        for record in self.target.records(entry.number, entry.number).await? {
+        let posted: Vec<_> =
+            entries.iter().filter(|entry| entry.post.is_some() && entry.number <= count).collect();
+        let (Some(first), Some(last)) = (posted.first(), posted.last()) else { return Ok(()) };
+        let records = self.target.records(first.number, last.number).await?;
+        for (entry, record) in posted.iter().filter_map(|entry| {
+            let record = records.iter().find(|record| record.header.number == entry.number)?;
+            Some((*entry, record))
+        }) {
             if record.header.digest != entry.digest {
                 self.outbox.unmark_after(entry.number - 1)?;
-                return Err(StepError::Foreign(reason::foreign_batch(&record, entry)));
+                return Err(StepError::Foreign(reason::foreign_batch(record, entry)));
             }
-            let fee = self.target.fee(record.l1.tx_hash).await?;
-            self.outbox.mark_posted(entry.number, Post { l1: record.l1, fee }, None)?;
+            if entry.post.as_ref().is_none_or(|post| post.l1 != record.l1) {
+                let fee = self.target.fee(record.l1.tx_hash).await?;
+                self.outbox.mark_posted(entry.number, Post { l1: record.l1, fee }, None)?;
+            }
         }
         Ok(())
     }
 
     /// Goes on after the last valid batch that the contract holds, whoever posted it, once the executor has its blocks.
-    pub(super) async fn rejoin(&self, why: String) -> Result<Step, StepError> {
+    pub(super) async fn rejoin(&mut self, why: String) -> Result<Step, StepError> {
         let resume = Resume {
             executor: &self.executor,
             target: self.target.as_ref(),
@@ -123,6 +152,7 @@ impl Poster {
                 warn!(target: TARGET, why, batch = cursor.batch, block = cursor.block.number, "batches go on after what L1 holds");
                 self.outbox.rejoin(cursor)?;
                 self.metrics.rejoined();
+                self.remember(cursor.batch).await?;
                 Ok(Step::Posted)
             }
             Err(error) => {
@@ -146,7 +176,7 @@ impl Poster {
         };
         if finality == Finality::Gone {
             // It was included again elsewhere, or it would not count as posted.
-            return self.look_again(newest).await;
+            return self.look_again(newest.number).await;
         }
         let archived = if self.archives { self.outbox.archived() } else { u64::MAX };
         Ok(self.outbox.prune(newest.number.min(archived))?)
@@ -163,7 +193,8 @@ impl Poster {
             let Some(post) = &entry.post else { break };
             match self.target.finality(&post.l1).await? {
                 Finality::Pending => break,
-                finality => found = Some((entry, finality)),
+                Finality::Gone => return Ok(Some((entry, Finality::Gone))),
+                Finality::Final => found = Some((entry, Finality::Final)),
             }
         }
         Ok(found)

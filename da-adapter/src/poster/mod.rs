@@ -67,6 +67,8 @@ pub(crate) struct Poster {
     pub(crate) window: watch::Sender<Option<Window>>,
     /// When that was last looked at.
     pub(crate) window_seen: Option<Instant>,
+    /// The last batch that L1 was seen to hold, with the contract's hash of it.
+    pub(crate) known: Option<(u64, B256)>,
 }
 
 /// Failed posts in a row.

@@ -82,8 +82,8 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
     /// Whether a transaction that was seen there is final.
     async fn finality(&self, l1: &L1Ref) -> Result<Finality, L1Error>;
 
-    /// Whether the block in which a transaction was seen is in the chain.
-    async fn is_canonical(&self, l1: &L1Ref) -> Result<bool, L1Error>;
+    /// The contract's hash of a batch, which covers all before it.
+    async fn batch_hash(&self, number: u64) -> Result<B256, L1Error>;
 
     /// Gives a posting its place behind those that were begun before.
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError>;
@@ -216,9 +216,8 @@ impl PostTarget for L1Target {
         })
     }
 
-    async fn is_canonical(&self, l1: &L1Ref) -> Result<bool, L1Error> {
-        let found = self.rollup.client().block(l1.block.number).await?;
-        Ok(found.is_some_and(|block| block.hash == l1.block.hash))
+    async fn batch_hash(&self, number: u64) -> Result<B256, L1Error> {
+        self.rollup.batch_hash(number).await
     }
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {

@@ -130,8 +130,12 @@ impl PostTarget for TestContract {
         Ok(if there { Finality::Final } else { Finality::Gone })
     }
 
-    async fn is_canonical(&self, at: &L1Ref) -> Result<bool, L1Error> {
-        Ok(self.up()?.batches.iter().any(|batch| batch.l1 == *at))
+    async fn batch_hash(&self, number: u64) -> Result<B256, L1Error> {
+        let state = self.up()?;
+        let batches = state.batches.iter().take(number as usize);
+        Ok(batches.fold(B256::ZERO, |before, batch| {
+            keccak256([before.as_slice(), batch.header.digest.as_slice()].concat())
+        }))
     }
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
@@ -285,6 +289,7 @@ fn poster_to(
         flying_cost: U256::ZERO,
         window: watch::Sender::new(None),
         window_seen: None,
+        known: None,
     }
 }
 

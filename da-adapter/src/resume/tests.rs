@@ -59,7 +59,7 @@ impl PostTarget for Held {
         unreachable!("nothing is posted")
     }
 
-    async fn is_canonical(&self, _: &L1Ref) -> Result<bool, L1Error> {
+    async fn batch_hash(&self, _: u64) -> Result<B256, L1Error> {
         unreachable!("nothing is posted")
     }
 

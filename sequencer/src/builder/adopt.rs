@@ -20,6 +20,10 @@ use crate::{
 
 /// How long no block is opened for blocks that L1 holds and nobody tells.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How long a chain that has no block yet waits for settlement to say whether L1 holds any.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long settlement may take to tell a block.
+const TELLING: Duration = Duration::from_secs(5);
 /// Bytes of derived blocks in memory, about: more are taken over in several steps.
 const PIECE_BYTES: usize = 64 << 20;
 
@@ -30,11 +34,13 @@ pub(super) struct Behind {
     since: Instant,
     /// Whether that lasts too long.
     given_up: bool,
+    /// Whether it is not known yet, as settlement has said nothing.
+    unknown: bool,
 }
 
 impl Behind {
-    fn now() -> Self {
-        Self { since: Instant::now(), given_up: false }
+    fn now(unknown: bool) -> Self {
+        Self { since: Instant::now(), given_up: false, unknown }
     }
 }
 
@@ -42,19 +48,29 @@ impl Builder {
     /// Whether L1 holds blocks that are to be taken over before another one is opened.
     pub(super) fn is_behind(&mut self) -> bool {
         let derived = &self.shared.derived;
+        let head = self.head.number;
         // A posted batch may be nothing. Who has not made a block yet waits to know, so that nothing is made beside one that is valid.
         let ahead = if self.sealed_any { derived.judged() } else { derived.posted() };
-        let head = self.head.number;
-        if ahead <= head {
+        // Who has nothing may have lost it.
+        let unknown = head == 0 && !derived.is_known() && self.shared.settlement.is_some();
+        if ahead <= head && !unknown {
             self.behind = None;
             return false;
         }
+        let patience = if unknown { SILENCE } else { PATIENCE };
+        self.behind.take_if(|behind| behind.unknown != unknown);
         let behind = self.behind.get_or_insert_with(|| {
+            if unknown {
+                return Behind::now(true);
+            }
             info!(target: "millrace::sequencer", ahead, head, "L1 holds blocks that this sequencer does not have; they are taken over first");
-            Behind::now()
+            Behind::now(false)
         });
-        if !behind.given_up && behind.since.elapsed() >= PATIENCE {
+        if !behind.given_up && behind.since.elapsed() >= patience {
             behind.given_up = true;
+            if unknown {
+                return false;
+            }
             warn!(target: "millrace::sequencer", ahead, head, "L1 holds blocks that this sequencer does not have, and settlement does not tell them; sequencing goes on without them");
         }
         !behind.given_up
@@ -92,7 +108,7 @@ impl Builder {
             self.move_cursor(self.head.number).await?;
             stays = self.head.clone();
             if let Some(behind) = &mut self.behind {
-                *behind = Behind::now();
+                *behind = Behind::now(false);
             }
         }
         Ok(())
@@ -110,7 +126,12 @@ impl Builder {
         settlement: &dyn Settlement,
         number: u64,
     ) -> Result<Option<Arc<ExecutedBlock>>, SequencerRunError> {
-        match self.busy(settlement.derived_block(number)).await? {
+        let telling = tokio::time::timeout(TELLING, settlement.derived_block(number));
+        let Ok(told) = self.busy(telling).await? else {
+            debug!(target: "millrace::sequencer", block = number, "settlement is busy; asking again");
+            return Ok(None);
+        };
+        match told {
             Ok(block) => {
                 if block.is_none() {
                     debug!(target: "millrace::sequencer", block = number, "settlement has derived something else by now");

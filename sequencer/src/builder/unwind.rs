@@ -57,7 +57,15 @@ impl Builder {
         self.log_derived(with).await?;
         moved.extend(with.iter().flat_map(|block| &block.transactions).map(|tx| tx.hash()));
         let last = num_hash(&stays);
-        self.insist(to, |shared| async move { shared.executor.unwind(last).await }).await?;
+        let unwound =
+            self.insist(to, |shared| async move { shared.executor.unwind(last).await }).await;
+        match unwound {
+            Err(SequencerRunError::Executor {
+                source: source @ ExecutorError::StatePruned { .. },
+                ..
+            }) => return Err(SequencerRunError::TooDeep { to, source }),
+            unwound => unwound?,
+        }
 
         // From here on it is a start.
         let shared = self.shared.clone();

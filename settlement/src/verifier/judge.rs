@@ -96,13 +96,14 @@ impl Verifier {
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<bool, Broke> {
-        let began = Instant::now();
+        let mut short_since = None;
         loop {
             let ask = || async { sequencer.head().await.map(Some) };
             if self.asked(ask, posted, stop).await?.number >= number {
                 return Ok(true);
             }
-            if began.elapsed() >= self.config.retry_max {
+            let since = *short_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.config.retry_max {
                 return Ok(false);
             }
             self.still(posted)?;
@@ -120,6 +121,9 @@ impl Verifier {
         stop: &CancellationToken,
     ) -> Result<bool, Broke> {
         let DerivedStretch { first_block, header, delta, .. } = stretch;
+        if !self.comes_to(sequencer, header.number, posted, stop).await? {
+            return Ok(false);
+        }
         if self.sequencer_hash(sequencer, header.number, posted, stop).await? != header.seal() {
             return Ok(false);
         }

@@ -143,11 +143,6 @@ async fn another_batch_in_the_place_of_a_posted_one_is_noticed() {
     let mut others = fixture.chain.clone();
     fixture.close(0);
     fixture.settle().await;
-    // As it was, in another block.
-    fixture.contract.change(|state| state.batches[0].l1 = l1(60));
-    fixture.settle().await;
-    assert_eq!(fixture.outbox.entry(1).unwrap().post.unwrap().l1, l1(60));
-
     fixture.contract.reorg(0);
     let theirs = [others.noisy()];
     fixture.post_foreign(&theirs[0]);
@@ -156,6 +151,20 @@ async fn another_batch_in_the_place_of_a_posted_one_is_noticed() {
     assert_eq!(fixture.outbox.cursor().unwrap().block, theirs[0].num_hash());
     assert_eq!(fixture.outbox.summary().totals.bytes, 0, "ours is not posted");
     assert_eq!(fixture.poster.step().await.unwrap(), Step::Idle);
+
+    // One of theirs behind one of ours, and another in its place, as many as before.
+    fixture.chain = others.clone();
+    fixture.close(0);
+    fixture.settle().await;
+    let mut third = others.clone();
+    fixture.contract.reorg(0);
+    let theirs = [others.noisy(), others.noisy()];
+    theirs.iter().for_each(|block| fixture.post_foreign(block));
+    fixture.contract.change(|state| state.batches[0].header.digest = B256::repeat_byte(7));
+    let third = [third.small(), third.small()];
+    fixture.judged(&third, &fixture.executor(&third));
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Posted);
+    assert_eq!(fixture.outbox.cursor().unwrap().block, third[1].num_hash());
 }
 
 /// Of one that has taken over, posting is right.
