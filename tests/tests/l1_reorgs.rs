@@ -31,6 +31,8 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 /// The deepest reorg, in L1 blocks.
 const DEEPEST: u64 = 64;
+/// Reorgs of one L1.
+const SESSION: usize = 25;
 /// What the log says when blocks are being taken back, and when others are in their place.
 const BEGINS: &str = "L2 reorg: ";
 const ENDS: &str = "blocks replaced";
@@ -57,8 +59,25 @@ struct Figures {
     kills: u32,
     /// Of these, while blocks were being taken back.
     inside: u32,
-    /// Looks at a chain whose blocks had been taken back since the last one.
+    /// Of the reorgs, those after which blocks were taken back before the next one.
     unwinds: u32,
+    /// Transactions that are final, each once.
+    acknowledged: usize,
+}
+
+impl Figures {
+    fn add(&mut self, other: Self) {
+        for (mode, count) in other.reorgs {
+            *self.reorgs.entry(mode).or_default() += count;
+        }
+        for (depth, count) in other.depths {
+            *self.depths.entry(depth).or_default() += count;
+        }
+        self.kills += other.kills;
+        self.inside += other.inside;
+        self.unwinds += other.unwinds;
+        self.acknowledged += other.acknowledged;
+    }
 }
 
 struct Suite {
@@ -290,7 +309,7 @@ impl Suite {
     }
 
     /// Everything has come to its end, once.
-    async fn check(mut self) -> Result<()> {
+    async fn check(mut self) -> Result<Figures> {
         self.transfer(1).await?;
         self.mints_what_is_queued().await?;
         let client = self.chain.sequencer()?;
@@ -316,13 +335,8 @@ impl Suite {
         ensure!(paid == U256::from(self.acknowledged.len()), "{paid} were paid");
         self.mints_what_is_queued().await?;
         ensure!(verify(self.chain.ready(), &[]).await?["ok"] == true);
-        let number = self.chain.provider().get_block_number().await?;
-        println!(
-            "{:?}\n{} transactions acknowledged, {number} blocks: each is final, once",
-            self.figures,
-            self.acknowledged.len()
-        );
-        Ok(())
+        self.figures.acknowledged = self.acknowledged.len();
+        Ok(std::mem::take(&mut self.figures))
     }
 }
 
@@ -348,13 +362,17 @@ async fn reorgs_lose_and_double_nothing() -> Result<()> {
     let reorgs: u32 = setting("MILLRACE_REORGS", 12);
     let seed: u64 = setting("MILLRACE_SEED", rand::random());
     println!("{reorgs} reorgs, MILLRACE_SEED={seed}");
-    let mut suite = Suite::start(seed).await?;
-    for reorg in 0..reorgs {
-        let round = suite.round(reorg % 5 == 4).await;
-        round.wrap_err_with(|| format!("reorg {reorg}, MILLRACE_SEED={seed}"))?;
-        if reorg % 20 == 19 {
-            println!("{} reorgs: {:?}", reorg + 1, suite.figures);
+    let mut figures = Figures::default();
+    // Anvil keeps the state of so many blocks alone: another L1 and another chain now and then.
+    for first in (0..reorgs).step_by(SESSION) {
+        let last = reorgs.min(first + SESSION as u32);
+        let about = || format!("reorgs {first} to {last}, MILLRACE_SEED={seed}");
+        let mut suite = Suite::start(seed.wrapping_add(first.into())).await.wrap_err_with(about)?;
+        for reorg in first..last {
+            suite.round(reorg % 5 == 4).await.wrap_err_with(about)?;
         }
+        figures.add(suite.check().await.wrap_err_with(about)?);
+        println!("{last} reorgs: {figures:?}");
     }
-    suite.check().await.wrap_err_with(|| format!("MILLRACE_SEED={seed}"))
+    Ok(())
 }

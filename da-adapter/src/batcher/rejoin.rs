@@ -179,17 +179,21 @@ impl Batcher {
                 return Ok(if parts { Common::Nothing } else { Common::All });
             };
             parts |= differs(&batch, came);
-            let hash = batch.outline().parent_hash;
-            let block = BlockNumHash { number: entry.first_block - 1, hash };
-            match self.queue_at(block).await? {
-                Has::It(_) if !parts => return Ok(Common::All),
-                Has::It(queue) => {
-                    let (deposits_end, deposits_hash) = (queue.end, queue.hash);
-                    let batch = entry.number - 1;
-                    return Ok(Common::Upto(Cursor { batch, block, deposits_end, deposits_hash }));
+            let outline = batch.outline();
+            // Batches of others may lie behind this one.
+            let end = BlockNumHash { number: entry.last_block, hash: outline.last_block_hash };
+            let before = BlockNumHash { number: entry.first_block - 1, hash: outline.parent_hash };
+            for (batch, block) in [(entry.number, end), (entry.number - 1, before)] {
+                match self.queue_at(block).await? {
+                    Has::It(_) if !parts => return Ok(Common::All),
+                    Has::It(queue) => {
+                        let (deposits_end, deposits_hash) = (queue.end, queue.hash);
+                        let cursor = Cursor { batch, block, deposits_end, deposits_hash };
+                        return Ok(Common::Upto(cursor));
+                    }
+                    Has::Another => parts = true,
+                    Has::Nothing => {}
                 }
-                Has::Another => parts = true,
-                Has::Nothing => {}
             }
         }
         Ok(if parts { Common::Nothing } else { Common::All })
