@@ -295,14 +295,14 @@ impl Chain {
         Self::start_on(Arc::clone(&self.data_dir), self.options.clone()).await
     }
 
-    /// Starts another chain on a copy of this one's folder, as it is now: this one must not run.
+    /// Starts another chain on a copy of this one's folder, as it is now: this one must not run. On another L1 URL, which is to lead to the same L1.
     ///
     /// # Errors
     /// As [`Chain::start`].
-    pub async fn start_on_copy(&self) -> Result<Self> {
+    pub async fn start_on_copy(&self, l1: Url) -> Result<Self> {
         let copy = tempfile::Builder::new().prefix("millrace-test-").tempdir()?;
         copy_folder(&self.data_dir.path().join("data"), &copy.path().join("data"))?;
-        Self::start_on(Arc::new(copy), self.options.clone()).await
+        Self::start_on(Arc::new(copy), self.options.clone().on(l1)).await
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

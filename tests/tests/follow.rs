@@ -1,11 +1,17 @@
 //! Full nodes: the same chain, heads of their own, and an alarm when sequencer and L1 differ.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{B256, U256},
     providers::{Provider, RootProvider},
 };
-use eyre::{Result, ensure, eyre};
+use eyre::{Result, WrapErr, ensure, eyre};
+use millrace_l1::testing::{Fault, FaultProxy};
 use millrace_proto::Stage;
 use millrace_tests::{
     Chain, ChainOptions, Follower, Wallet, anvil, dev_key, eventually, fresh_address,
@@ -81,21 +87,31 @@ async fn a_follower_has_the_same_chain_and_heads_of_its_own() -> Result<()> {
     Ok(())
 }
 
-/// A sequencer that was restored from an old copy makes other blocks than L1 has.
+/// A sequencer that was restored from an old copy, and whose L1 node is away, makes other blocks than L1 has, until it sees L1 again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequencer_that_is_not_what_l1_has_raises_the_alarm() -> Result<()> {
     let anvil = anvil(8)?;
     let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let options = options.args(["--beacon", anvil.url().as_str()]);
     let mut chain = Chain::start(options).await?;
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
     let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
     chain.wait_for(before, Stage::Posted).await?;
     chain.interrupt().await?;
 
-    // The copy's blocks from here on are seen by nobody but those who follow it.
-    let mut copy = chain.start_on_copy().await?;
+    let away = Arc::new(AtomicBool::new(false));
+    let told = away.clone();
+    let script = move |_, _: &str| match told.load(Ordering::SeqCst) {
+        true => Fault::Status(503),
+        false => Fault::None,
+    };
+    let proxy = FaultProxy::start(anvil.url().clone(), script).await;
+    // Its blocks from here on are seen by nobody but those who follow it.
+    let copy = chain.start_on_copy(proxy.url.clone()).await?;
+    away.store(true, Ordering::SeqCst);
     let mut other = Wallet::new(dev_key(2), copy.provider()).await?;
-    copy.interrupt().await?;
+    let wrong = other.transfer(fresh_address(), U256::from(3)).await?;
+    copy.wait_for(wrong, Stage::Sequenced).await?;
     let chain = chain.restart().await?;
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
     let right = wallet.transfer(fresh_address(), U256::from(2)).await?;
@@ -103,10 +119,6 @@ async fn a_sequencer_that_is_not_what_l1_has_raises_the_alarm() -> Result<()> {
     let ready = chain.ready().clone();
     drop(chain);
 
-    let copy = copy.restart().await?;
-    other.reconnect(copy.provider());
-    let wrong = other.transfer(fresh_address(), U256::from(3)).await?;
-    copy.wait_for(wrong, Stage::Sequenced).await?;
     let follower =
         Follower::start(&ready, Some(&copy.ready().grpc), &["--difference-patience", "1s"]).await?;
     let node = follower.provider();
@@ -126,5 +138,13 @@ async fn a_sequencer_that_is_not_what_l1_has_raises_the_alarm() -> Result<()> {
     let asked = ["--difference-patience", "1s", "--exit-on-difference"];
     let mut exits = Follower::start(&ready, Some(&copy.ready().grpc), &asked).await?;
     ensure!(exits.ended().await? == Some(1), "{}", exits.log()?);
-    Ok(())
+
+    // It sees L1 again, and takes over what is there; what it alone had comes after that.
+    away.store(false, Ordering::SeqCst);
+    has(&copy.provider(), right, BlockNumberOrTag::Safe).await.wrap_err_with(|| copy.log())?;
+    has(&node, wrong, BlockNumberOrTag::Safe).await.wrap_err_with(|| copy.log())?;
+    eventually("the end of the alarm", || async {
+        Ok(follower.status()["differs"].is_null().then_some(()))
+    })
+    .await
 }
