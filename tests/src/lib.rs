@@ -18,7 +18,7 @@ mod wallet;
 pub use self::{
     chain::{Chain, ChainOptions, Ready, anvil, occurrences},
     follower::Follower,
-    posted::{l1_accounts, posted_once},
+    posted::{l1_accounts, posted_once, transactions},
     tools::{
         Output, cast, millrace, node_client, prometheus, promtool, python_client, repository, run,
         setting, verify,

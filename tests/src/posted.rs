@@ -2,7 +2,7 @@
 
 use alloy::{
     consensus::Transaction,
-    primitives::{Address, U256},
+    primitives::{Address, Bytes, U256},
     providers::{Provider, ProviderBuilder, RootProvider},
     rpc::types::TransactionRequest,
     sol_types::SolCall,
@@ -18,6 +18,29 @@ const SENDERS: [u32; 2] = [8, 7];
 /// The accounts that post and commit.
 pub fn l1_accounts() -> [Address; 2] {
     SENDERS.map(|key| dev_key(key).address())
+}
+
+/// The transactions of the L1 blocks `first..=last`, each with its sender, and how many of the blocks lie before its own.
+///
+/// # Errors
+/// When L1 does not have them.
+pub async fn transactions(
+    l1: &RootProvider,
+    first: u64,
+    last: u64,
+) -> Result<Vec<(Address, Bytes, u64)>> {
+    let mut held = Vec::new();
+    for number in first..=last {
+        let block = l1.get_block_by_number(number.into()).full().await?;
+        let block = block.ok_or_else(|| eyre!("no L1 block {number}"))?;
+        for tx in block.transactions.txns() {
+            let hash = *tx.inner.tx_hash();
+            let raw = l1.get_raw_transaction_by_hash(hash).await?;
+            let raw = raw.ok_or_else(|| eyre!("no L1 transaction {hash}"))?;
+            held.push((tx.inner.signer(), raw, number - first));
+        }
+    }
+    Ok(held)
 }
 
 /// Makes sure that each batch of a chain is on L1 once, one behind the other, that no transaction was sent for nothing, and that no bid was above its cap. Returns how many batches and

@@ -23,7 +23,7 @@ use millrace_l1::{
 use millrace_proto::{QueueEntry, Sequencer, Stage, SubmitError, TxPool};
 use millrace_tests::{
     Chain, ChainOptions, Wallet, dev_key, eventually, eventually_within, fresh_address,
-    occurrences, setting, verify,
+    occurrences, setting, transactions, verify,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
@@ -204,22 +204,6 @@ impl Suite {
         .wrap_err_with(|| self.chain.log())
     }
 
-    /// The transactions of the last `depth` L1 blocks, with how many blocks lay before each.
-    async fn last_blocks(&self, head: u64, depth: u64) -> Result<Vec<(Address, Bytes, u64)>> {
-        let mut held = Vec::new();
-        for number in head + 1 - depth..=head {
-            let block = self.l1.get_block_by_number(number.into()).full().await?;
-            let block = block.ok_or_else(|| eyre!("no L1 block {number}"))?;
-            for tx in block.transactions.txns() {
-                let hash = *tx.inner.tx_hash();
-                let raw = self.l1.get_raw_transaction_by_hash(hash).await?;
-                let raw = raw.ok_or_else(|| eyre!("no L1 transaction {hash}"))?;
-                held.push((tx.inner.signer(), raw, number + depth - head - 1));
-            }
-        }
-        Ok(held)
-    }
-
     /// A reorg that takes the L1 block `from` at least, if it can. Returns how many deposits are gone.
     async fn reorg(&mut self, mode: Mode, from: u64) -> Result<usize> {
         let _mining = self.mining.lock().await;
@@ -227,7 +211,7 @@ impl Suite {
         let deepest = DEEPEST.min(head + 1 - self.floor).max(1);
         let depth =
             self.random.random_range((head + 1).saturating_sub(from).clamp(1, deepest)..=deepest);
-        let held = self.last_blocks(head, depth).await?;
+        let held = transactions(&self.l1, head + 1 - depth, head).await?;
         let depositor = dev_key(DEPOSITOR).address();
         let comes = |from: &Address| match mode {
             Mode::Lost => false,

@@ -10,7 +10,8 @@ use alloy::{
 use eyre::{Result, ensure, eyre};
 use millrace_proto::{Sequencer, Stage};
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, anvil, dev_key, eventually, fresh_address, millrace, run, verify,
+    Chain, ChainOptions, Wallet, anvil, dev_key, eventually, fresh_address, millrace, run,
+    transactions, verify,
 };
 
 /// The chain that L1 gives is the sequencer's.
@@ -192,14 +193,8 @@ async fn an_l1_that_returns_to_what_it_had_brings_its_blocks_back() -> Result<()
     let block = l2.get_block_by_number(l2.get_block_number().await?.into()).await?;
     let block = block.ok_or_else(|| eyre!("no head"))?.header;
     let tip = l1.get_block_number().await?;
-    let mut held = Vec::new();
-    for number in fork + 1..=tip {
-        let found = l1.get_block_by_number(number.into()).await?;
-        for hash in found.ok_or_else(|| eyre!("no block {number}"))?.transactions.hashes() {
-            let raw = l1.get_raw_transaction_by_hash(hash).await?;
-            held.push((raw.ok_or_else(|| eyre!("no {hash}"))?, number - fork - 1));
-        }
-    }
+    let held = transactions(&l1, fork + 1, tip).await?.into_iter();
+    let held: Vec<_> = held.map(|(_, raw, before)| (raw, before)).collect();
 
     anvil.reorg(l1.get_block_number().await? - fork).await?;
     let instead = fresh_address();

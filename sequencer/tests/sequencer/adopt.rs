@@ -11,13 +11,13 @@ use millrace_proto::{
     BlockNumHash, BlockSelector, ExecutedBlock, Executor, L1Inbox, QueueMark, Sequencer, Stage,
     Standing, TxPool, num_hash,
 };
-use millrace_sequencer::{LogError, OpenError, SequencerRunError};
+use millrace_sequencer::SequencerRunError;
 use parking_lot::Mutex;
 
 use crate::{
-    crashes::{Book, arm, describe, struck, submit_all, try_start},
-    faults::{Fault, How, Place},
-    inbox::{TestInbox, minted},
+    crashes::{Book, describe, random_fault, start_with, struck, submit_all},
+    faults::Place,
+    inbox::{TestInbox, minted, mints_what_l1_has},
     lifecycle::TestSettlement,
     support::{GENESIS_TIME, Node, Random, Setup, hash_of, sign, signer, soon, transfer},
 };
@@ -208,20 +208,10 @@ async fn what_l1_does_not_hold_any_more_is_not_taken_over() {
     let node = setup.start().await;
     inbox.deposit(1);
     let hash = send(&node, 0, 0).await;
-    soon(async {
-        while minted(&node.executor).await != inbox.total() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    mints_what_l1_has(&node.executor, &inbox).await;
     let derived = node.blocks().await;
     inbox.reorg(0, 1);
-    soon(async {
-        while minted(&node.executor).await != inbox.total() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    mints_what_l1_has(&node.executor, &inbox).await;
     node.sequenced(hash).await;
     let head = num_hash(&node.executor.head().await.expect("head"));
     settlement.derive(derived);
@@ -254,20 +244,10 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_holds() {
     let book = Arc::new(Mutex::new(Book::default()));
     let mut replaced = 0;
     for cycle in 0..30 {
-        let place = [Place::Append, Place::Execute, Place::Seal, Place::Unwind];
-        let place = place[random.below(4) as usize];
-        let how = [How::Before, How::After, How::Hang][random.below(3) as usize];
-        let countdown = if place == Place::Unwind { 0 } else { random.below(20) };
-        let fault = (random.below(4) > 0).then(|| Fault::new(place, how, countdown as i64));
-        arm(&mut setup, &fault);
+        let places = [Place::Append, Place::Execute, Place::Seal, Place::Unwind];
+        let fault = random_fault(&mut random, &places);
         let kill_after = Duration::from_micros(random.below(80_000));
-        let excused = |error: &OpenError| {
-            matches!(error, OpenError::Log(LogError::Storage(_)) | OpenError::Executor(_))
-        };
-        let Some(node) = try_start(&mut setup, &fault, excused).await else {
-            println!("cycle {cycle}: {}, while starting", describe(&fault));
-            continue;
-        };
+        let Some(node) = start_with(&mut setup, &fault, cycle).await else { continue };
         book.lock().sign(3);
         let work = async {
             // L1 has this one's chain, and then the other's, which has other blocks on a part of it.
@@ -294,12 +274,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_holds() {
             // It may have them already, or lack one before them.
             let _ = other.handle.submit_many(acknowledged[..some].to_vec()).await;
             inbox.deposit(1);
-            soon(async {
-                while minted(&other.executor).await != inbox.total() {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
+            mints_what_l1_has(&other.executor, &inbox).await;
             taken_over(&other, &node, &settlement).await;
         };
         let done = tokio::select! {
@@ -324,11 +299,9 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_holds() {
         while waits() {
             submit_all(&node, &book).await;
         }
-        while minted(&node.executor).await != inbox.total() {
-            tokio::task::yield_now().await;
-        }
     })
     .await;
+    mints_what_l1_has(&node.executor, &inbox).await;
     let mark = QueueMark::of(&node.executor.head().await.expect("head")).expect("a rollup header");
     assert_eq!(inbox.standing(mark).await.expect("it answers"), Standing::Whole);
     let book = std::mem::take(&mut *book.lock());

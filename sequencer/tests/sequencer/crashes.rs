@@ -87,7 +87,7 @@ async fn struck_at_start(fault: &Option<Arc<Fault>>) {
 }
 
 /// Starts a node whose fault may strike meanwhile: then `None`, as when the start fails in a way that the fault excuses.
-pub(crate) async fn try_start(
+async fn try_start(
     setup: &mut Setup,
     fault: &Option<Arc<Fault>>,
     excused: impl Fn(&OpenError) -> bool,
@@ -114,18 +114,37 @@ pub(crate) async fn struck(fault: &Option<Arc<Fault>>, kill_after: Duration) {
     }
 }
 
-fn random_fault(random: &mut Random) -> Option<Arc<Fault>> {
-    let place = [Place::Append, Place::Execute, Place::Seal][random.below(3) as usize];
+/// A fault in one of some places; sometimes nothing breaks but the process dies.
+pub(crate) fn random_fault(random: &mut Random, places: &[Place]) -> Option<Arc<Fault>> {
+    let place = places[random.below(places.len() as u64) as usize];
     let how = [How::Before, How::After, How::Hang][random.below(3) as usize];
-    // Sometimes nothing breaks but the process dies.
-    (random.below(5) > 0).then(|| Fault::new(place, how, random.below(12) as i64))
+    // Blocks are taken back once or twice in a cycle.
+    let countdown = random.below(if place == Place::Unwind { 2 } else { 12 });
+    (random.below(5) > 0).then(|| Fault::new(place, how, countdown as i64))
+}
+
+/// [`try_start`] with a fault anywhere, of which it is told if there is no node.
+pub(crate) async fn start_with(
+    setup: &mut Setup,
+    fault: &Option<Arc<Fault>>,
+    cycle: u32,
+) -> Option<Node> {
+    arm(setup, fault);
+    let excused = |error: &OpenError| {
+        matches!(error, OpenError::Log(LogError::Storage(_)) | OpenError::Executor(_))
+    };
+    let node = try_start(setup, fault, excused).await;
+    if node.is_none() {
+        println!("cycle {cycle}: {}, while starting", describe(fault));
+    }
+    node
 }
 
 pub(crate) fn describe(fault: &Option<Arc<Fault>>) -> String {
     fault.as_ref().map_or("killed".to_owned(), |fault| format!("{:?} {:?}", fault.place, fault.how))
 }
 
-pub(crate) fn arm(setup: &mut Setup, fault: &Option<Arc<Fault>>) {
+fn arm(setup: &mut Setup, fault: &Option<Arc<Fault>>) {
     if let Some(fault) = fault.clone() {
         let other = fault.clone();
         setup.wrap_log = Some(Box::new(|inner| Arc::new(FaultyLog { inner, fault })));
@@ -142,7 +161,7 @@ async fn nothing_acknowledged_is_lost_or_doubled() {
     setup.config.frame_interval = Duration::from_millis(1);
     let book = Arc::new(Mutex::new(Book::default()));
     for cycle in 0..30 {
-        let fault = random_fault(&mut random);
+        let fault = random_fault(&mut random, &[Place::Append, Place::Execute, Place::Seal]);
         arm(&mut setup, &fault);
         let kill_after = Duration::from_micros(random.below(60_000));
         // The block that was open could not be recorded as sealed.

@@ -10,6 +10,8 @@ use millrace_proto::{
 };
 use parking_lot::Mutex;
 
+use crate::support::soon;
+
 fn deposit(index: u64) -> Deposit {
     Deposit {
         index,
@@ -117,4 +119,14 @@ pub(crate) async fn minted(executor: &impl Executor) -> U256 {
     let to = [Address::repeat_byte(0xdd)];
     let accounts = executor.accounts(&to, BlockSelector::Latest).await.expect("accounts");
     accounts[0].unwrap_or_default().balance
+}
+
+/// Waits until the chain has minted exactly what L1's queue holds.
+pub(crate) async fn mints_what_l1_has(executor: &impl Executor, inbox: &TestInbox) {
+    let minted = async {
+        while minted(executor).await != inbox.total() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(minted).await;
 }

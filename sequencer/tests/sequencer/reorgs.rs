@@ -10,13 +10,13 @@ use futures::StreamExt;
 use millrace_proto::{
     Executor, L1Inbox, QueueMark, SealedHeader, Sequencer, Stage, Standing, TxPool,
 };
-use millrace_sequencer::{LogError, OpenError, SequencerRunError};
+use millrace_sequencer::SequencerRunError;
 use parking_lot::Mutex;
 
 use crate::{
-    crashes::{Book, arm, describe, struck, submit_all, try_start},
-    faults::{Fault, How, Place},
-    inbox::{TestInbox, minted},
+    crashes::{Book, describe, random_fault, start_with, struck, submit_all},
+    faults::Place,
+    inbox::{TestInbox, minted, mints_what_l1_has},
     lifecycle::TestSettlement,
     support::{GENESIS_TIME, Node, Random, Setup, sign, signer, soon, transfer},
 };
@@ -36,16 +36,6 @@ async fn reaches(node: &Node, from: u64, condition: impl Fn(&SealedHeader) -> bo
     };
     soon(reached).await;
     seen
-}
-
-/// Waits until the chain has minted exactly what L1's queue holds.
-async fn mints_what_l1_has(node: &Node, inbox: &TestInbox) {
-    let minted = async {
-        while minted(&node.executor).await != inbox.total() {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(minted).await;
 }
 
 fn consumed(header: &SealedHeader) -> u64 {
@@ -176,7 +166,7 @@ async fn deposits_that_come_back_as_they_were_change_nothing() {
     // From the sixtieth second on it is gone.
     inbox.time.store(taken_at + 1_000, Ordering::Relaxed);
     inbox.reorg(1, 0);
-    mints_what_l1_has(&node, &inbox).await;
+    mints_what_l1_has(&node.executor, &inbox).await;
     node.stop().await.expect("a clean end");
 }
 
@@ -194,7 +184,7 @@ async fn blocks_that_go_on_coming_do_not_keep_lost_deposits() {
     assert_eq!(node.executor.head().await.expect("head").timestamp, taken_at + 59);
     inbox.time.store(taken_at + 61, Ordering::Relaxed);
     inbox.reorg(1, 0);
-    mints_what_l1_has(&node, &inbox).await;
+    mints_what_l1_has(&node.executor, &inbox).await;
     for hash in hashes {
         assert_eq!(node.sequenced(hash).await.stage, Stage::Sequenced);
     }
@@ -238,20 +228,10 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_takes_back() {
     setup.config.deposit_poll_interval = Duration::from_millis(1);
     let book = Arc::new(Mutex::new(Book::default()));
     for cycle in 0..40 {
-        let place = [Place::Append, Place::Execute, Place::Seal, Place::Unwind];
-        let place = place[random.below(4) as usize];
-        let how = [How::Before, How::After, How::Hang][random.below(3) as usize];
-        let countdown = if place == Place::Unwind { random.below(2) } else { random.below(12) };
-        let fault = (random.below(5) > 0).then(|| Fault::new(place, how, countdown as i64));
-        arm(&mut setup, &fault);
+        let places = [Place::Append, Place::Execute, Place::Seal, Place::Unwind];
+        let fault = random_fault(&mut random, &places);
         let kill_after = Duration::from_micros(random.below(60_000));
-        let excused = |error: &OpenError| {
-            matches!(error, OpenError::Log(LogError::Storage(_)) | OpenError::Executor(_))
-        };
-        let Some(node) = try_start(&mut setup, &fault, excused).await else {
-            println!("cycle {cycle}: {}, while starting", describe(&fault));
-            continue;
-        };
+        let Some(node) = start_with(&mut setup, &fault, cycle).await else { continue };
         book.lock().sign(4);
         let mut other = random.clone();
         random.next();
