@@ -12,6 +12,8 @@ use millrace_l1::{L1Error, L1Signer, RollupContract, SignError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use crate::backend::SubmitRequest;
+
 /// What an attestation's key ends with.
 pub(crate) const SUFFIX: &str = ".attestation.json";
 
@@ -72,6 +74,12 @@ impl AvailabilityAttestation {
     }
 }
 
+/// Unix seconds after some time from now.
+fn unix_seconds_in(time: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_add(time).as_secs()
+}
+
 /// Why nothing is attested.
 #[derive(Debug, thiserror::Error)]
 pub enum AttestError {
@@ -97,10 +105,18 @@ impl Attester {
         Self { rollup, signer, kept_for, chain_id: OnceCell::new() }
     }
 
-    /// Whether an attestation is one of this batch, as it would be given here.
-    pub(crate) fn is_of(&self, attestation: &AvailabilityAttestation, digest: B256) -> bool {
-        attestation.digest == digest
+    /// Whether an attestation says of a batch what would be said here, for half as long at least.
+    pub(crate) fn is_as_good(
+        &self,
+        attestation: &AvailabilityAttestation,
+        batch: &SubmitRequest,
+        key: &str,
+    ) -> bool {
+        attestation.digest == batch.digest
+            && attestation.size == batch.data.len() as u64
+            && attestation.key == key
             && attestation.rollup == self.rollup.address()
+            && attestation.kept_until >= unix_seconds_in(self.kept_for / 2)
             && attestation.signer() == Some(self.signer.address())
     }
 
@@ -113,14 +129,13 @@ impl Attester {
     ) -> Result<AvailabilityAttestation, AttestError> {
         let client = self.rollup.client();
         let l1_chain_id = *self.chain_id.get_or_try_init(|| client.chain_id()).await?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut attestation = AvailabilityAttestation {
             l1_chain_id,
             rollup: self.rollup.address(),
             digest,
             size: size as u64,
             key,
-            kept_until: now.saturating_add(self.kept_for).as_secs(),
+            kept_until: unix_seconds_in(self.kept_for),
             signature: Bytes::new(),
         };
         let signature = self.signer.sign_bytes(&attestation.preimage()).await?;

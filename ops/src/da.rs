@@ -122,6 +122,10 @@ async fn attestation(batch: u64, chain: &ChainArgs, json: bool) -> Result<()> {
         rollup.has_role("BATCHER_ROLE", signer).await?,
         "the attestation is signed by {signer}, who does not have the contract's BATCHER_ROLE"
     );
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let left = attestation.kept_until.checked_sub(now.as_secs());
+    let left =
+        left.ok_or_else(|| eyre!("{signer} has attested batch {batch} for a time that is over"))?;
     let bytes = da_reader(chain, &l1)?.read(&posted).await;
     let bytes = bytes.wrap_err_with(|| format!("{signer} attests batch {batch}, but"))?;
     ensure!(bytes.len() as u64 == attestation.size, "batch {batch} has {} bytes", bytes.len());
@@ -129,11 +133,11 @@ async fn attestation(batch: u64, chain: &ChainArgs, json: bool) -> Result<()> {
         println!("{}", json!({ "batch": batch, "signer": signer, "attestation": attestation }));
         return Ok(());
     }
-    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(attestation.kept_until);
-    let until = humantime::format_rfc3339_seconds(until);
     println!(
-        "batch {batch} is there, {} bytes under {}; {signer} has signed that it will be until {until}",
-        attestation.size, attestation.key
+        "batch {batch} is there, {} bytes under {}; {signer} has signed that it will be for {} days more",
+        attestation.size,
+        attestation.key,
+        left / 86_400
     );
     Ok(())
 }

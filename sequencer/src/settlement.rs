@@ -31,7 +31,7 @@ pub(crate) struct Derived {
     posted: AtomicU64,
     /// The last block that was derived and found right.
     judged: AtomicU64,
-    /// Whether settlement has said anything.
+    /// Whether settlement has said what L1 holds.
     is_known: AtomicBool,
 }
 
@@ -58,10 +58,13 @@ impl Derived {
         *self.end.lock() = status.unmatched;
         self.judged.store(judged, Ordering::Relaxed);
         self.posted.store(last(status.posted).max(judged), Ordering::Relaxed);
-        self.is_known.store(true, Ordering::Relaxed);
+        // Before it has seen L1 it knows nothing.
+        if status.l1_head != BlockNumHash::default() {
+            self.is_known.store(true, Ordering::Relaxed);
+        }
     }
 
-    /// Whether settlement has said anything since the start.
+    /// Whether settlement has said what L1 holds, since the start.
     pub(crate) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Relaxed)
     }

@@ -324,7 +324,20 @@ impl Verifier {
         match hash(last).await? {
             Some(hash) if hash == derived => return Ok(None),
             Some(_) => {}
-            None => return Ok(Some(SequencerDiffers { block: last, derived, sequencer: None })),
+            // It may have others as far as it comes.
+            None => {
+                let head = sequencer.head().await?;
+                let at = executed.known.iter().find(|known| known.number == head.number);
+                let other = at.filter(|known| known.hash != head.seal());
+                return Ok(Some(match other {
+                    Some(known) => SequencerDiffers {
+                        block: known.number,
+                        derived: known.hash,
+                        sequencer: Some(head.seal()),
+                    },
+                    None => SequencerDiffers { block: last, derived, sequencer: None },
+                }));
+            }
         }
         for BlockNumHash { number: block, hash: derived } in executed.known.iter().copied() {
             let sequencer = hash(block).await?;
@@ -419,7 +432,7 @@ impl Verifier {
     sequencer.map_or_else(|| "missing".to_owned(), |hash| hash.to_string())
 )]
 struct SequencerDiffers {
-    /// The first block that differs.
+    /// A block that differs: the first, where the sequencer's chain is as long.
     block: u64,
     derived: B256,
     sequencer: Option<B256>,

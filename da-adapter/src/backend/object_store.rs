@@ -6,11 +6,12 @@ use alloy::primitives::{B256, U256, hex};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use millrace_l1::Market;
-use millrace_proto::{BatchLimits, DaKind};
+use millrace_proto::{BatchLimits, DaKind, ErrorChain};
 use object_store::{
     Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem,
     parse_url_opts, path::Path,
 };
+use tracing::warn;
 
 use super::{
     BackendError, DaBackend, POST_GAS, Prepared, StoredBatch, StoredBatchBuilder, SubmitRequest,
@@ -125,23 +126,31 @@ impl ObjectStoreBackend {
         }
     }
 
-    /// Puts an attestation beside a batch that is there, unless there is one.
-    async fn attest(&self, request: &SubmitRequest, key: &str) -> Result<(), BackendError> {
-        let Some(attester) = &self.attester else { return Ok(()) };
-        let retry = |error: ObjectStoreError| BackendError::Retry(Box::new(error));
-        let known = self.attestation(key.as_bytes()).await.map_err(retry)?;
-        if known.is_some_and(|known| attester.is_of(&known, request.digest)) {
-            return Ok(());
+    /// Puts an attestation beside a batch that is there, unless there is one that holds for long. Posting does not wait for it: whoever asks for one that is missing sees that it is.
+    async fn attest(&self, request: &SubmitRequest, key: &str) {
+        let Some(attester) = &self.attester else { return };
+        let known = self.attestation(key.as_bytes()).await.ok().flatten();
+        if known.is_some_and(|known| attester.is_as_good(&known, request, key)) {
+            return;
         }
+        if let Err(error) = self.put_attestation(attester, request, key).await {
+            let error = ErrorChain::new(&*error);
+            warn!(target: "millrace::da_adapter", batch = request.number, %error, "nothing is attested of a batch on the object store");
+        }
+    }
+
+    async fn put_attestation(
+        &self,
+        attester: &Attester,
+        request: &SubmitRequest,
+        key: &str,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let name = format!("{key}{SUFFIX}");
+        let location = self.location(&name).ok_or(ObjectStoreError::Prefix(name))?;
         let (digest, size) = (request.digest, request.data.len());
-        let attestation = attester.attest(digest, size, key.to_owned()).await;
-        let attestation = attestation.map_err(|error| BackendError::Retry(Box::new(error)))?;
-        let text = serde_json::to_vec_pretty(&attestation)
-            .map_err(|error| BackendError::Fatal(Box::new(error)))?;
-        let location = self.location(&format!("{key}{SUFFIX}")).ok_or_else(|| {
-            BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone())))
-        })?;
-        self.store.put(&location, PutPayload::from(text)).await.map_err(classify)?;
+        let attestation = attester.attest(digest, size, key.to_owned()).await?;
+        let text = serde_json::to_vec_pretty(&attestation)?;
+        self.store.put(&location, PutPayload::from(text)).await?;
         Ok(())
     }
 
@@ -213,7 +222,7 @@ impl DaBackend for ObjectStoreBackend {
         if let Ok(stored) = self.read_at(&location).await
             && stored.digest == request.digest
         {
-            self.attest(&request, &key).await?;
+            self.attest(&request, &key).await;
             return Ok(prepared);
         }
         let payload = PutPayload::from_bytes(request.data.0.clone());
@@ -228,7 +237,7 @@ impl DaBackend for ObjectStoreBackend {
             );
             return Err(BackendError::UseNext(problem.into()));
         }
-        self.attest(&request, &key).await?;
+        self.attest(&request, &key).await;
         Ok(prepared)
     }
 }

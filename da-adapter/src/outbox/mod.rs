@@ -19,8 +19,10 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::{Archived, Chosen, Epoch, Foreign, Record, Spent};
-pub(crate) use self::record::{BatchEntry, Cursor, OutboxIdentity, Post, Submitted, Totals};
+use self::record::{Archived, Chosen, Epoch, Record, Spent};
+pub(crate) use self::record::{
+    BatchEntry, Cursor, OutboxIdentity, Post, Rejoined, Submitted, Totals,
+};
 
 /// Batch number, big endian -> the encoded batch.
 const BATCHES: &str = "batches";
@@ -38,7 +40,7 @@ const ARCHIVED: &[u8] = b"archived";
 const SPENT: &[u8] = b"spent";
 const CHOSEN: &[u8] = b"chosen";
 const EPOCH: &[u8] = b"epoch";
-const FOREIGN: &[u8] = b"foreign";
+const REJOINED: &[u8] = b"rejoined";
 
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
@@ -104,7 +106,7 @@ struct State {
     /// Where the outbox began, if not with batch 1: the contract held this many batches and this
     /// block already.
     base: (u64, u64),
-    foreign: Foreign,
+    rejoined: Rejoined,
 }
 
 impl State {
@@ -174,13 +176,13 @@ impl Outbox {
         }
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, EPOCH, &Epoch(epoch).to_bytes());
-        put(&self.db, &mut write, META, FOREIGN, &Foreign::default().to_bytes());
+        put(&self.db, &mut write, META, REJOINED, &Rejoined::default().to_bytes());
         self.db.write_opt(write, &synced())?;
         state.entries.clear();
         state.epoch = Epoch(epoch);
         state.cursor = Some(cursor);
         state.base = (cursor.batch, cursor.block.number);
-        state.foreign = Foreign::default();
+        state.rejoined = Rejoined::default();
         state.archived = state.archived.max(cursor.batch);
         drop(state);
         self.changed.send_replace(());
@@ -232,9 +234,9 @@ impl Outbox {
             }
         }
         let archived = state.archived.min(cursor.batch);
-        let foreign =
-            if state.foreign.batch > cursor.batch { Foreign::default() } else { state.foreign };
-        put(&self.db, &mut write, META, FOREIGN, &foreign.to_bytes());
+        let rejoined =
+            if state.rejoined.batch > cursor.batch { Rejoined::default() } else { state.rejoined };
+        put(&self.db, &mut write, META, REJOINED, &rejoined.to_bytes());
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
         put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
@@ -243,7 +245,7 @@ impl Outbox {
         state.cursor = Some(cursor);
         state.totals = totals;
         state.archived = archived;
-        state.foreign = foreign;
+        state.rejoined = rejoined;
         if state.entries.is_empty() {
             state.base = (cursor.batch, cursor.block.number);
         }
@@ -253,8 +255,8 @@ impl Outbox {
     }
 
     /// Goes on after what L1 holds, which includes batches that were not closed here, or does not any more: the next one begins at the cursor. Closed batches
-    /// that were not posted are taken back.
-    pub(crate) fn rejoin(&self, cursor: Cursor) -> Result<(), OutboxError> {
+    /// that were not posted are taken back. `hash` is the contract's of the cursor's batch.
+    pub(crate) fn rejoin(&self, cursor: Cursor, hash: B256) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
         let mut write = WriteBatch::default();
         let is_gone = |entry: &BatchEntry| entry.post.is_none() || entry.number > cursor.batch;
@@ -268,27 +270,29 @@ impl Outbox {
                 totals = totals.minus(entry, post);
             }
         }
-        let is_ours = state.entries.get(&cursor.batch).is_some_and(|entry| !is_gone(entry));
-        let foreign = match is_ours {
-            true => Foreign::default(),
-            false => Foreign { batch: cursor.batch, block: cursor.block.number },
-        };
+        let rejoined = Rejoined { batch: cursor.batch, hash, block: cursor.block.number };
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
-        put(&self.db, &mut write, META, FOREIGN, &foreign.to_bytes());
+        put(&self.db, &mut write, META, REJOINED, &rejoined.to_bytes());
         put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
         put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
         self.db.write_opt(write, &synced())?;
         state.entries.retain(|_, entry| !is_gone(entry));
         state.cursor = Some(cursor);
-        (state.foreign, state.archived, state.totals) = (foreign, archived, totals);
+        (state.rejoined, state.archived, state.totals) = (rejoined, archived, totals);
         drop(state);
         self.changed.send_replace(());
         Ok(())
     }
 
-    /// Whether L1 held batches that were not closed here when the outbox last rejoined it.
-    pub(crate) fn has_foreign(&self) -> bool {
-        self.state.lock().foreign != Foreign::default()
+    /// What L1 held when the outbox last went on after it, if it ever did.
+    pub(crate) fn rejoined(&self) -> Option<Rejoined> {
+        Some(self.state.lock().rejoined).filter(|rejoined| *rejoined != Rejoined::default())
+    }
+
+    /// The first batch up to one that was not seen on L1.
+    pub(crate) fn missing_upto(&self, number: u64) -> Option<BatchEntry> {
+        let state = self.state.lock();
+        state.entries.range(..=number).map(|(_, entry)| *entry).find(|entry| entry.post.is_none())
     }
 
     /// Whether a batch was final, by one behind it whose bytes are not kept.
@@ -452,7 +456,7 @@ impl Outbox {
 
     pub(crate) fn summary(&self) -> OutboxSummary {
         let state = self.state.lock();
-        let Foreign { batch, block } = state.foreign;
+        let Rejoined { batch, block, .. } = state.rejoined;
         let (mut posted, mut posted_block) = state.base.max((batch, block));
         let (mut backlog_batches, mut backlog_bytes) = (0, 0);
         for entry in state.entries.values() {
@@ -516,8 +520,8 @@ fn load(db: &Db) -> Result<State, OutboxError> {
     let spent = get(db, META, SPENT)?.unwrap_or_default();
     let chosen = get(db, META, CHOSEN)?.unwrap_or_default();
     let epoch = get(db, META, EPOCH)?.unwrap_or_default();
-    let foreign = get(db, META, FOREIGN)?.unwrap_or_default();
-    Ok(State { cursor, entries, totals, archived, spent, chosen, epoch, base, foreign })
+    let rejoined = get(db, META, REJOINED)?.unwrap_or_default();
+    Ok(State { cursor, entries, totals, archived, spent, chosen, epoch, base, rejoined })
 }
 
 fn table<'a>(db: &'a Db, name: &'static str) -> &'a ColumnFamily {

@@ -88,11 +88,13 @@ pub(super) struct Chosen(pub(super) Option<DaKind>);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Epoch(pub(super) u32);
 
-/// The last batch that L1 held and that was not closed here, and its last block; zeros if there is none.
+/// The last batch that L1 held when the outbox last went on after it, whoever had closed it: the contract's hash of it, and the last block of the chain there. Zeros if that never
+/// happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Foreign {
-    pub(super) batch: u64,
-    pub(super) block: u64,
+pub(crate) struct Rejoined {
+    pub(crate) batch: u64,
+    pub(crate) hash: B256,
+    pub(crate) block: u64,
 }
 
 /// The last batch that is in the archive.
@@ -224,14 +226,15 @@ impl Record for Spent {
     }
 }
 
-impl Record for Foreign {
+impl Record for Rejoined {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend(self.batch.to_be_bytes());
+        out.extend(self.hash);
         out.extend(self.block.to_be_bytes());
     }
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self { batch: fields.u64()?, block: fields.u64()? })
+        Some(Self { batch: fields.u64()?, hash: fields.hash()?, block: fields.u64()? })
     }
 }
 

@@ -153,7 +153,7 @@ fn what_l1_holds_instead_is_gone_on_after() {
     }
     outbox.mark_posted(1, post(7), None).unwrap();
     // L1 has three others behind the first.
-    outbox.rejoin(cursor(4)).unwrap();
+    outbox.rejoin(cursor(4), B256::ZERO).unwrap();
     let numbers = |outbox: &Outbox| {
         outbox.entries().into_iter().map(|entry| entry.number).collect::<Vec<_>>()
     };
@@ -176,7 +176,7 @@ fn what_l1_holds_instead_is_gone_on_after() {
     outbox.mark_archived(5, outbox.entry(5).unwrap().digest).unwrap();
     // A reorg takes the others, with what was seen behind them.
     assert!(!outbox.was_final(2).unwrap());
-    outbox.rejoin(cursor(1)).unwrap();
+    outbox.rejoin(cursor(1), B256::ZERO).unwrap();
     let summary = outbox.summary();
     assert_eq!((numbers(&outbox), summary.posted, summary.totals.bytes), (vec![1], 1, 100));
     assert_eq!(outbox.archived(), 1, "another fifth batch is to be archived too");

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{Finality, Poster, Step, StepError, TARGET, reason, today};
 use crate::{
     batcher::unix_millis,
-    outbox::{BatchEntry, Post},
+    outbox::{BatchEntry, Post, Rejoined},
     resume::Resume,
     window::Window,
 };
@@ -60,7 +60,12 @@ impl Poster {
             self.metrics.reorged(posted - count);
             self.outbox.unmark_after(count)?;
         }
-        self.check_chain(count.min(posted)).await?;
+        let seen = count.min(posted);
+        self.check_chain(seen).await?;
+        // One behind it was seen, and it was not: another has its number.
+        if let Some(missing) = self.outbox.missing_upto(seen) {
+            return Err(StepError::Foreign(reason::another_batch(missing.number)));
+        }
         if count <= posted {
             return Ok(());
         }
@@ -74,6 +79,9 @@ impl Poster {
             }
             let fee = self.target.fee(record.l1.tx_hash).await?;
             self.outbox.mark_posted(number, Post { l1: record.l1, fee }, Some(today()))?;
+            if foreign.is_none() {
+                self.known = Some((number, record.batch_hash));
+            }
             let latency = Duration::from_millis(unix_millis().saturating_sub(entry.closed_at));
             self.metrics.posted(entry.size, entry.transactions, fee, latency);
             info!(
@@ -92,6 +100,13 @@ impl Poster {
     /// Makes sure that L1 has the batches that were seen there, `count` of them: a reorg may have put others in the place of some. The contract's hash of a batch
     /// covers all before it.
     async fn check_chain(&mut self, count: u64) -> Result<(), StepError> {
+        if let Some(Rejoined { batch, hash, .. }) = self.outbox.rejoined()
+            && (1..=count).contains(&batch)
+            && self.target.batch_hash(batch).await? != hash
+        {
+            self.look_again(count).await?;
+            return Err(StepError::Foreign(reason::another_batch(batch)));
+        }
         let unchanged = match self.known {
             Some((number, hash)) if number <= count => {
                 number == 0 || self.target.batch_hash(number).await? == hash
@@ -99,29 +114,19 @@ impl Poster {
             _ => false,
         };
         if !unchanged {
-            self.look_again(count).await?;
-            if self.known.is_some_and(|(number, _)| number <= count) && self.outbox.has_foreign() {
-                let why = "an L1 reorg replaced batches, some of which were not closed here";
-                return Err(StepError::Foreign(why.to_owned()));
-            }
+            self.known = self.look_again(count).await?.or(Some((0, B256::ZERO)));
         }
-        self.remember(count).await
-    }
-
-    /// Remembers which batches L1 holds.
-    async fn remember(&mut self, count: u64) -> Result<(), StepError> {
-        let hash = if count == 0 { B256::ZERO } else { self.target.batch_hash(count).await? };
-        self.known = Some((count, hash));
         Ok(())
     }
 
-    /// Reads again where L1 has the posted batches of the outbox, up to `count`.
-    async fn look_again(&self, count: u64) -> Result<(), StepError> {
+    /// Reads again where L1 has the posted batches of the outbox, up to `count`. Returns the last of them, with the contract's hash of it.
+    async fn look_again(&self, count: u64) -> Result<Option<(u64, B256)>, StepError> {
         let entries = self.outbox.entries();
         let posted: Vec<_> =
             entries.iter().filter(|entry| entry.post.is_some() && entry.number <= count).collect();
-        let (Some(first), Some(last)) = (posted.first(), posted.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (posted.first(), posted.last()) else { return Ok(None) };
         let records = self.target.records(first.number, last.number).await?;
+        let mut known = None;
         for (entry, record) in posted.iter().filter_map(|entry| {
             let record = records.iter().find(|record| record.header.number == entry.number)?;
             Some((*entry, record))
@@ -134,8 +139,9 @@ impl Poster {
                 let fee = self.target.fee(record.l1.tx_hash).await?;
                 self.outbox.mark_posted(entry.number, Post { l1: record.l1, fee }, None)?;
             }
+            known = Some((entry.number, record.batch_hash));
         }
-        Ok(())
+        Ok(known)
     }
 
     /// Goes on after the last valid batch that the contract holds, whoever posted it, once the executor has its blocks.
@@ -145,14 +151,17 @@ impl Poster {
             target: self.target.as_ref(),
             settlement: &self.settlement,
         };
-        match resume.find_cursor().await {
-            // Nothing has changed: L1's nodes do not agree.
-            Ok(cursor) if self.outbox.cursor() == Some(cursor) => Err(StepError::Retry(why.into())),
-            Ok(cursor) => {
+        match resume.find().await {
+            Ok((cursor, hash)) => {
+                let moved = self.outbox.cursor() != Some(cursor);
+                self.outbox.rejoin(cursor, hash)?;
+                self.known = Some((cursor.batch, hash));
+                if !moved {
+                    // L1's nodes do not agree, perhaps.
+                    return Err(StepError::Retry(why.into()));
+                }
                 warn!(target: TARGET, why, batch = cursor.batch, block = cursor.block.number, "batches go on after what L1 holds");
-                self.outbox.rejoin(cursor)?;
                 self.metrics.rejoined();
-                self.remember(cursor.batch).await?;
                 Ok(Step::Posted)
             }
             Err(error) => {
@@ -176,7 +185,7 @@ impl Poster {
         };
         if finality == Finality::Gone {
             // It was included again elsewhere, or it would not count as posted.
-            return self.look_again(newest.number).await;
+            return self.look_again(newest.number).await.map(|_| ());
         }
         let archived = if self.archives { self.outbox.archived() } else { u64::MAX };
         Ok(self.outbox.prune(newest.number.min(archived))?)

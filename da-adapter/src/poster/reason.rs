@@ -21,6 +21,11 @@ pub(super) fn unknown_batches(count: u64, closed: u64) -> String {
     )
 }
 
+/// The contract holds another batch in the place of one that was seen there, or behind which one was.
+pub(super) fn another_batch(number: u64) -> String {
+    format!("the contract holds another batch {number} than was known: {SOMETHING_ELSE}")
+}
+
 /// The contract does not hold a batch any more that was not closed here.
 pub(super) fn lost_foreign_batch(count: u64, lost: u64) -> String {
     format!(

@@ -106,7 +106,11 @@ impl PostTarget for TestContract {
     }
 
     async fn records(&self, first: u64, last: u64) -> Result<Vec<PostedBatch>, L1Error> {
-        Ok(self.up()?.batches[first as usize - 1..last as usize].to_vec())
+        let state = self.up()?;
+        let records = state.batches[first as usize - 1..last as usize].iter().cloned();
+        Ok(records
+            .map(|record| PostedBatch { batch_hash: state.hash_of(record.header.number), ..record })
+            .collect())
     }
 
     async fn last_commitment(&self) -> Result<Option<Commitment>, L1Error> {
@@ -131,11 +135,7 @@ impl PostTarget for TestContract {
     }
 
     async fn batch_hash(&self, number: u64) -> Result<B256, L1Error> {
-        let state = self.up()?;
-        let batches = state.batches.iter().take(number as usize);
-        Ok(batches.fold(B256::ZERO, |before, batch| {
-            keccak256([before.as_slice(), batch.header.digest.as_slice()].concat())
-        }))
+        Ok(self.up()?.hash_of(number))
     }
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
@@ -189,6 +189,14 @@ impl PostTarget for TestContract {
 }
 
 impl ContractState {
+    /// As the contract chains them, as far as tests need it.
+    fn hash_of(&self, number: u64) -> B256 {
+        let batches = self.batches.iter().take(number as usize);
+        batches.fold(B256::ZERO, |before, batch| {
+            keccak256([before.as_slice(), batch.header.digest.as_slice()].concat())
+        })
+    }
+
     fn holds(&self, number: u64) -> bool {
         let is_early = self.batches.len() as u64 + 1 < number;
         self.held.contains(&number) || is_early && self.reverts == 0

@@ -95,7 +95,13 @@ struct Head {
 impl Resume<'_> {
     /// The end of what is on L1 already: the last number that is taken, and the last block of the last valid batch.
     pub(crate) async fn find_cursor(&self) -> Result<Cursor, ResumeError> {
+        self.find().await.map(|(cursor, _)| cursor)
+    }
+
+    /// The same, with the contract's hash of the last batch, by which it was judged.
+    pub(crate) async fn find(&self) -> Result<(Cursor, B256), ResumeError> {
         let count = self.target.batch_count().await?;
+        let mut last = None;
         let (first, mut head) = match self.target.last_commitment().await? {
             Some(commitment) => {
                 let (batch, block) = (commitment.batch, commitment.last_block);
@@ -105,6 +111,7 @@ impl Resume<'_> {
         };
         if first <= count {
             for posted in self.target.records(first, count).await? {
+                last = Some(posted.batch_hash);
                 match self.judge(&posted).await? {
                     Ok(next) => head = next,
                     Err(reason) => {
@@ -119,12 +126,19 @@ impl Resume<'_> {
         if deposits_hash.is_zero() && head.deposits_end > 0 {
             return Err(ResumeError::DepositsMissing(head.deposits_end));
         }
-        Ok(Cursor {
+        let hash = match last {
+            Some(hash) => hash,
+            None if count == 0 => B256::ZERO,
+            // All of them are committed.
+            None => self.target.batch_hash(count).await?,
+        };
+        let cursor = Cursor {
             batch: count,
             block: BlockNumHash { number: head.number, hash: head.hash },
             deposits_end: head.deposits_end,
             deposits_hash,
-        })
+        };
+        Ok((cursor, hash))
     }
 
     /// The head after a batch, or why derivation skips it.

@@ -59,8 +59,8 @@ impl PostTarget for Held {
         unreachable!("nothing is posted")
     }
 
-    async fn batch_hash(&self, _: u64) -> Result<B256, L1Error> {
-        unreachable!("nothing is posted")
+    async fn batch_hash(&self, number: u64) -> Result<B256, L1Error> {
+        Ok(self.batches[number as usize - 1].batch_hash)
     }
 
     async fn begin(&self, _: &Posting) -> Result<(), TxManagerError> {

@@ -34,7 +34,8 @@ pub(crate) struct TestSettlement {
 
 impl TestSettlement {
     pub(crate) fn new() -> Self {
-        let status = watch::channel(SettlementStatus::default()).0;
+        let l1_head = BlockNumHash::new(1, B256::repeat_byte(1));
+        let status = watch::channel(SettlementStatus { l1_head, ..SettlementStatus::default() }).0;
         Self { status, derived: Mutex::default(), asked: AtomicU64::new(0) }
     }
 

@@ -3,7 +3,7 @@
 //! Anyone can post what claims anything, the sequencer's own hashes included: such a batch is skipped, and stops nobody. But if all that
 //! goes into it is what the sequencer has executed, the sequencer's executor and this service's come to different results.
 
-use std::{sync::Arc, time::Instant};
+use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, Bytes};
 use millrace_proto::{
@@ -96,18 +96,19 @@ impl Verifier {
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<bool, Broke> {
-        let mut short_since = None;
+        // Time in which it answers: what claims ever so many blocks is not waited for until there are as many.
+        let mut waited = Duration::ZERO;
         loop {
             let ask = || async { sequencer.head().await.map(Some) };
             if self.asked(ask, posted, stop).await?.number >= number {
                 return Ok(true);
             }
-            let since = *short_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= self.config.retry_max {
+            if waited >= self.config.retry_max {
                 return Ok(false);
             }
             self.still(posted)?;
             retry::sleep(stop, self.config.executor_poll).await?;
+            waited += self.config.executor_poll;
         }
     }
 

@@ -71,7 +71,7 @@ async fn batches_of_blocks_that_are_taken_back_are_closed_again() {
     };
     let l1 = L1Ref { tx_hash: B256::ZERO, block: elsewhere.block };
     running.outbox.mark_posted(1, Post { l1, fee: U256::ZERO }, None).unwrap();
-    running.outbox.rejoin(elsewhere).unwrap();
+    running.outbox.rejoin(elsewhere, B256::ZERO).unwrap();
     executor.push(third.noisy());
     executor.push(third.noisy());
     running.wait_for(8).await;

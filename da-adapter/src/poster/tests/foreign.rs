@@ -31,12 +31,14 @@ impl Fixture {
 
     /// Settlement has derived these blocks, one a batch, and the executor has others or the same.
     fn judged(&mut self, derived: &[Arc<ExecutedBlock>], executor: &Arc<TestExecutor>) {
-        let batches = self.contract.state.lock().batches.clone();
+        let state = self.contract.state.lock();
         let verdict = |(batch, block): (&PostedBatch, &Arc<ExecutedBlock>)| {
             let BatchHeader { number, .. } = batch.header;
-            (number, BatchVerdict { batch_hash: batch.batch_hash, end: Ok(block.num_hash()) })
+            let batch_hash = state.hash_of(number);
+            (number, BatchVerdict { batch_hash, end: Ok(block.num_hash()) })
         };
-        let verdicts = batches.iter().zip(derived).map(verdict).collect();
+        let verdicts = state.batches.iter().zip(derived).map(verdict).collect();
+        drop(state);
         self.poster.settlement = Arc::new(Judged { verdicts, halted: None });
         self.poster.executor = Arc::new(TestExecutorHandle(executor.clone()));
     }
@@ -101,7 +103,6 @@ async fn batches_of_others_behind_ours_come_and_go_with_l1() {
         transactions: Vec::new(),
         receipts: Vec::new(),
     })];
-    fixture.contract.change(|state| state.batches[0].batch_hash = B256::with_last_byte(1));
     let mut others = fixture.chain.clone();
     blocks.push(others.noisy());
     fixture.post_foreign(&blocks[1]);
@@ -165,6 +166,30 @@ async fn another_batch_in_the_place_of_a_posted_one_is_noticed() {
     fixture.judged(&third, &fixture.executor(&third));
     assert_eq!(fixture.poster.step().await.unwrap(), Step::Posted);
     assert_eq!(fixture.outbox.cursor().unwrap().block, third[1].num_hash());
+}
+
+/// One of ours may be mined behind another in the place of the one before it.
+#[tokio::test]
+async fn another_batch_before_one_of_ours_is_not_forgotten() {
+    let mut fixture = Fixture::new();
+    let theirs = [fixture.chain.clone().noisy()];
+    fixture.close(0);
+    fixture.close(0);
+    let ours = fixture.outbox.entry(2).unwrap();
+    fixture.post_foreign(&theirs[0]);
+    fixture.post_foreign(&theirs[0]);
+    fixture.contract.change(|state| state.batches[1].header.digest = ours.digest);
+    for _ in 0..3 {
+        let error = fixture.poster.step().await.unwrap_err();
+        assert!(matches!(error, StepError::Retry(_)), "settlement has not judged them: {error}");
+    }
+    assert!(fixture.contract.state.lock().sent.is_empty());
+    // Both end where the first does: ours does not join it.
+    let ends = [theirs[0].clone(), theirs[0].clone()];
+    fixture.judged(&ends, &fixture.executor(&theirs));
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Posted);
+    assert_eq!(fixture.outbox.cursor().unwrap().block, theirs[0].num_hash());
+    assert_eq!(fixture.poster.step().await.unwrap(), Step::Idle);
 }
 
 /// Of one that has taken over, posting is right.
