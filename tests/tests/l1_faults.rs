@@ -1,7 +1,7 @@
 //! Every kind of fault that an L1 node has, and fees and wallets that get in the way, while a chain is used: no batch is lost or posted twice, no bid is above the cap, and
 //! all comes to its end.
 //!
-//! `MILLRACE_FAULTS` sets how many of each kind there are at least (default 3, the full suite has 50).
+//! `MILLRACE_FAULTS` sets how many of each kind there are at least (default 1, the full suite has 50).
 
 use std::{
     collections::BTreeMap,
@@ -252,7 +252,7 @@ impl Suite {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_l1_does_batches_are_posted_once_below_the_caps() -> Result<()> {
-    let count: u64 = setting("MILLRACE_FAULTS", 3);
+    let count: u64 = setting("MILLRACE_FAULTS", 1);
     let mut suite = Suite::start().await?;
     let mut done = BTreeMap::new();
     for kind in KINDS {
