@@ -5,8 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use alloy::{
-    primitives::{Address, B256, Bytes, Signature, keccak256},
-    sol_types::{SolStruct, eip712_domain},
+    primitives::{Address, B256, Bytes, Signature},
+    sol_types::{Eip712Domain, SolStruct, eip712_domain},
 };
 use millrace_l1::{L1Error, L1Signer, RollupContract, SignError};
 use serde::{Deserialize, Serialize};
@@ -52,11 +52,12 @@ impl AvailabilityAttestation {
     /// Whose signature it is; `None` if it is none of these terms.
     pub fn signer(&self) -> Option<Address> {
         let signature = Signature::from_raw(&self.signature).ok()?;
-        signature.recover_address_from_prehash(&keccak256(self.preimage())).ok()
+        let (content, domain) = self.terms();
+        signature.recover_address_from_prehash(&content.eip712_signing_hash(&domain)).ok()
     }
 
-    /// What is hashed and signed: `0x1901`, the domain, and the struct (EIP-712).
-    fn preimage(&self) -> Vec<u8> {
+    /// What is signed, and for which contract on which chain.
+    fn terms(&self) -> (typed::Availability, Eip712Domain) {
         let domain = eip712_domain! {
             name: "Millrace DA",
             version: "1",
@@ -69,8 +70,7 @@ impl AvailabilityAttestation {
             key: self.key.clone(),
             keptUntil: self.kept_until,
         };
-        let (domain, content) = (domain.separator(), content.eip712_hash_struct());
-        [&[0x19, 0x01], domain.as_slice(), content.as_slice()].concat()
+        (content, domain)
     }
 }
 
@@ -123,22 +123,22 @@ impl Attester {
     /// Signs that a batch is there, from now on.
     pub(crate) async fn attest(
         &self,
-        digest: B256,
-        size: usize,
-        key: String,
+        batch: &SubmitRequest,
+        key: &str,
     ) -> Result<AvailabilityAttestation, AttestError> {
         let client = self.rollup.client();
         let l1_chain_id = *self.chain_id.get_or_try_init(|| client.chain_id()).await?;
         let mut attestation = AvailabilityAttestation {
             l1_chain_id,
             rollup: self.rollup.address(),
-            digest,
-            size: size as u64,
-            key,
+            digest: batch.digest,
+            size: batch.data.len() as u64,
+            key: key.to_owned(),
             kept_until: unix_seconds_in(self.kept_for),
             signature: Bytes::new(),
         };
-        let signature = self.signer.sign_bytes(&attestation.preimage()).await?;
+        let (content, domain) = attestation.terms();
+        let signature = self.signer.sign_typed(&content, &domain).await?;
         attestation.signature = signature.as_bytes().into();
         Ok(attestation)
     }

@@ -109,34 +109,30 @@ async fn follow_once(
     let mut statuses = settlement.subscribe_status().await?;
     let mut again = tokio::time::interval(RETRY);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut last, mut own) = (None, shared.own_posted());
+    let (mut last, mut own) = (None::<SettlementStatus>, shared.own_posted());
     loop {
-        let status = tokio::select! {
+        let is_new = tokio::select! {
             status = statuses.next() => match status {
-                Some(status) => status?,
+                Some(status) => {
+                    last = Some(status?);
+                    true
+                }
                 None => return Ok(()),
             },
-            _ = again.tick() => match last.take() {
-                Some(status) => {
-                    let before = std::mem::replace(&mut own, shared.own_posted());
-                    tell(shared, &status);
-                    if before == own {
-                        last = Some(status);
-                        continue;
-                    }
-                    status
-                }
-                None => continue,
-            },
+            _ = again.tick() => false,
         };
-        tell(shared, &status);
-        last = Some(status.clone());
+        let before = std::mem::replace(&mut own, shared.own_posted());
+        let Some(status) = &last else { continue };
+        tell(shared, status);
+        if !is_new && before == own {
+            continue;
+        }
         let unwound = shared.heads.unwound_times();
-        let claimed = settled_blocks(&status, shared.heads.unwound_from(), shared.own_posted());
+        let claimed = settled_blocks(status, shared.heads.unwound_from(), own);
         if !std::mem::replace(answers, true) {
             info!(target: "millrace::sequencer", "settlement answers again");
         }
-        if is_ours(shared, &status).await? {
+        if is_ours(shared, status).await? {
             settle(shared, claimed, SettledWhen::At(shared.wall()), unwound).await?;
         }
     }

@@ -122,10 +122,8 @@ impl Verifier {
             let Some(posted) = self.shared.store.posted(next)? else {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    _ = revisions.changed() => {}
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    _ = revisions.changed() => continue,
                 }
-                continue;
             };
             match self.verify(&posted, stop).await {
                 Ok(()) => {}

@@ -2,13 +2,11 @@
 
 use alloy::{
     consensus::Transaction,
-    primitives::{Address, Bytes, U256},
+    primitives::{Address, Bytes},
     providers::{Provider, ProviderBuilder, RootProvider},
-    rpc::types::TransactionRequest,
-    sol_types::SolCall,
 };
 use eyre::{Result, ensure, eyre};
-use millrace_l1::{Rollup, RollupContract, RollupEvent, TxManagerConfig, testing::Anvil};
+use millrace_l1::{RollupContract, RollupEvent, TxManagerConfig, testing::Anvil};
 
 use crate::{Chain, dev_key};
 
@@ -50,8 +48,7 @@ pub async fn transactions(
 /// Where that is not so, or L1 does not answer.
 pub async fn posted_once(chain: &Chain, anvil: &Anvil) -> Result<(usize, u32)> {
     let l1: RootProvider = ProviderBuilder::default().connect_http(anvil.url().clone());
-    let address = chain.ready().rollup;
-    let rollup = RollupContract::new(anvil.client().clone(), address);
+    let rollup = RollupContract::new(anvil.client().clone(), chain.ready().rollup);
     let head = l1.get_block_number().await?;
     let events = rollup.events(0, head).await?;
     let posted: Vec<_> = events
@@ -87,8 +84,6 @@ pub async fn posted_once(chain: &Chain, anvil: &Anvil) -> Result<(usize, u32)> {
             sent += 1;
         }
     }
-    let count = TransactionRequest::default().to(address);
-    let count = l1.call(count.input(Rollup::batchCountCall {}.abi_encode().into())).await?;
-    ensure!(U256::from_be_slice(&count) == U256::from(posted.len()));
+    ensure!(rollup.batch_count().await? == posted.len() as u64);
     Ok((posted.len(), sent))
 }

@@ -147,8 +147,7 @@ impl ObjectStoreBackend {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let name = format!("{key}{SUFFIX}");
         let location = self.location(&name).ok_or(ObjectStoreError::Prefix(name))?;
-        let (digest, size) = (request.digest, request.data.len());
-        let attestation = attester.attest(digest, size, key.to_owned()).await?;
+        let attestation = attester.attest(request, key).await?;
         let text = serde_json::to_vec_pretty(&attestation)?;
         self.store.put(&location, PutPayload::from(text)).await?;
         Ok(())

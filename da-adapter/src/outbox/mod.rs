@@ -170,9 +170,7 @@ impl Outbox {
         let mut state = self.state.lock();
         let mut write = WriteBatch::default();
         for number in state.entries.keys() {
-            for table in [BATCHES, ENTRIES, SUBMITTED] {
-                delete(&self.db, &mut write, table, &number.to_be_bytes());
-            }
+            forget(&self.db, &mut write, *number);
         }
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, EPOCH, &Epoch(epoch).to_bytes());
@@ -221,31 +219,9 @@ impl Outbox {
         if state.cursor != Some(before) {
             return Ok(());
         }
-        let mut write = WriteBatch::default();
-        let gone: Vec<BatchEntry> =
-            state.entries.range(cursor.batch + 1..).map(|(_, entry)| *entry).collect();
-        let mut totals = state.totals;
-        for entry in &gone {
-            for table in [BATCHES, ENTRIES, SUBMITTED] {
-                delete(&self.db, &mut write, table, &entry.number.to_be_bytes());
-            }
-            if let Some(post) = &entry.post {
-                totals = totals.minus(entry, post);
-            }
-        }
-        let archived = state.archived.min(cursor.batch);
         let rejoined =
             if state.rejoined.batch > cursor.batch { Rejoined::default() } else { state.rejoined };
-        put(&self.db, &mut write, META, REJOINED, &rejoined.to_bytes());
-        put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
-        put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
-        put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
-        self.db.write_opt(write, &synced())?;
-        state.entries.split_off(&(cursor.batch + 1));
-        state.cursor = Some(cursor);
-        state.totals = totals;
-        state.archived = archived;
-        state.rejoined = rejoined;
+        self.go_back(&mut state, cursor, rejoined, |entry| entry.number > cursor.batch)?;
         if state.entries.is_empty() {
             state.base = (cursor.batch, cursor.block.number);
         }
@@ -258,19 +234,31 @@ impl Outbox {
     /// that were not posted are taken back. `hash` is the contract's of the cursor's batch.
     pub(crate) fn rejoin(&self, cursor: Cursor, hash: B256) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
-        let mut write = WriteBatch::default();
+        let rejoined = Rejoined { batch: cursor.batch, hash, block: cursor.block.number };
         let is_gone = |entry: &BatchEntry| entry.post.is_none() || entry.number > cursor.batch;
-        let archived = state.archived.min(cursor.batch);
+        self.go_back(&mut state, cursor, rejoined, is_gone)?;
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Forgets some batches, and lets the next one begin at the cursor.
+    fn go_back(
+        &self,
+        state: &mut State,
+        cursor: Cursor,
+        rejoined: Rejoined,
+        is_gone: impl Fn(&BatchEntry) -> bool,
+    ) -> Result<(), OutboxError> {
+        let mut write = WriteBatch::default();
         let mut totals = state.totals;
         for entry in state.entries.values().filter(|entry| is_gone(entry)) {
-            for table in [BATCHES, ENTRIES, SUBMITTED] {
-                delete(&self.db, &mut write, table, &entry.number.to_be_bytes());
-            }
+            forget(&self.db, &mut write, entry.number);
             if let Some(post) = &entry.post {
                 totals = totals.minus(entry, post);
             }
         }
-        let rejoined = Rejoined { batch: cursor.batch, hash, block: cursor.block.number };
+        let archived = state.archived.min(cursor.batch);
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, REJOINED, &rejoined.to_bytes());
         put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
@@ -279,8 +267,6 @@ impl Outbox {
         state.entries.retain(|_, entry| !is_gone(entry));
         state.cursor = Some(cursor);
         (state.rejoined, state.archived, state.totals) = (rejoined, archived, totals);
-        drop(state);
-        self.changed.send_replace(());
         Ok(())
     }
 
@@ -539,6 +525,13 @@ fn put(db: &Db, write: &mut WriteBatch, name: &'static str, key: &[u8], value: &
 
 fn delete(db: &Db, write: &mut WriteBatch, name: &'static str, key: &[u8]) {
     write.delete_cf(table(db, name), key);
+}
+
+/// Deletes all that is kept of a batch.
+fn forget(db: &Db, write: &mut WriteBatch, number: u64) {
+    for name in [BATCHES, ENTRIES, SUBMITTED] {
+        delete(db, write, name, &number.to_be_bytes());
+    }
 }
 
 fn corrupt(table: &'static str, key: &[u8]) -> OutboxError {

@@ -60,18 +60,16 @@ impl Builder {
         let patience = if unknown { SILENCE } else { PATIENCE };
         self.behind.take_if(|behind| behind.unknown != unknown);
         let behind = self.behind.get_or_insert_with(|| {
-            if unknown {
-                return Behind::now(true);
+            if !unknown {
+                info!(target: "millrace::sequencer", ahead, head, "L1 holds blocks that this sequencer does not have; they are taken over first");
             }
-            info!(target: "millrace::sequencer", ahead, head, "L1 holds blocks that this sequencer does not have; they are taken over first");
-            Behind::now(false)
+            Behind::now(unknown)
         });
         if !behind.given_up && behind.since.elapsed() >= patience {
             behind.given_up = true;
-            if unknown {
-                return false;
+            if !unknown {
+                warn!(target: "millrace::sequencer", ahead, head, "L1 holds blocks that this sequencer does not have, and settlement does not tell them; sequencing goes on without them");
             }
-            warn!(target: "millrace::sequencer", ahead, head, "L1 holds blocks that this sequencer does not have, and settlement does not tell them; sequencing goes on without them");
         }
         !behind.given_up
     }

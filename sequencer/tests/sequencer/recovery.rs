@@ -58,10 +58,7 @@ async fn a_clean_stop_seals_and_a_start_goes_on() {
 async fn an_executor_without_data_gets_the_same_chain_again() {
     let mut setup = Setup::new();
     let (head, _) = stopped_chain(&mut setup).await;
-    setup.forget_executor();
-    let node = setup.start().await;
-    assert_eq!(node.executor_head().await, head.seal());
-    node.stop().await.expect("a clean end");
+    setup.log_alone_gives(head.seal()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -169,6 +169,14 @@ impl Setup {
         std::fs::remove_dir_all(self.folder.path().join("executor")).expect("it is there");
     }
 
+    /// Makes sure that the log alone gives the chain.
+    pub(crate) async fn log_alone_gives(&mut self, head: B256) {
+        self.forget_executor();
+        let node = self.start().await;
+        assert_eq!(node.executor_head().await, head);
+        node.stop().await.expect("a clean end");
+    }
+
     pub(crate) fn executor(&self) -> ExecutorHandle {
         let config = ExecutorConfig {
             data_dir: self.folder.path().join("executor"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::{
-    primitives::{Address, Bytes, Signature, keccak256},
+    primitives::{Address, Bytes, Signature},
     sol_types::{Eip712Domain, SolStruct, eip712_domain},
 };
 use millrace_proto::{Attestation, BatchOutcome};
@@ -79,13 +79,13 @@ impl AttestationRules {
         outcome: BatchOutcome,
         signer: &L1Signer,
     ) -> Result<Attestation, SignError> {
-        let signature = signer.sign_bytes(&self.preimage(&outcome)).await?;
+        let signature = signer.sign_typed(&self.content(&outcome), &self.domain).await?;
         Ok(Attestation { outcome, reverts: self.reverts, signature })
     }
 
     /// Whose signature it is, if it counts for this outcome.
     pub fn signer_of(&self, outcome: &BatchOutcome, signature: &Signature) -> Option<Address> {
-        let digest = keccak256(self.preimage(outcome));
+        let digest = self.content(outcome).eip712_signing_hash(&self.domain);
         let signer = signature.recover_address_from_prehash(&digest).ok()?;
         self.members.contains(&signer).then_some(signer)
     }
@@ -95,9 +95,9 @@ impl AttestationRules {
         signatures.values().flat_map(Signature::as_bytes).collect()
     }
 
-    /// What is hashed and signed: `0x1901`, the domain, and the struct (EIP-712).
-    fn preimage(&self, outcome: &BatchOutcome) -> Vec<u8> {
-        let attestation = typed::Attestation {
+    /// What is signed.
+    fn content(&self, outcome: &BatchOutcome) -> typed::Attestation {
+        typed::Attestation {
             rollup: self.rollup,
             batch: outcome.batch,
             batchHash: outcome.batch_hash,
@@ -107,8 +107,6 @@ impl AttestationRules {
             stateRoot: outcome.state_root,
             messageRoot: outcome.message_root,
             reverts: self.reverts,
-        };
-        let (domain, content) = (self.domain.separator(), attestation.eip712_hash_struct());
-        [&[0x19, 0x01], domain.as_slice(), content.as_slice()].concat()
+        }
     }
 }

@@ -4,8 +4,9 @@ mod web3signer;
 
 use alloy::{
     consensus::SignableTransaction,
-    primitives::{Address, Signature, keccak256},
+    primitives::{Address, Signature},
     signers::{SignerSync, local::PrivateKeySigner},
+    sol_types::{Eip712Domain, SolStruct},
 };
 use millrace_proto::ErrorClass;
 
@@ -49,14 +50,23 @@ impl L1Signer {
         }
     }
 
-    /// Signs the Keccak-256 hash of some bytes.
+    /// Signs a struct (EIP-712): what [`SolStruct::eip712_signing_hash`] is the hash of.
     ///
     /// # Errors
     /// See [`SignError`]. A key in memory always signs.
-    pub async fn sign_bytes(&self, bytes: &[u8]) -> Result<Signature, SignError> {
+    pub async fn sign_typed(
+        &self,
+        content: &impl SolStruct,
+        domain: &Eip712Domain,
+    ) -> Result<Signature, SignError> {
         match self {
-            Self::Key(key) => Ok(key.sign_hash_sync(&keccak256(bytes))?),
-            Self::Remote(service) => service.sign(bytes).await,
+            Self::Key(key) => Ok(key.sign_hash_sync(&content.eip712_signing_hash(domain))?),
+            // It hashes itself what it is given.
+            Self::Remote(service) => {
+                let (domain, content) = (domain.separator(), content.eip712_hash_struct());
+                let preimage = [&[0x19, 0x01], domain.as_slice(), content.as_slice()].concat();
+                service.sign(&preimage).await
+            }
         }
     }
 }
