@@ -26,7 +26,7 @@ use crate::{
     error::{SettlementOpenError, SettlementRunError},
     execution::{ReplayReader, ReplayWorker},
     halt::HaltReason,
-    shared::Shared,
+    shared::{Shared, Stalled},
     store::{Identity, Outcome, Store, StoreError},
     verifier::Verifier,
     watcher::Watcher,
@@ -184,6 +184,11 @@ impl SettlementHandle {
     /// Why the service has halted until it is restarted, if it has. What it waits for shows in the status alone.
     pub fn halted(&self) -> Option<Arc<HaltReason>> {
         self.shared.halted()
+    }
+
+    /// Where the sequencer has had another block than is derived from L1, for longer than it may, if it has: what it should have taken over.
+    pub fn differs(&self) -> Option<String> {
+        self.shared.stalled(Stalled::Comparing)
     }
 
     fn batch(&self, block: u64) -> Result<Option<BatchRecord>, StoreError> {

@@ -134,6 +134,11 @@ impl Shared {
         self.refresh(None)
     }
 
+    /// Why a part of the work stands still, if it does.
+    pub(crate) fn stalled(&self, what: Stalled) -> Option<String> {
+        self.inner.stalls.lock()[what as usize].clone()
+    }
+
     /// Says that the sequencer does not have what is derived up to a block, or that it has all.
     pub(crate) fn unmatched(
         &self,

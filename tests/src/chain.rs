@@ -32,7 +32,7 @@ use tokio::{
 };
 use url::Url;
 
-use crate::millrace;
+use crate::{millrace, run};
 
 /// How long a chain may take until it is ready.
 const START: Duration = Duration::from_secs(120);
@@ -218,6 +218,21 @@ impl Chain {
         )??;
         ensure!(status.stage != Stage::Dropped, "{hash} was dropped: {:?}", status.reason);
         Ok(status)
+    }
+
+    /// Deposits ether on L1, as a user would.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub async fn deposit(&self, to: Address, ether: &str) -> Result<()> {
+        let options = self.ready.options();
+        let to = to.to_string();
+        let mut arguments = vec!["deposit", "--dev-key", "1", "--amount", ether, "--to", &to];
+        // A deposit needs no beacon API.
+        let named = options.chunks(2).filter(|option| option[0] != "--beacon").flatten();
+        arguments.extend(named.map(String::as_str));
+        run(&millrace()?, &arguments).await?.success()?;
+        Ok(())
     }
 
     /// Takes a service's folder away, while the chain does not run.

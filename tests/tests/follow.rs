@@ -87,6 +87,40 @@ async fn a_follower_has_the_same_chain_and_heads_of_its_own() -> Result<()> {
     Ok(())
 }
 
+/// From state diffs no blocks follow: they come from the sequencer, and have to come to the states that L1 has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_state_diffs_is_followed_with_its_sequencer() -> Result<()> {
+    let anvil = anvil(8)?;
+    let options = ChainOptions::default().on(anvil.url().clone());
+    let options = options.args(["--batch-age", "1s", "--batch-payload", "state-diffs"]);
+    let mut chain = Chain::start(options).await?;
+    let ready = chain.ready().clone();
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let early = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(early, Stage::Posted).await?;
+    let alone = Follower::start(&ready, None, &[]).await.err();
+    let alone = alone.ok_or_else(|| eyre!("it follows L1 alone"))?.to_string();
+    ensure!(alone.contains("--sequencer"), "{alone}");
+
+    let follower = Follower::start(&ready, Some(&ready.grpc), &[]).await?;
+    let late = wallet.transfer(fresh_address(), U256::from(2)).await?;
+    has(&follower.provider(), late, BlockNumberOrTag::Latest).await?;
+    let follower = follower.restart(&ready, Some(&ready.grpc)).await?;
+    let node = follower.provider();
+    for hash in [early, late] {
+        let block = has(&node, hash, BlockNumberOrTag::Finalized).await?;
+        ensure!(hash_at(&node, block).await? == hash_at(&chain.provider(), block).await?);
+    }
+    // What L1 has goes on becoming final without the sequencer.
+    let last = wallet.transfer(fresh_address(), U256::from(3)).await?;
+    has(&node, last, BlockNumberOrTag::Latest).await?;
+    chain.wait_for(last, Stage::Committed).await?;
+    chain.kill().await?;
+    has(&node, last, BlockNumberOrTag::Safe).await?;
+    ensure!(follower.status()["differs"].is_null(), "{}", follower.log()?);
+    Ok(())
+}
+
 /// A sequencer that was restored from an old copy, and whose L1 node is away, makes other blocks than L1 has, until it sees L1 again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequencer_that_is_not_what_l1_has_raises_the_alarm() -> Result<()> {

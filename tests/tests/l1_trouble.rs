@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use alloy::{
-    primitives::{Address, U256, utils::parse_ether},
+    eips::BlockNumberOrTag,
+    primitives::{U256, utils::parse_ether},
     providers::Provider,
     signers::local::PrivateKeySigner,
 };
-use eyre::{Result, ensure, eyre};
+use eyre::{Result, WrapErr, ensure, eyre};
 use millrace_proto::{Sequencer, Stage};
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, anvil, dev_key, eventually, fresh_address, millrace, run,
-    transactions, verify,
+    Chain, ChainOptions, Follower, Wallet, anvil, dev_key, eventually, fresh_address, transactions,
+    verify,
 };
 
 /// The chain that L1 gives is the sequencer's.
@@ -107,9 +108,20 @@ async fn l1_reorgs_leave_the_chain_as_it_was() -> Result<()> {
 /// goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
+    deposit_taken_by_a_reorg(&["--batch-age", "1s"]).await
+}
+
+/// What settlement has put on its states goes too, and a full node goes with the sequencer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reorg_that_takes_a_deposit_takes_the_state_diffs_over_it() -> Result<()> {
+    deposit_taken_by_a_reorg(&["--batch-age", "1s", "--batch-payload", "state-diffs"]).await
+}
+
+async fn deposit_taken_by_a_reorg(more: &[&str]) -> Result<()> {
     let anvil = anvil(8)?;
-    let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let options = ChainOptions::default().on(anvil.url().clone()).args(more.iter().copied());
     let chain = Chain::start(options).await?;
+    let follower = Follower::start(chain.ready(), Some(&chain.ready().grpc), &[]).await?;
     let l2 = chain.provider();
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
     let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
@@ -118,7 +130,7 @@ async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
 
     // What is paid with the deposit cannot be paid without it.
     let rich = PrivateKeySigner::random();
-    deposit(&chain, rich.address(), "2").await?;
+    chain.deposit(rich.address(), "2").await?;
     eventually("the deposit on L2", || async {
         Ok((l2.get_balance(rich.address()).await? == parse_ether("2")?).then_some(()))
     })
@@ -141,7 +153,7 @@ async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
     let depth = chain.l1_provider().get_block_number().await? - fork;
     anvil.reorg(depth).await?;
     let instead = fresh_address();
-    deposit(&chain, instead, "3").await?;
+    chain.deposit(instead, "3").await?;
     eventually("the deposit that came instead", || async {
         Ok((l2.get_balance(instead).await? == parse_ether("3")?).then_some(()))
     })
@@ -158,6 +170,17 @@ async fn a_reorg_that_takes_a_deposit_takes_the_blocks_over_it() -> Result<()> {
     ensure!(now.is_none_or(|now| now.header.hash != hash), "block {block} stands");
     ensure!(chain.log_contains("L2 reorg")?, "it is said");
     derived_equals_sequenced(&chain).await?;
+    let node = follower.provider();
+    eventually("the full node has gone with it", || async {
+        let safe = node.get_block_by_number(BlockNumberOrTag::Safe).await?;
+        let there = node.get_transaction_receipt(others[4]).await?;
+        Ok(there.filter(|there| there.block_number <= safe.map(|safe| safe.header.number)))
+    })
+    .await
+    .wrap_err_with(|| follower.log().unwrap_or_default())?;
+    ensure!(node.get_balance(paid).await? == U256::from(5));
+    ensure!(node.get_balance(rich.address()).await?.is_zero());
+    ensure!(follower.status()["differs"].is_null(), "{}", follower.log()?);
 
     // So it does after a restart.
     let mut chain = chain;
@@ -183,7 +206,7 @@ async fn an_l1_that_returns_to_what_it_had_brings_its_blocks_back() -> Result<()
     let fork = l1.get_block_number().await?;
 
     let (rich, paid) = (fresh_address(), fresh_address());
-    deposit(&chain, rich, "2").await?;
+    chain.deposit(rich, "2").await?;
     eventually("the deposit on L2", || async {
         Ok((l2.get_balance(rich).await? == parse_ether("2")?).then_some(()))
     })
@@ -198,7 +221,7 @@ async fn an_l1_that_returns_to_what_it_had_brings_its_blocks_back() -> Result<()
 
     anvil.reorg(l1.get_block_number().await? - fork).await?;
     let instead = fresh_address();
-    deposit(&chain, instead, "3").await?;
+    chain.deposit(instead, "3").await?;
     eventually("the deposit that came instead", || async {
         Ok((l2.get_balance(instead).await? == parse_ether("3")?).then_some(()))
     })
@@ -239,7 +262,7 @@ async fn a_chain_that_has_lost_its_data_goes_on_after_what_l1_holds() -> Result<
     let mut chain = Chain::start(options).await?;
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
     let (rich, paid) = (fresh_address(), fresh_address());
-    deposit(&chain, rich, "2").await?;
+    chain.deposit(rich, "2").await?;
     let mut last = wallet.transfer(paid, U256::from(1)).await?;
     for _ in 0..4 {
         chain.wait_for(last, Stage::Posted).await?;
@@ -274,15 +297,4 @@ async fn a_chain_that_has_lost_its_data_goes_on_after_what_l1_holds() -> Result<
         last = after;
     }
     derived_equals_sequenced(&chain).await
-}
-
-async fn deposit(chain: &Chain, to: Address, ether: &str) -> Result<()> {
-    let (ready, to) = (chain.ready(), to.to_string());
-    let place =
-        ["--l1", ready.l1.as_str(), "--rollup", &ready.rollup.to_string()].map(String::from);
-    let mut arguments = vec!["deposit"];
-    arguments.extend(place.iter().map(String::as_str));
-    arguments.extend(["--dev-key", "1", "--amount", ether, "--to", &to]);
-    run(&millrace()?, &arguments).await?.success()?;
-    Ok(())
 }

@@ -30,6 +30,10 @@ pub(crate) mod meta {
     pub(crate) fn stretch(number: u64) -> Vec<u8> {
         [b"stretch".as_slice(), &number.to_be_bytes()].concat()
     }
+    /// The number of the block that was the head before a batch's state diffs led to a block, big-endian `u64`.
+    pub(crate) fn before(number: u64) -> Vec<u8> {
+        [b"before".as_slice(), &number.to_be_bytes()].concat()
+    }
     /// The oldest block whose state can be read, big-endian `u64`.
     pub(crate) const OLDEST: &[u8] = b"oldest";
 }
@@ -68,6 +72,37 @@ impl ChainReader<'_> {
     /// The digest of the batch whose state diffs end with a block.
     pub(crate) fn stretch(&self, number: u64) -> Result<Option<B256>, StoreError> {
         self.read(Table::Meta, &meta::stretch(number), |value| Cursor(value).hash())
+    }
+
+    /// The block before one: of the end of a batch's state diffs, the head that they were put on.
+    pub(crate) fn before(&self, number: u64) -> Result<Option<u64>, StoreError> {
+        let before = self.read(Table::Meta, &meta::before(number), |value| {
+            Ok(u64::from_be_bytes(Cursor(value).array()?))
+        })?;
+        Ok(before.or(number.checked_sub(1)))
+    }
+
+    /// Up to `most` blocks after one and up to another whose changes are kept, in their order.
+    pub(crate) fn changed(
+        &self,
+        after: u64,
+        upto: u64,
+        most: usize,
+    ) -> Result<Vec<u64>, StoreError> {
+        let mut entries = self.0.iter(Table::NodeChanges);
+        entries.seek(after.saturating_add(1).to_be_bytes());
+        let mut numbers = Vec::new();
+        while let Some(key) = entries.key().filter(|_| numbers.len() < most) {
+            let number =
+                Cursor(key).array().map(u64::from_be_bytes).in_table(Table::NodeChanges)?;
+            if number > upto {
+                return Ok(numbers);
+            }
+            numbers.push(number);
+            entries.next();
+        }
+        entries.status()?;
+        Ok(numbers)
     }
 
     /// The oldest block whose state can be read.

@@ -270,7 +270,7 @@ impl Store {
     }
 
     /// Writes the state after a block that may be any after the head, whose header alone is known, in one atomic step, and makes the block the
-    /// head. Of the states before it none can be read any more. `digest` is noted as the batch's that said what changed.
+    /// head. `digest` is noted as the batch's that said what changed.
     ///
     /// # Errors
     /// As [`Self::commit`].
@@ -293,18 +293,25 @@ impl Store {
         check_root(&header, &root)?;
 
         let mut batch = self.db.batch();
-        write::state(&mut batch, diff, &root, History::None);
+        write::state(&mut batch, diff, &root, History::Of(number));
         write::header(&mut batch, &header);
-        batch.put(Table::Meta, meta::OLDEST, number.to_be_bytes());
         batch.put(Table::Meta, meta::stretch(number), digest);
+        batch.put(Table::Meta, meta::before(number), head.number.to_be_bytes());
+        let oldest = match self.history_blocks {
+            // Nobody makes batches of it.
+            Some(blocks) => prune::prune(&mut batch, self.reader(), number, blocks, false)?,
+            None => None,
+        };
         self.write(batch, &mut failed, number, &root)?;
         *self.chain.write() = Chain { head: header, recent: RecentBlocks::default() };
-        self.metrics.oldest(number);
+        if let Some(oldest) = oldest {
+            self.metrics.oldest(oldest);
+        }
         Ok(())
     }
 
     /// Takes back the blocks after `number`, the newest first, each in one atomic step: after a crash in between, the store is at one of
-    /// them. Blocks that a [jump](Self::jump) passed over cannot be reached.
+    /// them. A [jump](Self::jump) is taken back as a whole, also if that leads below `number`.
     ///
     /// # Errors
     /// [`StoreError::StatePruned`] if the history does not go back so far, with as many blocks taken back as it does;

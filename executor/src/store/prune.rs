@@ -10,7 +10,7 @@ use super::{
 
 /// Blocks whose history goes in one commit, at most. More than one, so that a store whose window was made smaller gets
 /// there.
-const BLOCKS_PER_COMMIT: u64 = 4;
+const BLOCKS_PER_COMMIT: usize = 4;
 
 /// Adds the removal of history that `head` no longer needs to its commit, oldest first. Returns the oldest block whose state
 /// can be read afterwards, if that changes.
@@ -23,15 +23,14 @@ pub(super) fn prune(
 ) -> Result<Option<u64>, StoreError> {
     let oldest = chain.oldest()?;
     let wanted = head.saturating_sub(history_blocks);
-    let wanted = wanted.min(oldest.saturating_add(BLOCKS_PER_COMMIT)).min(head - 1);
-    if wanted <= oldest {
-        return Ok(None);
-    }
-    for number in oldest + 1..=wanted {
+    // Of blocks that a batch's state diffs have passed over there is none.
+    let numbers = chain.changed(oldest, wanted.min(head - 1), BLOCKS_PER_COMMIT)?;
+    let Some(last) = numbers.last().copied() else { return Ok(None) };
+    for number in numbers {
         forget(batch, chain, number, keeps_diffs)?;
     }
-    batch.put(Table::Meta, meta::OLDEST, wanted.to_be_bytes());
-    Ok(Some(wanted))
+    batch.put(Table::Meta, meta::OLDEST, last.to_be_bytes());
+    Ok(Some(last))
 }
 
 /// Removes what block `number` put into the history tables, which only states before it need; what it changed stays where batches are made of that.

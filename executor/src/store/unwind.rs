@@ -22,7 +22,7 @@ pub(super) fn unwind(
 ) -> Result<SealedHeader, StoreError> {
     let number = head.number;
     let oldest = chain.oldest()?;
-    let Some(before) = number.checked_sub(1).filter(|before| *before >= oldest) else {
+    let Some(before) = chain.before(number)?.filter(|before| *before >= oldest) else {
         return Err(StoreError::StatePruned { block: number.saturating_sub(1), oldest });
     };
     let missing = |table| StoreError::corrupt(table, format!("block {number} is missing"));
@@ -55,10 +55,14 @@ pub(super) fn unwind(
         restore(batch, chain, Table::StorageNodes, &path, number)?;
     }
 
-    let block = chain.block(BlockSelector::Number(number))?;
-    for tx in &block.ok_or_else(|| missing(Table::Headers))?.transactions {
-        batch.delete(Table::Transactions, tx.hash());
+    if chain.stretch(number)?.is_none() {
+        let block = chain.block(BlockSelector::Number(number))?;
+        for tx in &block.ok_or_else(|| missing(Table::Headers))?.transactions {
+            batch.delete(Table::Transactions, tx.hash());
+        }
     }
+    batch.delete(Table::Meta, meta::stretch(number));
+    batch.delete(Table::Meta, meta::before(number));
     for table in [Table::Diffs, Table::NodeChanges, Table::Bodies, Table::Receipts, Table::Headers]
     {
         batch.delete(table, key);

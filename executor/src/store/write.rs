@@ -13,7 +13,7 @@ use crate::{
 pub(super) enum History {
     /// As history of this block.
     Of(u64),
-    /// Not kept: nothing is before the genesis block, and of the states before a jump none is read.
+    /// Not kept: nothing is before the genesis block.
     None,
 }
 

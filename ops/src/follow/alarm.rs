@@ -64,12 +64,17 @@ impl Alarm {
         self.raised.notify_one();
     }
 
-    /// Says that the sequencer's feed joins the chain. That derivation has halted stays.
+    /// Says that the sequencer's feed joins the chain. What derivation has to say stays.
     pub(super) fn clear(&self) {
+        self.take_back(|reasons| &mut reasons.feed);
+    }
+
+    fn take_back(&self, reason: impl Fn(&mut Reasons) -> &mut Option<String>) {
         let mut reasons = self.why.lock();
-        if reasons.feed.take().is_some() {
-            info!(target: "millrace::follow", "the sequencer's feed joins the chain again");
-            self.gauge.0.set(if reasons.derivation.is_some() { 1.0 } else { 0.0 });
+        if let Some(why) = reason(&mut reasons).take() {
+            info!(target: "millrace::follow", why, "the chains do not differ there any more");
+            let is_raised = reasons.feed.is_some() || reasons.derivation.is_some();
+            self.gauge.0.set(if is_raised { 1.0 } else { 0.0 });
         }
     }
 
@@ -94,9 +99,11 @@ impl Alarm {
                         stop.cancelled().await;
                         return Ok(());
                     }
-                    if let Some(reason) = settlement.halted() {
-                        let why = format!("derivation from L1 has halted: {reason}");
-                        self.set(|reasons| &mut reasons.derivation, why);
+                    let halted = settlement.halted();
+                    let halted = halted.map(|why| format!("derivation from L1 has halted: {why}"));
+                    match halted.or_else(|| settlement.differs()) {
+                        Some(why) => self.set(|reasons| &mut reasons.derivation, why),
+                        None => self.take_back(|reasons| &mut reasons.derivation),
                     }
                 }
                 () = self.raised.notified() => {}

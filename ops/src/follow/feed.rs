@@ -38,6 +38,8 @@ pub(super) struct Feed {
     pub(super) alarm: Arc<Alarm>,
     /// For how long the feed may differ from what L1 has: each may see an L1 reorg before the other.
     pub(super) patience: Duration,
+    /// Whether blocks are derived from L1: from state diffs, only what they come to.
+    pub(super) of_blocks: bool,
 }
 
 /// Why the feed is not followed at the moment.
@@ -110,7 +112,8 @@ impl Feed {
                 Err(error) => {
                     let error = ErrorChain::new(&error);
                     if outage.failed() {
-                        warn!(target: "millrace::follow", %error, "the sequencer's feed is interrupted; the chain follows L1 alone meanwhile");
+                        let of_blocks = self.of_blocks;
+                        warn!(target: "millrace::follow", %error, of_blocks, "the sequencer's feed is interrupted; meanwhile the chain follows L1 alone, or stands still where batches hold state diffs");
                     } else {
                         debug!(target: "millrace::follow", %error, "the feed is still interrupted");
                     }
@@ -258,7 +261,9 @@ impl Feed {
                         batch.number
                     )));
                 }
-                None => return Err(Interrupted::Pending(batch.number)),
+                None if self.of_blocks => return Err(Interrupted::Pending(batch.number)),
+                // It is found right when the chain here comes to its end.
+                None => {}
             }
         }
         warn!(target: "millrace::follow", from = head.number, to = at.number, hash = %at.hash(), "L2 reorg: the sequencer has taken these blocks back");

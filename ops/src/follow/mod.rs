@@ -6,6 +6,9 @@
 //!                                └─> executor <─┘
 //!                                       └── JSON-RPC: latest = executed, safe = derived, finalized = final on L1
 //! ```
+//!
+//! From batches of state diffs no blocks follow, but the states at their ends: what is derived then is a chain of its own, of these states, which the
+//! feed's blocks have to come to.
 
 mod alarm;
 mod derived;
@@ -16,8 +19,8 @@ use std::{sync::Arc, time::Duration};
 
 use eyre::{Result, WrapErr, ensure};
 use metrics_exporter_prometheus::PrometheusHandle;
-use millrace_executor::{ExecutorConfig, ExecutorService, StoreConfig};
-use millrace_proto::{BatchPayload, ChainHeads, Executor, TxPool, grpc::SequencerClient};
+use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
+use millrace_proto::{BatchPayload, ChainHeads, Executor, Replay, TxPool, grpc::SequencerClient};
 use millrace_rpc::{RpcConfig, RpcServer};
 use millrace_settlement::{Duty, SettlementConfig, SettlementDeps, SettlementService};
 use serde_json::json;
@@ -53,25 +56,37 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
         return Ok(());
     }
     let spec = Arc::new(genesis(&args.chain, &rollup).await?);
+    let of_blocks = spec.rollup().batch_payload == BatchPayload::Transactions;
     ensure!(
-        spec.rollup().batch_payload == BatchPayload::Transactions,
-        "this chain's batches hold state diffs, from which its blocks do not follow; only a chain whose batches hold transactions can be followed"
+        of_blocks || args.sequencer.is_some(),
+        "this chain's batches hold state diffs, from which its blocks do not follow: give the sequencer's gRPC with --sequencer"
     );
 
     let mut supervisor = Supervisor::new();
     let store = StoreConfig { name: "rollup", ..StoreConfig::default() };
     let data_dir = args.data_dir.join("chain");
     let config = ExecutorConfig { data_dir, store, ..ExecutorConfig::default() };
-    let (executor, replay) = ExecutorService::open_with_replayer(config, Arc::clone(&spec))
+    let (executor, shared) = ExecutorService::open_with_replayer(config, Arc::clone(&spec))
         .wrap_err("cannot open the chain")?;
+    let executor: Arc<dyn Executor> = Arc::new(executor);
     let (turn, refuted) = (Turn::default(), Refuted::default());
+    let replay: Box<dyn Replay> = if of_blocks {
+        Box::new(Derived::new(shared, Arc::clone(&turn), refuted.clone()))
+    } else {
+        let store = StoreConfig { name: "replay", ..StoreConfig::default() };
+        let states = Replayer::open(&args.data_dir.join("states"), &store, Arc::clone(&spec));
+        Box::new(states.wrap_err("cannot open the states")?)
+    };
+    let patience = args.difference_patience;
+    // How long the feed's blocks may come to other states.
+    let retry_max = patience.max(Duration::from_secs(1));
     let (settlement, task) = SettlementService::open(
-        SettlementConfig::default(),
+        SettlementConfig { retry_max, ..SettlementConfig::default() },
         SettlementDeps {
             reader: da_reader(&args.chain, &l1)?,
             rollup,
-            executor: None,
-            replay: Box::new(Derived::new(replay, Arc::clone(&turn), refuted.clone())),
+            executor: (!of_blocks).then(|| Arc::clone(&executor)),
+            replay,
             data_dir: args.data_dir.join("records"),
             spec: Arc::clone(&spec),
             duty: Duty::Watch,
@@ -82,7 +97,6 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
     let token = supervisor.token();
     supervisor.spawn("derivation", async move { Ok(task.run(token).await?) });
 
-    let executor: Arc<dyn Executor> = Arc::new(executor);
     let alarm = Arc::new(Alarm::new(args.exit_on_difference));
     let (watched, stop) = (alarm.clone(), supervisor.token());
     supervisor.spawn("alarm", watched.run(settlement.clone(), stop));
@@ -99,7 +113,8 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
             turn,
             refuted,
             alarm: Arc::clone(&alarm),
-            patience: args.difference_patience,
+            patience,
+            of_blocks,
         };
         supervisor.spawn("feed", feed.run(supervisor.token()));
     }

@@ -28,10 +28,10 @@ pub trait Replay: fmt::Debug + Send {
     /// was.
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError>;
 
-    /// Takes back the blocks after `number`, if there are any.
+    /// Takes back the blocks after `number`, if there are any; a stretch as a whole, also if that leads below `number`.
     ///
     /// # Errors
-    /// When the store fails, or does not know any more what was before them: they were applied and not executed, or are too many.
+    /// When the store fails, or does not know any more what was before them, as they are too many.
     fn unwind(&mut self, number: u64) -> Result<(), ReplayError>;
 
     /// The digest of the batch that was applied and ended with a block, or `None`.

@@ -69,16 +69,6 @@ pub enum ExecutionError {
         /// The root that its diffs give.
         computed: B256,
     },
-    /// L1 shows another batch of state diffs now than the one that was applied up to this block before.
-    #[error(
-        "batch {batch}, up to block {block}: other state diffs were applied before; L1 has replaced it, and what was applied cannot be taken back"
-    )]
-    Replaced {
-        /// The batch.
-        batch: u64,
-        /// Its last block.
-        block: u64,
-    },
     /// The replayed chain lacks a block that it should hold, or holds one that is no rollup's.
     #[error("batch {batch}: the replayed chain's block {block} is not usable: {problem}")]
     Chain {
@@ -198,7 +188,13 @@ fn apply_stretch(
     let (first_block, header, digest) = (*first_block, header.clone(), *digest);
     let block = header.number;
     let head = head(batch, &header)?;
-    if first_block > replay.head().number {
+    let known = replay.applied(block).map_err(|source| ExecutionError::Failed { batch, source })?;
+    // The same again, or what L1 has now instead, with the same header at its end or not.
+    if known != Some(digest) {
+        if replay.head().number >= first_block {
+            warn!(target: "millrace::settlement", batch, first_block, block, "L1 has replaced the state diffs that were applied; taking them back");
+            take_back(replay, batch, first_block.saturating_sub(1))?;
+        }
         replay.apply(stretch).map_err(|source| match source {
             ReplayError::Executor(_) => ExecutionError::Failed { batch, source },
             ReplayError::StateRoot { number, claimed, computed } => {
@@ -206,14 +202,6 @@ fn apply_stretch(
             }
             _ => ExecutionError::Invalid { batch, source },
         })?;
-    } else {
-        // The same again, or what L1 has now instead. Whoever applies another batch for the first time, with the same header at its end or
-        // not, would look at what it says has changed.
-        let known =
-            replay.applied(block).map_err(|source| ExecutionError::Failed { batch, source })?;
-        if known != Some(digest) {
-            return Err(ExecutionError::Replaced { batch, block });
-        }
     }
     Ok(ExecutedBatch {
         head,

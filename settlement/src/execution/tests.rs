@@ -1,6 +1,6 @@
 use alloy::{
-    consensus::{Header, Sealable},
-    primitives::{Address, B256},
+    consensus::Sealable,
+    primitives::{Address, B256, U256},
 };
 use millrace_proto::{DerivedBlock, DerivedStretch, QueuedTxs, Replay, message_root};
 use tokio_util::sync::CancellationToken;
@@ -104,33 +104,56 @@ fn a_planted_state_root_is_named() {
     assert!(replay.applied.is_empty());
 }
 
-#[test]
-fn another_end_under_an_applied_number_is_refused() {
-    let (_, batch) = of_diffs();
-    let mut replay = TestReplay::new();
-    let stop = CancellationToken::new();
-    execute_batch(&mut replay, batch.clone(), &stop).expect("a right batch");
-    let mut other = batch;
-    let DerivedContent::Stretch { stretch, .. } = &mut other.content else { panic!("{other:?}") };
-    // With the same header: only whoever applies it would notice that it says something else.
-    stretch.digest = B256::repeat_byte(0xd2);
-    let error = execute_batch(&mut replay, other, &stop).expect_err("another batch");
-    assert!(matches!(error, ExecutionError::Replaced { block: 2, .. }), "{error}");
+/// A batch of what the blocks of a chain have changed.
+fn stretch(chain: &TestChain, number: u64, first: u64, last: u64) -> DerivedBatch {
+    let batch = chain.diffs(first, last);
+    let stretch = DerivedStretch {
+        first_block: first,
+        header: chain.block(last).expect("a block").header.clone(),
+        delta: batch.delta,
+        digest: B256::from(U256::from(100 * first + last)),
+    };
+    let (stretch, messages) = (Box::new(stretch), Vec::new());
+    let content = DerivedContent::Stretch { stretch, messages, transactions: 0 };
+    DerivedBatch { number, content }
 }
 
 #[test]
-fn a_stretch_over_an_applied_one_is_not_the_batchs_fault() {
+fn what_l1_replaced_is_taken_back_and_the_other_applied() {
+    let chain = TestChain::of_diffs();
+    for number in 1..=6 {
+        chain.extend(100 + number, 0, Vec::new());
+    }
+    let (mut replay, stop) = (TestReplay::new(), CancellationToken::new());
+    let mut execute = |number, first, last| {
+        let batch = stretch(&chain, number, first, last);
+        execute_batch(&mut replay, batch, &stop).expect("a right batch");
+        replay.applied.iter().map(|(header, _)| header.number).collect::<Vec<_>>()
+    };
+    assert_eq!(execute(1, 1, 2), [2]);
+    assert_eq!(execute(2, 3, 4), [2, 4]);
+    // The same again; then what is cut otherwise.
+    assert_eq!(execute(1, 1, 2), [2, 4]);
+    assert_eq!(execute(2, 3, 5), [2, 5]);
+    assert_eq!(execute(3, 6, 6), [2, 5, 6]);
+    assert_eq!(execute(1, 1, 3), [3]);
+    assert_eq!(execute(2, 4, 5), [3, 5]);
+}
+
+/// Whoever applies it for the first time would look at what it says has changed.
+#[test]
+fn another_batch_under_the_same_header_is_judged_by_itself() {
     let (_, batch) = of_diffs();
-    let mut replay = TestReplay::new();
-    let stop = CancellationToken::new();
+    let (mut replay, stop) = (TestReplay::new(), CancellationToken::new());
     execute_batch(&mut replay, batch.clone(), &stop).expect("a right batch");
-    let mut longer = batch;
-    let DerivedContent::Stretch { stretch, .. } = &mut longer.content else { panic!("{longer:?}") };
-    let header = Header { number: 3, ..stretch.header.inner().clone() };
-    stretch.header = header.seal_slow();
-    let error = execute_batch(&mut replay, longer, &stop).expect_err("it was cut otherwise");
-    assert!(matches!(error, ExecutionError::Replaced { block: 3, .. }), "{error}");
-    assert!(!error.is_verdict(), "whoever reads L1 afresh finds it valid");
+    let mut other = batch.clone();
+    let DerivedContent::Stretch { stretch, .. } = &mut other.content else { panic!("{other:?}") };
+    stretch.digest = B256::repeat_byte(0xd2);
+    stretch.delta.accounts.clear();
+    let error = execute_batch(&mut replay, other, &stop).expect_err("it changes nothing");
+    assert!(error.is_verdict(), "{error}");
+    execute_batch(&mut replay, batch, &stop).expect("it comes again");
+    assert_eq!(replay.applied.len(), 1);
 }
 
 #[test]

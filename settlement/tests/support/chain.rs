@@ -262,6 +262,7 @@ impl Replay for TestReplay {
     }
 
     fn unwind(&mut self, number: u64) -> Result<(), ReplayError> {
+        self.applied.retain(|(header, _)| header.number <= number);
         self.chain.truncate(number);
         Ok(())
     }

@@ -221,11 +221,50 @@ proptest! {
         }
         let view = jumped.store.view(BlockSelector::Latest).expect("the head's state");
         check_view(&view, chain.state());
-        let error = jumped.store.view(BlockSelector::Number(0)).expect_err("not kept");
-        let oldest = head.number;
-        let pruned = matches!(error, StoreError::StatePruned { block: 0, oldest: kept } if kept == oldest);
-        prop_assert!(pruned, "{}", error);
+        check_view(&jumped.store.view(BlockSelector::Number(0)).expect("kept"), &chain.states[0]);
+
+        // And back, with nothing left of it.
+        jumped.store.unwind(0).expect("its history is kept");
+        let fresh = tempfile::tempdir().expect("a temporary folder");
+        let fresh = Chain::new(fresh.path(), &small(), chain.states[0].clone());
+        prop_assert_eq!(jumped.store.head(), fresh.store.head());
+        let code = Table::Code;
+        for table in Table::ALL.into_iter().filter(|table| *table as usize != code as usize) {
+            prop_assert_eq!(
+                entries(jumped.store.db(), table),
+                entries(fresh.store.db(), table),
+                "table {}", table.name()
+            );
+        }
     }
+}
+
+/// Jumps over blocks: only what history has to be kept for is kept, and only that can be taken back.
+#[test]
+fn jumps_are_kept_for_as_many_blocks_as_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = StoreConfig { history_blocks: Some(25), ..small() };
+    let mut chain = Chain::new(folder.path(), &config, Model::default());
+    let address = Address::repeat_byte(1);
+    for value in 1..=8 {
+        chain.jump(10, &[Change::Account(address, value)]);
+    }
+    assert_eq!(chain.store.head().number, 80);
+    for (jumps, kept) in [(4, false), (5, true), (7, true)] {
+        let view = chain.store.view(BlockSelector::Number(10 * jumps));
+        match (view, kept) {
+            (Ok(view), true) => check_view(&view, &chain.states[jumps as usize]),
+            (Err(StoreError::StatePruned { oldest: 50, .. }), false) => {}
+            (view, _) => panic!("{jumps}: {view:?}"),
+        }
+    }
+    // Where none ends, what passes over it goes as a whole.
+    chain.store.unwind(65).expect("its history is kept");
+    assert_eq!(chain.store.head().number, 60);
+    check_view(&chain.store.view(BlockSelector::Latest).expect("the head"), &chain.states[6]);
+    let error = chain.store.unwind(0).expect_err("it goes back no further");
+    assert!(matches!(error, StoreError::StatePruned { oldest: 50, .. }), "{error}");
+    assert_eq!(chain.store.head().number, 50);
 }
 
 /// Batches of state diffs are made of them, perhaps much later.

@@ -168,6 +168,21 @@ impl Chain {
         self.diffs.push(diff);
     }
 
+    /// A batch's state diffs, over so many blocks.
+    fn jump(&mut self, blocks: u64, changes: &[Change]) {
+        let mut state = self.state().clone();
+        state.apply(changes);
+        let diff = self.state().diff(&state);
+        let update = self.store.root(&diff).expect("the root is computed");
+        let head = self.store.head();
+        let number = head.number + blocks;
+        let header = Header { number, state_root: update.root, ..Header::default() };
+        let digest = B256::with_last_byte(number as u8);
+        self.store.jump(header.seal_slow(), &diff, update, digest).expect("it is written");
+        self.states.push(state);
+        self.diffs.push(diff);
+    }
+
     fn reopened(self, path: &Path, config: &StoreConfig) -> Self {
         let Self { store, states, diffs } = self;
         drop(store);
