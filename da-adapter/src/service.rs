@@ -25,7 +25,7 @@ use crate::{
     halt::{Halts, Part},
     metrics::DaMetrics,
     outbox::{Cursor, Outbox, OutboxIdentity},
-    poster::{Failures, L1Target, PostTarget, Poster},
+    poster::{Failures, L1Target, PostTarget, Poster, Refusal},
     reader::DaSources,
     resume::{Resume, ResumeError},
     window::Window,
@@ -61,6 +61,7 @@ pub struct DaAdapterService {
     backends: Vec<Arc<dyn DaBackend>>,
     in_use: watch::Sender<DaKind>,
     window: watch::Sender<Option<Window>>,
+    refusal: watch::Sender<Option<Refusal>>,
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     metrics: DaMetrics,
@@ -74,6 +75,7 @@ pub struct DaAdapterHandle {
     halts: Arc<Halts>,
     in_use: watch::Receiver<DaKind>,
     window: watch::Receiver<Option<Window>>,
+    refusal: watch::Receiver<Option<Refusal>>,
     backends: Arc<[DaKind]>,
 }
 
@@ -120,6 +122,7 @@ impl DaAdapterService {
         config.validate(first.max_size())?;
         let (in_use, seen) = watch::channel(first.kind());
         let (window, window_seen) = watch::channel(None);
+        let (refusal, refusal_seen) = watch::channel(None);
         let chain = BatchedChain::from(&*spec);
         let identity = OutboxIdentity { chain_id: chain.id, rollup: rollup.address() };
         let outbox = tokio::task::spawn_blocking(move || Outbox::open(&data_dir, identity))
@@ -133,6 +136,7 @@ impl DaAdapterService {
             halts: halts.clone(),
             in_use: seen,
             window: window_seen,
+            refusal: refusal_seen,
             backends: backends.iter().map(|backend| backend.kind()).collect(),
         };
         let target = Arc::new(L1Target { rollup, tx_manager });
@@ -145,6 +149,7 @@ impl DaAdapterService {
             backends,
             in_use,
             window,
+            refusal,
             outbox,
             halts,
             metrics,
@@ -193,6 +198,9 @@ impl DaAdapterService {
             flying_cost: U256::ZERO,
             window: self.window,
             window_seen: None,
+            window_margin: self.config.window_margin,
+            refusal: self.refusal,
+            closed_again: None,
             known: None,
         };
         let archiver = self.archive.map(|store| Archiver {
@@ -336,6 +344,7 @@ impl DaAdapter for DaAdapterHandle {
             halted: self.halts.reason(),
             chosen: self.outbox.chosen().map(|kind| kind.as_str().to_owned()),
             window: self.window.borrow().map(|window| window.left(Instant::now())),
+            refused: self.refusal.borrow().map(|refusal| refusal.blocks),
         })
     }
 

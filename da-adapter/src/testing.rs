@@ -291,7 +291,13 @@ impl Executor for TestExecutorHandle {
             BlockSelector::Number(number) => {
                 Ok(self.0.get(number).map(|block| block.header.clone()))
             }
-            _ => elsewhere(),
+            BlockSelector::Hash(hash) => {
+                let genesis = Some(self.0.genesis.lock().clone());
+                let blocks = self.0.blocks_mut();
+                let headers = blocks.iter().map(|block| block.header.clone());
+                Ok(genesis.into_iter().chain(headers).find(|header| header.seal() == hash))
+            }
+            BlockSelector::Latest => elsewhere(),
         }
     }
 

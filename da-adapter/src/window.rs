@@ -15,6 +15,8 @@ pub(crate) struct L1Window {
     pub(crate) whole: u64,
     /// Time between two L1 blocks, as seen lately.
     pub(crate) block_time: Duration,
+    /// How many entries, from the queue's first one, a batch has to consume that is posted within the margin that was asked for.
+    pub(crate) due: u64,
 }
 
 /// The window, as last seen.
@@ -22,6 +24,10 @@ pub(crate) struct L1Window {
 pub(crate) struct Window {
     /// Entries of the queue that what waits consumes: a batch that consumes more moves the end.
     pub(crate) consumed: u64,
+    /// How many a batch has to consume that is closed now.
+    pub(crate) due: u64,
+    /// Whether the contract takes nothing of what waits any more.
+    pub(crate) is_over: bool,
     /// When it ends.
     ends: Instant,
     whole: Duration,
@@ -34,7 +40,13 @@ impl Window {
             // Ten years are as good as for ever.
             Duration::from_secs_f64(seconds.min(315_360_000.0))
         };
-        Self { consumed, ends: now + time(seen.left), whole: time(seen.whole) }
+        Self {
+            consumed,
+            due: seen.due,
+            is_over: seen.left == 0,
+            ends: now + time(seen.left),
+            whole: time(seen.whole),
+        }
     }
 
     /// When a batch that moves the end has to be closed, to be posted in time.
@@ -57,7 +69,8 @@ mod tests {
     #[test]
     fn the_window_shrinks_with_time_and_ends_at_zero() {
         let now = Instant::now();
-        let seen = L1Window { left: 100, whole: 7_200, block_time: Duration::from_secs(12) };
+        let seen =
+            L1Window { left: 100, whole: 7_200, block_time: Duration::from_secs(12), due: 3 };
         let window = Window::new(3, seen, now);
         let left = |seconds| window.left(now + Duration::from_secs(seconds)).seconds;
         assert_eq!((left(0), left(200), left(1_200), left(5_000)), (1_200, 1_000, 0, 0));
@@ -66,5 +79,7 @@ mod tests {
         assert_eq!(close_at, now + Duration::from_secs(1_000));
         let endless = L1Window { left: u64::MAX, whole: u64::MAX, ..seen };
         assert!(Window::new(0, endless, now).left(now).seconds > 86_400);
+        let is_over = |left| Window::new(3, L1Window { left, ..seen }, now).is_over;
+        assert!(!is_over(1) && is_over(0));
     }
 }

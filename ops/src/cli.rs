@@ -159,6 +159,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = at_least_a_second)]
     pub(crate) challenge_window: Duration,
 
+    /// L1 blocks after which a deposit or forced transaction is overdue (a day, with a block a second), of a newly deployed contract.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 86_400)]
+    pub(crate) inclusion_window: u64,
+
     /// L1 blocks that must follow a deposit before L2 mints it.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) l1_confirmations: u64,
@@ -293,7 +297,7 @@ pub(crate) struct DeployArgs {
     pub(crate) sequencer_timeout: Duration,
 
     /// L1 blocks after which a deposit or forced transaction is overdue: the contract takes no batch that leaves it out. Longer than the
-    /// longest time for which posting may stand still.
+    /// longest time for which posting may stand still, or L2 may reorg when it goes on.
     #[arg(long, value_name = "BLOCKS", default_value_t = 7_200)]
     pub(crate) inclusion_window: u64,
 

@@ -85,6 +85,12 @@ pub(crate) async fn run(command: DaCommand) -> Result<()> {
             humantime::format_duration(Duration::from_secs(window.whole))
         );
     }
+    if let Some(refused) = status.refused {
+        println!(
+            "the contract takes no block after {} any more: the sequencer has to take them back",
+            refused.after
+        );
+    }
     if let Some(reason) = &status.halted {
         println!("halted: {reason}");
     }
@@ -152,5 +158,7 @@ fn as_json(status: &DaStatus) -> serde_json::Value {
         "halted": status.halted,
         "window_left_seconds": status.window.map(|window| window.seconds),
         "window_seconds": status.window.map(|window| window.whole),
+        "refused_after": status.refused.map(|refused| refused.after),
+        "refused_due": status.refused.map(|refused| refused.due),
     })
 }

@@ -141,6 +141,7 @@ impl SequencerService {
             throttle,
             derived: Derived::default(),
             own_posted: AtomicU64::new(if da.is_some() { 0 } else { u64::MAX }),
+            refused: Mutex::default(),
             metrics,
             work: Notify::new(),
             ended: CancellationToken::new(),

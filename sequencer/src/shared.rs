@@ -10,7 +10,8 @@ use std::{
 
 use alloy::primitives::TxHash;
 use millrace_proto::{
-    BatchRecord, BlockSelector, ChainSpec, Executor, SealedHeader, SequencerError, Settlement,
+    BatchRecord, BlockSelector, ChainSpec, Executor, RefusedBlocks, SealedHeader, SequencerError,
+    Settlement,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) derived: Derived,
     /// The last block that the DA adapter knows to be on L1; everything counts where there is none to ask.
     pub(crate) own_posted: AtomicU64,
+    /// Blocks that L1 takes no more, as the DA adapter last said.
+    pub(crate) refused: Mutex<Option<RefusedBlocks>>,
     pub(crate) metrics: SequencerMetrics,
     /// Wakes the builder: there may be something for the open block or the log.
     pub(crate) work: Notify,

@@ -155,6 +155,10 @@ pub(crate) async fn follow(shared: Arc<Shared>, da: Arc<dyn DaAdapter>, stop: Ca
                     info!(target: "millrace::sequencer", "the DA adapter answers again");
                 }
                 shared.own_posted.store(status.posted_block, Ordering::Relaxed);
+                *shared.refused.lock() = status.refused;
+                if status.refused.is_some() {
+                    shared.work.notify_one();
+                }
                 shared.throttle.see(&status, Instant::now());
             }
             Err(error) if !away => {

@@ -10,15 +10,16 @@ use std::{
 };
 
 use alloy::{
-    primitives::{Address, Bytes, U256},
+    primitives::{Address, Bytes, U256, utils::parse_ether},
     providers::Provider,
 };
 use eyre::{Result, WrapErr, ensure, eyre};
 use futures::future::try_join_all;
 use millrace_da_adapter::alt_da_server::{AltDaFault, AltDaServer};
-use millrace_proto::{Sequencer, Stage, SubmitError};
+use millrace_proto::{Sequencer, Stage, SubmitError, TxPool};
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, dev_key, eventually_within, fresh_address, setting, verify,
+    Chain, ChainOptions, Wallet, dev_key, eventually_within, fresh_address, occurrences, setting,
+    verify,
 };
 
 /// Accounts that send at the same time.
@@ -209,6 +210,75 @@ async fn the_da_layer_goes_away_and_comes_back() -> Result<()> {
     let acknowledged = count.load(Ordering::Relaxed);
     ensure!(paid == U256::from(acknowledged), "{paid} of {acknowledged}");
     println!("{acknowledged} transactions acknowledged: each is final, once");
+    ensure!(verify(chain.ready(), &["--alt-da", &url]).await?["ok"] == true);
+    Ok(())
+}
+
+/// Bytes that nothing compresses.
+fn noise(length: usize) -> Bytes {
+    let mut bytes = vec![0; length];
+    rand::fill(&mut bytes[..]);
+    bytes.into()
+}
+
+/// Without a batch that reaches the overdue deposit there is no way to post what comes before it: L2 reorgs, and only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_da_layer_may_be_away_for_longer_than_the_sequencing_window() -> Result<()> {
+    let server = AltDaServer::start().await?;
+    let url = server.url().to_string();
+    let options = ChainOptions::default().args([
+        "--da",
+        "alt_da",
+        "--alt-da",
+        &url,
+        "--batch-age",
+        "1s",
+        "--inclusion-window",
+        "10",
+    ]);
+    let chain = Chain::start(options).await?;
+    let (client, l2, metrics) = (chain.sequencer()?, chain.provider(), &chain.ready().metrics);
+    let l1 = chain.l1_provider();
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let mut sent = 0;
+    // Three batches that fit into one, and more than fits into one.
+    let large = std::iter::repeat_with(|| noise(90_000)).take(14).collect();
+    for (inputs, reorgs) in [(vec![Bytes::new(); 3], false), (large, true)] {
+        let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
+        chain.wait_for(before, Stage::Posted).await?;
+        server.set_fault(Some(AltDaFault::Status(503)));
+        let mut hashes = Vec::new();
+        for input in inputs {
+            let to = fresh_address();
+            let (raw, hash) = wallet.sign(to.into(), U256::from(1), input, 4_000_000)?;
+            client.submit(raw).await?;
+            chain.wait_for(hash, Stage::Sequenced).await?;
+            hashes.push(hash);
+        }
+        let rich = fresh_address();
+        chain.deposit(rich, "2").await?;
+        let minted =
+            || async { Ok((l2.get_balance(rich).await? == parse_ether("2")?).then_some(())) };
+        eventually_within(Duration::from_secs(60), "the deposit is minted", minted).await?;
+        let overdue = l1.get_block_number().await? + 11;
+        eventually_within(Duration::from_secs(60), "the window ends", || async {
+            Ok((l1.get_block_number().await? >= overdue).then_some(()))
+        })
+        .await?;
+
+        server.set_fault(None);
+        for hash in &hashes {
+            chain.wait_for(*hash, Stage::Finalized).await?;
+        }
+        eventually_within(Duration::from_secs(60), "the deposit is minted", minted).await?;
+        let unwound =
+            gauge(metrics.sequencer.clone(), "millrace_sequencer_unwound_blocks_total").await?;
+        ensure!((unwound > 0.0) == reorgs, "{unwound}: {}", chain.log());
+        sent += hashes.len();
+    }
+    let nonce = l2.get_transaction_count(dev_key(0).address()).await?;
+    ensure!(nonce == sent as u64 + 2, "{nonce}");
+    ensure!(occurrences(&chain).await?.values().all(|count| *count == 1));
     ensure!(verify(chain.ready(), &["--alt-da", &url]).await?["ok"] == true);
     Ok(())
 }

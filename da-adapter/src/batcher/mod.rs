@@ -16,8 +16,8 @@ use alloy::eips::BlockNumHash;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::StreamExt;
 use millrace_proto::{
-    BatchPayload, BoxStream, DaKind, ErrorClass, ExecutedBlock, Executor, ExecutorError,
-    batch_digest,
+    BatchLimits, BatchPayload, BoxStream, DaKind, ErrorClass, ExecutedBlock, Executor,
+    ExecutorError, batch_digest,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -205,14 +205,15 @@ impl Batcher {
         blocks: &mut BoxStream<Arc<ExecutedBlock>, ExecutorError>,
         changed: &mut tokio::sync::watch::Receiver<()>,
     ) -> Event {
-        // While L1 is behind, only size closes a batch: fewer and fuller batches catch up faster.
-        let aged = self.open.deadline(&self.rules).filter(|_| !self.is_behind());
         let mut window = self.parts.window.clone();
         let seen = *window.borrow_and_update();
+        let is_short = self.is_short();
+        // While L1 is behind, only size closes a batch: fewer and fuller batches catch up faster.
+        let aged = self.open.deadline(&self.rules).filter(|_| !is_short && !self.is_behind());
         // What waits before it would go first, and moves the end itself.
         let alone = self.parts.outbox.summary().backlog_batches == 0;
         let late = seen
-            .filter(|_| alone)
+            .filter(|_| alone && !is_short)
             .and_then(|window| self.open.window_deadline(&self.rules, &window));
         let due = [(aged, CloseReason::Age), (late, CloseReason::Window)];
         let due =
@@ -238,6 +239,20 @@ impl Batcher {
             _ = changed.changed() => Event::OutboxChanged,
             Ok(()) = window.changed() => Event::OutboxChanged,
         }
+    }
+
+    /// Whether the open batch does not reach what is overdue: only blocks that come can bring it where the contract takes it.
+    fn is_short(&self) -> bool {
+        self.parts.window.borrow().is_some_and(|window| self.open.is_short(&window))
+    }
+
+    /// When the open batch closes. One that has to reach what is due has as much room as there is.
+    fn limits(&self) -> CloseRules {
+        if self.parts.window.borrow().is_none_or(|window| self.cursor.deposits_end >= window.due) {
+            return self.rules;
+        }
+        let target_size = self.parts.max_size.max(self.rules.target_size);
+        CloseRules { target_size, max_blocks: BatchLimits::default().max_blocks, ..self.rules }
     }
 
     /// Whether closed batches wait for L1.
@@ -268,7 +283,7 @@ impl Batcher {
     async fn take(&mut self, collected: Collected) -> Result<Option<String>, DaAdapterRunError> {
         self.open.push(collected).map_err(DaAdapterRunError::Compression)?;
         self.parts.metrics.open(self.open.size(), self.open.blocks().len());
-        while let Some(reason) = self.open.is_full(&self.rules) {
+        while let Some(reason) = self.open.is_full(&self.limits()) {
             if let Some(halt) = self.close(reason).await? {
                 return Ok(Some(halt));
             }
@@ -280,7 +295,7 @@ impl Batcher {
     async fn close(&mut self, reason: CloseReason) -> Result<Option<String>, DaAdapterRunError> {
         let blocks = self.open.blocks().to_vec();
         let (chain_id, cursor) = (self.parts.chain.id, self.cursor);
-        let sizes = Sizes { target: self.rules.target_size, max: self.parts.max_size };
+        let sizes = Sizes { target: self.limits().target_size, max: self.parts.max_size };
         let level = self.effort.level();
         let started = Instant::now();
         let collecting = self.open.age(started);

@@ -123,10 +123,19 @@ impl OpenBatch {
         Some(self.filled.map_or(idle, |filled| idle.min(filled + rules.max_age)))
     }
 
+    /// How many entries of L1's queue are consumed behind it; `None` if it is empty.
+    fn consumed(&self) -> Option<u64> {
+        Some(QueueMark::of(&self.blocks.last()?.block.header)?.end)
+    }
+
+    /// Whether the contract would not take it as it is, as it does not reach what is overdue.
+    pub(super) fn is_short(&self, window: &Window) -> bool {
+        self.consumed().is_some_and(|consumed| consumed < window.due)
+    }
+
     /// When the batch has to close for the sequencing window; `None` if it does not move its end.
     pub(super) fn window_deadline(&self, rules: &CloseRules, window: &Window) -> Option<Instant> {
-        let last = QueueMark::of(&self.blocks.last()?.block.header)?;
-        if last.end <= window.consumed {
+        if self.consumed()? <= window.consumed {
             return None;
         }
         // It may be too late already.

@@ -74,6 +74,13 @@ impl Running {
         Self { executor, outbox, halts, window, stop, task }
     }
 
+    /// L1's queue says how long it takes what consumes so many entries, and how many a batch has to consume.
+    fn window_ends_in(&self, seconds: u64, consumed: u64, due: u64) {
+        let seen =
+            L1Window { left: seconds, whole: 7_200, block_time: Duration::from_secs(1), due };
+        self.window.send_replace(Some(Window::new(consumed, seen, Instant::now())));
+    }
+
     /// Waits until so many batches are closed, and decodes the last one.
     async fn closed(&self, count: u64) -> Batch {
         self.wait_for(count).await;
@@ -133,10 +140,7 @@ async fn a_batch_closes_before_the_sequencing_window_does() {
     };
     let running = Running::start(&config, executor, folder.path(), chain.cursor());
     let started = Instant::now();
-    let ends_in = |consumed, seconds| {
-        let seen = L1Window { left: seconds, whole: 7_200, block_time: Duration::from_secs(1) };
-        running.window.send_replace(Some(Window::new(consumed, seen, Instant::now())));
-    };
+    let ends_in = |consumed, seconds| running.window_ends_in(seconds, consumed, consumed);
     // Nothing in it moves the window's end: closing it would help nobody.
     running.executor.push(chain.block(0, &[Bytes::new()]));
     ends_in(0, 300);
@@ -151,6 +155,31 @@ async fn a_batch_closes_before_the_sequencing_window_does() {
     // The next one waits its time, as the window is that of the batch before it.
     running.executor.push(chain.block(1, &[Bytes::new()]));
     assert!(tokio::time::timeout(hour / 2, running.wait_for(2)).await.is_err());
+    running.stop().await;
+}
+
+/// The contract would not take it: only a batch that reaches what is overdue is of any use.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_does_not_reach_what_is_overdue_stays_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    let running = Running::start(&config(), executor, folder.path(), chain.cursor());
+    running.window_ends_in(0, 0, 2);
+    // More than the target, and less than a batch may have.
+    running.executor.push(chain.block(0, &[noise(120_000, 1)]));
+    running.executor.push(chain.block(1, &[Bytes::new()]));
+    let hour = Duration::from_secs(3_600);
+    assert!(tokio::time::timeout(hour, running.wait_for(1)).await.is_err());
+    running.executor.push(chain.block(1, &[]));
+    let batch = running.closed(1).await;
+    assert_eq!(batch.blocks.iter().map(|block| block.deposits_end).collect::<Vec<_>>(), [0, 1, 2]);
+
+    // What does not fit closes all the same.
+    running.window_ends_in(0, 2, 3);
+    running.executor.push(chain.block(0, &[noise(120_000, 2)]));
+    running.executor.push(chain.block(0, &[noise(120_000, 3)]));
+    assert_eq!(running.closed(2).await.blocks.len(), 1);
     running.stop().await;
 }
 

@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
-use alloy::primitives::B256;
-
+use alloy::{eips::BlockNumHash, primitives::B256};
+use millrace_proto::{BlockSelector, QueueMark, RefusedBlocks, num_hash};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Finality, Poster, Step, StepError, TARGET, reason, today};
+use super::{
+    Finality, OverdueBatch, Poster, Refusal, Step, StepError, TARGET, reason, taken_back, today,
+};
 use crate::{
     batcher::unix_millis,
-    outbox::{BatchEntry, Post, Rejoined},
+    outbox::{BatchEntry, Cursor, Post, Rejoined},
     resume::Resume,
     window::Window,
 };
 
 /// How often the sequencing window is looked at.
 const WINDOW_EVERY: Duration = Duration::from_secs(10);
+/// How long posting a batch may take, until L1 has it: what is overdue by then is due now.
+const POSTING: Duration = Duration::from_secs(600);
 
 impl Poster {
     /// Looks now and then how long the contract still takes what waits behind batch `count`.
@@ -30,11 +34,59 @@ impl Poster {
         if known && self.window_seen.is_some_and(|seen| seen.elapsed() < WINDOW_EVERY) {
             return Ok(());
         }
-        let seen = self.target.window(consumed).await?;
+        let seen = self.target.window(consumed, self.window_margin.min(POSTING)).await?;
         let now = Instant::now();
         self.window.send_replace(Some(Window::new(consumed, seen, now)));
         self.window_seen = Some(now);
         Ok(())
+    }
+
+    /// How many entries of L1's queue the contract insists on, if this batch consumes fewer: it takes nothing that consumes no more.
+    pub(super) async fn overdue(&self, entry: &BatchEntry) -> Result<Option<u64>, StepError> {
+        let window = self.target.window(entry.deposits_end, Duration::ZERO).await?;
+        Ok((window.left == 0).then_some(window.due))
+    }
+
+    /// The next batch leaves out what is overdue, and could be posted otherwise. Closes it again, as it may reach further then; if that was of no use, the sequencer has to
+    /// take its blocks back.
+    pub(super) async fn close_again(&mut self, batch: OverdueBatch) -> Result<Step, StepError> {
+        let OverdueBatch { entry, outline, due } = batch;
+        let Some(before) = self.outbox.cursor() else { return Ok(Step::Idle) };
+        let parent = BlockSelector::Hash(outline.parent_hash);
+        let parent = self.executor.header(parent).await;
+        let parent = parent.map_err(|error| StepError::Retry(Box::new(error)))?;
+        let parent = parent.ok_or_else(|| taken_back(entry.number))?;
+        let queue = QueueMark::of(&parent).unwrap_or_default();
+        let cursor = Cursor {
+            batch: entry.number - 1,
+            block: num_hash(&parent),
+            deposits_end: queue.end,
+            deposits_hash: queue.hash,
+        };
+        if self.closed_again != Some(cursor) {
+            warn!(target: TARGET, batch = entry.number, consumed = entry.deposits_end, due, "the sequencing window has ended: entries of L1's queue are overdue that the next batch leaves out; closing it again, so that it reaches further");
+            self.outbox.unwind(before, cursor)?;
+            // Unless another batch was closed just now.
+            if self.outbox.entry(entry.number).is_none() {
+                self.closed_again = Some(cursor);
+            }
+            return Ok(Step::Posted);
+        }
+        // What is overdue by now, as long as this batch is the next.
+        let digest = entry.digest;
+        if self.refusal.borrow().is_none_or(|refusal| refusal.digest != digest) {
+            let last = BlockNumHash::new(outline.last_block, outline.last_block_hash);
+            let blocks = RefusedBlocks { after: cursor.block.number, last, due };
+            self.refusal.send_replace(Some(Refusal { digest, blocks }));
+        }
+        Err(StepError::Retry(reason::overdue(&entry).into()))
+    }
+
+    /// Other blocks are in the place of those that the contract did not take.
+    pub(super) fn not_refused(&mut self) {
+        if self.refusal.send_replace(None).is_some() {
+            self.closed_again = None;
+        }
     }
 
     /// Whether the contract still takes this adapter's posts.

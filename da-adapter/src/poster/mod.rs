@@ -12,7 +12,10 @@ use alloy::primitives::{B256, Bytes, U256, hex, keccak256};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{StreamExt, stream::FuturesUnordered};
 use millrace_l1::{L1Error, TxManagerError};
-use millrace_proto::{BatchHeader, DaKind, ErrorClass, Executor, Settlement, batch_digest};
+use millrace_proto::{
+    BatchHeader, BatchOutline, DaKind, ErrorClass, Executor, RefusedBlocks, Settlement,
+    batch_digest,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -25,7 +28,7 @@ use crate::{
     error::DaAdapterRunError,
     halt::{Halts, Part},
     metrics::DaMetrics,
-    outbox::{BatchEntry, Outbox},
+    outbox::{BatchEntry, Cursor, Outbox},
     switch::Switch,
     window::Window,
 };
@@ -68,6 +71,12 @@ pub(crate) struct Poster {
     pub(crate) window: watch::Sender<Option<Window>>,
     /// When that was last looked at.
     pub(crate) window_seen: Option<Instant>,
+    /// How long before its end batches are closed.
+    pub(crate) window_margin: Duration,
+    /// Blocks that the contract takes no more, for others to see.
+    pub(crate) refusal: watch::Sender<Option<Refusal>>,
+    /// Where batches were closed again last, since the contract took them no more.
+    pub(crate) closed_again: Option<Cursor>,
     /// The last batch that L1 was seen to hold, with the contract's hash of it.
     pub(crate) known: Option<(u64, B256)>,
 }
@@ -98,6 +107,23 @@ struct Begun {
     at: usize,
     /// Whether the backend was chosen now.
     chosen: bool,
+}
+
+/// A batch that leaves out what is overdue.
+#[derive(Debug)]
+pub(crate) struct OverdueBatch {
+    entry: BatchEntry,
+    outline: BatchOutline,
+    /// How many entries of the queue a batch has to consume.
+    due: u64,
+}
+
+/// Blocks that the contract takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Of the batch that it was asked to take.
+    digest: B256,
+    pub(crate) blocks: RefusedBlocks,
 }
 
 /// A post that is over.
@@ -144,6 +170,9 @@ pub(crate) enum StepError {
     /// The contract holds other batches than were closed here.
     #[error("{0}")]
     Foreign(String),
+    /// The contract takes the next batch no more, as it leaves out what is overdue in L1's queue.
+    #[error("{}", reason::overdue(&.0.entry))]
+    Overdue(Box<OverdueBatch>),
     /// The service cannot go on.
     #[error(transparent)]
     Run(#[from] DaAdapterRunError),
@@ -221,6 +250,7 @@ impl Poster {
     pub(crate) async fn step(&mut self) -> Result<Step, StepError> {
         match self.step_on().await {
             Err(StepError::Foreign(why)) => self.rejoin(why).await,
+            Err(StepError::Overdue(batch)) => self.close_again(*batch).await,
             stepped => stepped,
         }
     }
@@ -240,6 +270,7 @@ impl Poster {
 
         let next = count + 1;
         let Some(entry) = self.outbox.entry(next) else {
+            self.not_refused();
             if next <= cursor.batch && !self.outbox.was_final(next)? {
                 return Err(StepError::Foreign(reason::lost_foreign_batch(count, next)));
             }
@@ -248,6 +279,9 @@ impl Poster {
             }
             return Ok(Step::Idle);
         };
+        if self.refusal.borrow().is_some_and(|refusal| refusal.digest != entry.digest) {
+            self.not_refused();
+        }
         self.post_from(entry).await?;
         let count = self.target.batch_count().await?;
         self.sync(count.min(cursor.batch)).await?;
@@ -345,7 +379,7 @@ impl Poster {
         if same && failures.paid && failures.tries >= TRIES {
             return Err(StepError::Halt(reason::reverted_often(number)));
         }
-        let data = self.verified_data(&entry).await?;
+        let (data, outline) = self.verified_data(&entry).await?;
         let request = SubmitRequest { number, digest: entry.digest, data };
         let Submission { at, prepared, chosen } = self.submit(request).await?;
         let da_kind = self.backends[at].kind();
@@ -367,7 +401,15 @@ impl Poster {
         match self.target.begin(&posting).await {
             Ok(()) => Ok(Begun { posting, at, chosen }),
             Err(error) if is_behind => Err(StepError::Retry(Box::new(error))),
-            Err(error) => Err(self.failed(number, error)),
+            Err(error) => {
+                if matches!(error, TxManagerError::WouldRevert { .. })
+                    && let Some(due) = self.overdue(&entry).await?
+                {
+                    let batch = OverdueBatch { entry, outline, due };
+                    return Err(StepError::Overdue(Box::new(batch)));
+                }
+                Err(self.failed(number, error))
+            }
         }
     }
 
@@ -411,7 +453,7 @@ impl Poster {
 
     /// The batch's bytes, read again as everybody else will: nobody pays for a batch that
     /// derivation skips.
-    async fn verified_data(&self, entry: &BatchEntry) -> Result<Bytes, StepError> {
+    async fn verified_data(&self, entry: &BatchEntry) -> Result<(Bytes, BatchOutline), StepError> {
         let (outbox, entry, chain) = (self.outbox.clone(), *entry, self.chain);
         let number = entry.number;
         let checked = tokio::task::spawn_blocking(move || {
@@ -428,7 +470,7 @@ impl Poster {
             {
                 return Err(damaged("its bytes are another batch"));
             }
-            Ok(data)
+            Ok((data, batch))
         });
         match checked.await.map_err(DaAdapterRunError::Worker)? {
             // Its bytes went with it.

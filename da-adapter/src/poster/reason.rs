@@ -75,6 +75,15 @@ pub(super) fn replaced_deposits(entry: &BatchEntry, on_l1: B256) -> String {
     )
 }
 
+/// The sequencing window has ended for the batch.
+pub(super) fn overdue(entry: &BatchEntry) -> String {
+    format!(
+        "the contract takes batch {} no more, as it ends before an entry of L1's queue that is overdue (entry {}), which no batch of these blocks reaches; waiting \
+         for the sequencer to take the blocks from {} on back, and to begin with the entry",
+        entry.number, entry.deposits_end, entry.first_block
+    )
+}
+
 /// The batch's transaction was paid for, and reverted, too often.
 pub(super) fn reverted_often(number: u64) -> String {
     format!(

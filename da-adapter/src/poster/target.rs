@@ -55,8 +55,8 @@ pub(crate) trait PostTarget: fmt::Debug + Send + Sync + 'static {
     /// Batches that the contract holds, which is also the number of the last one.
     async fn batch_count(&self) -> Result<u64, L1Error>;
 
-    /// How long the contract still takes batches that consume so many entries of L1's queue.
-    async fn window(&self, consumed: u64) -> Result<L1Window, L1Error>;
+    /// How long the contract still takes batches that consume so many entries of L1's queue, and how many it takes to be posted within `margin`.
+    async fn window(&self, consumed: u64, margin: Duration) -> Result<L1Window, L1Error>;
 
     /// The epoch whose posts the contract takes.
     async fn epoch(&self) -> Result<u32, L1Error>;
@@ -123,20 +123,20 @@ impl PostTarget for L1Target {
         self.rollup.batch_count().await
     }
 
-    async fn window(&self, consumed: u64) -> Result<L1Window, L1Error> {
+    async fn window(&self, consumed: u64, margin: Duration) -> Result<L1Window, L1Error> {
         let client = self.rollup.client();
         let whole = self.rollup.inclusion_window().await?;
         let head = client.head().await?;
-        let left = match self.rollup.deposit_count().await? {
-            count if count <= consumed => whole,
-            _ => {
-                match self.rollup.queued_at(consumed).await? {
-                    // Gone by a reorg, or not at this node yet.
-                    0 => whole,
-                    queued => queued.saturating_add(whole).saturating_sub(head.number),
-                }
-            }
+        // Blocks until an entry is overdue.
+        let left_of = async |index| {
+            Ok::<_, L1Error>(match self.rollup.queued_at(index).await? {
+                // Gone by a reorg, or not at this node yet.
+                0 => whole,
+                queued => queued.saturating_add(whole).saturating_sub(head.number),
+            })
         };
+        let count = self.rollup.deposit_count().await?;
+        let left = if count <= consumed { whole } else { left_of(consumed).await? };
         let span = head.number.min(BLOCK_TIME_SPAN);
         let earlier = client.block(head.number - span).await?;
         let seconds = earlier.map(|block| head.timestamp.saturating_sub(block.timestamp));
@@ -144,7 +144,19 @@ impl PostTarget for L1Target {
             Some(seconds) if span > 0 => Duration::from_secs(seconds) / span as u32,
             _ => Duration::ZERO,
         };
-        Ok(L1Window { left, whole, block_time: block_time.max(MIN_BLOCK_TIME) })
+        let block_time = block_time.max(MIN_BLOCK_TIME);
+        let margin = (margin.as_secs_f64() / block_time.as_secs_f64()).ceil() as u64;
+        let margin = margin.min(whole / 4);
+        // Entries are overdue in their order.
+        let (mut due, mut later) = (consumed, count.max(consumed));
+        if left > margin {
+            later = consumed;
+        }
+        while due < later {
+            let middle = due + (later - due) / 2;
+            if left_of(middle).await? <= margin { due = middle + 1 } else { later = middle }
+        }
+        Ok(L1Window { left, whole, block_time, due })
     }
 
     async fn epoch(&self) -> Result<u32, L1Error> {

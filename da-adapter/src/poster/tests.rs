@@ -1,6 +1,7 @@
 mod backends;
 mod foreign;
 mod in_flight;
+mod overdue;
 
 use std::slice;
 
@@ -9,8 +10,8 @@ use alloy::{
     primitives::{TxHash, U256},
 };
 use async_trait::async_trait;
-use millrace_l1::Market;
-use millrace_proto::{Batch, Commitment, L1Ref, PostedBatch};
+use millrace_l1::{Market, RevertReason};
+use millrace_proto::{Batch, Commitment, ExecutedBlock, L1Ref, PostedBatch, QueueMark};
 use parking_lot::Mutex;
 
 use super::*;
@@ -38,6 +39,8 @@ struct TestContract {
 struct ContractState {
     batches: Vec<PostedBatch>,
     deposits: u64,
+    /// How many of them are overdue.
+    overdue: u64,
     /// L1's head, and its last final block.
     head: u64,
     finalized: u64,
@@ -86,9 +89,15 @@ impl PostTarget for TestContract {
         Ok(self.up()?.batches.len() as u64)
     }
 
-    async fn window(&self, consumed: u64) -> Result<L1Window, L1Error> {
-        let left = if self.up()?.deposits > consumed { 10 } else { 100 };
-        Ok(L1Window { left, whole: 100, block_time: Duration::from_secs(12) })
+    async fn window(&self, consumed: u64, _: Duration) -> Result<L1Window, L1Error> {
+        let state = self.up()?;
+        let left = match consumed {
+            consumed if consumed < state.overdue => 0,
+            consumed if consumed < state.deposits => 10,
+            _ => 100,
+        };
+        let due = state.overdue.max(consumed);
+        Ok(L1Window { left, whole: 100, block_time: Duration::from_secs(12), due })
     }
 
     async fn epoch(&self) -> Result<u32, L1Error> {
@@ -139,7 +148,13 @@ impl PostTarget for TestContract {
     }
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
-        self.up()?.begun.push((posting.header.number, posting.is_behind));
+        let mut state = self.up()?;
+        if posting.header.deposits_end < state.overdue {
+            let reason = RevertReason::new(Bytes::new());
+            return Err(TxManagerError::WouldRevert { id: posting.id.clone(), reason });
+        }
+        state.begun.push((posting.header.number, posting.is_behind));
+        drop(state);
         self.moved.send_replace(());
         Ok(())
     }
@@ -222,32 +237,35 @@ impl Fixture {
         Self { folder, outbox, contract, poster, chain }
     }
 
-    /// Closes a batch of one block.
-    fn close(&mut self, deposits: u64) {
-        let cursor = self.outbox.cursor().unwrap();
+    /// Closes a batch of one new block.
+    fn close(&mut self, deposits: u64) -> Arc<ExecutedBlock> {
         let block = self.chain.block(deposits, &[Bytes::new()]);
-        let batch = Batch::from_blocks(
-            CHAIN_ID,
-            cursor.deposits_end,
-            cursor.block.hash,
-            slice::from_ref(&block),
-        );
+        self.close_blocks(slice::from_ref(&block));
+        block
+    }
+
+    /// Closes a batch.
+    fn close_blocks(&self, blocks: &[Arc<ExecutedBlock>]) {
+        let (first, last) = (blocks.first().expect("a block"), blocks.last().expect("a block"));
+        let cursor = self.outbox.cursor().unwrap();
+        let batch = Batch::from_blocks(CHAIN_ID, cursor.deposits_end, cursor.block.hash, blocks);
         let data = batch.unwrap().encode(1).unwrap();
+        let queue = QueueMark::of(&last.header).expect("a header of ours");
         let after = Cursor {
             batch: cursor.batch + 1,
-            block: block.num_hash(),
-            deposits_end: cursor.deposits_end + deposits,
-            deposits_hash: accumulator(cursor.deposits_end + deposits),
+            block: last.num_hash(),
+            deposits_end: queue.end,
+            deposits_hash: queue.hash,
         };
         let entry = BatchEntry {
             number: after.batch,
-            first_block: block.number(),
-            last_block: block.number(),
+            first_block: first.number(),
+            last_block: last.number(),
             deposits_end: after.deposits_end,
             deposits_hash: after.deposits_hash,
             digest: batch_digest(&data),
             size: data.len() as u64,
-            transactions: 1,
+            transactions: blocks.len() as u64,
             closed_at: unix_millis(),
             post: None,
         };
@@ -297,6 +315,9 @@ fn poster_to(
         flying_cost: U256::ZERO,
         window: watch::Sender::new(None),
         window_seen: None,
+        window_margin: Duration::ZERO,
+        refusal: watch::Sender::new(None),
+        closed_again: None,
         known: None,
     }
 }

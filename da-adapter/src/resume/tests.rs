@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use alloy::primitives::{Bytes, TxHash, U256};
 use async_trait::async_trait;
 use millrace_l1::{Market, TxManagerError};
@@ -23,7 +25,7 @@ impl PostTarget for Held {
         Ok(self.batches.len() as u64)
     }
 
-    async fn window(&self, _: u64) -> Result<L1Window, L1Error> {
+    async fn window(&self, _: u64, _: Duration) -> Result<L1Window, L1Error> {
         unreachable!("nothing is posted")
     }
 

@@ -31,8 +31,6 @@ use crate::{
 const DEV_L1_SLOTS_PER_EPOCH: u64 = 2;
 /// Without a post for so long, anyone may post batches.
 const SEQUENCER_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// L1 blocks after which deposits and forced transactions are overdue: with a block a second, a day.
-const INCLUSION_WINDOW: u64 = 24 * 3600;
 
 /// Runs the command.
 pub(crate) async fn run(args: DevArgs) -> Result<()> {
@@ -182,7 +180,7 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::pri
         timelock_delay: Duration::ZERO,
         owner_transfer_delay: Duration::ZERO,
         sequencer_timeout: SEQUENCER_TIMEOUT,
-        inclusion_window: INCLUSION_WINDOW,
+        inclusion_window: args.inclusion_window,
     };
     let rollup = deploy(&client, spec, &terms).await?.contracts.rollup;
     DevState { l1_chain_id: chain_id, rollup }.store(&path)?;

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use alloy::primitives::{B256, Bytes, U256};
+use alloy::{
+    eips::BlockNumHash,
+    primitives::{B256, Bytes, U256},
+};
 use async_trait::async_trait;
 
 use crate::{
@@ -54,6 +57,19 @@ pub struct DaStatus {
     pub chosen: Option<String>,
     /// How long the contract still takes what waits, if that is known.
     pub window: Option<WindowLeft>,
+    /// Blocks that the contract takes no more, if there are any.
+    pub refused: Option<RefusedBlocks>,
+}
+
+/// Blocks that no batch can hold any more: the contract takes none that leaves out what is overdue in L1's queue, and no batch reaches so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedBlocks {
+    /// The last block that is posted: those after it are refused.
+    pub after: u64,
+    /// The last block of the batch that was refused.
+    pub last: BlockNumHash,
+    /// How many entries of L1's queue, from its first one, blocks have to take before anything else.
+    pub due: u64,
 }
 
 /// The sequencing window: how long the contract still takes what waits to be posted.

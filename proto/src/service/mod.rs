@@ -14,7 +14,10 @@ use std::pin::Pin;
 use futures::Stream;
 
 pub use self::{
-    da::{DaAdapter, DaAdapterError, DaReadError, DaReader, DaStatus, OutboxBatch, WindowLeft},
+    da::{
+        DaAdapter, DaAdapterError, DaReadError, DaReader, DaStatus, OutboxBatch, RefusedBlocks,
+        WindowLeft,
+    },
     error::{ErrorClass, TransportError},
     executor::{
         BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,

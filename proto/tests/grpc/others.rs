@@ -11,7 +11,7 @@ use futures::{StreamExt, stream};
 use millrace_proto::{
     Attestation, BatchOutcome, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream,
     DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, ExecutedBlock, Header, L1Ref,
-    OutboxBatch, Settlement, SettlementError, SettlementStatus, WindowLeft,
+    OutboxBatch, RefusedBlocks, Settlement, SettlementError, SettlementStatus, WindowLeft,
     grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
 };
 use tonic::service::Routes;
@@ -37,6 +37,11 @@ impl DaAdapter for FixedAdapter {
             halted: Some("the contract reverted; look at batch 3".into()),
             chosen: Some("l1_calldata".into()),
             window: Some(WindowLeft { seconds: 8, whole: 9 }),
+            refused: Some(RefusedBlocks {
+                after: 0,
+                last: BlockNumHash::new(11, B256::repeat_byte(12)),
+                due: 10,
+            }),
         })
     }
 

@@ -113,7 +113,10 @@ impl Builder {
     }
 
     /// A header of this chain; `None` if the executor has lost it, which shows soon.
-    async fn own(&mut self, number: u64) -> Result<Option<SealedHeader>, SequencerRunError> {
+    pub(super) async fn own(
+        &mut self,
+        number: u64,
+    ) -> Result<Option<SealedHeader>, SequencerRunError> {
         let at = BlockSelector::Number(number);
         self.insist(number, |shared| async move { shared.executor.header(at).await }).await
     }

@@ -11,7 +11,7 @@ use crate::{SequencerRunError, pool::FrameLimits};
 impl Builder {
     /// Gives the open block the next transactions, and writes whatever else is not written yet.
     pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
-        let count = self.shared.config.max_frame_transactions;
+        let count = if self.owes() { 0 } else { self.shared.config.max_frame_transactions };
         let allowed = self.shared.throttle.allows(Instant::now().into_std());
         let open = self.open.as_ref().map(|open| {
             let limits = FrameLimits {

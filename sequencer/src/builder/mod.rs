@@ -9,6 +9,7 @@
 mod adopt;
 mod frame;
 mod open;
+mod overdue;
 mod persist;
 mod seal;
 mod unwind;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::adopt::Behind;
+use self::{adopt::Behind, overdue::Owed};
 use crate::{
     SequencerRunError,
     deposits::DepositFeed,
@@ -76,6 +77,8 @@ pub(crate) struct Builder {
     noted: SettledBlocks,
     /// Whether L1 holds more blocks than the chain here.
     behind: Option<Behind>,
+    /// What blocks have to take of L1's queue before anything else.
+    owed: Option<Owed>,
 }
 
 impl Builder {
@@ -104,6 +107,7 @@ impl Builder {
             outage: Outage::new(),
             noted,
             behind: None,
+            owed: None,
         }
     }
 
@@ -141,6 +145,11 @@ impl Builder {
             }
             if let Some(end) = self.shared.derived.take() {
                 self.adopt(end).await?;
+            }
+            // It is told again for as long as it is so.
+            let refused = self.shared.refused.lock().take();
+            if let Some(refused) = refused {
+                self.take_overdue(refused).await?;
             }
             let deadline = self.open.as_ref().map(|open| open.deadline);
             match deadline {
@@ -183,7 +192,7 @@ impl Builder {
     }
 
     fn should_open(&mut self) -> bool {
-        if self.is_behind() {
+        if self.is_behind() || self.waits_for_overdue() {
             return false;
         }
         let base_fee = self.shared.spec.next_base_fee(&self.head).unwrap_or(0);
@@ -196,8 +205,10 @@ impl Builder {
     async fn wait(&mut self, stop: &CancellationToken) {
         let due = match &self.open {
             Some(open) => open.deadline,
-            // Only that nobody tells of them opens a block then.
-            None if self.behind.is_some() => Instant::now() + self.shared.config.block_time,
+            // Only that nobody tells of what is waited for opens a block then.
+            None if self.behind.is_some() || self.owed.is_some() => {
+                Instant::now() + self.shared.config.block_time
+            }
             None => self.last_sealed + self.shared.config.heartbeat,
         };
         let until = due.min(self.next_expiry);

@@ -1,4 +1,5 @@
-//! Taking blocks back, because an L1 reorg took deposits or forced transactions that they hold, or because L1 holds others.
+//! Taking blocks back, because an L1 reorg took deposits or forced transactions that they hold, because L1 holds others, or because it takes them no
+//! more.
 //!
 //! The log first, then the executor: whatever the process dies at, a start finds in the log which blocks are void, and takes them back in
 //! the executor. What the blocks held besides the queue's entries waits again.

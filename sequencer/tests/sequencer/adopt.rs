@@ -128,7 +128,8 @@ async fn blocks_that_l1_holds_replace_those_that_were_sequenced() {
     setup.log_alone_gives(head).await;
 }
 
-async fn signed(node: &Node) -> Vec<TxHash> {
+/// What users signed, in the order of the chain.
+pub(crate) async fn signed(node: &Node) -> Vec<TxHash> {
     let blocks = node.blocks().await;
     let txs = blocks.iter().flat_map(|block| &block.transactions);
     txs.filter(|tx| !tx.tx().is_deposit()).map(|tx| tx.hash()).collect()

@@ -16,9 +16,10 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_proto::{
     DaAdapter, DaAdapterError, DaStatus, Executor, L1Inbox, OutboxBatch, PoolStatus, QueueEntry,
-    QueueMark, Sequencer, Stage, TxEnvelope, TxPool,
+    QueueMark, RefusedBlocks, Sequencer, Stage, TxEnvelope, TxPool,
 };
 use millrace_sequencer::{OrderLog, Position, Record, ThrottleConfig};
+use parking_lot::Mutex;
 
 use crate::{
     inbox::{TestInbox, minted},
@@ -297,9 +298,24 @@ async fn forced_transactions_come_first_or_are_left_out() {
 
 /// Says what a test tells it.
 #[derive(Debug, Default)]
-struct TestDa {
+pub(crate) struct TestDa {
     backlog: AtomicU64,
+    /// Blocks that L1 takes no more.
+    pub(crate) refused: Mutex<Option<RefusedBlocks>>,
     asked: AtomicU64,
+}
+
+impl TestDa {
+    /// Waits until it has been asked a few times more.
+    pub(crate) async fn asked_again(&self) {
+        let before = self.asked.load(Ordering::Relaxed);
+        let asked = async {
+            while self.asked.load(Ordering::Relaxed) < before + 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(asked).await;
+    }
 }
 
 #[async_trait]
@@ -307,7 +323,8 @@ impl DaAdapter for TestDa {
     async fn da_status(&self) -> Result<DaStatus, DaAdapterError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let backlog_bytes = self.backlog.load(Ordering::Relaxed);
-        Ok(DaStatus { backlog_bytes, ..DaStatus::default() })
+        let refused = *self.refused.lock();
+        Ok(DaStatus { backlog_bytes, refused, ..DaStatus::default() })
     }
 
     async fn use_backend(&self, _: Option<&str>) -> Result<(), DaAdapterError> {
@@ -331,12 +348,7 @@ async fn while_posting_lags_blocks_take_little_and_then_all_of_it() {
     };
     setup.da = Some(da.clone());
     let node = setup.start().await;
-    let told = async {
-        while da.asked.load(Ordering::Relaxed) < 2 {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(told).await;
+    da.asked_again().await;
     // What one block may take is saved up: seven of these.
     let large = |nonce| TxEip1559 {
         input: vec![1; 90_000].into(),

@@ -8,6 +8,7 @@ mod faults;
 mod inbox;
 mod lifecycle;
 mod outage;
+mod overdue;
 mod recovery;
 mod reorgs;
 mod support;

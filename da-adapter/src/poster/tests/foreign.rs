@@ -1,6 +1,6 @@
 //! Batches that were not closed here.
 
-use millrace_proto::{BatchVerdict, ExecutedBlock};
+use millrace_proto::BatchVerdict;
 
 use super::*;
 

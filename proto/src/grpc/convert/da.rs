@@ -1,11 +1,13 @@
 //! The DA adapter's status and batches.
 
+use alloy::eips::BlockNumHash;
+
 use crate::{
     grpc::{
         convert::{Parsed, hash, hash_bytes, u256, u256_bytes},
         pb,
     },
-    service::{DaStatus, OutboxBatch, TransportError, WindowLeft},
+    service::{DaStatus, OutboxBatch, RefusedBlocks, TransportError, WindowLeft},
 };
 
 impl From<DaStatus> for pb::DaStatus {
@@ -24,6 +26,12 @@ impl From<DaStatus> for pb::DaStatus {
             chosen: status.chosen.unwrap_or_default(),
             window_left: status.window.map_or(0, |window| window.seconds),
             window: status.window.map_or(0, |window| window.whole),
+            refused_after: status.refused.map_or(0, |refused| refused.after),
+            refused_due: status.refused.map_or(0, |refused| refused.due),
+            refused_last: status.refused.map_or(0, |refused| refused.last.number),
+            refused_last_hash: status
+                .refused
+                .map_or_else(Default::default, |refused| hash_bytes(refused.last.hash)),
         }
     }
 }
@@ -46,6 +54,17 @@ impl TryFrom<pb::DaStatus> for DaStatus {
             chosen: (!message.chosen.is_empty()).then_some(message.chosen),
             window: (message.window > 0)
                 .then_some(WindowLeft { seconds: message.window_left, whole: message.window }),
+            refused: match message.refused_due {
+                0 => None,
+                due => Some(RefusedBlocks {
+                    after: message.refused_after,
+                    last: BlockNumHash {
+                        number: message.refused_last,
+                        hash: hash("DaStatus.refused_last_hash", &message.refused_last_hash)?,
+                    },
+                    due,
+                }),
+            },
         })
     }
 }
