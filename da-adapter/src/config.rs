@@ -1,8 +1,8 @@
 //! Settings.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use alloy::primitives::U256;
+use alloy::primitives::{FixedBytes, U256};
 use millrace_proto::BatchLimits;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Settings of the DA adapter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DaAdapterConfig {
     /// Where batches go: through the first that takes them.
@@ -27,6 +27,8 @@ pub struct DaAdapterConfig {
     pub object_store: Option<ObjectStoreConfig>,
     /// The alt-DA server; needed for the backend `alt_da`, and to read batches that are on one.
     pub alt_da: Option<AltDaConfig>,
+    /// The Celestia node; needed for the backend `celestia`, and to read batches that are there.
+    pub celestia: Option<CelestiaConfig>,
     /// Ether that posting may cost in a day (UTC), L1's fees together, for example `"0.5"`. What is over it waits for the next day. Without it,
     /// there is no limit.
     #[serde(with = "ether")]
@@ -74,6 +76,7 @@ impl Default for DaAdapterConfig {
             switching: SwitchingConfig::default(),
             object_store: None,
             alt_da: None,
+            celestia: None,
             archive: None,
             max_ether_per_day: None,
             // More than any challenge window, and than beacon nodes keep blobs for.
@@ -173,6 +176,8 @@ pub enum BackendKind {
     L1Calldata,
     /// A server of the OP Stack's alt-DA interface, with the commitment on L1.
     AltDa,
+    /// Celestia, with height, commitment and namespace on L1; where built with the feature `celestia`.
+    Celestia,
     /// An object store, with the object's key on L1.
     ObjectStore,
 }
@@ -249,6 +254,73 @@ pub enum AltDaCommitment {
     Generic,
 }
 
+/// A Celestia node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CelestiaConfig {
+    /// Its JSON-RPC: http, https, ws or wss.
+    pub url: Url,
+    /// Where its auth token is, which has to allow writing for batches to be posted. Without it, none is sent.
+    #[serde(default)]
+    pub token: Option<TokenSource>,
+    /// What batches are posted under: the ten bytes, in hexadecimal, that tell namespaces of version 0 apart. Read is whatever L1 names.
+    #[serde(default = "default_celestia_namespace")]
+    pub namespace: FixedBytes<10>,
+    /// What a unit of Celestia's gas may cost, in utia. Without it, the node decides.
+    #[serde(default)]
+    pub gas_price: Option<f64>,
+    /// Bytes of the largest batch that goes there.
+    #[serde(default = "default_celestia_size")]
+    pub max_size: usize,
+    /// What Celestia asks for a byte, in wei: compared with what others cost.
+    #[serde(default)]
+    pub wei_per_byte: u64,
+    /// How long the node may take to answer, which it does to a batch when a block holds it; and then to find it there.
+    #[serde(default = "default_celestia_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl CelestiaConfig {
+    /// A node at this URL, with the defaults for all else.
+    pub const fn at(url: Url) -> Self {
+        Self {
+            url,
+            token: None,
+            namespace: default_celestia_namespace(),
+            gas_price: None,
+            max_size: MAX_CELESTIA_SIZE,
+            wei_per_byte: 0,
+            timeout: default_celestia_timeout(),
+        }
+    }
+}
+
+/// Bytes of the largest batch that can go to Celestia: celestia-app takes transactions of 8 MiB (`MaxTxSize` since its version 6), and the client sends
+/// requests of up to 10 MiB, in which a batch takes four thirds of its size.
+const MAX_CELESTIA_SIZE: usize = 7_800_000;
+
+const fn default_celestia_namespace() -> FixedBytes<10> {
+    FixedBytes(*b"millrace\0\0")
+}
+
+const fn default_celestia_size() -> usize {
+    MAX_CELESTIA_SIZE
+}
+
+const fn default_celestia_timeout() -> Duration {
+    Duration::from_secs(120)
+}
+
+/// Where a token is. It is in no configuration itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenSource {
+    /// The environment variable of this name.
+    Env(String),
+    /// This file.
+    File(PathBuf),
+}
+
 /// A setting that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("da-adapter setting {field}: {problem}")]
@@ -268,12 +340,19 @@ impl DaAdapterConfig {
     /// Opens all sources of batches that are configured here: all but L1's beacon node.
     ///
     /// # Errors
-    /// When a URL cannot be used.
+    /// When a URL cannot be used, a token cannot be read, or this build has no client for one of them.
     pub fn sources(&self) -> Result<DaSources, DaAdapterOpenError> {
+        #[cfg(not(feature = "celestia"))]
+        if self.celestia.is_some() {
+            let problem = "this build has no client for it: build with the feature celestia";
+            return Err(InvalidConfig { field: "celestia", problem: problem.to_owned() }.into());
+        }
         Ok(DaSources {
             beacon: None,
             store: self.object_store.as_ref().map(ObjectStoreBackend::open).transpose()?,
             alt_da: self.alt_da.as_ref().map(AltDaBackend::new).transpose()?,
+            #[cfg(feature = "celestia")]
+            celestia: self.celestia.as_ref().map(crate::CelestiaBackend::new).transpose()?,
             archive: self.archive.as_ref().map(ObjectStoreBackend::open).transpose()?,
         })
     }
@@ -298,6 +377,16 @@ impl DaAdapterConfig {
             if alt_da.timeout.is_zero() {
                 let problem = "must be more than zero".to_owned();
                 return Err(InvalidConfig { field: "alt_da.timeout", problem });
+            }
+        }
+        if let Some(celestia) = &self.celestia {
+            within("celestia.max_size", celestia.max_size, 1_000, MAX_CELESTIA_SIZE)?;
+            let invalid = |field, problem: &str| InvalidConfig { field, problem: problem.into() };
+            if celestia.timeout.is_zero() {
+                return Err(invalid("celestia.timeout", "must be more than zero"));
+            }
+            if celestia.gas_price.is_some_and(|price| !(price.is_finite() && price > 0.0)) {
+                return Err(invalid("celestia.gas_price", "must be a number of more than zero"));
             }
         }
         for (at, backend) in self.backends.iter().enumerate() {

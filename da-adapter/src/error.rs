@@ -23,6 +23,10 @@ pub enum DaAdapterOpenError {
     /// The alt-DA server cannot be used.
     #[error(transparent)]
     AltDa(#[from] AltDaError),
+    /// The Celestia node cannot be used.
+    #[cfg(feature = "celestia")]
+    #[error(transparent)]
+    Celestia(#[from] crate::backend::CelestiaError),
     /// The outbox cannot be opened.
     #[error("outbox: {0}")]
     Outbox(#[from] OutboxError),

@@ -20,6 +20,8 @@ mod availability;
 mod backend;
 mod batcher;
 mod blob;
+#[cfg(all(feature = "celestia", any(test, feature = "testing")))]
+pub mod celestia_server;
 mod chain;
 mod config;
 mod error;
@@ -35,6 +37,8 @@ mod switch;
 mod testing;
 mod window;
 
+#[cfg(feature = "celestia")]
+pub use self::backend::{CelestiaBackend, CelestiaError};
 pub use self::{
     availability::{AttestError, AvailabilityAttestation},
     backend::{
@@ -45,8 +49,8 @@ pub use self::{
         MAX_BLOBS, UnpackError, blobs_needed, capacity as blob_capacity, unpack as unpack_blobs,
     },
     config::{
-        AltDaCommitment, AltDaConfig, BackendKind, DaAdapterConfig, InvalidConfig,
-        ObjectStoreConfig, SwitchingConfig,
+        AltDaCommitment, AltDaConfig, BackendKind, CelestiaConfig, DaAdapterConfig, InvalidConfig,
+        ObjectStoreConfig, SwitchingConfig, TokenSource,
     },
     error::{DaAdapterOpenError, DaAdapterRunError},
     outbox::OutboxError,

@@ -6,6 +6,8 @@ use millrace_l1::{BeaconClient, BeaconError, BlobBlock};
 use millrace_proto::{BatchHeader, DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
 use tracing::debug;
 
+#[cfg(feature = "celestia")]
+use crate::backend::{CelestiaBackend, CelestiaError, CelestiaPointer};
 use crate::{
     archive::blob_hashes,
     backend::{AltDaBackend, ObjectStoreBackend, ObjectStoreError, StoredBatch, may_stand_for},
@@ -21,6 +23,9 @@ pub struct DaSources {
     pub store: Option<ObjectStoreBackend>,
     /// An alt-DA server.
     pub alt_da: Option<AltDaBackend>,
+    /// A Celestia node.
+    #[cfg(feature = "celestia")]
+    pub celestia: Option<CelestiaBackend>,
     /// An archive of batches that went into blobs, read where the beacon node does not have them.
     pub archive: Option<ObjectStoreBackend>,
 }
@@ -131,22 +136,46 @@ impl MultiReader {
             .map_err(|error| DaReadError::Unavailable { batch: number, source: Box::new(error) })?;
         checked(number, digest, stored)
     }
+
+    #[cfg(feature = "celestia")]
+    async fn read_celestia(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let number = batch.header.number;
+        let pointer = CelestiaPointer::parse(&batch.da_pointer).ok_or_else(|| {
+            let problem = "its pointer is no place on Celestia".to_owned();
+            DaReadError::Invalid { batch: number, problem }
+        })?;
+        let node = self.sources.celestia.as_ref().ok_or(DaReadError::NoReader {
+            batch: number,
+            kind: DaKind::Celestia.as_str(),
+            hint: "give the URL of a Celestia node (`--celestia`, or [da_adapter.celestia])",
+        })?;
+        let data = node.get(&pointer).await.map_err(|error| match error {
+            CelestiaError::Other(_) => {
+                DaReadError::Mismatch { batch: number, problem: error.to_string() }
+            }
+            other => DaReadError::Unavailable { batch: number, source: Box::new(other) },
+        })?;
+        // The commitment stands for these bytes alone, so a wrong digest is the poster's fault.
+        posted(batch, data)
+    }
 }
 
 #[async_trait]
 impl DaReader for MultiReader {
     async fn read(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
-        let no_reader = |hint| DaReadError::NoReader {
-            batch: batch.header.number,
-            kind: batch.header.da_kind.as_str(),
-            hint,
-        };
         match batch.header.da_kind {
             DaKind::L1Blob => self.read_blobs(batch).await,
             DaKind::L1Calldata => posted(batch, batch.da_pointer.clone()),
             DaKind::ObjectStore => self.read_object(batch).await,
             DaKind::AltDa => self.read_alt_da(batch).await,
-            DaKind::Celestia => Err(no_reader("this version has no client for it")),
+            #[cfg(feature = "celestia")]
+            DaKind::Celestia => self.read_celestia(batch).await,
+            #[cfg(not(feature = "celestia"))]
+            DaKind::Celestia => Err(DaReadError::NoReader {
+                batch: batch.header.number,
+                kind: DaKind::Celestia.as_str(),
+                hint: "this build has no client for it: build with the feature celestia",
+            }),
         }
     }
 }
@@ -248,8 +277,12 @@ mod tests {
     async fn without_a_source_it_says_which_is_missing() {
         let reader = MultiReader::new(DaSources::default());
         for kind in [DaKind::L1Blob, DaKind::ObjectStore, DaKind::AltDa, DaKind::Celestia] {
-            // A generic commitment, which may stand for anything.
-            let pointer: &[u8] = if kind == DaKind::AltDa { &[1, 2] } else { b"" };
+            let pointer: &[u8] = match kind {
+                // A generic commitment, which may stand for anything.
+                DaKind::AltDa => &[1, 2],
+                DaKind::Celestia => &[1; 51],
+                _ => b"",
+            };
             let error = reader.read(&posted(kind, pointer, B256::ZERO)).await.unwrap_err();
             assert!(
                 matches!(error, DaReadError::NoReader { kind: name, .. } if name == kind.as_str())

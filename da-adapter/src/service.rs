@@ -91,6 +91,12 @@ fn backend(kind: BackendKind, sources: &DaSources) -> Result<Arc<dyn DaBackend>,
         BackendKind::AltDa => {
             Arc::new(sources.alt_da.clone().ok_or_else(|| needed("alt_da", "alt_da"))?)
         }
+        #[cfg(feature = "celestia")]
+        BackendKind::Celestia => {
+            Arc::new(sources.celestia.clone().ok_or_else(|| needed("celestia", "celestia"))?)
+        }
+        #[cfg(not(feature = "celestia"))]
+        BackendKind::Celestia => return Err(needed("celestia", "celestia")),
         BackendKind::ObjectStore => {
             Arc::new(sources.store.clone().ok_or_else(|| needed("object_store", "object_store"))?)
         }

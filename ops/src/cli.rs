@@ -185,6 +185,14 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "URL", required_if_eq("da", "alt_da"))]
     pub(crate) alt_da: Option<Url>,
 
+    /// The Celestia node that batches go to with `--da celestia`.
+    #[arg(long, value_name = "URL", required_if_eq("da", "celestia"))]
+    pub(crate) celestia: Option<Url>,
+
+    /// A file with the auth token of the Celestia node, where it asks for one.
+    #[arg(long, value_name = "FILE", requires = "celestia")]
+    pub(crate) celestia_token: Option<PathBuf>,
+
     /// How ports are chosen.
     #[arg(long, value_enum, default_value_t = Ports::Fixed)]
     pub(crate) ports: Ports,
@@ -222,6 +230,8 @@ pub(crate) enum DaChoice {
     L1Calldata,
     /// A server of the OP Stack's alt-DA interface, at `--alt-da`.
     AltDa,
+    /// Celestia, through the node at `--celestia`; where built with the feature `celestia`.
+    Celestia,
     /// A folder beside the chain's data.
     ObjectStore,
 }
@@ -232,6 +242,7 @@ impl DaChoice {
             Self::L1Blob => BackendKind::L1Blob,
             Self::L1Calldata => BackendKind::L1Calldata,
             Self::AltDa => BackendKind::AltDa,
+            Self::Celestia => BackendKind::Celestia,
             Self::ObjectStore => BackendKind::ObjectStore,
         }
     }
@@ -323,6 +334,14 @@ pub(crate) struct ChainArgs {
     /// Where batches on an alt-DA server are, for chains that post there.
     #[arg(long, value_name = "URL")]
     pub(crate) alt_da: Option<Url>,
+
+    /// A Celestia node, for chains that post there; in builds with the feature `celestia`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) celestia: Option<Url>,
+
+    /// A file with the auth token of the Celestia node, where it asks for one.
+    #[arg(long, value_name = "FILE", requires = "celestia")]
+    pub(crate) celestia_token: Option<PathBuf>,
 
     /// An archive of batches that went into blobs, for those that the beacon node has dropped (for example `file:///srv/archive`).
     #[arg(long, value_name = "URL")]

@@ -11,7 +11,8 @@ use std::{
 use eyre::{Result, WrapErr, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_da_adapter::{
-    AltDaConfig, DaAdapterConfig, DaSources, MultiReader, ObjectStoreConfig,
+    AltDaConfig, CelestiaConfig, DaAdapterConfig, DaSources, MultiReader, ObjectStoreConfig,
+    TokenSource,
 };
 use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
@@ -20,6 +21,7 @@ use millrace_settlement::{
     VerifyError, VerifyInput, VerifyProgress, VerifyReport, VerifyTarget, verify_chain,
 };
 use serde_json::json;
+use url::Url;
 
 use crate::{
     cli::{ChainArgs, VerifyArgs},
@@ -55,15 +57,22 @@ pub(crate) async fn rebuild(
     Ok(Rebuilt { spec, result })
 }
 
+/// A Celestia node as the command line names it.
+pub(crate) fn celestia(url: Option<&Url>, token: Option<&Path>) -> Option<CelestiaConfig> {
+    let token = token.map(|file| TokenSource::File(file.to_owned()));
+    Some(CelestiaConfig { token, ..CelestiaConfig::at(url?.clone()) })
+}
+
 /// Reads a chain's batches, wherever they are.
 pub(crate) fn da_reader(chain: &ChainArgs, l1: &L1Config) -> Result<Arc<dyn DaReader>> {
     let da = DaAdapterConfig {
         object_store: chain.da_store.clone().map(ObjectStoreConfig::at),
         alt_da: chain.alt_da.clone().map(AltDaConfig::at),
+        celestia: celestia(chain.celestia.as_ref(), chain.celestia_token.as_deref()),
         archive: chain.archive.clone().map(ObjectStoreConfig::at),
         ..DaAdapterConfig::default()
     };
-    let sources = da.sources().wrap_err("--da-store, --alt-da or --archive")?;
+    let sources = da.sources().wrap_err("--da-store, --alt-da, --celestia or --archive")?;
     let beacon = Some(l1.beacon()?);
     Ok(Arc::new(MultiReader::new(DaSources { beacon, ..sources })))
 }

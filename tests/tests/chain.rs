@@ -6,7 +6,10 @@ use alloy::{
     providers::{Provider, ProviderBuilder},
 };
 use eyre::{Result, WrapErr, ensure, eyre};
-use millrace_da_adapter::alt_da_server::{AltDaFault, AltDaServer};
+use millrace_da_adapter::{
+    alt_da_server::{AltDaFault, AltDaServer},
+    celestia_server::CelestiaServer,
+};
 use millrace_l1::Rollup;
 use millrace_proto::Stage;
 use millrace_tests::{
@@ -135,6 +138,20 @@ async fn lives_with_batches_on_an_alt_da_server() -> Result<()> {
     let chain = Chain::start(options).await?;
     lives(&chain, &["--alt-da", url.as_str()]).await?;
     ensure!(!server.is_empty(), "no batch is there");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lives_with_batches_on_celestia() -> Result<()> {
+    let node = CelestiaServer::start(Some("secret")).await?;
+    let folder = tempfile::tempdir()?;
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret\n")?;
+    let (url, token) = (node.url().to_string(), token.display().to_string());
+    let place = ["--celestia", &url, "--celestia-token", &token];
+    let options = ChainOptions::default().args(["--da", "celestia"]).args(place);
+    lives(&Chain::start(options).await?, &place).await?;
+    ensure!(node.height() > 0, "no batch is there");
     Ok(())
 }
 

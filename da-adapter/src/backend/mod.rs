@@ -1,6 +1,8 @@
 //! Where batches go.
 
 mod alt_da;
+#[cfg(feature = "celestia")]
+mod celestia;
 mod l1_blob;
 mod l1_calldata;
 mod object_store;
@@ -16,6 +18,10 @@ use millrace_l1::Market;
 use millrace_proto::{BatchLimits, DaKind};
 
 pub(crate) use self::alt_da::may_stand_for;
+#[cfg(feature = "celestia")]
+pub(crate) use self::celestia::CelestiaPointer;
+#[cfg(feature = "celestia")]
+pub use self::celestia::{CelestiaBackend, CelestiaError};
 pub use self::{
     alt_da::{AltDaBackend, AltDaError},
     l1_blob::L1BlobBackend,

@@ -1,5 +1,8 @@
 //! What every backend promises, whatever is behind it; and what an alt-DA server's failures mean.
 
+#[cfg(feature = "celestia")]
+mod celestia;
+
 use alloy::{eips::BlockNumHash, primitives::B256};
 use millrace_proto::{BatchHeader, DaReadError, DaReader, L1Ref, PostedBatch, batch_digest};
 use url::Url;

@@ -30,6 +30,9 @@ pub(super) struct Endpoints {
     /// The alt-DA server that batches go to, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) alt_da: Option<Url>,
+    /// The Celestia node that batches go to, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) celestia: Option<Url>,
     /// The head that the chain was resumed at; 0 for a new one.
     pub(super) resumed_at: u64,
 }
@@ -89,6 +92,9 @@ impl Endpoints {
         }
         if let Some(server) = &self.alt_da {
             chain.push_str(&format!(" --alt-da {}", short(server)));
+        }
+        if let Some(node) = &self.celestia {
+            chain.push_str(&format!(" --celestia {}", short(node)));
         }
         println!("  Check the chain from L1 alone\n    millrace verify {chain}");
         println!(

@@ -25,6 +25,7 @@ use crate::{
     },
     supervisor::Supervisor,
     telemetry::{MetricsScope, Probe, TelemetryServer, install_recorder},
+    verify::celestia,
 };
 
 /// Blocks that the embedded L1's `safe` tag lags behind; `finalized` lags twice as many.
@@ -118,6 +119,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         data_dir: args.data_dir.canonicalize().unwrap_or_else(|_| args.data_dir.clone()),
         da_store: config.da_adapter.object_store.as_ref().map(|store| store.url.clone()),
         alt_da: args.alt_da.clone(),
+        celestia: args.celestia.clone(),
         resumed_at,
     };
     endpoints.print(args.json)?;
@@ -231,6 +233,7 @@ fn config(
     config.da_adapter.poll_interval = std::time::Duration::from_millis(250);
     config.da_adapter.max_batch_age = args.batch_age;
     config.da_adapter.alt_da = args.alt_da.clone().map(AltDaConfig::at);
+    config.da_adapter.celestia = celestia(args.celestia.as_ref(), args.celestia_token.as_deref());
     if args.da.contains(&DaChoice::ObjectStore) {
         config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
     }
