@@ -73,6 +73,7 @@ impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dev(index) => write!(f, "dev key {index}"),
+            Self::Env(name) if is_key(name) => f.write_str("key from an environment variable"),
             Self::Env(name) => write!(f, "key from ${name}"),
             Self::File(path) => write!(f, "key from {}", path.display()),
             Self::Keystore { file, .. } => write!(f, "encrypted key from {}", file.display()),
@@ -92,6 +93,10 @@ impl KeySource {
         let signer: L1Signer = match self {
             Self::Dev(index) => dev_signer(*index)?.into(),
             Self::Env(name) => {
+                ensure!(
+                    !is_key(name),
+                    "the name of an environment variable is wanted, not the key itself: who has put a key into a command line or a configuration should make another"
+                );
                 let value = std::env::var(name).map_err(|_| {
                     eyre!("environment variable {name} does not hold a key; set it")
                 })?;
@@ -130,6 +135,12 @@ impl KeySource {
     }
 }
 
+/// Whether a text is a key, or looks like one.
+fn is_key(text: &str) -> bool {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path)
         .wrap_err_with(|| format!("cannot read key file {}", path.display()))
@@ -166,6 +177,17 @@ mod tests {
             dev_signer(0).unwrap().address().to_string(),
             "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
         );
+    }
+
+    #[tokio::test]
+    async fn a_key_in_the_place_of_a_name_is_not_shown() {
+        let key = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+        for name in [key.to_owned(), format!("0x{key}")] {
+            let source = KeySource::Env(name);
+            let error = source.load(DEV_L1_CHAIN_ID).await.unwrap_err();
+            let told = format!("{error:?} {error} {source:?}");
+            assert!(told.contains("not the key itself") && !told.contains(&key[..8]), "{told}");
+        }
     }
 
     #[tokio::test]

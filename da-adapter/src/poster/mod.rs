@@ -446,7 +446,7 @@ impl Poster {
                 if self.failures.tries < TRIES {
                     return StepError::Retry(Box::new(error));
                 }
-                StepError::Halt(format!("batch {number} cannot be posted: {error}"))
+                StepError::Halt(reason::cannot_be_posted(number, &error))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What an operator is told when posting halts: what happened, and what to do.
 
 use alloy::primitives::{B256, U256, utils::format_ether};
+use millrace_l1::TxManagerError;
 use millrace_proto::PostedBatch;
 
 use super::TRIES;
@@ -82,6 +83,18 @@ pub(super) fn overdue(entry: &BatchEntry) -> String {
          for the sequencer to take the blocks from {} on back, and to begin with the entry",
         entry.number, entry.deposits_end, entry.first_block
     )
+}
+
+/// L1 takes the batch's transaction not at all.
+pub(super) fn cannot_be_posted(number: u64, error: &TxManagerError) -> String {
+    let told = error.to_string();
+    // What the contract says to strangers.
+    let hint = if told.contains("SequencerIsAlive") {
+        ". The batcher's account does not have the contract's BATCHER_ROLE: grant it, or configure the key of the account that has it"
+    } else {
+        ""
+    };
+    format!("batch {number} cannot be posted: {told}{hint}")
 }
 
 /// The batch's transaction was paid for, and reverted, too often.

@@ -7,10 +7,11 @@ use std::slice;
 
 use alloy::{
     eips::BlockNumHash,
-    primitives::{TxHash, U256},
+    primitives::{Address, TxHash, U256},
+    sol_types::SolError,
 };
 use async_trait::async_trait;
-use millrace_l1::{Market, RevertReason};
+use millrace_l1::{Market, RevertReason, Rollup};
 use millrace_proto::{Batch, Commitment, ExecutedBlock, L1Ref, PostedBatch, QueueMark};
 use parking_lot::Mutex;
 
@@ -39,6 +40,8 @@ struct TestContract {
 struct ContractState {
     batches: Vec<PostedBatch>,
     deposits: u64,
+    /// Whether the account has no role.
+    is_stranger: bool,
     /// How many of them are overdue.
     overdue: u64,
     /// L1's head, and its last final block.
@@ -149,9 +152,18 @@ impl PostTarget for TestContract {
 
     async fn begin(&self, posting: &Posting) -> Result<(), TxManagerError> {
         let mut state = self.up()?;
-        if posting.header.deposits_end < state.overdue {
-            let reason = RevertReason::new(Bytes::new());
-            return Err(TxManagerError::WouldRevert { id: posting.id.clone(), reason });
+        let would_revert = |data: Vec<u8>| {
+            let reason = RevertReason::new(data.into());
+            Err(TxManagerError::WouldRevert { id: posting.id.clone(), reason })
+        };
+        if state.is_stranger {
+            let (sender, open_from) = (Address::ZERO, U256::from(1));
+            let alive = Rollup::SequencerIsAlive { sender, openFrom: open_from };
+            return would_revert(alive.abi_encode());
+        }
+        let (index, due_at) = (posting.header.deposits_end, U256::from(1));
+        if index < state.overdue {
+            return would_revert(Rollup::EntryOverdue { index, dueAt: due_at }.abi_encode());
         }
         state.begun.push((posting.header.number, posting.is_behind));
         drop(state);
@@ -449,6 +461,18 @@ async fn a_batch_that_reverts_again_and_again_is_not_paid_for_again() {
         fixture.halt().await;
     }
     assert_eq!(fixture.contract.state.lock().sent.len(), TRIES as usize);
+}
+
+#[tokio::test]
+async fn an_account_without_the_role_is_told_so() {
+    let mut fixture = Fixture::new();
+    fixture.contract.change(|contract| contract.is_stranger = true);
+    fixture.close(0);
+    for _ in 1..TRIES {
+        assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
+    }
+    let told = fixture.halt().await;
+    assert!(told.contains("BATCHER_ROLE"), "{told}");
 }
 
 #[tokio::test]

@@ -203,12 +203,18 @@ pub(crate) async fn finalize(args: FinalizeArgs) -> Result<()> {
     );
     let proof = file.proof();
     let id = proof.message.id();
-    if rollup.message_state(id).await.wrap_err("cannot read the contract")?
-        == MessageState::Delivered
-    {
+    let state = rollup.message_state(id).await.wrap_err("cannot read the contract")?;
+    if state == MessageState::Delivered {
         return tell(&args, id, "delivered before", None);
     }
     loop {
+        // A message whose call has failed was proved before.
+        ensure!(
+            state != MessageState::NotRelayed
+                || rollup.stands(&proof.commitment).await.wrap_err("cannot read the contract")?,
+            "the commitment of batch {}, which the proof leads to, does not stand any more: the guardian or an L1 reorg took it back; prove the withdrawal again",
+            proof.commitment.batch
+        );
         let now = client.head().await.wrap_err("the L1 does not answer")?.timestamp;
         let final_at = proof.commitment.final_at;
         if now >= final_at {

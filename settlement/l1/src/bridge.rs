@@ -169,7 +169,8 @@ impl RollupContract {
         }
     }
 
-    async fn stands(&self, commitment: &Commitment) -> Result<bool, L1Error> {
+    /// Whether a commitment is on L1 as it is, and was not reverted.
+    pub async fn stands(&self, commitment: &Commitment) -> Result<bool, L1Error> {
         let encoded = Rollup::Commitment::from(commitment).abi_encode();
         Ok(self.commitment_hash(commitment.batch).await? == keccak256(encoded))
     }
@@ -221,7 +222,7 @@ pub async fn sign_transaction(signer: &L1Signer, tx: TxEip1559) -> Result<Bytes,
     Ok(tx.into_signed(signature).encoded_2718().into())
 }
 
-/// Blocks of L2 whose messages are asked for at once.
+/// Blocks of L2 whose messages are asked for at once, or fewer where the node refuses that.
 const L2_RANGE: u64 = 500;
 
 /// The messages that some blocks of L2 sent, in order, as a node of L2 tells.
@@ -231,12 +232,18 @@ const L2_RANGE: u64 = 500;
 pub async fn messages_in(l2: &L1Client, first: u64, last: u64) -> Result<Vec<Message>, L1Error> {
     let filter = Filter::new().address(MESSAGE_PASSER).event_signature(MessageSent::SIGNATURE_HASH);
     let mut messages = Vec::new();
-    let mut next = first;
+    let (mut next, mut range) = (first, L2_RANGE);
     while next <= last {
-        let to = last.min(next.saturating_add(L2_RANGE - 1));
-        let logs = l2.logs(&filter.clone().from_block(next).to_block(to)).await?;
-        messages.extend(logs.iter().filter_map(|log| Message::of_log(&log.inner)));
-        next = to + 1;
+        let to = last.min(next.saturating_add(range - 1));
+        match l2.logs(&filter.clone().from_block(next).to_block(to)).await {
+            Ok(logs) => {
+                messages.extend(logs.iter().filter_map(|log| Message::of_log(&log.inner)));
+                next = to + 1;
+            }
+            // Nodes say in words of their own that so many are too many.
+            Err(error) if error.response().is_some() && range > 1 => range = range.div_ceil(2),
+            Err(error) => return Err(error),
+        }
     }
     Ok(messages)
 }

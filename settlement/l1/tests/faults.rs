@@ -16,7 +16,7 @@ use millrace_l1::{
     ClientOptions, L1Client, L1Error, L1Follower, RollupContract, TxManager, TxRequest,
     testing::{AnvilOptions, dev_signer, test_patience},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Every 13th request fails, each time in another way.
 fn mixed(number: u64, _: &str) -> Fault {
@@ -58,6 +58,32 @@ async fn transient_errors_are_tried_again_and_others_are_not() {
     let error = client(&proxy, test_patience()).chain_id().await.expect_err("never");
     assert!(error.is_retryable(), "{error}");
     assert_eq!(proxy.requests(), 3, "as many tries as configured");
+}
+
+#[tokio::test]
+async fn a_node_that_gives_few_blocks_logs_at_once_is_asked_for_fewer() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    chain.anvil.mine(20).await.expect("mined");
+    let script = |_, request: &Value| {
+        let block = |name: &str| {
+            let text = request["params"][0][name].as_str()?;
+            u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+        };
+        match (block("fromBlock"), block("toBlock")) {
+            (Some(from), Some(to)) if to - from >= 3 => {
+                Fault::Error(-32602, "block range is too wide")
+            }
+            _ => Fault::None,
+        }
+    };
+    let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), script).await;
+    let client = client(&proxy, test_patience());
+    assert_eq!(millrace_l1::messages_in(&client, 1, 20).await.expect("in pieces"), []);
+    assert!(proxy.requests() > 7, "{}", proxy.requests());
+    let never = |_, _: &Value| Fault::Error(-32602, "no logs here");
+    let proxy = FaultProxy::start_reading(chain.anvil.url().clone(), never).await;
+    let client = L1Client::new(proxy.url.clone(), test_patience()).expect("client");
+    millrace_l1::messages_in(&client, 1, 20).await.expect_err("not for ever");
 }
 
 #[tokio::test]
