@@ -133,6 +133,7 @@ pub fn as_rollup_block(
     parent_hash: B256,
     output: BlockOutput,
 ) -> ExecutedBlock {
+    let queue = QueueMark::default();
     let header = Header {
         parent_hash,
         number,
@@ -142,7 +143,13 @@ pub fn as_rollup_block(
         receipts_root: output.receipts_root,
         logs_bloom: output.logs_bloom,
         gas_used: output.gas_used,
-        extra_data: QueueMark::default().extra_data(),
+        extra_data: queue.extra_data(),
+        parent_beacon_block_root: Some(queue.hash),
+        // What such a header has before it.
+        base_fee_per_gas: Some(0),
+        withdrawals_root: Some(B256::ZERO),
+        blob_gas_used: Some(0),
+        excess_blob_gas: Some(0),
         ..Header::default()
     };
     ExecutedBlock {

@@ -87,15 +87,37 @@ mod tests {
 
     use alloy_primitives::{B256, keccak256};
     use millrace_executor::WorkerPool;
-    use millrace_proto::TxOutcome;
+    use millrace_proto::{Batch, BatchLimits, DiffBatch, KeyHints, TxOutcome};
 
     use super::*;
     use crate::{Execution, Ground};
 
-    fn small() -> Vec<(&'static str, Block)> {
+    fn artifacts() -> Artifacts {
         let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/node_modules");
-        let artifacts = Artifacts::read(&packages).expect("tests/setup.sh was run");
-        scenarios(Scenario::SMALL, &artifacts).expect("the contracts can be set up")
+        Artifacts::read(&packages).expect("tests/setup.sh was run")
+    }
+
+    fn small() -> Vec<(&'static str, Block)> {
+        scenarios(Scenario::SMALL, &artifacts()).expect("the contracts can be set up")
+    }
+
+    /// `millrace bench codec` measures them.
+    #[test]
+    fn chains_under_load_can_be_batched_in_both_ways() {
+        for kind in [LoadKind::Erc20, LoadKind::Swap { pools: 2 }] {
+            let load = Load { kind, senders: 8, blocks: 3, transactions: 20, seed: 1 };
+            let executed = load.execute(&artifacts()).expect("the chain is made").blocks;
+            let parent = executed[0].0.header.parent_hash;
+            let blocks: Vec<_> = executed.iter().map(|(block, _)| block.clone()).collect();
+            let limits = BatchLimits::default();
+            let batch = Batch::from_blocks(Load::CHAIN_ID, 0, parent, &blocks).expect("a batch");
+            let encoded = batch.encode(3).expect("it encodes");
+            assert_eq!(Batch::decode(&encoded, &limits).expect("it decodes"), batch);
+            let diffs = DiffBatch::from_blocks(Load::CHAIN_ID, 0, parent, &executed);
+            let diffs = diffs.expect("a batch of what they changed");
+            let encoded = diffs.encode(3, &KeyHints::of(&executed)).expect("it encodes");
+            assert_eq!(DiffBatch::decode(&encoded, &limits).expect("it decodes"), diffs);
+        }
     }
 
     fn in_order(block: &Block) -> Execution {
