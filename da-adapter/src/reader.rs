@@ -7,10 +7,13 @@ use millrace_proto::{BatchHeader, DaKind, DaReadError, DaReader, PostedBatch, ba
 use tracing::debug;
 
 #[cfg(feature = "celestia")]
-use crate::backend::{CelestiaBackend, CelestiaError, CelestiaPointer};
+use crate::backend::{CelestiaBackend, CelestiaError};
 use crate::{
     archive::blob_hashes,
-    backend::{AltDaBackend, ObjectStoreBackend, ObjectStoreError, StoredBatch, may_stand_for},
+    backend::{
+        AltDaBackend, CelestiaPointer, ObjectStoreBackend, ObjectStoreError, StoredBatch,
+        may_stand_for,
+    },
     blob,
 };
 
@@ -137,13 +140,26 @@ impl MultiReader {
         checked(number, digest, stored)
     }
 
+    #[cfg(not(feature = "celestia"))]
+    async fn read_celestia(
+        &self,
+        batch: &PostedBatch,
+        _: CelestiaPointer,
+    ) -> Result<Bytes, DaReadError> {
+        Err(DaReadError::NoReader {
+            batch: batch.header.number,
+            kind: DaKind::Celestia.as_str(),
+            hint: "this build has no client for it: build with the feature celestia",
+        })
+    }
+
     #[cfg(feature = "celestia")]
-    async fn read_celestia(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+    async fn read_celestia(
+        &self,
+        batch: &PostedBatch,
+        pointer: CelestiaPointer,
+    ) -> Result<Bytes, DaReadError> {
         let number = batch.header.number;
-        let pointer = CelestiaPointer::parse(&batch.da_pointer).ok_or_else(|| {
-            let problem = "its pointer is no place on Celestia".to_owned();
-            DaReadError::Invalid { batch: number, problem }
-        })?;
         let node = self.sources.celestia.as_ref().ok_or(DaReadError::NoReader {
             batch: number,
             kind: DaKind::Celestia.as_str(),
@@ -168,14 +184,13 @@ impl DaReader for MultiReader {
             DaKind::L1Calldata => posted(batch, batch.da_pointer.clone()),
             DaKind::ObjectStore => self.read_object(batch).await,
             DaKind::AltDa => self.read_alt_da(batch).await,
-            #[cfg(feature = "celestia")]
-            DaKind::Celestia => self.read_celestia(batch).await,
-            #[cfg(not(feature = "celestia"))]
-            DaKind::Celestia => Err(DaReadError::NoReader {
-                batch: batch.header.number,
-                kind: DaKind::Celestia.as_str(),
-                hint: "this build has no client for it: build with the feature celestia",
-            }),
+            DaKind::Celestia => {
+                let pointer = CelestiaPointer::parse(&batch.da_pointer).ok_or_else(|| {
+                    let problem = "its pointer is no place on Celestia".to_owned();
+                    DaReadError::Invalid { batch: batch.header.number, problem }
+                })?;
+                self.read_celestia(batch, pointer).await
+            }
         }
     }
 }

@@ -188,7 +188,8 @@ impl SettlementHandle {
 
     /// Where the sequencer has had another block than is derived from L1, for longer than it may, if it has: what it should have taken over.
     pub fn differs(&self) -> Option<String> {
-        self.shared.stalled(Stalled::Comparing)
+        let differs = |what| self.shared.stalled(what);
+        differs(Stalled::Comparing).or_else(|| differs(Stalled::Watching))
     }
 
     fn batch(&self, block: u64) -> Result<Option<BatchRecord>, StoreError> {

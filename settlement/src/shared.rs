@@ -24,6 +24,8 @@ pub(crate) enum Stalled {
     Reading,
     /// Waiting for the sequencer to take over what L1 holds.
     Comparing,
+    /// Waiting for the sequencer to have again what was verified.
+    Watching,
     /// Committing.
     Committing,
 }
@@ -51,7 +53,7 @@ struct Inner {
     revision: watch::Sender<u64>,
     halt: watch::Sender<Option<Arc<HaltReason>>>,
     /// Why, by [`Stalled`].
-    stalls: Mutex<[Option<String>; 4]>,
+    stalls: Mutex<[Option<String>; 5]>,
     /// The ends of batches that are right and that the sequencer does not have, by [`Unmatched`].
     unmatched: Mutex<[Option<BlockNumHash>; 2]>,
     /// Held while the status is computed, so that an older one never replaces a newer one.

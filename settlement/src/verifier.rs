@@ -87,24 +87,50 @@ impl Verifier {
 
     /// Looks again and again whether the sequencer has what is verified: it may lose it, or leave it for what its own L1 node shows. Its not answering is waited for.
     async fn watch_sequencer(&self) -> Result<(), SettlementRunError> {
-        let Some(sequencer) = self.executor.as_ref().filter(|_| self.derivation.knows_blocks())
-        else {
+        let Some(sequencer) = &self.executor else {
             return std::future::pending().await;
         };
+        let mut differs_since = None;
         loop {
             let last = self.shared.store.last_verified(None)?;
             match last.map(|verified| verified.head().block()) {
                 Some(end) => {
                     let at = BlockSelector::Number(end.number);
                     if let Ok(header) = sequencer.header(at).await {
-                        let has = header.is_some_and(|header| header.seal() == end.hash);
-                        self.shared.unmatched(Unmatched::Verified, (!has).then_some(end))?;
+                        let other = header.map(|header| header.seal());
+                        let has = other == Some(end.hash);
+                        if self.derivation.knows_blocks() {
+                            self.shared.unmatched(Unmatched::Verified, (!has).then_some(end))?;
+                        } else {
+                            // Nobody can take it over.
+                            let other = other.filter(|_| !has);
+                            self.stands_against(end, other, &mut differs_since)?;
+                        }
                     }
                 }
                 None => self.shared.unmatched(Unmatched::Verified, None)?,
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// The sequencer has another block, if it has, at the end of what was verified. Says so when that lasts.
+    fn stands_against(
+        &self,
+        end: BlockNumHash,
+        other: Option<B256>,
+        since: &mut Option<Instant>,
+    ) -> Result<(), SettlementRunError> {
+        let Some(other) = other else {
+            *since = None;
+            return Ok(self.shared.stall(Stalled::Watching, None)?);
+        };
+        if since.get_or_insert_with(Instant::now).elapsed() >= self.config.retry_max {
+            let BlockNumHash { number: block, hash: derived } = end;
+            let differs = SequencerDiffers { block, derived, sequencer: Some(other) };
+            self.shared.stall(Stalled::Watching, Some(differs.to_string()))?;
+        }
+        Ok(())
     }
 
     async fn verify_all(&self, stop: &CancellationToken) -> Result<(), SettlementRunError> {

@@ -77,7 +77,7 @@ pub fn millrace() -> Result<PathBuf> {
     let binary = profile.join("millrace");
     ensure!(
         binary.is_file(),
-        "{} is not built; run the tests with tests/run.sh, or `cargo build` first",
+        "{} is not built; run the tests with tests/run.sh, or `cargo build --workspace` first",
         binary.display()
     );
     Ok(binary)

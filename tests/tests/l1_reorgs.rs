@@ -32,7 +32,7 @@ use tokio::{sync::Mutex, task::JoinHandle};
 /// The deepest reorg, in L1 blocks.
 const DEEPEST: u64 = 64;
 /// Reorgs of one L1.
-const SESSION: usize = 25;
+const SESSION: usize = 15;
 /// What the log says when blocks are being taken back, and when others are in their place.
 const BEGINS: &str = "L2 reorg: ";
 const ENDS: &str = "blocks replaced";

@@ -1,9 +1,9 @@
 //! Celestia, through a node's JSON-RPC: a batch is a blob, found again by its height, its commitment and its namespace.
 //!
 //! <https://node-rpc-docs.celestia.org>: `blob.Submit` pays for a blob from the node's own account, and answers with the height of the block that holds
-//! it, which is final at once; `blob.Get` gives it back. Nothing that the node gives back is taken on trust: its
-//! [share commitment](https://celestiaorg.github.io/celestia-app/data_square_layout.html#blob-share-commitment-rules) is computed again, and stands for
-//! one namespace and one row of bytes alone.
+//! it, which is final at once; `blob.Get` gives it back. Of what the node gives back, the
+//! [share commitment](https://celestiaorg.github.io/celestia-app/data_square_layout.html#blob-share-commitment-rules) is computed again, which stands for
+//! one namespace and one row of bytes alone. That the block holds them is the node's word: whoever posts should run it.
 
 use std::{fmt, fs, io, sync::Arc, time::Duration};
 
@@ -15,58 +15,23 @@ use celestia_types::{Blob, Commitment, nmt::Namespace};
 use jsonrpsee::{core::ClientError, http_client::transport::Error as HttpError};
 use millrace_l1::Market;
 use millrace_proto::DaKind;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
+use super::{
+    BackendError, CelestiaPointer, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost,
+};
 use crate::config::{CelestiaConfig, TokenSource};
-
-/// First byte of a pointer that is laid out as [`CelestiaPointer::encode`] does.
-const VERSION: u8 = 1;
 
 /// What a node's answer says when the batch has to be smaller: celestia-app's `x/blob/types/errors.go`, `app/errors/errors.go`, and the mempool's.
 const TOO_LARGE: [&str; 2] = ["too large", "exceeds maximum allowed limit"];
 
+/// How often a batch that was paid for is looked for, each time for as long as the node may take, before it is put again.
+const LOOKS: u32 = 3;
+
 /// What it says when somebody has to mend something: the token, the account's balance, the gas price that is set.
 const REFUSALS: [&str; 2] = ["missing permission", "insufficient"];
-
-/// Where a batch is on Celestia.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CelestiaPointer {
-    /// The block.
-    height: u64,
-    /// The blob's share commitment.
-    commitment: B256,
-    /// The last ten bytes of its namespace, of version 0.
-    namespace: FixedBytes<10>,
-}
-
-impl CelestiaPointer {
-    /// `None` where Celestia never has that block, or a blob in that namespace.
-    fn new(height: u64, commitment: B256, namespace: FixedBytes<10>) -> Option<Self> {
-        let exists = i64::try_from(height).is_ok_and(|height| height > 0)
-            && !Namespace::const_v0(namespace.0).is_reserved();
-        exists.then_some(Self { height, commitment, namespace })
-    }
-
-    /// What is posted on L1, if it is one: what everybody can tell without a node.
-    pub(crate) fn parse(pointer: &[u8]) -> Option<Self> {
-        let (&[VERSION], rest) = pointer.split_first_chunk::<1>()? else { return None };
-        let (height, rest) = rest.split_first_chunk::<8>()?;
-        let (commitment, rest) = rest.split_first_chunk::<32>()?;
-        let namespace = FixedBytes::<10>::try_from(rest).ok()?;
-        Self::new(u64::from_be_bytes(*height), commitment.into(), namespace)
-    }
-
-    /// 51 bytes: the version, the height (big-endian), the commitment, the namespace. With the namespace, L1's record is all that a reader needs, and a
-    /// chain may change it.
-    fn encode(&self) -> Bytes {
-        let height = self.height.to_be_bytes();
-        [&[VERSION], &height[..], self.commitment.as_slice(), self.namespace.as_slice()]
-            .concat()
-            .into()
-    }
-}
 
 /// A client of a Celestia node. Clones share its connection.
 #[derive(Clone)]
@@ -74,6 +39,17 @@ pub struct CelestiaBackend {
     client: Arc<OnceCell<Client>>,
     config: CelestiaConfig,
     token: Option<String>,
+    /// What was paid for and is not found there yet.
+    unseen: Arc<Mutex<Option<Unseen>>>,
+}
+
+/// A batch that was put and could not be read back.
+#[derive(Debug, Clone, Copy)]
+struct Unseen {
+    digest: B256,
+    pointer: CelestiaPointer,
+    /// How often it was looked for.
+    looks: u32,
 }
 
 impl fmt::Debug for CelestiaBackend {
@@ -128,19 +104,20 @@ impl CelestiaBackend {
             return Err(CelestiaError::Namespace(config.namespace));
         }
         let token = config.token.as_ref().map(read_token).transpose()?;
-        Ok(Self { client: Arc::default(), config: config.clone(), token })
+        let (client, unseen) = (Arc::default(), Arc::default());
+        Ok(Self { client, config: config.clone(), token, unseen })
     }
 
     /// The bytes that a pointer stands for, and no others.
     pub(crate) async fn get(&self, pointer: &CelestiaPointer) -> Result<Bytes, CelestiaError> {
-        let namespace = Namespace::const_v0(pointer.namespace.0);
-        let commitment = Commitment::new(pointer.commitment.0);
-        let got = self.client().await?.blob_get(pointer.height, namespace, commitment).await;
+        let namespace = Namespace::const_v0(pointer.namespace().0);
+        let commitment = Commitment::new(pointer.commitment().0);
+        let got = self.client().await?.blob_get(pointer.height(), namespace, commitment).await;
         let blob = got.map_err(celestia_rpc::Error::from)?;
         let (version, signer) = (blob.share_version, blob.signer.as_ref());
         match Commitment::from_blob(namespace, &blob.data, version, signer) {
             Ok(computed) if computed == commitment => Ok(blob.data.into()),
-            _ => Err(CelestiaError::Other(pointer.commitment)),
+            _ => Err(CelestiaError::Other(pointer.commitment())),
         }
     }
 
@@ -173,8 +150,14 @@ fn read_token(source: &TokenSource) -> Result<String, CelestiaError> {
         }
         TokenSource::File(path) => (path.display().to_string(), fs::read_to_string(path)),
     };
-    let token = token.map_err(|source| CelestiaError::Token { place, source })?;
-    Ok(token.trim().to_owned())
+    let usable = |token: String| {
+        let token = token.trim();
+        match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(token.to_owned()),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no token")),
+        }
+    };
+    token.and_then(usable).map_err(|source| CelestiaError::Token { place, source })
 }
 
 #[async_trait]
@@ -195,13 +178,20 @@ impl DaBackend for CelestiaBackend {
         U256::from(size).saturating_mul(U256::from(self.config.wei_per_byte))
     }
 
-    /// Whatever was put before is put again, and paid for again: which block has it is known from the node's answer alone. The pointer that is noted
-    /// before a batch is posted is what keeps that from happening.
+    /// What was put before and is not noted is put again, and paid for again: which block has it is known from the node's answer alone. What was put and is not there yet is
+    /// looked for a few times before that.
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
         let max = self.max_size();
         let size = request.size_within(max)?;
-        let put = self.put(&request.data).await;
-        let pointer = put.map_err(|error| classify(error, size, max))?;
+        let unseen = self.unseen.lock().filter(|unseen| unseen.digest == request.digest);
+        let (pointer, looks) = match unseen {
+            Some(Unseen { pointer, looks, .. }) if looks < LOOKS => (pointer, looks + 1),
+            _ => {
+                let put = self.put(&request.data).await;
+                (put.map_err(|error| classify(error, size, max))?, 1)
+            }
+        };
+        *self.unseen.lock() = Some(Unseen { digest: request.digest, pointer, looks });
         // What cannot be read back is not available, whatever the answer to the put was. The node may see the block later than its account's transaction.
         let patience = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(50))
@@ -211,6 +201,7 @@ impl DaBackend for CelestiaBackend {
         let stored = (|| self.get(&pointer)).retry(patience);
         let stored = stored.when(|error| !matches!(error, CelestiaError::Other(_))).await;
         stored.map_err(|error| classify(error, size, max))?;
+        *self.unseen.lock() = None;
         Ok(Prepared { da_pointer: pointer.encode(), blobs: Vec::new() })
     }
 }
@@ -249,40 +240,7 @@ fn status(error: &ClientError) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::hex;
-
     use super::*;
-
-    #[test]
-    fn a_pointer_is_laid_out_as_documented() {
-        let bytes = hex!(
-            "01" "0000000000a1b2c3"
-            "1111111111111111111111111111111111111111111111111111111111111111"
-            "6d696c6c726163650000"
-        );
-        let pointer = CelestiaPointer {
-            height: 0xa1_b2c3,
-            commitment: B256::repeat_byte(0x11),
-            namespace: FixedBytes(*b"millrace\0\0"),
-        };
-        assert_eq!(CelestiaPointer::parse(&bytes), Some(pointer));
-        assert_eq!(pointer.encode(), Bytes::from(bytes));
-
-        for length in 0..bytes.len() {
-            assert_eq!(CelestiaPointer::parse(&bytes[..length]), None, "{length}");
-        }
-        assert_eq!(CelestiaPointer::parse(&[&bytes[..], &[0]].concat()), None);
-        let with = |at: usize, value: &[u8]| {
-            let mut bytes = bytes;
-            bytes[at..at + value.len()].copy_from_slice(value);
-            CelestiaPointer::parse(&bytes)
-        };
-        assert_eq!(with(0, &[0]), None, "another version");
-        assert_eq!(with(1, &[0; 8]), None, "no block");
-        assert_eq!(with(1, &[0x80]), None, "over what a height can be");
-        assert_eq!(with(41, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 255]), None, "Celestia's own namespace");
-        assert!(with(41, &[0, 0, 0, 0, 0, 0, 0, 0, 1, 0]).is_some());
-    }
 
     /// A blob of the tests of celestia-types, which came from a node.
     #[test]

@@ -3,6 +3,7 @@
 mod alt_da;
 #[cfg(feature = "celestia")]
 mod celestia;
+mod celestia_pointer;
 mod l1_blob;
 mod l1_calldata;
 mod object_store;
@@ -19,9 +20,8 @@ use millrace_proto::{BatchLimits, DaKind};
 
 pub(crate) use self::alt_da::may_stand_for;
 #[cfg(feature = "celestia")]
-pub(crate) use self::celestia::CelestiaPointer;
-#[cfg(feature = "celestia")]
 pub use self::celestia::{CelestiaBackend, CelestiaError};
+pub(crate) use self::celestia_pointer::CelestiaPointer;
 pub use self::{
     alt_da::{AltDaBackend, AltDaError},
     l1_blob::L1BlobBackend,

@@ -22,9 +22,12 @@ pub(super) fn prune(
     keeps_diffs: bool,
 ) -> Result<Option<u64>, StoreError> {
     let oldest = chain.oldest()?;
-    let wanted = head.saturating_sub(history_blocks);
+    let wanted = head.saturating_sub(history_blocks).min(head - 1);
+    if wanted <= oldest {
+        return Ok(None);
+    }
     // Of blocks that a batch's state diffs have passed over there is none.
-    let numbers = chain.changed(oldest, wanted.min(head - 1), BLOCKS_PER_COMMIT)?;
+    let numbers = chain.changed(oldest, wanted, BLOCKS_PER_COMMIT)?;
     let Some(last) = numbers.last().copied() else { return Ok(None) };
     for number in numbers {
         forget(batch, chain, number, keeps_diffs)?;

@@ -33,6 +33,9 @@ pub(super) struct Endpoints {
     /// The Celestia node that batches go to, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) celestia: Option<Url>,
+    /// Where the node's token is, if it asks for one.
+    #[serde(skip)]
+    pub(super) celestia_token: Option<PathBuf>,
     /// The head that the chain was resumed at; 0 for a new one.
     pub(super) resumed_at: u64,
 }
@@ -95,6 +98,9 @@ impl Endpoints {
         }
         if let Some(node) = &self.celestia {
             chain.push_str(&format!(" --celestia {}", short(node)));
+        }
+        if let Some(file) = &self.celestia_token {
+            chain.push_str(&format!(" --celestia-token {}", file.display()));
         }
         println!("  Check the chain from L1 alone\n    millrace verify {chain}");
         println!(

@@ -120,6 +120,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         da_store: config.da_adapter.object_store.as_ref().map(|store| store.url.clone()),
         alt_da: args.alt_da.clone(),
         celestia: args.celestia.clone(),
+        celestia_token: args.celestia_token.clone(),
         resumed_at,
     };
     endpoints.print(args.json)?;

@@ -1,6 +1,6 @@
 //! The alarm: the sequencer's chain and L1's differ, or either differs from what executing it gives.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use eyre::{Result, bail};
 use futures::StreamExt;
@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
+
+/// How often it is looked whether derivation stands still.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Raised by whoever sees a difference, and taken back when it is gone.
 #[derive(Debug)]
@@ -56,9 +59,10 @@ impl Alarm {
     fn set(&self, reason: impl Fn(&mut Reasons) -> &mut Option<String>, why: String) {
         let mut reasons = self.why.lock();
         let reason = reason(&mut reasons);
-        if reason.as_ref() != Some(&why) {
-            error!(target: "millrace::follow", why, "the chains differ");
+        if reason.as_ref() == Some(&why) {
+            return;
         }
+        error!(target: "millrace::follow", why, "the chains differ");
         *reason = Some(why);
         self.gauge.0.set(1.0);
         self.raised.notify_one();
@@ -91,6 +95,8 @@ impl Alarm {
         stop: CancellationToken,
     ) -> Result<()> {
         let mut statuses = settlement.subscribe_status().await?;
+        // That something else stands still may hide in the status that this does.
+        let mut again = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -99,14 +105,15 @@ impl Alarm {
                         stop.cancelled().await;
                         return Ok(());
                     }
-                    let halted = settlement.halted();
-                    let halted = halted.map(|why| format!("derivation from L1 has halted: {why}"));
-                    match halted.or_else(|| settlement.differs()) {
-                        Some(why) => self.set(|reasons| &mut reasons.derivation, why),
-                        None => self.take_back(|reasons| &mut reasons.derivation),
-                    }
                 }
+                _ = again.tick() => {}
                 () = self.raised.notified() => {}
+            }
+            let halted = settlement.halted();
+            let halted = halted.map(|why| format!("derivation from L1 has halted: {why}"));
+            match halted.or_else(|| settlement.differs()) {
+                Some(why) => self.set(|reasons| &mut reasons.derivation, why),
+                None => self.take_back(|reasons| &mut reasons.derivation),
             }
             if let Some(why) = self.raised().filter(|_| self.exits) {
                 bail!("{why}");

@@ -202,7 +202,11 @@ impl Feed {
             // L1 had it before.
             return Ok(if same { Taken::Known } else { Taken::Apart });
         }
-        let derived = self.settlement.status().verified.map_or(0, |point| point.last_block);
+        let status = self.settlement.status();
+        // From state diffs nothing is derived until it is here.
+        let posted = status.posted.filter(|_| !self.of_blocks);
+        let points = [status.verified, posted].into_iter().flatten();
+        let derived = points.map(|point| point.last_block).max().unwrap_or(0);
         if parent.number.saturating_sub(derived) >= LEAD {
             return Err(Interrupted::Ahead);
         }

@@ -78,10 +78,13 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
         Box::new(states.wrap_err("cannot open the states")?)
     };
     let patience = args.difference_patience;
-    // How long the feed's blocks may come to other states.
-    let retry_max = patience.max(Duration::from_secs(1));
+    let mut config = SettlementConfig::default();
+    if !of_blocks {
+        // For so long the feed's blocks may come to other states.
+        config.retry_max = patience.clamp(Duration::from_secs(1), Duration::from_secs(60));
+    }
     let (settlement, task) = SettlementService::open(
-        SettlementConfig { retry_max, ..SettlementConfig::default() },
+        config,
         SettlementDeps {
             reader: da_reader(&args.chain, &l1)?,
             rollup,

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use millrace_proto::{
-    BlockSelector, ChainHeads, Executor, ExecutorError, PoolStatus, RecoveredTx, SequencerError,
-    SubmitError, TxPool, grpc::SequencerClient, num_hash,
+    BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor, ExecutorError,
+    PoolStatus, RecoveredTx, SequencerError, Settlement, SubmitError, TxPool,
+    grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
+
+/// Batches back in which the end of what is derived and here is looked for.
+const LOOK_BACK: u64 = 64;
 
 /// The sequencer's pool, if there is one, and this node's heads.
 #[derive(Debug)]
@@ -67,18 +71,44 @@ impl TxPool for FollowPool {
     /// Safe is what was derived from L1, executed here and found right; final is what L1 calls final of that.
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
         let status = self.settlement.status();
-        let latest = self.executor.head().await?;
-        let name = async |number: u64| {
-            let at = BlockSelector::Number(number.min(latest.number));
-            let header = self.executor.header(at).await?;
-            let header = header.ok_or(ExecutorError::UnknownBlock(at))?;
-            Ok::<_, ExecutorError>(num_hash(&header))
+        let latest = num_hash(&self.executor.head().await?);
+        let safe = self.matched(status.verified, latest).await?;
+        let finalized = self.matched(status.finalized, latest).await?;
+        let finalized = if finalized.number > safe.number { safe } else { finalized };
+        Ok(ChainHeads { latest, safe, finalized })
+    }
+}
+
+impl FollowPool {
+    /// The last block up to a batch's end at which the chain here is what was derived: it may be behind, or have lost blocks, or hold others for a while.
+    async fn matched(
+        &self,
+        point: Option<BatchPoint>,
+        latest: BlockNumHash,
+    ) -> Result<BlockNumHash, SequencerError> {
+        let settlement = |error| SequencerError::Unavailable(ErrorChain::new(&error).to_string());
+        let mut batch = match point {
+            Some(point) if point.last_block > latest.number => {
+                let holding = self.settlement.batch_of_block(latest.number).await;
+                holding.map_err(settlement)?.map_or(0, |holding| holding.number)
+            }
+            point => point.map_or(0, |point| point.batch),
         };
-        let last = |point: Option<millrace_proto::BatchPoint>| point.map_or(0, |p| p.last_block);
-        Ok(ChainHeads {
-            latest: num_hash(&latest),
-            safe: name(last(status.verified)).await?,
-            finalized: name(last(status.finalized).min(last(status.verified))).await?,
-        })
+        for _ in 0..LOOK_BACK {
+            if batch == 0 {
+                break;
+            }
+            let verdict = self.settlement.verdict(batch).await.map_err(settlement)?;
+            if let Some(Ok(end)) = verdict.map(|verdict| verdict.end) {
+                let header = self.executor.header(BlockSelector::Number(end.number)).await?;
+                if header.is_some_and(|header| header.seal() == end.hash) {
+                    return Ok(end);
+                }
+            }
+            batch -= 1;
+        }
+        let genesis = BlockSelector::Number(0);
+        let header = self.executor.header(genesis).await?;
+        Ok(num_hash(&header.ok_or(ExecutorError::UnknownBlock(genesis))?))
     }
 }

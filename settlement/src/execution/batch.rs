@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
 use millrace_proto::{
-    DerivedBlock, DerivedStretch, ExecutedBlock, Replay, ReplayError, SealedHeader, message_ids,
-    message_root,
+    DerivedBlock, DerivedStretch, ExecutedBlock, ExecutorError, Replay, ReplayError, SealedHeader,
+    message_ids, message_root,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -68,6 +68,17 @@ pub enum ExecutionError {
         claimed: B256,
         /// The root that its diffs give.
         computed: B256,
+    },
+    /// L1 has replaced more than can be taken back.
+    #[error(
+        "batch {batch}: L1 has replaced what was derived before, further back than history is kept ({source}): the replayed chain has to be made again, so delete its folder too"
+    )]
+    TooDeep {
+        /// The batch.
+        batch: u64,
+        /// How far back it goes.
+        #[source]
+        source: ReplayError,
     },
     /// The replayed chain lacks a block that it should hold, or holds one that is no rollup's.
     #[error("batch {batch}: the replayed chain's block {block} is not usable: {problem}")]
@@ -252,5 +263,10 @@ fn execute_block(
 
 /// Takes back the blocks after `number`.
 fn take_back(replay: &mut dyn Replay, batch: u64, number: u64) -> Result<(), ExecutionError> {
-    replay.unwind(number).map_err(|source| ExecutionError::Failed { batch, source })
+    replay.unwind(number).map_err(|source| match source {
+        ReplayError::Executor(ExecutorError::StatePruned { .. }) => {
+            ExecutionError::TooDeep { batch, source }
+        }
+        source => ExecutionError::Failed { batch, source },
+    })
 }

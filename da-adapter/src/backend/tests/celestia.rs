@@ -84,11 +84,19 @@ async fn a_celestia_nodes_failures_say_what_to_do() {
         let error = submit(fault).await;
         assert!(matches!(error, BackendError::TooLarge { size: 1_000, max: 999 }), "{error}");
     }
-    let error = submit(CelestiaFault::Forgets).await;
-    assert!(matches!(error, BackendError::Retry(_)), "{error}");
-    for fault in [CelestiaFault::Lies, CelestiaFault::NoHeight] {
+    for fault in [CelestiaFault::NoHeight, CelestiaFault::Lies] {
         let error = submit(fault).await;
         assert!(matches!(error, BackendError::UseNext(_)), "{error}");
+    }
+    // What was paid for is found when it shows at last.
+    let before = server.height();
+    backend.submit(request(noise(1_000, 1))).await.unwrap();
+    assert_eq!(server.height(), before);
+    // What does not show is looked for a few times before it is paid for again.
+    for paid in [1, 1, 1, 2] {
+        let error = submit(CelestiaFault::Forgets).await;
+        assert!(matches!(error, BackendError::Retry(_)), "{error}");
+        assert_eq!(server.height() - before, paid);
     }
     let again = server.url();
     drop(server);
