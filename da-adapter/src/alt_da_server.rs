@@ -1,19 +1,20 @@
 //! A server of the alt-DA interface for tests: in memory, and as unreliable as it is told to be.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use alloy::primitives::{Bytes, hex, keccak256};
 use axum::{
     Router,
     body::Bytes as Body,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
+
+use crate::served::{Served, failure};
 
 /// The byte that names this server's DA layer in generic commitments.
 const LAYER: u8 = 0x7e;
@@ -38,9 +39,8 @@ struct Store {
 /// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct AltDaServer {
-    address: SocketAddr,
     store: Arc<Store>,
-    task: JoinHandle<()>,
+    served: Served,
 }
 
 impl AltDaServer {
@@ -54,19 +54,13 @@ impl AltDaServer {
             .route("/put", post(put_generic))
             .route("/put/{commitment}", post(put_keccak))
             .route("/get/{commitment}", get(get_batch))
-            .layer(DefaultBodyLimit::disable())
             .with_state(store.clone());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
-        let task = tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { address, store, task })
+        Ok(Self { store, served: Served::start(router).await? })
     }
 
     /// Where it is.
     pub fn url(&self) -> Url {
-        format!("http://{}", self.address).parse().expect("an address makes a URL")
+        self.served.url()
     }
 
     /// From now on, does this wrong; `None` for nothing.
@@ -85,12 +79,6 @@ impl AltDaServer {
     }
 }
 
-impl Drop for AltDaServer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Store {
     fn put(&self, commitment: Vec<u8>, batch: Body) -> Option<Response> {
         match *self.fault.lock() {
@@ -100,11 +88,6 @@ impl Store {
         }
         None
     }
-}
-
-fn failure(status: u16) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, "as it was told").into_response()
 }
 
 async fn put_generic(State(store): State<Arc<Store>>, batch: Body) -> Response {

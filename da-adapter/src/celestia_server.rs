@@ -1,10 +1,10 @@
 //! A Celestia node for tests: `blob.Submit` and `blob.Get` of its JSON-RPC, in memory, with real commitments, and as unreliable as it is told to be.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header::AUTHORIZATION},
     response::{IntoResponse, Response},
     routing::post,
@@ -12,8 +12,9 @@ use axum::{
 use celestia_types::{Blob, Commitment, nmt::Namespace};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
 use url::Url;
+
+use crate::served::{Served, failure};
 
 /// What a node does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +45,8 @@ struct Store {
 /// A running node. It ends when this is dropped.
 #[derive(Debug)]
 pub struct CelestiaServer {
-    address: SocketAddr,
     store: Arc<Store>,
-    task: JoinHandle<()>,
+    served: Served,
 }
 
 impl CelestiaServer {
@@ -61,21 +61,13 @@ impl CelestiaServer {
             options: Mutex::default(),
             fault: Mutex::default(),
         });
-        let router = Router::new()
-            .route("/", post(call))
-            .layer(DefaultBodyLimit::disable())
-            .with_state(store.clone());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
-        let task = tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { address, store, task })
+        let router = Router::new().route("/", post(call)).with_state(store.clone());
+        Ok(Self { store, served: Served::start(router).await? })
     }
 
     /// Where it is.
     pub fn url(&self) -> Url {
-        format!("http://{}", self.address).parse().expect("an address makes a URL")
+        self.served.url()
     }
 
     /// From now on, does this wrong; `None` for nothing.
@@ -91,12 +83,6 @@ impl CelestiaServer {
     /// How many blocks it has: one for each time that something was put.
     pub fn height(&self) -> usize {
         self.store.blocks.lock().len()
-    }
-}
-
-impl Drop for CelestiaServer {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -141,8 +127,7 @@ async fn call(
 ) -> Response {
     let fault = *store.fault.lock();
     if let Some(CelestiaFault::Status(status)) = fault {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        return (status, "as it was told").into_response();
+        return failure(status);
     }
     let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
     let wanted = store.token.as_ref().map(|token| format!("Bearer {token}"));

@@ -31,6 +31,8 @@ mod outbox;
 mod poster;
 mod reader;
 mod resume;
+#[cfg(any(test, feature = "testing"))]
+mod served;
 mod service;
 mod switch;
 #[cfg(test)]
