@@ -187,28 +187,30 @@ fn empty(dir: &PathBuf) -> Result<()> {
 
 /// A bar on a terminal, a line every few seconds elsewhere.
 struct Progress {
-    bar: Option<ProgressBar>,
+    /// Also where it is not shown, it knows how long the rest may take.
+    bar: ProgressBar,
     json: bool,
     last: Option<Instant>,
 }
 
 impl Progress {
     fn new(json: bool) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{bar:30} L1 block {pos}/{len} · {msg} · {elapsed} · ETA {eta}",
-            )
-            .expect("the template is constant");
-            ProgressBar::new(0).with_style(style)
-        });
+        let style = ProgressStyle::with_template(
+            "{bar:30} L1 block {pos}/{len} · {msg} · {elapsed} · ETA {eta}",
+        )
+        .expect("the template is constant");
+        let bar = match std::io::stderr().is_terminal() {
+            true => ProgressBar::new(0).with_style(style),
+            false => ProgressBar::hidden(),
+        };
         Self { bar, json, last: None }
     }
 
     fn show(&mut self, step: &VerifyProgress) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(step.l1_target.saturating_sub(step.l1_start));
-            bar.set_position(step.l1_block.saturating_sub(step.l1_start));
-            bar.set_message(format!("batch {}, block {}", step.batches, step.block));
+        self.bar.set_length(step.l1_target.saturating_sub(step.l1_start));
+        self.bar.set_position(step.l1_block.saturating_sub(step.l1_start));
+        if !self.bar.is_hidden() {
+            self.bar.set_message(format!("batch {}, block {}", step.batches, step.block));
             return;
         }
         if self.last.is_some_and(|last| last.elapsed() < LINE_EVERY) {
@@ -216,24 +218,58 @@ impl Progress {
         }
         self.last = Some(Instant::now());
         if self.json {
-            println!(
-                "{}",
-                json!({
-                    "l1_block": step.l1_block, "l1_target": step.l1_target, "batches": step.batches,
-                    "block": step.block, "transactions": step.transactions,
-                })
-            );
+            println!("{}", self.as_json(step))
         } else {
-            eprintln!(
-                "L1 block {} of {}: batch {}, block {}",
-                step.l1_block, step.l1_target, step.batches, step.block
-            );
+            eprintln!("{}", self.line(step))
         }
     }
 
+    fn as_json(&self, step: &VerifyProgress) -> serde_json::Value {
+        json!({
+            "l1_block": step.l1_block, "l1_target": step.l1_target, "batches": step.batches,
+            "block": step.block, "transactions": step.transactions,
+            "eta_seconds": self.bar.eta().as_secs(),
+        })
+    }
+
+    fn line(&self, step: &VerifyProgress) -> String {
+        let left = Duration::from_secs(self.bar.eta().as_secs());
+        format!(
+            "L1 block {} of {}: batch {}, block {}; {} left",
+            step.l1_block,
+            step.l1_target,
+            step.batches,
+            step.block,
+            humantime::format_duration(left)
+        )
+    }
+
     fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_says_how_long_the_rest_may_take() {
+        let mut progress = Progress { bar: ProgressBar::hidden(), json: true, last: None };
+        let step = |l1_block| VerifyProgress {
+            l1_block,
+            l1_start: 100,
+            l1_target: 1_100,
+            block: 7,
+            batches: 3,
+            transactions: 20,
+        };
+        progress.show(&step(100));
+        std::thread::sleep(Duration::from_millis(50));
+        progress.show(&step(101));
+        // A thousandth took so long.
+        let left = progress.as_json(&step(101))["eta_seconds"].as_u64();
+        assert!(left.is_some_and(|left| left >= 10), "{left:?}");
+        assert!(progress.line(&step(101)).ends_with(" left"));
     }
 }

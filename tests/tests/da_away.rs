@@ -29,6 +29,12 @@ const CALL: usize = 64;
 /// Bytes that wait to be posted at which sequencing is slowest: half as many again is what may still come.
 const UPPER_BYTES: f64 = (512_u64 << 20) as f64 * 1.5;
 
+/// Resident memory of all services in one process, MiB.
+const MOST_MEMORY: u64 = 2_048;
+/// On disk for each transaction, bytes, and besides, MiB.
+const DISK_EACH: u64 = 1_024;
+const DISK: u64 = 2_048;
+
 /// What one account sends until it is told to stop. Returns how many transactions were acknowledged, and the last.
 async fn load(
     chain: &Chain,
@@ -85,6 +91,18 @@ struct Sample {
     count: u64,
 }
 
+/// What came of it.
+#[derive(Debug)]
+struct Watched {
+    /// The highest.
+    pressure: f64,
+    /// Transactions a second that were acknowledged.
+    rate: f64,
+    took: Duration,
+    /// Whether the condition held in the end.
+    ended: bool,
+}
+
 struct Suite<'a> {
     chain: &'a Chain,
     count: &'a AtomicU64,
@@ -108,21 +126,23 @@ impl Suite<'_> {
         })
     }
 
-    /// Samples now and then for some time, or until a condition holds. Returns the largest of each.
+    /// Samples now and then for some time, or until a condition holds, and checks that memory and disk stay bounded.
     async fn watch(
         &self,
         what: &str,
         time: Duration,
         until: impl Fn(&Sample) -> bool,
-    ) -> Result<Sample> {
+    ) -> Result<Watched> {
         let began = Instant::now();
         let first = self.sample().await?;
         let mut most = first;
-        let mut said = Instant::now();
+        let (mut said, mut ended) = (Instant::now(), false);
         while began.elapsed() < time {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let now = self.sample().await?;
             ensure!(now.backlog <= UPPER_BYTES, "{what}: {now:?}");
+            ensure!(now.memory <= MOST_MEMORY, "{what}: {now:?}");
+            ensure!(now.disk <= (now.count * DISK_EACH >> 20) + DISK, "{what}: {now:?}");
             most = Sample {
                 memory: most.memory.max(now.memory),
                 disk: most.disk.max(now.disk),
@@ -134,7 +154,8 @@ impl Suite<'_> {
                 said = Instant::now();
                 println!("{what}, {:?}: {now:?}", began.elapsed());
             }
-            if until(&now) {
+            ended = until(&now);
+            if ended {
                 break;
             }
         }
@@ -143,7 +164,7 @@ impl Suite<'_> {
             "{what}: {:?}, {rate:.0} transactions a second acknowledged; at most {most:?}",
             began.elapsed()
         );
-        Ok(most)
+        Ok(Watched { pressure: most.pressure, rate, took: began.elapsed(), ended })
     }
 }
 
@@ -183,15 +204,24 @@ async fn the_da_layer_goes_away_and_comes_back() -> Result<()> {
     let loads = (0..SENDERS).map(|sender| load(&chain, sender, to, &stop, &count));
     let suite = Suite { chain: &chain, count: &count };
     let scene = async {
-        suite.watch("before", Duration::from_secs((away / 10).clamp(5, 60)), |_| false).await?;
+        let before = Duration::from_secs((away / 10).clamp(5, 60));
+        let before = suite.watch("before", before, |_| false).await?;
         server.set_fault(Some(AltDaFault::Status(503)));
-        suite.watch("away", Duration::from_secs(away), |_| false).await?;
+        let gone = suite.watch("away", Duration::from_secs(away), |_| false).await?;
+        // As many bytes as sequencing slows down for take some minutes.
+        ensure!(away < 600 || gone.pressure > 0.0 && gone.rate < before.rate, "{gone:?}");
         server.set_fault(None);
         // With as much coming as before.
         let drained = |sample: &Sample| sample.backlog < (4 << 20) as f64;
-        let after = suite.watch("back", Duration::from_secs(away.max(120)), drained).await;
+        let after = suite.watch("back", Duration::from_secs(away.max(120)), drained).await?;
+        ensure!(after.ended, "it is not drained as fast as it came: {after:?}");
+        ensure!(away < 600 || after.took < gone.took, "{after:?}");
+        Ok(())
+    };
+    let scene = async {
+        let ended = scene.await;
         stop.store(true, Ordering::Relaxed);
-        after
+        ended
     };
     let (last, scene) = tokio::join!(try_join_all(loads), scene);
     let last = scene.and(last).wrap_err_with(|| chain.log())?;

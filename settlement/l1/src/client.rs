@@ -106,7 +106,7 @@ impl L1Client {
             .connect_timeout(options.request_timeout.min(Duration::from_secs(5)))
             .build()
             .map_err(|error| L1Error::InvalidRequest(format!("HTTP client: {error}")))?;
-        let nodes = Nodes::new(&http, urls);
+        let nodes = Nodes::new(&http, urls, options.stuck_after);
         Ok(Self {
             inner: Arc::new(Inner { url, nodes, options, metrics: ClientMetrics::default() }),
             beacon: None,
@@ -353,7 +353,7 @@ impl L1Client {
             let params = params.clone();
             let Inner { nodes, metrics, .. } = &*self.inner;
             async move {
-                let (at, provider) = nodes.current().await;
+                let (at, provider) = nodes.current(metrics).await;
                 let answer = provider.client().request::<P, R>(method, params).await;
                 match answer {
                     Ok(answer) => Ok((answer, at)),

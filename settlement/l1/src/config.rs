@@ -95,6 +95,7 @@ impl L1Config {
                 retries: self.retries,
                 log_range: self.log_range,
                 check_blocks: self.check_blocks,
+                ..ClientOptions::default()
             },
         )?;
         Ok(match &self.beacon {
@@ -128,6 +129,8 @@ pub struct ClientOptions {
     pub log_range: u64,
     /// Whether L1's blocks are checked.
     pub check_blocks: bool,
+    /// How long a node may show no new block before it is looked whether another one has one.
+    pub stuck_after: Duration,
 }
 
 impl Default for ClientOptions {
@@ -138,6 +141,8 @@ impl Default for ClientOptions {
             retries: defaults::retries(),
             log_range: defaults::log_range(),
             check_blocks: defaults::check_blocks(),
+            // Ten slots.
+            stuck_after: Duration::from_secs(120),
         }
     }
 }

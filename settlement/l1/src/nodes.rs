@@ -38,6 +38,10 @@ pub(crate) struct Nodes {
     chain_id: OnceLock<u64>,
     /// The highest block that a node has shown.
     highest: AtomicU64,
+    /// When it was shown, or last looked for at other nodes.
+    shown_at: Mutex<Instant>,
+    /// How long after that other nodes are looked at.
+    stuck_after: Duration,
 }
 
 struct Node {
@@ -48,7 +52,7 @@ struct Node {
 }
 
 impl Nodes {
-    pub(crate) fn new(http: &reqwest::Client, urls: Vec<Url>) -> Self {
+    pub(crate) fn new(http: &reqwest::Client, urls: Vec<Url>, stuck_after: Duration) -> Self {
         let node = |url: Url| Node {
             // URLs of hosted nodes carry a key in the path.
             host: url.host_str().unwrap_or_default().to_owned(),
@@ -61,11 +65,18 @@ impl Nodes {
             since: Mutex::new(Instant::now()),
             chain_id: OnceLock::new(),
             highest: AtomicU64::new(0),
+            shown_at: Mutex::new(Instant::now()),
+            stuck_after,
         }
     }
 
     /// The one to ask now, and its place.
-    pub(crate) async fn current(&self) -> (usize, &RootProvider) {
+    pub(crate) async fn current(&self, metrics: &ClientMetrics) -> (usize, &RootProvider) {
+        let at = self.at.load(Ordering::Acquire);
+        if self.is_stuck() {
+            let highest = self.highest.load(Ordering::Acquire);
+            self.leave_for(at, highest.saturating_add(1), metrics).await;
+        }
         let at = self.at.load(Ordering::Acquire);
         if at != 0 && self.is_time() && self.serves(0).await {
             let _ = self.at.compare_exchange(at, 0, Ordering::AcqRel, Ordering::Acquire);
@@ -83,6 +94,19 @@ impl Nodes {
             *since = Instant::now();
         }
         due
+    }
+
+    /// Whether there has been no new block for too long; once in that time.
+    fn is_stuck(&self) -> bool {
+        if self.all.len() == 1 {
+            return false;
+        }
+        let mut shown_at = self.shown_at.lock();
+        let stuck = shown_at.elapsed() >= self.stuck_after;
+        if stuck {
+            *shown_at = Instant::now();
+        }
+        stuck
     }
 
     /// Looks at a failure: whether another node is asked from now on, and this question put to that.
@@ -126,11 +150,16 @@ impl Nodes {
 
     /// What the node at this place said does not fit together: another one is asked from now on.
     pub(crate) async fn leave(&self, from: usize, metrics: &ClientMetrics) {
+        self.leave_for(from, self.least(), metrics).await;
+    }
+
+    /// Leaves a node for one whose head is not below a block.
+    async fn leave_for(&self, from: usize, least: u64, metrics: &ClientMetrics) {
         if self.at.load(Ordering::Acquire) != from {
             return;
         }
         for next in (1..self.all.len()).map(|step| (from + step) % self.all.len()) {
-            if !self.serves(next).await {
+            if self.head_of(next).await.is_none_or(|head| head < least) {
                 continue;
             }
             let left = self.at.compare_exchange(from, next, Ordering::AcqRel, Ordering::Acquire);
@@ -138,7 +167,7 @@ impl Nodes {
                 *self.since.lock() = Instant::now();
                 metrics.switched();
                 let (from, to) = (&self.all[from].host, &self.all[next].host);
-                warn!(target: "millrace::l1", from, to, "the L1 node fails; asking another one");
+                warn!(target: "millrace::l1", from, to, "the L1 node fails or has no new blocks; asking another one");
             }
             return;
         }
@@ -146,9 +175,19 @@ impl Nodes {
 
     /// Whether a node answers, is of the same chain, and not behind.
     async fn serves(&self, at: usize) -> bool {
+        self.head_of(at).await.is_some_and(|head| head >= self.least())
+    }
+
+    /// The lowest head that is not behind.
+    fn least(&self) -> u64 {
+        self.highest.load(Ordering::Acquire).saturating_sub(MOST_BEHIND)
+    }
+
+    /// A node's head, if it answers and is of the same chain.
+    async fn head_of(&self, at: usize) -> Option<u64> {
         let node = &self.all[at];
         if node.useless.load(Ordering::Acquire) {
-            return false;
+            return None;
         }
         let ask = async |method: &'static str| {
             node.provider
@@ -157,15 +196,14 @@ impl Nodes {
                 .await
                 .map(|number| number.to::<u64>())
         };
-        let Ok(id) = ask("eth_chainId").await else { return false };
+        let id = ask("eth_chainId").await.ok()?;
         let expected = *self.chain_id.get_or_init(|| id);
         if id != expected {
             node.useless.store(true, Ordering::Release);
             error!(target: "millrace::l1", host = node.host, id, expected, "this L1 node is of another chain, and is not asked");
-            return false;
+            return None;
         }
-        let Ok(head) = ask("eth_blockNumber").await else { return false };
-        head + MOST_BEHIND >= self.highest.load(Ordering::Acquire)
+        ask("eth_blockNumber").await.ok()
     }
 
     /// Notes the chain that a node has named.
@@ -175,6 +213,8 @@ impl Nodes {
 
     /// Notes a head that a node has shown.
     pub(crate) fn shown(&self, head: u64) {
-        self.highest.fetch_max(head, Ordering::AcqRel);
+        if self.highest.fetch_max(head, Ordering::AcqRel) < head {
+            *self.shown_at.lock() = Instant::now();
+        }
     }
 }

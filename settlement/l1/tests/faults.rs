@@ -255,6 +255,31 @@ async fn a_stale_head_is_waited_out_and_is_no_reorg() {
     }
 }
 
+/// It answers, and says nothing wrong: only that others go on tells.
+#[tokio::test]
+async fn a_node_that_is_stuck_is_left_for_one_that_is_not() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let old =
+        chain.anvil.rpc("eth_getBlockByNumber", json!(["latest", false])).await.expect("block");
+    let script = move |_, method: &str| match method {
+        "eth_getBlockByNumber" => Fault::Result(old.clone()),
+        _ => Fault::None,
+    };
+    let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;
+    let options = ClientOptions { stuck_after: Duration::from_millis(100), ..test_patience() };
+    let others = vec![chain.anvil.url().clone()];
+    let client = L1Client::over(proxy.url.clone(), others, options).expect("client");
+    let before = client.head().await.expect("a head").number;
+    chain.anvil.mine(3).await.expect("mined");
+    until("the other one is asked", async || {
+        client.head().await.is_ok_and(|head| head.number >= before + 3)
+    })
+    .await;
+    let asked = proxy.requests();
+    client.head().await.expect("a head");
+    assert_eq!(proxy.requests(), asked, "it is not asked any more");
+}
+
 #[tokio::test]
 async fn transactions_through_a_failing_node_are_included_once_each() {
     let chain = Chain::start(AnvilOptions::default()).await;

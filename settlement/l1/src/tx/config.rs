@@ -36,6 +36,11 @@ pub struct TxManagerConfig {
     pub min_blob_fee: u64,
     /// The highest blob fee to offer. While L1 is dearer, transactions wait.
     pub max_blob_fee: u64,
+    /// No replacement offers more than so many times what L1 asks at the time, unless that is below `fee_limit_threshold`. The last offer that the caps leave room for is made at the caps
+    /// all the same.
+    pub fee_limit_multiplier: u64,
+    /// Up to this offer, `fee_limit_multiplier` limits nothing.
+    pub fee_limit_threshold: u64,
     /// The first offer covers this percentage of the current base fee, and of the blob base fee. At least 100.
     pub fee_percent: u64,
     /// Percent by which a replacement raises every fee. At least 10, or L1 nodes refuse it.
@@ -66,6 +71,8 @@ impl Default for TxManagerConfig {
             max_fee: 500 * GWEI,
             min_blob_fee: GWEI,
             max_blob_fee: 1_000 * GWEI,
+            fee_limit_multiplier: 5,
+            fee_limit_threshold: 100 * GWEI,
             fee_percent: 200,
             bump_percent: 10,
             blob_bump_percent: 100,
@@ -87,6 +94,8 @@ impl TxManagerConfig {
             "blob_bump_percent is below 100: L1 nodes refuse such replacements"
         } else if self.fee_percent < 100 {
             "fee_percent is below 100: such offers do not pay the current base fee"
+        } else if self.fee_limit_multiplier.saturating_mul(100) < self.fee_percent {
+            "fee_limit_multiplier is below what fee_percent offers at first"
         } else if self.gas_percent < 100 {
             "gas_percent is below 100: such transactions run out of gas"
         } else if self.confirmations == 0 {

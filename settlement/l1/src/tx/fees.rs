@@ -82,16 +82,29 @@ impl Fees {
     }
 
     /// The next offer: every fee higher by what nodes ask of a replacement, and at least what the market asks. `None` if a
-    /// cap is in the way of that.
+    /// cap is in the way of that, or it would be too many times what the market asks.
     pub(super) fn replacement(&self, market: &Market, config: &TxManagerConfig) -> Option<Self> {
-        let market = Self::first(market, self.blob_fee != 0, config);
+        let first = Self::first(market, self.blob_fee != 0, config);
         let raised = self.raised(config);
         let next = Self {
-            tip: raised.tip.max(market.tip),
-            max_fee: raised.max_fee.max(market.max_fee),
-            blob_fee: raised.blob_fee.max(market.blob_fee),
+            tip: raised.tip.max(first.tip),
+            max_fee: raised.max_fee.max(first.max_fee),
+            blob_fee: raised.blob_fee.max(first.blob_fee),
         };
-        next.within(config).then(|| Self { tip: next.tip.min(next.max_fee), ..next })
+        let sensible = next.within(config) && next.is_near(market, config);
+        sensible.then(|| Self { tip: next.tip.min(next.max_fee), ..next })
+    }
+
+    /// Whether no fee is more than so many times what the market asks, or low all the same.
+    fn is_near(&self, market: &Market, config: &TxManagerConfig) -> bool {
+        let near = |fee: u128, asked: u128| {
+            fee <= asked
+                .saturating_mul(config.fee_limit_multiplier.into())
+                .max(config.fee_limit_threshold.into())
+        };
+        near(self.tip, market.tip)
+            && near(self.max_fee, market.base_fee.saturating_add(market.tip))
+            && near(self.blob_fee, market.blob_base_fee)
     }
 
     /// The same offer, or, if a cap leaves no room for a replacement of it, the offer to make instead, as it is the last
@@ -198,6 +211,21 @@ mod tests {
     }
 
     #[test]
+    fn no_replacement_beyond_so_many_times_what_l1_asks() {
+        let config = TxManagerConfig::default();
+        let plain = |max_fee: u128| Fees { tip: GWEI, max_fee: max_fee * GWEI, blob_fee: 0 };
+        let goes = |offer: Fees, market: Market| offer.replacement(&market, &config).is_some();
+        let asks = market(50 * GWEI, GWEI, 60 * GWEI);
+        assert!(goes(plain(231), asks), "254.1 of 255");
+        assert!(!goes(plain(232), asks), "255.2 of 255");
+        assert!(goes(plain(232), market(51 * GWEI, GWEI, 0)), "L1 has become dearer");
+        // Where it is cheap, a few times as much is still cheap.
+        assert!(goes(plain(90), market(1, 1, 1)) && !goes(plain(91), market(1, 1, 1)));
+        let blobs = |blob_fee: u128| Fees { blob_fee: blob_fee * GWEI, ..plain(10) };
+        assert!(goes(blobs(150), asks) && !goes(blobs(151), asks));
+    }
+
+    #[test]
     fn an_offer_that_cannot_be_raised_again_is_made_at_the_caps() {
         let config = TxManagerConfig::default();
         // Twice the blob fee, and twice that, are within the caps.
@@ -226,7 +254,9 @@ mod tests {
         for blob_fee in [GWEI, 3 * GWEI, 400 * GWEI, 777 * GWEI] {
             let first = Fees::first(&market(GWEI, GWEI, blob_fee / 2), true, &config);
             let mut offer = first.or_last(&config);
-            while let Some(next) = offer.replacement(&market(GWEI, GWEI, 1), &config) {
+            // L1 gets dearer than any offer.
+            let dear = |offer: &Fees| market(offer.max_fee, GWEI, offer.blob_fee);
+            while let Some(next) = offer.replacement(&dear(&offer), &config) {
                 offer = next.or_last(&config);
             }
             assert_eq!((offer.max_fee, offer.blob_fee), (500 * GWEI, 1_000 * GWEI));
