@@ -11,9 +11,10 @@ use alloy::{
 };
 use eyre::{Result, ensure, eyre};
 use millrace_l1::contracts::{BridgedToken, L2TokenBridge, MessagePasser, Rollup};
-use millrace_proto::{MESSAGE_PASSER, TOKEN_BRIDGE};
+use millrace_proto::{MESSAGE_PASSER, Stage, TOKEN_BRIDGE};
 use millrace_tests::{
-    Chain, ChainOptions, Output, dev_key, eventually, fresh_address, millrace, repository, run,
+    Chain, ChainOptions, Output, anvil, dev_key, eventually, fresh_address, millrace, repository,
+    run,
 };
 use millrace_workload::Artifacts;
 use serde_json::Value;
@@ -214,6 +215,52 @@ async fn what_cannot_be_proved_or_paid_yet_is_told() -> Result<()> {
     Ok(())
 }
 
+/// With an L1 URL and a key alone, all services being down: what was committed is proved and paid, and what is put into L1's queue is in the chain later.
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_is_enough_while_the_sequencer_is_down() -> Result<()> {
+    let anvil = anvil(2)?;
+    let options = ["--challenge-window", "1s", "--batch-age", "1s"];
+    let options = ChainOptions::default().on(anvil.url().clone()).args(options);
+    let mut chain = Chain::start(options).await?;
+    let folder = tempfile::tempdir()?;
+    let (to, back) = (fresh_address(), fresh_address());
+    let [to_text, back_text] = [to, back].map(|address| address.to_string());
+    chain.deposit(to, "2").await?;
+    let rpc = chain.ready().rpc.to_string();
+    let withdraw = ["--rpc", &rpc, "--dev-key", "2", "--amount", "1.25", "--to", &back_text];
+    let cli = Cli { chain: &chain, folder: folder.path() };
+    let sent = cli.json("withdraw", false, &withdraw).await?;
+    let tx = sent["tx"].as_str().ok_or_else(|| eyre!("{sent}"))?;
+    chain.wait_for(tx.parse()?, Stage::Committed).await?;
+    eventually("the deposit on L2", || async {
+        Ok((chain.provider().get_balance(to).await? == parse_ether("2")?).then_some(()))
+    })
+    .await?;
+
+    chain.kill().await?;
+    let cli = Cli { chain: &chain, folder: folder.path() };
+    let beacon = chain.ready().beacon.to_string();
+    let file = folder.path().join("proof.json");
+    let file = file.to_string_lossy();
+    let prove = ["--tx", tx, "--beacon", &beacon, "--out", &file];
+    cli.run("prove-withdrawal", true, &prove).await?.success()?;
+    let finalize = ["--proof", &file, "--dev-key", "4", "--wait"];
+    let paid = cli.json("finalize-withdrawal", true, &finalize).await?;
+    ensure!(paid["state"] == "delivered", "{paid}");
+    ensure!(chain.l1_provider().get_balance(back).await? == parse_ether("1.25")?);
+    let force = ["--dev-key", "3", "--to", &to_text, "--amount", "1", "--nonce", "0"];
+    cli.json("force-include", true, &force).await?;
+    chain.deposit(to, "4").await?;
+
+    let chain = chain.restart().await?;
+    eventually("what was queued meanwhile", || async {
+        Ok((chain.provider().get_balance(to).await? == parse_ether("7")?).then_some(()))
+    })
+    .await?;
+    ensure!(millrace_tests::verify(chain.ready(), &[]).await?["ok"] == true);
+    Ok(())
+}
+
 /// What is forced on L1 is in the chain, first of all, though nobody has sent it to the sequencer; what is not valid is passed over. L1 alone
 /// gives the same chain.
 async fn forced_transactions_are_included(payload: &str) -> Result<()> {
@@ -240,12 +287,12 @@ async fn forced_transactions_are_included(payload: &str) -> Result<()> {
         let hash = forced["tx"].as_str().ok_or_else(|| eyre!("{forced}"))?.parse()?;
         let receipt = l2.get_transaction_receipt(hash).await?;
         ensure!(receipt.is_some_and(|receipt| receipt.status()), "{forced}");
-        chain.wait_for(hash, millrace_proto::Stage::Finalized).await?;
+        chain.wait_for(hash, Stage::Finalized).await?;
     }
     // The sender's own transactions go on after them.
     let mut wallet = millrace_tests::Wallet::new(dev_key(3), chain.provider()).await?;
     let hash = wallet.transfer(to, U256::from(1)).await?;
-    chain.wait_for(hash, millrace_proto::Stage::Committed).await?;
+    chain.wait_for(hash, Stage::Committed).await?;
     let summary = millrace_tests::verify(chain.ready(), &[]).await?;
     ensure!(summary["ok"] == true && summary["deposits"] == 4, "{summary}");
     ensure!(summary["skipped"].as_array().is_some_and(Vec::is_empty), "{summary}");
