@@ -30,6 +30,8 @@ pub(crate) enum Failure {
     Retry,
     /// Not before somebody mends it.
     Refused,
+    /// Never, as it is set up.
+    Fatal,
     /// Its batches have this many bytes at most.
     TooLarge(usize),
 }
@@ -190,6 +192,11 @@ impl Switch {
                 candidate.away_until = Some(now + candidate.pause);
                 candidate.pause = (candidate.pause * 2).min(self.rules.max_pause);
             }
+            Failure::Fatal => {
+                // Somebody has to mend it.
+                candidate.pause = self.rules.max_pause;
+                candidate.away_until = Some(now + candidate.pause);
+            }
             Failure::TooLarge(max) => candidate.named = Some((max, now + self.rules.max_pause)),
         }
         true
@@ -288,6 +295,16 @@ mod tests {
             switch.failed(0, Failure::Refused, now);
         }
         assert!(!is_away(&switch, 0, now + Duration::from_secs(200)), "not for ever");
+    }
+
+    #[test]
+    fn one_that_cannot_work_is_away_for_the_longest_pause_at_once() {
+        let mut switch = Switch::new(RULES, KINDS);
+        let now = Instant::now();
+        assert!(switch.failed(0, Failure::Fatal, now));
+        assert_eq!(switch.choose(50, &[], &[], now), Some(1));
+        assert!(is_away(&switch, 0, now + RULES.max_pause - Duration::from_secs(1)));
+        assert!(!is_away(&switch, 0, now + RULES.max_pause));
     }
 
     #[test]

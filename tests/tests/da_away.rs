@@ -142,7 +142,7 @@ impl Suite<'_> {
             let now = self.sample().await?;
             ensure!(now.backlog <= UPPER_BYTES, "{what}: {now:?}");
             ensure!(now.memory <= MOST_MEMORY, "{what}: {now:?}");
-            ensure!(now.disk <= (now.count * DISK_EACH >> 20) + DISK, "{what}: {now:?}");
+            ensure!(now.disk <= ((now.count * DISK_EACH) >> 20) + DISK, "{what}: {now:?}");
             most = Sample {
                 memory: most.memory.max(now.memory),
                 disk: most.disk.max(now.disk),

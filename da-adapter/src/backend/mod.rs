@@ -145,7 +145,7 @@ pub enum BackendError {
     /// This layer takes nothing until somebody mends it; another one may.
     #[error("the DA layer refuses: {0}")]
     UseNext(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// No layer will take this batch, or the backend is misconfigured.
+    /// The backend cannot work as it is set up, or makes nothing of this batch. Another one may take it; this one is tried again only after the longest pause.
     #[error("the batch cannot be submitted: {0}")]
     Fatal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -270,6 +270,20 @@ mod tests {
         SubmitRequest { number: 1, digest: batch_digest(data), data: data.to_vec().into() }
     }
 
+    #[test]
+    fn a_stores_errors_say_what_to_do() {
+        let (path, source) = ("there".to_owned(), || "told so".into());
+        let denied = StoreError::PermissionDenied { path: path.clone(), source: source() };
+        let unknown = StoreError::Unauthenticated { path: path.clone(), source: source() };
+        for error in [denied, unknown] {
+            assert!(matches!(classify(error), BackendError::UseNext(_)));
+        }
+        let setting = StoreError::UnknownConfigurationKey { store: "S3", key: path };
+        assert!(matches!(classify(setting), BackendError::Fatal(_)));
+        let away = StoreError::Generic { store: "S3", source: source() };
+        assert!(matches!(classify(away), BackendError::Retry(_)));
+    }
+
     #[tokio::test]
     async fn a_batch_comes_back_under_its_digest() {
         let folder = tempfile::tempdir().unwrap();

@@ -99,7 +99,8 @@ impl Poster {
             };
             let failure = match &error {
                 BackendError::Retry(_) => Failure::Retry,
-                BackendError::UseNext(_) | BackendError::Fatal(_) => Failure::Refused,
+                BackendError::UseNext(_) => Failure::Refused,
+                BackendError::Fatal(_) => Failure::Fatal,
                 BackendError::TooLarge { max, .. } => Failure::TooLarge(*max),
             };
             warn!(target: TARGET, batch = number, backend = kind.as_str(), %error, "the backend did not take the batch");
