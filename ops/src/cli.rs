@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::{
     bench::Bench,
-    bridge::{DepositArgs, FinalizeArgs, ForceArgs, ProveArgs, WithdrawArgs},
+    bridge::{DepositArgs, FinalizeArgs, ForceArgs, PostArgs, ProveArgs, WithdrawArgs},
     da::DaCommand,
     dictionary::DictionaryArgs,
     replay::ReplayArgs,
@@ -80,6 +80,8 @@ pub(crate) enum Command {
     FinalizeWithdrawal(FinalizeArgs),
     /// Queue a signed transaction of L2 on L1, so that no sequencer can leave it out.
     ForceInclude(ForceArgs),
+    /// Post a batch of what waits in L1's queue, when the sequencer has been silent for as long as the contract says.
+    PostBatch(PostArgs),
     /// Rebuild the chain from L1 alone and check every block, root and commitment.
     Verify(VerifyArgs),
     /// Measure Millrace beside an alternative, in the same run.
@@ -158,6 +160,10 @@ pub(crate) struct DevArgs {
     /// Challenge window of a newly deployed contract; a chain that was started before keeps its own.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = at_least_a_second)]
     pub(crate) challenge_window: Duration,
+
+    /// Time without a sign of life of the batcher after which anyone may post batches, of a newly deployed contract.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = at_least_a_second)]
+    pub(crate) sequencer_timeout: Duration,
 
     /// L1 blocks after which a deposit or forced transaction is overdue (a day, with a block a second), of a newly deployed contract.
     #[arg(long, value_name = "BLOCKS", default_value_t = 86_400)]

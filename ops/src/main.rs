@@ -98,6 +98,10 @@ fn run(cli: Cli) -> eyre::Result<()> {
             log("warn")?;
             runtime.block_on(bridge::force(args))
         }
+        Command::PostBatch(args) => {
+            log("warn")?;
+            runtime.block_on(bridge::post(args))
+        }
         Command::ProveWithdrawal(args) => {
             log("warn")?;
             runtime.block_on(bridge::prove(args))

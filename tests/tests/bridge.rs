@@ -261,6 +261,58 @@ async fn l1_is_enough_while_the_sequencer_is_down() -> Result<()> {
     Ok(())
 }
 
+/// The way around a sequencer that is gone: what users force on L1, anyone brings into the chain once the sequencer's time is over. If it comes back, it goes on behind that.
+#[tokio::test(flavor = "multi_thread")]
+async fn anyone_brings_in_what_was_forced_when_the_sequencer_is_gone() -> Result<()> {
+    let anvil = anvil(2)?;
+    let options = ["--challenge-window", "1s", "--batch-age", "1s", "--sequencer-timeout", "1h"];
+    let options = ChainOptions::default().on(anvil.url().clone()).args(options);
+    let mut chain = Chain::start(options).await?;
+    let folder = tempfile::tempdir()?;
+    let mut wallet = millrace_tests::Wallet::new(dev_key(0), chain.provider()).await?;
+    let before = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(before, Stage::Committed).await?;
+    chain.kill().await?;
+
+    let (to, rich) = (fresh_address(), fresh_address());
+    let to_text = to.to_string();
+    let cli = Cli { chain: &chain, folder: folder.path() };
+    let force = ["--dev-key", "3", "--to", &to_text, "--amount", "1", "--nonce", "0"];
+    let forced = cli.json("force-include", true, &force).await?;
+    chain.deposit(rich, "2").await?;
+    let beacon = chain.ready().beacon.to_string();
+    let post = ["--dev-key", "5", "--beacon", &beacon];
+    let early = cli.run("post-batch", true, &post).await?;
+    ensure!(early.code == Some(1) && early.stderr.contains("sign of life"), "{early:?}");
+
+    anvil.rpc("evm_increaseTime", serde_json::json!([3_700])).await?;
+    anvil.mine(2).await?;
+    let posted = cli.json("post-batch", true, &post).await?;
+    ensure!(posted["entries"] == 2, "{posted}");
+    let summary = millrace_tests::verify(chain.ready(), &[]).await?;
+    ensure!(summary["ok"] == true && summary["deposits"] == 2, "{summary}");
+    ensure!(summary["head"]["hash"] == posted["last_block_hash"], "{summary} {posted}");
+    let again = cli.run("post-batch", true, &post).await?;
+    ensure!(again.code == Some(1) && again.stderr.contains("nothing waits"), "{again:?}");
+
+    // It comes back.
+    let chain = chain.restart().await?;
+    let l2 = chain.provider();
+    eventually("what was forced", || async {
+        Ok((l2.get_balance(to).await? == parse_ether("1")?).then_some(()))
+    })
+    .await?;
+    ensure!(l2.get_balance(rich).await? == parse_ether("2")?);
+    let tx = forced["tx"].as_str().ok_or_else(|| eyre!("{forced}"))?.parse()?;
+    let receipt = l2.get_transaction_receipt(tx).await?.and_then(|receipt| receipt.block_number);
+    ensure!(receipt == posted["first_block"].as_u64(), "{receipt:?} {posted}");
+    let mut wallet = millrace_tests::Wallet::new(dev_key(0), chain.provider()).await?;
+    let after = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(after, Stage::Finalized).await?;
+    ensure!(millrace_tests::verify(chain.ready(), &[]).await?["ok"] == true);
+    Ok(())
+}
+
 /// What is forced on L1 is in the chain, first of all, though nobody has sent it to the sequencer; what is not valid is passed over. L1 alone
 /// gives the same chain.
 async fn forced_transactions_are_included(payload: &str) -> Result<()> {

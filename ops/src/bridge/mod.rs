@@ -3,6 +3,7 @@
 mod amount;
 mod deposit;
 mod force;
+mod post;
 mod proof;
 mod prove;
 mod withdraw;
@@ -18,6 +19,7 @@ use url::Url;
 pub(crate) use self::{
     deposit::{DepositArgs, run as deposit},
     force::{ForceArgs, run as force},
+    post::{PostArgs, run as post},
     prove::{FinalizeArgs, ProveArgs, finalize, prove},
     withdraw::{WithdrawArgs, run as withdraw},
 };

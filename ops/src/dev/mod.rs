@@ -30,8 +30,6 @@ use crate::{
 
 /// Blocks that the embedded L1's `safe` tag lags behind; `finalized` lags twice as many.
 const DEV_L1_SLOTS_PER_EPOCH: u64 = 2;
-/// Without a post for so long, anyone may post batches.
-const SEQUENCER_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs the command.
 pub(crate) async fn run(args: DevArgs) -> Result<()> {
@@ -182,7 +180,7 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::pri
         threshold: None,
         timelock_delay: Duration::ZERO,
         owner_transfer_delay: Duration::ZERO,
-        sequencer_timeout: SEQUENCER_TIMEOUT,
+        sequencer_timeout: args.sequencer_timeout,
         inclusion_window: args.inclusion_window,
     };
     let rollup = deploy(&client, spec, &terms).await?.contracts.rollup;
