@@ -228,20 +228,23 @@ impl Progress {
         json!({
             "l1_block": step.l1_block, "l1_target": step.l1_target, "batches": step.batches,
             "block": step.block, "transactions": step.transactions,
-            "eta_seconds": self.bar.eta().as_secs(),
+            "eta_seconds": self.left().map(|left| left.as_secs()),
         })
     }
 
     fn line(&self, step: &VerifyProgress) -> String {
-        let left = Duration::from_secs(self.bar.eta().as_secs());
+        let left = self.left().map_or_else(String::new, |left| {
+            format!("; {} left", humantime::format_duration(Duration::from_secs(left.as_secs())))
+        });
         format!(
-            "L1 block {} of {}: batch {}, block {}; {} left",
-            step.l1_block,
-            step.l1_target,
-            step.batches,
-            step.block,
-            humantime::format_duration(left)
+            "L1 block {} of {}: batch {}, block {}{left}",
+            step.l1_block, step.l1_target, step.batches, step.block
         )
+    }
+
+    /// How long the rest may take, once that can be told.
+    fn left(&self) -> Option<Duration> {
+        (self.bar.per_sec() > 0.0).then(|| self.bar.eta())
     }
 
     fn finish(&self) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy::{primitives::Address, sol_types::SolCall};
 use clap::Args;
 use eyre::{Result, WrapErr, ensure};
-use millrace_l1::{DepositInbox, OneCall, Rollup, submit_once};
+use millrace_l1::{DepositInbox, OneCall, Rollup, RollupContract, submit_once};
 use millrace_proto::{
     Batch, BatchHeader, BatchPayload, DaKind, DerivedBlock, QueueEntry, QueueMark, QueuedTxs,
     Replay, SealedHeader, batch_digest,
@@ -19,12 +19,10 @@ use crate::{
     verify::{self, Rebuilt},
 };
 
-/// Entries that one batch takes at most: what it needs of L1's gas does not depend on them, what the blocks need of a computer does.
-const MOST: usize = 10_000;
+/// Entries that are read at a time.
+const MOST: usize = 4_096;
 /// How hard the batch is compressed.
 const LEVEL: i32 = 3;
-/// What a stranger is told whom the contract does not let post.
-const TOO_EARLY: &str = "the sequencer has given a sign of life: anyone may post only when its timeout is over, from L1's time `openFrom` (Unix seconds) on";
 /// How long L1 may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -47,6 +45,11 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
     let client = rollup.client();
     let l1_chain = client.chain_id().await.wrap_err("the L1 does not answer")?;
     let signer = args.key.load(l1_chain).await?;
+    let is_batcher = rollup.has_role("BATCHER_ROLE", signer.address()).await;
+    let is_batcher = is_batcher.wrap_err("cannot read the contract")?;
+    if !is_batcher {
+        check_time(&rollup).await?;
+    }
     let scratch = verify::scratch()?;
     let rebuilt = verify::rebuild(&args.chain, scratch.path(), VerifyTarget::Latest, false).await?;
     let Rebuilt { spec, result } = rebuilt;
@@ -58,8 +61,17 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
     let mut chain = verify::open_replay(scratch.path(), &spec)?;
     let parent = chain.head();
     let queue = QueueMark::of(&parent).unwrap_or_default();
+    // All of them: the contract takes no batch that leaves out an overdue one.
     let inbox = DepositInbox::new(rollup.clone(), 1);
-    let entries = inbox.confirmed(queue, MOST).await.wrap_err("cannot read L1's queue")?;
+    let (mut entries, mut mark) = (Vec::new(), queue);
+    loop {
+        let more = inbox.confirmed(mark, MOST).await.wrap_err("cannot read L1's queue")?;
+        if more.is_empty() {
+            break;
+        }
+        mark = QueuedTxs::new(mark, &more, rollup.address()).mark;
+        entries.extend(more);
+    }
     ensure!(
         !entries.is_empty(),
         "nothing waits in L1's queue, of which batches have taken {} entries",
@@ -94,15 +106,11 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
         da_kind: DaKind::L1Calldata,
     };
     // Of no meaning for whoever has no role.
-    let epoch = 0;
+    let epoch = if is_batcher { rollup.current_epoch().await? } else { 0 };
     let call = Rollup::postBatchCall { epoch, header: (&header).into(), daPointer: data };
     let call = OneCall::new(rollup.address(), call.abi_encode());
     let posted = submit_once(client, &signer, call, PATIENCE).await;
-    let receipt = posted.map_err(|error| {
-        let stranger = error.to_string().contains("SequencerIsAlive");
-        let error = super::failed(error, "posted");
-        if stranger { error.wrap_err(TOO_EARLY) } else { error }
-    })?;
+    let receipt = posted.map_err(|error| super::failed(error, "posted"))?;
     let tx = receipt.transaction_hash;
     if args.json {
         println!(
@@ -118,6 +126,26 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
             header.first_block, header.last_block
         );
     }
+    Ok(())
+}
+
+/// Makes sure that the contract takes a stranger's batch now.
+async fn check_time(rollup: &RollupContract) -> Result<()> {
+    let client = rollup.client();
+    let unread = "cannot read the contract";
+    let ask = Rollup::lastPostedAtCall {};
+    let sign_of_life = client.call(rollup.address(), &ask).await.wrap_err(unread)?;
+    let ask = Rollup::sequencerTimeoutCall {};
+    let timeout = client.call(rollup.address(), &ask).await.wrap_err(unread)?;
+    let from = sign_of_life.saturating_add(timeout);
+    let now = client.head().await.wrap_err("the L1 does not answer")?.timestamp;
+    ensure!(
+        now >= from,
+        "the batcher gave a sign of life at {}: others may post from {} on, and L1's time is {}",
+        super::prove::time(sign_of_life),
+        super::prove::time(from),
+        super::prove::time(now)
+    );
     Ok(())
 }
 

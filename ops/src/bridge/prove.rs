@@ -252,6 +252,6 @@ fn tell(args: &FinalizeArgs, id: B256, state: &str, tx: Option<TxHash>) -> Resul
     Ok(())
 }
 
-fn time(seconds: u64) -> impl std::fmt::Display {
+pub(super) fn time(seconds: u64) -> impl std::fmt::Display {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds))
 }

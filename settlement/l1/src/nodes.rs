@@ -22,6 +22,8 @@ use crate::{error::is_transient, metrics::ClientMetrics};
 
 /// Blocks that a node may lie behind the highest that any has shown.
 const MOST_BEHIND: u64 = 16;
+/// Blocks that the first node may lie behind for it to be asked again.
+const NEARLY: u64 = 2;
 /// How long another node is asked before the first is tried again.
 const AWAY: Duration = Duration::from_secs(60);
 /// JSON-RPC's code for a method that is not there.
@@ -74,11 +76,15 @@ impl Nodes {
     pub(crate) async fn current(&self, metrics: &ClientMetrics) -> (usize, &RootProvider) {
         let at = self.at.load(Ordering::Acquire);
         if self.is_stuck() {
-            let highest = self.highest.load(Ordering::Acquire);
-            self.leave_for(at, highest.saturating_add(1), metrics).await;
+            let next = self.highest.load(Ordering::Acquire).saturating_add(1);
+            match self.head_of(at).await {
+                // Nobody has asked it for a while.
+                Some(head) if head >= next => self.shown(head),
+                _ => self.leave_for(at, next, metrics).await,
+            }
         }
         let at = self.at.load(Ordering::Acquire);
-        if at != 0 && self.is_time() && self.serves(0).await {
+        if at != 0 && self.is_time() && self.keeps_up(0).await {
             let _ = self.at.compare_exchange(at, 0, Ordering::AcqRel, Ordering::Acquire);
             info!(target: "millrace::l1", host = self.all[0].host, "the first L1 node answers again");
         }
@@ -173,9 +179,10 @@ impl Nodes {
         }
     }
 
-    /// Whether a node answers, is of the same chain, and not behind.
-    async fn serves(&self, at: usize) -> bool {
-        self.head_of(at).await.is_some_and(|head| head >= self.least())
+    /// Whether a node that was left has what the others have.
+    async fn keeps_up(&self, at: usize) -> bool {
+        let highest = self.highest.load(Ordering::Acquire);
+        self.head_of(at).await.is_some_and(|head| head.saturating_add(NEARLY) >= highest)
     }
 
     /// The lowest head that is not behind.

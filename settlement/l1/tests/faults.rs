@@ -261,8 +261,10 @@ async fn a_node_that_is_stuck_is_left_for_one_that_is_not() {
     let chain = Chain::start(AnvilOptions::default()).await;
     let old =
         chain.anvil.rpc("eth_getBlockByNumber", json!(["latest", false])).await.expect("block");
+    let number = old["number"].clone();
     let script = move |_, method: &str| match method {
         "eth_getBlockByNumber" => Fault::Result(old.clone()),
+        "eth_blockNumber" => Fault::Result(number.clone()),
         _ => Fault::None,
     };
     let proxy = FaultProxy::start(chain.anvil.url().clone(), script).await;

@@ -36,7 +36,7 @@ pub struct TxManagerConfig {
     pub min_blob_fee: u64,
     /// The highest blob fee to offer. While L1 is dearer, transactions wait.
     pub max_blob_fee: u64,
-    /// No replacement offers more than so many times what L1 asks at the time, unless that is below `fee_limit_threshold`. The last offer that the caps leave room for is made at the caps
+    /// While an offer covers what L1 asks at the time, no replacement offers more than so many times that, unless it is below `fee_limit_threshold`. The last offer that the caps leave room for is made at the caps
     /// all the same.
     pub fee_limit_multiplier: u64,
     /// Up to this offer, `fee_limit_multiplier` limits nothing.

@@ -340,7 +340,7 @@ impl Inner {
         let newest = newest(record)?;
         let Some(fees) = newest.fees.replacement(&market, &self.config) else {
             self.metrics.capped();
-            warn!(target: "millrace::l1", id = record.id, fees = ?newest.fees, "stuck, and its fees are at their cap");
+            warn!(target: "millrace::l1", id = record.id, fees = ?newest.fees, "stuck, and its fees are at their cap, or at fee_limit_multiplier times what L1 asks");
             return Ok(false);
         };
         let unsigned = Unsigned::of(newest).map_err(|problem| corrupt(record.nonce, problem))?;

@@ -82,7 +82,7 @@ impl Fees {
     }
 
     /// The next offer: every fee higher by what nodes ask of a replacement, and at least what the market asks. `None` if a
-    /// cap is in the way of that, or it would be too many times what the market asks.
+    /// cap is in the way of that, or it would be too many times what the market asks while this offer covers that.
     pub(super) fn replacement(&self, market: &Market, config: &TxManagerConfig) -> Option<Self> {
         let first = Self::first(market, self.blob_fee != 0, config);
         let raised = self.raised(config);
@@ -91,20 +91,29 @@ impl Fees {
             max_fee: raised.max_fee.max(first.max_fee),
             blob_fee: raised.blob_fee.max(first.blob_fee),
         };
-        let sensible = next.within(config) && next.is_near(market, config);
+        let sensible =
+            next.within(config) && (!self.covers(market) || next.is_near(market, config));
         sensible.then(|| Self { tip: next.tip.min(next.max_fee), ..next })
+    }
+
+    /// Whether the offer is as much as the market asks, of each fee.
+    const fn covers(&self, market: &Market) -> bool {
+        self.tip >= market.tip
+            && self.max_fee >= market.base_fee.saturating_add(market.tip)
+            && (self.blob_fee == 0 || self.blob_fee >= market.blob_base_fee)
     }
 
     /// Whether no fee is more than so many times what the market asks, or low all the same.
     fn is_near(&self, market: &Market, config: &TxManagerConfig) -> bool {
-        let near = |fee: u128, asked: u128| {
+        let near = |fee: u128, asked: u128, least: u64| {
             fee <= asked
+                .max(least.into())
                 .saturating_mul(config.fee_limit_multiplier.into())
                 .max(config.fee_limit_threshold.into())
         };
-        near(self.tip, market.tip)
-            && near(self.max_fee, market.base_fee.saturating_add(market.tip))
-            && near(self.blob_fee, market.blob_base_fee)
+        near(self.tip, market.tip, config.min_tip)
+            && near(self.max_fee, market.base_fee.saturating_add(market.tip), config.min_tip)
+            && near(self.blob_fee, market.blob_base_fee, config.min_blob_fee)
     }
 
     /// The same offer, or, if a cap leaves no room for a replacement of it, the offer to make instead, as it is the last
@@ -221,8 +230,15 @@ mod tests {
         assert!(goes(plain(232), market(51 * GWEI, GWEI, 0)), "L1 has become dearer");
         // Where it is cheap, a few times as much is still cheap.
         assert!(goes(plain(90), market(1, 1, 1)) && !goes(plain(91), market(1, 1, 1)));
-        let blobs = |blob_fee: u128| Fees { blob_fee: blob_fee * GWEI, ..plain(10) };
+        let blobs = |blob_fee: u128| Fees { blob_fee: blob_fee * GWEI, ..plain(60) };
         assert!(goes(blobs(150), asks) && !goes(blobs(151), asks));
+        // What L1 asks of one fee is met, however far above it the others get.
+        let dear_blobs = Fees { blob_fee: 8 * GWEI, ..plain(84) };
+        assert!(!goes(dear_blobs, market(GWEI, GWEI, 7 * GWEI)), "168 of 100");
+        assert!(goes(dear_blobs, market(GWEI, GWEI, 9 * GWEI)));
+        let zero = TxManagerConfig { fee_limit_threshold: 0, ..config.clone() };
+        let small = Fees { tip: config.min_tip.into(), max_fee: GWEI, blob_fee: 0 };
+        assert!(small.replacement(&market(GWEI, 0, 0), &zero).is_some(), "nobody asks for a tip");
     }
 
     #[test]
@@ -254,8 +270,8 @@ mod tests {
         for blob_fee in [GWEI, 3 * GWEI, 400 * GWEI, 777 * GWEI] {
             let first = Fees::first(&market(GWEI, GWEI, blob_fee / 2), true, &config);
             let mut offer = first.or_last(&config);
-            // L1 gets dearer than any offer.
-            let dear = |offer: &Fees| market(offer.max_fee, GWEI, offer.blob_fee);
+            // L1's blobs get dearer than any offer, and only those.
+            let dear = |offer: &Fees| market(GWEI, GWEI, offer.blob_fee + 1);
             while let Some(next) = offer.replacement(&dear(&offer), &config) {
                 offer = next.or_last(&config);
             }
