@@ -268,7 +268,10 @@ mod tests {
             transactions: 20,
         };
         progress.show(&step(100));
-        std::thread::sleep(Duration::from_millis(50));
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(50) {
+            std::thread::yield_now();
+        }
         progress.show(&step(101));
         // A thousandth took so long.
         let left = progress.as_json(&step(101))["eta_seconds"].as_u64();

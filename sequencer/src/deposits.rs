@@ -87,18 +87,8 @@ impl DepositFeed {
     /// one.
     pub(crate) fn take(&self, max: usize, gas: u64, timestamp: u64) -> QueuedTxs {
         let mut buffer = self.buffer.lock();
-        let mut left = gas;
-        let count = buffer
-            .entries
-            .iter()
-            .take(max)
-            .enumerate()
-            .take_while(|(index, entry)| {
-                let fits = left.checked_sub(entry.gas_limit());
-                left = fits.unwrap_or(0);
-                fits.is_some() || *index == 0
-            })
-            .count();
+        let most = buffer.entries.len().min(max);
+        let count = QueueEntry::fitting(&buffer.entries[..most], gas);
         let entries: Vec<_> = buffer.entries.drain(..count).collect();
         let queued = QueuedTxs::new(buffer.taken, &entries, self.inbox.rollup());
         buffer.taken = queued.mark;

@@ -187,9 +187,7 @@ impl Batcher {
                 match self.queue_at(block).await? {
                     Has::It(_) if !parts => return Ok(Common::All),
                     Has::It(queue) => {
-                        let (deposits_end, deposits_hash) = (queue.end, queue.hash);
-                        let cursor = Cursor { batch, block, deposits_end, deposits_hash };
-                        return Ok(Common::Upto(cursor));
+                        return Ok(Common::Upto(Cursor::new(batch, block, queue)));
                     }
                     Has::Another => parts = true,
                     Has::Nothing => {}

@@ -4,7 +4,7 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256, Bytes, U256},
 };
-use millrace_proto::{DaKind, L1Ref};
+use millrace_proto::{DaKind, L1Ref, QueueMark};
 
 /// Version of every record's bytes, and their first byte.
 const VERSION: u8 = 1;
@@ -27,6 +27,13 @@ pub(crate) struct Cursor {
     pub(crate) deposits_end: u64,
     /// The deposit queue's accumulator there.
     pub(crate) deposits_hash: B256,
+}
+
+impl Cursor {
+    /// Behind a batch that ends with a block, up to which the chain has taken so much of L1's queue.
+    pub(crate) const fn new(batch: u64, block: BlockNumHash, queue: QueueMark) -> Self {
+        Self { batch, block, deposits_end: queue.end, deposits_hash: queue.hash }
+    }
 }
 
 /// A closed batch, without its bytes.

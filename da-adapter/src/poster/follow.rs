@@ -57,12 +57,7 @@ impl Poster {
         let parent = parent.map_err(|error| StepError::Retry(Box::new(error)))?;
         let parent = parent.ok_or_else(|| taken_back(entry.number))?;
         let queue = QueueMark::of(&parent).unwrap_or_default();
-        let cursor = Cursor {
-            batch: entry.number - 1,
-            block: num_hash(&parent),
-            deposits_end: queue.end,
-            deposits_hash: queue.hash,
-        };
+        let cursor = Cursor::new(entry.number - 1, num_hash(&parent), queue);
         if self.closed_again != Some(cursor) {
             warn!(target: TARGET, batch = entry.number, consumed = entry.deposits_end, due, "the sequencing window has ended: entries of L1's queue are overdue that the next batch leaves out; closing it again, so that it reaches further");
             self.outbox.unwind(before, cursor)?;

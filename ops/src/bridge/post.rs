@@ -85,7 +85,7 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
         let mut blocks = Vec::new();
         let mut left = &entries[..];
         while !left.is_empty() {
-            let (taken, rest) = left.split_at(fitting(left, gas_limit));
+            let (taken, rest) = left.split_at(QueueEntry::fitting(left, gas_limit));
             left = rest;
             let block = derived(&chain.head(), taken, timestamp, address);
             blocks.push(chain.replay(block).wrap_err("what waits cannot be executed")?);
@@ -133,11 +133,8 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
 async fn check_time(rollup: &RollupContract) -> Result<()> {
     let client = rollup.client();
     let unread = "cannot read the contract";
-    let ask = Rollup::lastPostedAtCall {};
-    let sign_of_life = client.call(rollup.address(), &ask).await.wrap_err(unread)?;
-    let ask = Rollup::sequencerTimeoutCall {};
-    let timeout = client.call(rollup.address(), &ask).await.wrap_err(unread)?;
-    let from = sign_of_life.saturating_add(timeout);
+    let sign_of_life = rollup.last_posted_at().await.wrap_err(unread)?;
+    let from = sign_of_life.saturating_add(rollup.sequencer_timeout().await.wrap_err(unread)?);
     let now = client.head().await.wrap_err("the L1 does not answer")?.timestamp;
     ensure!(
         now >= from,
@@ -147,19 +144,6 @@ async fn check_time(rollup: &RollupContract) -> Result<()> {
         super::prove::time(now)
     );
     Ok(())
-}
-
-/// How many of the entries fit into one block: one at least.
-fn fitting(entries: &[QueueEntry], gas_limit: u64) -> usize {
-    let mut left = gas_limit;
-    let fit = entries.iter().take_while(|entry| match left.checked_sub(entry.gas_limit()) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    });
-    fit.count().max(1)
 }
 
 /// A block of entries alone.

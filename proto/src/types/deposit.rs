@@ -126,6 +126,17 @@ impl QueueEntry {
             Self::Forced(forced) => forced.to_tx().map_or(0, |tx| tx.tx().gas_limit()),
         }
     }
+
+    /// How many of the first of these one block takes that has so much gas: always one, if there is one.
+    pub fn fitting(entries: &[Self], gas: u64) -> usize {
+        let mut left = gas;
+        let fitting = entries.iter().enumerate().take_while(|(index, entry)| {
+            let fits = left.checked_sub(entry.gas_limit());
+            left = fits.unwrap_or(0);
+            fits.is_some() || *index == 0
+        });
+        fitting.count()
+    }
 }
 
 /// How far a chain has consumed the queue, and with how many forced transactions.

@@ -18,8 +18,8 @@ use crate::{
     log::{BlockOpened, Record},
 };
 
-/// How long no block is opened for blocks that L1 holds and nobody tells.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long no block is opened for what L1 holds and nobody tells.
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// How long a chain that has no block yet waits for settlement to say whether L1 holds any.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long settlement may take to tell a block.

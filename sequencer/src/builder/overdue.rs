@@ -3,17 +3,12 @@
 //! The contract takes no batch that leaves out an overdue entry. When posting has stood still for longer than the sequencing window, no batch of the blocks that wait may
 //! reach the entry, since too many others come before it. Such blocks can never be posted: they are taken back, and others in their place begin with what is overdue.
 
-use std::{sync::Arc, time::Duration};
-
-use millrace_proto::{BlockSelector, ExecutorError, QueueMark, RefusedBlocks, Standing};
+use millrace_proto::{QueueMark, RefusedBlocks, Standing};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::Builder;
-use crate::{SequencerRunError, shared::Shared};
-
-/// How long no block is opened for entries that L1 does not show.
-const PATIENCE: Duration = Duration::from_secs(600);
+use super::{Builder, adopt::PATIENCE};
+use crate::SequencerRunError;
 
 /// What blocks take before anything else.
 #[derive(Debug)]
@@ -71,12 +66,7 @@ impl Builder {
         due: u64,
     ) -> Result<bool, SequencerRunError> {
         for number in after + 1..=self.head.number {
-            let at = BlockSelector::Number(number);
-            let block = |shared: Arc<Shared>| async move {
-                let block = shared.executor.block(at).await?;
-                block.ok_or(ExecutorError::UnknownBlock(at))
-            };
-            let block = self.insist(number, block).await?;
+            let block = self.block(number).await?;
             let end = QueueMark::of(&block.header).unwrap_or_default().end;
             if end >= due {
                 return Ok(true);

@@ -144,13 +144,7 @@ impl Builder {
         }
         let (mut bytes, mut returned) = (0, Vec::new());
         for number in (to + 1..=self.head.number).rev() {
-            let at = BlockSelector::Number(number);
-            let block = self
-                .insist(number, |shared| async move {
-                    let block = shared.executor.block(at).await?;
-                    block.ok_or(ExecutorError::UnknownBlock(at))
-                })
-                .await?;
+            let block = self.block(number).await?;
             let signed =
                 block.transactions.iter().filter(|tx| !matches!(tx.tx(), TxEnvelope::Deposit(_)));
             let txs: Vec<_> = signed.cloned().collect();
@@ -164,6 +158,19 @@ impl Builder {
         }
         self.append(records).await?;
         Ok(returned)
+    }
+
+    /// A block of this chain.
+    pub(super) async fn block(
+        &mut self,
+        number: u64,
+    ) -> Result<Arc<ExecutedBlock>, SequencerRunError> {
+        let at = BlockSelector::Number(number);
+        let ask = |shared: Arc<Shared>| async move {
+            let block = shared.executor.block(at).await?;
+            block.ok_or(ExecutorError::UnknownBlock(at))
+        };
+        self.insist(number, ask).await
     }
 
     /// Appends records, and waits until they are on disk.

@@ -1,10 +1,8 @@
 //! The DA adapter's status and batches.
 
-use alloy::eips::BlockNumHash;
-
 use crate::{
     grpc::{
-        convert::{Parsed, hash, hash_bytes, u256, u256_bytes},
+        convert::{Parsed, block_ref_from_pb, block_ref_to_pb, hash, hash_bytes, u256, u256_bytes},
         pb,
     },
     service::{DaStatus, OutboxBatch, RefusedBlocks, TransportError, WindowLeft},
@@ -26,12 +24,7 @@ impl From<DaStatus> for pb::DaStatus {
             chosen: status.chosen.unwrap_or_default(),
             window_left: status.window.map_or(0, |window| window.seconds),
             window: status.window.map_or(0, |window| window.whole),
-            refused_after: status.refused.map_or(0, |refused| refused.after),
-            refused_due: status.refused.map_or(0, |refused| refused.due),
-            refused_last: status.refused.map_or(0, |refused| refused.last.number),
-            refused_last_hash: status
-                .refused
-                .map_or_else(Default::default, |refused| hash_bytes(refused.last.hash)),
+            refused: status.refused.map(Into::into),
         }
     }
 }
@@ -54,18 +47,24 @@ impl TryFrom<pb::DaStatus> for DaStatus {
             chosen: (!message.chosen.is_empty()).then_some(message.chosen),
             window: (message.window > 0)
                 .then_some(WindowLeft { seconds: message.window_left, whole: message.window }),
-            refused: match message.refused_due {
-                0 => None,
-                due => Some(RefusedBlocks {
-                    after: message.refused_after,
-                    last: BlockNumHash {
-                        number: message.refused_last,
-                        hash: hash("DaStatus.refused_last_hash", &message.refused_last_hash)?,
-                    },
-                    due,
-                }),
-            },
+            refused: message.refused.map(RefusedBlocks::try_from).transpose()?,
         })
+    }
+}
+
+impl From<RefusedBlocks> for pb::RefusedBlocks {
+    fn from(refused: RefusedBlocks) -> Self {
+        let RefusedBlocks { after, last, due } = refused;
+        Self { after, last: Some(block_ref_to_pb(last)), due }
+    }
+}
+
+impl TryFrom<pb::RefusedBlocks> for RefusedBlocks {
+    type Error = TransportError;
+
+    fn try_from(message: pb::RefusedBlocks) -> Parsed<Self> {
+        let pb::RefusedBlocks { after, last, due } = message;
+        Ok(Self { after, last: block_ref_from_pb("RefusedBlocks.last", last)?, due })
     }
 }
 

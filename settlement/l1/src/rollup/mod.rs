@@ -117,6 +117,16 @@ impl RollupContract {
         Ok(self.constants().await?.inclusion_window)
     }
 
+    /// Seconds without a sign of life of the batcher after which anyone may post.
+    pub async fn sequencer_timeout(&self) -> Result<u64, L1Error> {
+        self.client.call(self.address, &Rollup::sequencerTimeoutCall {}).await
+    }
+
+    /// When the batcher gave its last sign of life, Unix seconds.
+    pub async fn last_posted_at(&self) -> Result<u64, L1Error> {
+        self.client.call(self.address, &Rollup::lastPostedAtCall {}).await
+    }
+
     /// L1 block in which an entry of the queue came; 0 if there is no such entry.
     pub async fn queued_at(&self, index: u64) -> Result<u64, L1Error> {
         let block = self.client.call(self.address, &Rollup::queuedAtCall { index }).await?;
