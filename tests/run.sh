@@ -11,4 +11,6 @@ for argument in "$@"; do
 done
 # The end-to-end tests start the real binary: the same profile as the tests, so that nothing is compiled twice.
 cargo build --workspace --all-targets --locked
+# Most of their time is waiting, for L1 above all.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 exec cargo test --locked "${scope[@]}" "$@"

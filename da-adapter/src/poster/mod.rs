@@ -37,6 +37,8 @@ const TARGET: &str = "millrace::da_adapter";
 
 /// Failed posts of one batch in a row, each worth another try, after which an operator is called.
 const TRIES: u32 = 3;
+/// The same where one of them was paid for: a race with a reorg or with another poster costs one transaction, and what costs a second one is none.
+const PAID_TRIES: u32 = 2;
 
 /// What the poster works with.
 #[derive(Debug)]
@@ -89,6 +91,22 @@ pub(crate) struct Failures {
     tries: u32,
     /// Whether one of them was paid for.
     paid: bool,
+}
+
+impl Failures {
+    /// Counts one more.
+    fn count(&mut self, number: u64, digest: B256, paid: bool) {
+        if (self.batch, self.digest) != (number, digest) {
+            *self = Self { batch: number, digest, ..Self::default() };
+        }
+        self.tries += 1;
+        self.paid |= paid;
+    }
+
+    /// Whether an operator has to look.
+    const fn are_enough(&self) -> bool {
+        self.tries >= if self.paid { PAID_TRIES } else { TRIES }
+    }
 }
 
 /// A batch that was put where it goes.
@@ -363,6 +381,7 @@ impl Poster {
                 warn!(target: TARGET, batch = number, %error, "not posted behind the batches before it");
                 if let TxManagerError::Reverted { fee_paid, .. } = &error {
                     self.outbox.spend(today(), *fee_paid)?;
+                    self.failures.count(number, self.digest(number), true);
                 }
                 Ok(())
             }
@@ -376,7 +395,7 @@ impl Poster {
         self.check_deposits(&entry).await?;
         let failures = &self.failures;
         let same = (failures.batch, failures.digest) == (number, entry.digest);
-        if same && failures.paid && failures.tries >= TRIES {
+        if same && failures.paid && failures.are_enough() {
             return Err(StepError::Halt(reason::reverted_often(number)));
         }
         let (data, outline) = self.verified_data(&entry).await?;
@@ -413,12 +432,13 @@ impl Poster {
         }
     }
 
+    /// What a batch of the outbox is known by.
+    fn digest(&self, number: u64) -> B256 {
+        self.outbox.entry(number).map_or(B256::ZERO, |entry| entry.digest)
+    }
+
     /// What a failed post means.
     fn failed(&mut self, number: u64, error: TxManagerError) -> StepError {
-        let digest = self.outbox.entry(number).map_or(B256::ZERO, |entry| entry.digest);
-        if (self.failures.batch, self.failures.digest) != (number, digest) {
-            self.failures = Failures { batch: number, digest, ..Failures::default() };
-        }
         match error {
             TxManagerError::L1(error) => error.into(),
             error if error.class() == ErrorClass::Fatal => {
@@ -436,14 +456,15 @@ impl Poster {
             }
             error => {
                 // A race with a reorg or a lagging node looks the same at first.
-                self.failures.tries += 1;
-                if let TxManagerError::Reverted { fee_paid, .. } = &error {
-                    self.failures.paid = true;
-                    if let Err(error) = self.outbox.spend(today(), *fee_paid) {
-                        return error.into();
-                    }
+                let paid = match &error {
+                    TxManagerError::Reverted { fee_paid, .. } => Some(*fee_paid),
+                    _ => None,
+                };
+                self.failures.count(number, self.digest(number), paid.is_some());
+                if let Some(Err(error)) = paid.map(|paid| self.outbox.spend(today(), paid)) {
+                    return error.into();
                 }
-                if self.failures.tries < TRIES {
+                if !self.failures.are_enough() {
                     return StepError::Retry(Box::new(error));
                 }
                 StepError::Halt(reason::cannot_be_posted(number, &error))

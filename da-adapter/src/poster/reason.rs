@@ -4,7 +4,6 @@ use alloy::primitives::{B256, U256, utils::format_ether};
 use millrace_l1::TxManagerError;
 use millrace_proto::PostedBatch;
 
-use super::TRIES;
 use crate::{backend::BackendError, outbox::BatchEntry, resume::ResumeError};
 
 /// How to go on once nothing else posts any more.
@@ -97,11 +96,11 @@ pub(super) fn cannot_be_posted(number: u64, error: &TxManagerError) -> String {
     format!("batch {number} cannot be posted: {told}{hint}")
 }
 
-/// The batch's transaction was paid for, and reverted, too often.
+/// The batch's transaction was paid for, and reverted, and it failed again.
 pub(super) fn reverted_often(number: u64) -> String {
     format!(
-        "batch {number} was reverted on L1, failed {TRIES} times, and is not sent again. See the \
-         log for the reasons; restart the adapter when the cause is gone"
+        "batch {number} was reverted on L1, failed again, and is not sent any more. See the log for \
+         the reasons; restart the adapter when the cause is gone"
     )
 }
 

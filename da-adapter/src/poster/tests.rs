@@ -244,17 +244,15 @@ async fn deposits_that_l1_lost_or_replaced_are_waited_for() {
 }
 
 #[tokio::test]
-async fn a_batch_that_reverts_again_and_again_is_not_paid_for_again() {
+async fn a_batch_that_reverts_twice_is_not_paid_for_again() {
     let mut fixture = Fixture::new();
     fixture.close(0);
     fixture.contract.state.lock().reverts = 100;
-    for _ in 1..TRIES {
-        assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
-    }
+    assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
     for _ in 0..3 {
         fixture.halt().await;
     }
-    assert_eq!(fixture.contract.state.lock().sent.len(), TRIES as usize);
+    assert_eq!(fixture.contract.state.lock().sent.len(), 2);
 }
 
 #[tokio::test]

@@ -110,6 +110,13 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
     let call = Rollup::postBatchCall { epoch, header: (&header).into(), daPointer: data };
     let call = OneCall::new(rollup.address(), call.abi_encode());
     let posted = submit_once(client, &signer, call, PATIENCE).await;
+    if posted.is_err() {
+        let count = rollup.batch_count().await;
+        ensure!(
+            !count.is_ok_and(|count| count >= number),
+            "somebody else has posted batch {number} meanwhile: run it again for what still waits"
+        );
+    }
     let receipt = posted.map_err(|error| super::failed(error, "posted"))?;
     let tx = receipt.transaction_hash;
     if args.json {
