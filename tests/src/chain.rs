@@ -86,6 +86,33 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// JSON-RPC of the rollup.
+    pub fn provider(&self) -> RootProvider {
+        ProviderBuilder::default().connect_http(self.rpc.clone())
+    }
+
+    /// gRPC of the sequencer.
+    ///
+    /// # Errors
+    /// When the endpoint is no URL.
+    pub fn sequencer(&self) -> Result<SequencerClient> {
+        Ok(SequencerClient::connect(self.grpc.as_str())?)
+    }
+
+    /// Waits until a transaction has reached a stage.
+    ///
+    /// # Errors
+    /// When it is dropped instead, or does not get there in three minutes.
+    pub async fn wait_for(&self, hash: B256, stage: Stage) -> Result<TxStatus> {
+        let client = self.sequencer()?;
+        let waiting = client.wait_for(hash, stage);
+        let status = tokio::time::timeout(Duration::from_secs(180), waiting)
+            .await
+            .wrap_err_with(|| format!("{hash} did not reach {stage}"))??;
+        ensure!(status.stage != Stage::Dropped, "{hash} was dropped: {:?}", status.reason);
+        Ok(status)
+    }
+
     /// The command line's options that name the chain on its L1.
     pub fn options(&self) -> Vec<String> {
         let options = [
@@ -190,7 +217,7 @@ impl Chain {
 
     /// JSON-RPC of the rollup.
     pub fn provider(&self) -> RootProvider {
-        ProviderBuilder::default().connect_http(self.ready.rpc.clone())
+        self.ready.provider()
     }
 
     /// JSON-RPC of the L1.
@@ -203,21 +230,16 @@ impl Chain {
     /// # Errors
     /// When the endpoint is no URL.
     pub fn sequencer(&self) -> Result<SequencerClient> {
-        Ok(SequencerClient::connect(self.ready.grpc.as_str())?)
+        self.ready.sequencer()
     }
 
     /// Waits until a transaction has reached a stage.
     ///
     /// # Errors
-    /// When it is dropped instead, or does not get there in three minutes.
+    /// As [`Ready::wait_for`]; the end of the log is in the message.
     pub async fn wait_for(&self, hash: B256, stage: Stage) -> Result<TxStatus> {
-        let client = self.sequencer()?;
-        let waiting = client.wait_for(hash, stage);
-        let status = tokio::time::timeout(Duration::from_secs(180), waiting).await.wrap_err_with(
-            || format!("{hash} did not reach {stage}; the log:\n{}", self.log()),
-        )??;
-        ensure!(status.stage != Stage::Dropped, "{hash} was dropped: {:?}", status.reason);
-        Ok(status)
+        let reached = self.ready.wait_for(hash, stage).await;
+        reached.wrap_err_with(|| format!("the log:\n{}", self.log()))
     }
 
     /// Deposits ether on L1, as a user would.
@@ -346,7 +368,7 @@ pub async fn occurrences(chain: &Chain) -> Result<HashMap<B256, u32>> {
     Ok(counts)
 }
 
-fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")

@@ -1,14 +1,13 @@
 //! What a chain's services have sent to L1.
 
 use alloy::{
-    consensus::Transaction,
-    primitives::{Address, Bytes},
+    primitives::{Address, B256, Bytes},
     providers::{Provider, ProviderBuilder, RootProvider},
 };
 use eyre::{Result, ensure, eyre};
 use millrace_l1::{RollupContract, RollupEvent, TxManagerConfig, testing::Anvil};
 
-use crate::{Chain, dev_key};
+use crate::{Bid, Ready, dev_key};
 
 /// The development keys of the accounts that post and commit.
 const SENDERS: [u32; 2] = [8, 7];
@@ -41,14 +40,22 @@ pub async fn transactions(
     Ok(held)
 }
 
-/// Makes sure that each batch of a chain is on L1 once, one behind the other, that no transaction was sent for nothing, and that no bid was above its cap. Returns how many batches and
-/// transactions there are.
+/// What L1 holds of a chain.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    /// How many batches.
+    pub batches: usize,
+    /// The transactions that the chain's services have sent.
+    pub sent: Vec<B256>,
+}
+
+/// Makes sure that each batch of a chain is on L1 once, one behind the other, that no transaction was sent for nothing, and that none of them bids more than its caps.
 ///
 /// # Errors
 /// Where that is not so, or L1 does not answer.
-pub async fn posted_once(chain: &Chain, anvil: &Anvil) -> Result<(usize, u32)> {
+pub async fn posted_once(chain: &Ready, anvil: &Anvil, caps: &TxManagerConfig) -> Result<Posted> {
     let l1: RootProvider = ProviderBuilder::default().connect_http(anvil.url().clone());
-    let rollup = RollupContract::new(anvil.client().clone(), chain.ready().rollup);
+    let rollup = RollupContract::new(anvil.client().clone(), chain.rollup);
     let head = l1.get_block_number().await?;
     let events = rollup.events(0, head).await?;
     let posted: Vec<_> = events
@@ -63,27 +70,22 @@ pub async fn posted_once(chain: &Chain, anvil: &Anvil) -> Result<(usize, u32)> {
         ensure!(header.first_block == next, "batch {} does not begin at {next}", header.number);
         next = header.last_block + 1;
     }
-    let caps = TxManagerConfig::default();
-    let mut sent = 0;
+    let mut sent = Vec::new();
     for number in 0..=head {
         let block = l1.get_block_by_number(number.into()).full().await?;
         let block = block.ok_or_else(|| eyre!("no L1 block {number}"))?;
         for tx in block.transactions.txns() {
-            if !l1_accounts().contains(&tx.inner.signer()) {
+            let (hash, sender) = (*tx.inner.tx_hash(), tx.inner.signer());
+            if !l1_accounts().contains(&sender) {
                 continue;
             }
-            let hash = *tx.inner.tx_hash();
-            ensure!(tx.max_fee_per_gas() <= u128::from(caps.max_fee), "{hash} bids too much");
-            let tip = tx.max_priority_fee_per_gas().unwrap_or_default();
-            ensure!(tip <= u128::from(caps.max_tip), "{hash} tips too much");
-            let blob = tx.max_fee_per_blob_gas().unwrap_or_default();
-            ensure!(blob <= u128::from(caps.max_blob_fee), "{hash} bids too much for blobs");
+            Bid::of(tx, hash, sender).check(caps)?;
             let receipt = l1.get_transaction_receipt(hash).await?;
             let receipt = receipt.ok_or_else(|| eyre!("no receipt of {hash}"))?;
             ensure!(receipt.status(), "{hash} reverted");
-            sent += 1;
+            sent.push(hash);
         }
     }
     ensure!(rollup.batch_count().await? == posted.len() as u64);
-    Ok((posted.len(), sent))
+    Ok(Posted { batches: posted.len(), sent })
 }
