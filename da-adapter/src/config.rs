@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
+    archive::BlobArchive,
     backend::{AltDaBackend, DaBackend, ObjectStoreBackend},
     blob::{MAX_BLOBS, capacity},
     error::DaAdapterOpenError,
@@ -33,7 +34,7 @@ pub struct DaAdapterConfig {
     /// there is no limit.
     #[serde(with = "ether")]
     pub max_ether_per_day: Option<U256>,
-    /// Where batches that go into blobs are kept as well, for when beacon nodes have dropped the blobs.
+    /// Where the blobs of all batches are kept, each under its versioned hash, for when beacon nodes have dropped them.
     pub archive: Option<ObjectStoreConfig>,
     /// For how long batches on the object store are promised to be kept, in the attestation that is signed of each. The store has to keep to it:
     /// nothing is deleted from here.
@@ -64,7 +65,7 @@ pub struct DaAdapterConfig {
     /// Time between two looks at the contract.
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
-    /// The longest pause between two tries while L1, the DA layer or the executor does not answer.
+    /// The longest pause between two tries while L1, the DA layer or the executor does not answer, and between two looks for what is to be archived.
     #[serde(with = "humantime_serde")]
     pub max_retry_interval: Duration,
 }
@@ -190,7 +191,7 @@ pub struct ObjectStoreConfig {
     /// binary is built with the features `aws`, `gcp`, `azure`. Credentials come from the
     /// environment, under the names that the clouds' own tools use.
     pub url: Url,
-    /// Put in front of every key; part of what is posted on L1. Empty for none.
+    /// Put in front of every key; of batches, part of what is posted on L1. Empty for none.
     #[serde(default)]
     pub prefix: String,
 }
@@ -353,7 +354,7 @@ impl DaAdapterConfig {
             alt_da: self.alt_da.as_ref().map(AltDaBackend::new).transpose()?,
             #[cfg(feature = "celestia")]
             celestia: self.celestia.as_ref().map(crate::CelestiaBackend::new).transpose()?,
-            archive: self.archive.as_ref().map(ObjectStoreBackend::open).transpose()?,
+            archive: self.archive.as_ref().map(BlobArchive::open).transpose()?,
         })
     }
 

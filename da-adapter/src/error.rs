@@ -6,9 +6,7 @@ use millrace_l1::TxManagerError;
 use millrace_proto::{BatchDecodeError, BatchEncodeError, ExecutorError};
 
 use crate::{
-    backend::{AltDaError, ObjectStoreError},
-    config::InvalidConfig,
-    outbox::OutboxError,
+    backend::AltDaError, config::InvalidConfig, objects::ObjectStoreError, outbox::OutboxError,
 };
 
 /// Why the DA adapter cannot be opened.

@@ -6,6 +6,7 @@
 //!                       DA layer <── backend <── poster <──────────┘          │
 //!                       contract <── postBatch ──┘ └── posted, reorged, final ┘
 //!
+//!  beacon node, outbox ── blobs of final batches ──> archive
 //!  PostedBatch ─> MultiReader ── blobs or object, checked against L1's record ──> encoded batch
 //! ```
 //!
@@ -27,6 +28,7 @@ mod config;
 mod error;
 mod halt;
 mod metrics;
+mod objects;
 mod outbox;
 mod poster;
 mod reader;
@@ -42,10 +44,11 @@ mod window;
 #[cfg(feature = "celestia")]
 pub use self::backend::{CelestiaBackend, CelestiaError};
 pub use self::{
+    archive::BlobArchive,
     availability::{AttestError, AvailabilityAttestation},
     backend::{
         AltDaBackend, AltDaError, BackendError, DaBackend, L1BlobBackend, L1CalldataBackend,
-        ObjectStoreBackend, ObjectStoreError, Prepared, SubmitRequest,
+        ObjectStoreBackend, Prepared, SubmitRequest,
     },
     blob::{
         MAX_BLOBS, UnpackError, blobs_needed, capacity as blob_capacity, unpack as unpack_blobs,
@@ -55,6 +58,7 @@ pub use self::{
         ObjectStoreConfig, SwitchingConfig, TokenSource,
     },
     error::{DaAdapterOpenError, DaAdapterRunError},
+    objects::ObjectStoreError,
     outbox::OutboxError,
     reader::{DaSources, MultiReader},
     service::{DaAdapterDeps, DaAdapterHandle, DaAdapterService},

@@ -57,10 +57,14 @@ pub(crate) struct DaMetrics {
     spent_today_gwei: Gauge,
     /// Seconds from the closing of a batch to the sight of its record in the contract
     post_latency_seconds: Histogram,
-    /// The last batch in the archive, with all before it
+    /// The last final batch up to which the archive has the blobs of all
     archived_batch: Gauge,
-    /// Failed tries to put a batch into the archive, repeated later
+    /// Final batches whose blobs the beacon node does not have now, asked for again later
+    archive_missing_batches: Gauge,
+    /// Looks at what is to be archived that failed or left something out, repeated later
     archive_retries_total: Counter,
+    /// Batches whose blobs are not in the archive and that no beacon node has to keep any more
+    archive_lost_batches_total: Counter,
     /// Batches whose record an L1 reorg removed
     reorged_batches_total: Counter,
     /// Failed looks at L1 and failed posts, repeated later
@@ -129,6 +133,7 @@ impl DaMetrics {
             &metrics.posted_transactions_total,
             &metrics.posting_fees_gwei_total,
             &metrics.archive_retries_total,
+            &metrics.archive_lost_batches_total,
             &metrics.reorged_batches_total,
             &metrics.post_retries_total,
             &metrics.source_retries_total,
@@ -137,6 +142,7 @@ impl DaMetrics {
         ] {
             counter.increment(0);
         }
+        metrics.archive_missing(0);
         metrics.halted(false);
         metrics
     }
@@ -195,6 +201,14 @@ impl DaMetrics {
 
     pub(crate) fn archived(&self, batch: u64) {
         self.archived_batch.set(batch as f64);
+    }
+
+    pub(crate) fn archive_missing(&self, batches: usize) {
+        self.archive_missing_batches.set(batches as f64);
+    }
+
+    pub(crate) fn archive_lost(&self, batches: u64) {
+        self.archive_lost_batches_total.increment(batches);
     }
 
     pub(crate) fn archive_retried(&self) {

@@ -3,18 +3,15 @@
 use alloy::primitives::{B256, Bytes};
 use async_trait::async_trait;
 use millrace_l1::{BeaconClient, BeaconError, BlobBlock};
-use millrace_proto::{BatchHeader, DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
-use tracing::debug;
+use millrace_proto::{DaKind, DaReadError, DaReader, PostedBatch, batch_digest};
 
 #[cfg(feature = "celestia")]
 use crate::backend::{CelestiaBackend, CelestiaError};
 use crate::{
-    archive::blob_hashes,
-    backend::{
-        AltDaBackend, CelestiaPointer, ObjectStoreBackend, ObjectStoreError, StoredBatch,
-        may_stand_for,
-    },
+    archive::{ArchiveError, BlobArchive},
+    backend::{AltDaBackend, CelestiaPointer, ObjectStoreBackend, StoredBatch, may_stand_for},
     blob,
+    objects::ObjectStoreError,
 };
 
 /// Where batches can be read.
@@ -29,8 +26,8 @@ pub struct DaSources {
     /// A Celestia node.
     #[cfg(feature = "celestia")]
     pub celestia: Option<CelestiaBackend>,
-    /// An archive of batches that went into blobs, read where the beacon node does not have them.
-    pub archive: Option<ObjectStoreBackend>,
+    /// An archive of blobs, read where the beacon node does not have them.
+    pub archive: Option<BlobArchive>,
 }
 
 /// Reads batches of every kind that it has a source for.
@@ -45,37 +42,17 @@ impl MultiReader {
         Self { sources }
     }
 
-    /// From the beacon node, or from the archive if it does not have the blobs.
+    /// From the beacon node, or from the archive if it does not have the blobs. Both are checked against the blobs' hashes, so that it makes no difference which of them has them.
     async fn read_blobs(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
-        let error = match (self.read_beacon(batch).await, &self.sources.archive) {
-            (Err(error), Some(_)) if !matches!(error, DaReadError::Invalid { .. }) => error,
-            (read, _) => return read,
+        let error = match self.read_beacon(batch).await {
+            Err(error) if !matches!(error, DaReadError::Invalid { .. }) => error,
+            read => return read,
         };
-        match self.read_archive(batch).await {
-            Some(read) => read,
-            None => Err(error),
+        let Some(archive) = &self.sources.archive else { return Err(error) };
+        match archive.blobs(&batch.blob_hashes).await {
+            Ok(blobs) => unpacked(batch, &blobs),
+            Err(archive) => Err(in_neither(error, archive)),
         }
-    }
-
-    /// `None` if the archive does not have the batch.
-    async fn read_archive(&self, batch: &PostedBatch) -> Option<Result<Bytes, DaReadError>> {
-        let BatchHeader { number, digest, .. } = batch.header;
-        let stored = match self.sources.archive.as_ref()?.read_digest(digest).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                debug!(target: "millrace::da_adapter", batch = number, %error, "not in the archive");
-                return None;
-            }
-        };
-        let data = stored.data.filter(|_| stored.digest == digest)?;
-        let bytes = data.clone();
-        let hashes = tokio::task::spawn_blocking(move || blob_hashes(&bytes)).await.ok()??;
-        if hashes == batch.blob_hashes {
-            return Some(Ok(data));
-        }
-        // Only one row of blobs holds these bytes, and L1 recorded another one.
-        let problem = "the blobs that L1 recorded do not hold the batch with its digest".to_owned();
-        Some(Err(DaReadError::Invalid { batch: number, problem }))
     }
 
     async fn read_beacon(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
@@ -90,12 +67,12 @@ impl MultiReader {
             BeaconError::Mismatch { .. } => {
                 DaReadError::Mismatch { batch: number, problem: error.to_string() }
             }
+            missing @ BeaconError::BlobMissing { .. } if self.sources.archive.is_none() => {
+                DaReadError::Unavailable { batch: number, source: Box::new(Dropped(missing)) }
+            }
             other => DaReadError::Unavailable { batch: number, source: Box::new(other) },
         })?;
-        let data = blob::unpack(&blobs)
-            .map_err(|error| DaReadError::Invalid { batch: number, problem: error.to_string() })?;
-        // The blobs are those that L1 recorded, so a wrong digest is the poster's fault.
-        posted(batch, data.into())
+        unpacked(batch, &blobs)
     }
 
     async fn read_object(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
@@ -195,6 +172,50 @@ impl DaReader for MultiReader {
     }
 }
 
+/// Blobs that the beacon node does not have, and there is no archive.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0}. Beacon nodes drop blobs after 18 days: name an archive that has them (`--archive`, or [da_adapter.archive])"
+)]
+struct Dropped(#[source] BeaconError);
+
+/// Blobs that neither gave.
+#[derive(Debug, thiserror::Error)]
+#[error("{beacon}; and {archive}")]
+struct InNeither {
+    #[source]
+    beacon: Box<dyn std::error::Error + Send + Sync>,
+    archive: ArchiveError,
+}
+
+/// What neither the beacon node nor the archive gave.
+fn in_neither(beacon: DaReadError, archive: ArchiveError) -> DaReadError {
+    match (beacon, archive) {
+        (DaReadError::Unavailable { batch, source: beacon }, archive) => match archive {
+            ArchiveError::Wrong { .. } => {
+                DaReadError::Mismatch { batch, problem: format!("{beacon}; and {archive}") }
+            }
+            archive => {
+                let source = Box::new(InNeither { beacon, archive });
+                DaReadError::Unavailable { batch, source }
+            }
+        },
+        (DaReadError::Mismatch { batch, problem }, archive) => {
+            DaReadError::Mismatch { batch, problem: format!("{problem}; and {archive}") }
+        }
+        (other, _) => other,
+    }
+}
+
+/// The batch that blobs hold. They are those that L1 recorded: what is wrong with them is the poster's fault.
+fn unpacked<B: AsRef<[u8]>>(batch: &PostedBatch, blobs: &[B]) -> Result<Bytes, DaReadError> {
+    let data = blob::unpack(blobs).map_err(|error| DaReadError::Invalid {
+        batch: batch.header.number,
+        problem: error.to_string(),
+    })?;
+    posted(batch, data.into())
+}
+
 /// Bytes from somebody who may have others than those that were posted.
 fn checked(number: u64, digest: B256, stored: StoredBatch) -> Result<Bytes, DaReadError> {
     if stored.digest != digest {
@@ -223,7 +244,7 @@ fn posted(batch: &PostedBatch, data: Bytes) -> Result<Bytes, DaReadError> {
 #[cfg(test)]
 mod tests {
     use alloy::{eips::BlockNumHash, primitives::hex};
-    use millrace_proto::L1Ref;
+    use millrace_proto::{BatchHeader, L1Ref};
     use url::Url;
 
     use super::*;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use alloy::primitives::U256;
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use millrace_l1::{RollupContract, TxManager};
+use millrace_l1::{BeaconClient, RollupContract, TxManager};
 use millrace_proto::{
     ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
     Settlement,
@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    archive::Archiver,
+    archive::{Archiver, Progress},
     availability::Attester,
-    backend::{DaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
+    backend::{DaBackend, L1BlobBackend, L1CalldataBackend},
     batcher::{Batcher, BatcherParts},
     chain::BatchedChain,
     config::{BackendKind, DaAdapterConfig, InvalidConfig},
@@ -40,6 +40,8 @@ pub struct DaAdapterDeps {
     pub executor: Arc<dyn Executor>,
     /// The contract that batches are posted to.
     pub rollup: RollupContract,
+    /// Has the blobs that an archive is filled with, beside the adapter's own.
+    pub beacon: BeaconClient,
     /// Tells a new outbox which of the posted batches are valid.
     pub settlement: Arc<dyn Settlement>,
     /// Sends from the account that holds the contract's batcher role. Nothing else may use it.
@@ -57,7 +59,8 @@ pub struct DaAdapterService {
     executor: Arc<dyn Executor>,
     target: Arc<dyn PostTarget>,
     settlement: Arc<dyn Settlement>,
-    archive: Option<ObjectStoreBackend>,
+    /// Fills the archive, if there is one.
+    archiver: Option<Archiver>,
     backends: Vec<Arc<dyn DaBackend>>,
     in_use: watch::Sender<DaKind>,
     window: watch::Sender<Option<Window>>,
@@ -112,7 +115,8 @@ impl DaAdapterService {
         config: DaAdapterConfig,
         deps: DaAdapterDeps,
     ) -> Result<(DaAdapterHandle, Self), DaAdapterOpenError> {
-        let DaAdapterDeps { executor, rollup, settlement, tx_manager, data_dir, spec } = deps;
+        let DaAdapterDeps { executor, rollup, beacon, settlement, tx_manager, data_dir, spec } =
+            deps;
         let mut sources = config.sources()?;
         sources.store = sources.store.map(|store| {
             let signer = tx_manager.signer().clone();
@@ -120,7 +124,6 @@ impl DaAdapterService {
         });
         let backends = config.backends.iter().map(|kind| backend(*kind, &sources));
         let backends = backends.collect::<Result<Vec<_>, _>>()?;
-        let archive = sources.archive.clone();
         let Some(first) = backends.first() else {
             let problem = "it has to name one backend at least".to_owned();
             return Err(InvalidConfig { field: "backends", problem }.into());
@@ -145,13 +148,22 @@ impl DaAdapterService {
             refusal: refusal_seen,
             backends: backends.iter().map(|backend| backend.kind()).collect(),
         };
+        let archiver = sources.archive.map(|archive| Archiver {
+            archive,
+            rollup: rollup.clone(),
+            beacon,
+            outbox: outbox.clone(),
+            metrics: metrics.clone(),
+            max_retry_interval: config.max_retry_interval,
+            progress: Progress::default(),
+        });
         let target = Arc::new(L1Target { rollup, tx_manager });
         let service = Self {
             config,
             executor,
             target,
             settlement,
-            archive,
+            archiver,
             backends,
             in_use,
             window,
@@ -191,11 +203,11 @@ impl DaAdapterService {
             switch: self.config.switching.switch(&self.backends),
             backends: self.backends,
             in_use: self.in_use,
-            outbox: self.outbox.clone(),
+            outbox: self.outbox,
             max_spend: self.config.max_ether_per_day,
-            archives: self.archive.is_some(),
+            archives: self.archiver.is_some(),
             halts: self.halts,
-            metrics: self.metrics.clone(),
+            metrics: self.metrics,
             chain: self.chain,
             poll_interval: self.config.poll_interval,
             max_retry_interval: self.config.max_retry_interval,
@@ -209,12 +221,6 @@ impl DaAdapterService {
             closed_again: None,
             known: None,
         };
-        let archiver = self.archive.map(|store| Archiver {
-            store,
-            outbox: self.outbox,
-            metrics: self.metrics,
-            max_retry_interval: self.config.max_retry_interval,
-        });
         info!(target: TARGET, batch = cursor.batch, block = cursor.block.number, "running");
 
         // When one of them fails, the others drain.
@@ -230,7 +236,7 @@ impl DaAdapterService {
             result
         };
         let archive = async {
-            let result = match archiver {
+            let result = match self.archiver {
                 Some(archiver) => archiver.run(stop.clone()).await,
                 None => return Ok(()),
             };

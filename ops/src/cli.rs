@@ -199,6 +199,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "FILE", requires = "celestia")]
     pub(crate) celestia_token: Option<PathBuf>,
 
+    /// Keep the blobs of all batches here too, for when beacon nodes have dropped them (for example `file:///srv/archive`).
+    #[arg(long, value_name = "URL")]
+    pub(crate) archive: Option<Url>,
+
     /// How ports are chosen.
     #[arg(long, value_enum, default_value_t = Ports::Fixed)]
     pub(crate) ports: Ports,
@@ -349,7 +353,7 @@ pub(crate) struct ChainArgs {
     #[arg(long, value_name = "FILE", requires = "celestia")]
     pub(crate) celestia_token: Option<PathBuf>,
 
-    /// An archive of batches that went into blobs, for those that the beacon node has dropped (for example `file:///srv/archive`).
+    /// An archive of blobs, for those that the beacon node has dropped (for example `file:///srv/archive`). Each is checked against its versioned hash.
     #[arg(long, value_name = "URL")]
     pub(crate) archive: Option<Url>,
 

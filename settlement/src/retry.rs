@@ -1,6 +1,6 @@
 //! Trying again, with growing pauses.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use millrace_l1::BeaconError;
 use millrace_proto::{DaReadError, ErrorClass};
@@ -37,9 +37,16 @@ impl Backoff {
 /// Whether a read fails for as long as nobody mends the source: its endpoint is no beacon API, or refuses us.
 pub(crate) fn is_lasting(error: &DaReadError) -> bool {
     match error {
-        DaReadError::Unavailable { source, .. } => source
-            .downcast_ref::<BeaconError>()
-            .is_some_and(|error| error.class() == ErrorClass::Fatal),
+        DaReadError::Unavailable { source, .. } => {
+            let mut cause: Option<&(dyn Error + 'static)> = Some(&**source);
+            while let Some(error) = cause {
+                if let Some(error) = error.downcast_ref::<BeaconError>() {
+                    return error.class() == ErrorClass::Fatal;
+                }
+                cause = error.source();
+            }
+            false
+        }
         other => other.class() != ErrorClass::Retryable,
     }
 }
@@ -72,5 +79,20 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 5]);
         backoff.reset();
         assert_eq!(backoff.pause().as_secs(), 1);
+    }
+
+    #[test]
+    fn what_lasts_is_told_by_the_beacon_apis_answer() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("neither here nor there")]
+        struct Around(#[source] BeaconError);
+        let status =
+            |status| BeaconError::Status { path: String::new(), status, body: String::new() };
+        let unavailable = |source| DaReadError::Unavailable { batch: 1, source };
+        for (code, lasts) in [(405, true), (503, false)] {
+            assert_eq!(is_lasting(&unavailable(Box::new(status(code)))), lasts);
+            assert_eq!(is_lasting(&unavailable(Box::new(Around(status(code))))), lasts);
+        }
+        assert!(!is_lasting(&unavailable("full".into())));
     }
 }

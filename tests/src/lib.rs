@@ -7,9 +7,11 @@
 //!  tools     the binary, anvil, cast, clients and Prometheus: where they are, how to run them
 //!  bids      what a chain's services have offered L1, as a proxy sees it
 //!  posted    what a chain's services have sent to L1
+//!  archive   a folder that a chain keeps its blobs in
 //!  wait      conditions with a deadline
 //! ```
 
+mod archive;
 mod bids;
 mod chain;
 mod follower;
@@ -20,6 +22,7 @@ mod wait;
 mod wallet;
 
 pub use self::{
+    archive::BlobArchive,
     bids::{Bid, Bids},
     chain::{Chain, ChainOptions, Ready, anvil, occurrences},
     follower::Follower,

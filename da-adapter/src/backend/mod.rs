@@ -26,7 +26,7 @@ pub use self::{
     alt_da::{AltDaBackend, AltDaError},
     l1_blob::L1BlobBackend,
     l1_calldata::L1CalldataBackend,
-    object_store::{ObjectStoreBackend, ObjectStoreError},
+    object_store::ObjectStoreBackend,
 };
 
 /// A batch to be put on the DA layer.

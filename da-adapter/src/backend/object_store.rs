@@ -1,16 +1,13 @@
 //! An object store: a local folder, or a bucket of a cloud.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use alloy::primitives::{B256, U256, hex};
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use millrace_l1::Market;
 use millrace_proto::{BatchLimits, DaKind, ErrorChain};
-use object_store::{
-    Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem,
-    parse_url_opts, path::Path,
-};
+use object_store::{Error as StoreError, path::Path};
 use tracing::warn;
 
 use super::{
@@ -20,53 +17,16 @@ use super::{
 use crate::{
     availability::{Attester, AvailabilityAttestation, SUFFIX},
     config::ObjectStoreConfig,
+    objects::{ObjectStoreError, Objects},
 };
 
 /// Keeps batches under their digest. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct ObjectStoreBackend {
-    store: Arc<dyn ObjectStore>,
-    /// What the URL names inside of the store; not part of what is posted.
-    root: Path,
-    /// What keys begin with.
-    prefix: String,
+    /// The prefix of their keys is part of what is posted.
+    objects: Objects,
     /// Attests what is put there, if anyone does.
     attester: Option<Arc<Attester>>,
-}
-
-/// Why an object store cannot be opened or read.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectStoreError {
-    /// A `file:` URL that is no path.
-    #[error("{0} is not the URL of a folder")]
-    NotAFolder(url::Url),
-    /// The local folder cannot be made.
-    #[error("folder {path}: {source}")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What failed.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A prefix that would not come back as it is.
-    #[error("prefix {0:?} is not a plain relative path")]
-    Prefix(String),
-    /// The store refuses, or does not answer.
-    #[error("object store: {0}")]
-    Store(#[from] StoreError),
-    /// A URL of a kind that this build has no client for.
-    #[error(
-        "no object store client for {url}: {source} (s3, gs and az URLs need the features aws, gcp \
-         and azure)"
-    )]
-    Url {
-        /// The URL.
-        url: Box<url::Url>,
-        /// What failed.
-        #[source]
-        source: StoreError,
-    },
 }
 
 impl ObjectStoreBackend {
@@ -75,30 +35,7 @@ impl ObjectStoreBackend {
     /// # Errors
     /// When the URL or the prefix cannot be used.
     pub fn open(config: &ObjectStoreConfig) -> Result<Self, ObjectStoreError> {
-        let prefix = config.prefix.clone();
-        if !Path::parse(&prefix).is_ok_and(|path| path.as_ref() == prefix) {
-            return Err(ObjectStoreError::Prefix(prefix));
-        }
-        if config.url.scheme() == "file" {
-            let path = config
-                .url
-                .to_file_path()
-                .map_err(|()| ObjectStoreError::NotAFolder(config.url.clone()))?;
-            fs::create_dir_all(&path)
-                .map_err(|source| ObjectStoreError::Folder { path: path.clone(), source })?;
-            let store = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-            return Ok(Self {
-                store: Arc::new(store),
-                root: Path::default(),
-                prefix,
-                attester: None,
-            });
-        }
-        let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, root) = parse_url_opts(&config.url, options).map_err(|source| {
-            ObjectStoreError::Url { url: Box::new(config.url.clone()), source }
-        })?;
-        Ok(Self { store: store.into(), root, prefix, attester: None })
+        Ok(Self { objects: Objects::open(config)?, attester: None })
     }
 
     /// The same store, with an attestation beside each batch that is put there.
@@ -149,20 +86,17 @@ impl ObjectStoreBackend {
         let location = self.location(&name).ok_or(ObjectStoreError::Prefix(name))?;
         let attestation = attester.attest(request, key).await?;
         let text = serde_json::to_vec_pretty(&attestation)?;
-        self.store.put(&location, PutPayload::from(text)).await?;
+        self.objects.put(&location, text.into()).await?;
         Ok(())
     }
 
     /// What is posted on L1 for a batch: `<prefix>/<digest in hex>`.
     fn key(&self, digest: B256) -> String {
-        let name = hex::encode(digest);
-        if self.prefix.is_empty() { name } else { format!("{}/{name}", self.prefix) }
+        self.objects.key(&hex::encode(digest))
     }
 
-    /// The object that a key names; `None` if no key looks like this.
     fn location(&self, key: &str) -> Option<Path> {
-        let path = Path::parse(key).ok().filter(|path| path.as_ref() == key && !key.is_empty())?;
-        Some(self.root.parts().chain(path.parts()).collect())
+        self.objects.location(key)
     }
 
     /// Reads the object that a posted pointer names, in memory bounded by the largest batch.
@@ -178,15 +112,8 @@ impl ObjectStoreBackend {
         self.read_at(&location).await.map(Some)
     }
 
-    /// Reads the object of a batch with this digest.
-    pub(crate) async fn read_digest(&self, digest: B256) -> Result<StoredBatch, ObjectStoreError> {
-        let key = self.key(digest);
-        let location = self.location(&key).ok_or(ObjectStoreError::Prefix(key))?;
-        self.read_at(&location).await
-    }
-
     async fn read_at(&self, location: &Path) -> Result<StoredBatch, ObjectStoreError> {
-        let mut stream = self.store.get(location).await?.into_stream();
+        let mut stream = self.objects.get(location).await?.into_stream();
         let mut batch = StoredBatchBuilder::default();
         while let Some(chunk) = stream.try_next().await? {
             batch.push(&chunk);
@@ -212,9 +139,9 @@ impl DaBackend for ObjectStoreBackend {
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
         request.size_within(self.max_size())?;
         let key = self.key(request.digest);
-        let location = self.location(&key).ok_or_else(|| {
-            BackendError::Fatal(Box::new(ObjectStoreError::Prefix(self.prefix.clone())))
-        })?;
+        let location = self
+            .location(&key)
+            .ok_or_else(|| BackendError::Fatal(Box::new(ObjectStoreError::Prefix(key.clone()))))?;
         let pointer = key.clone().into_bytes().into();
         let prepared = Prepared { da_pointer: pointer, blobs: Vec::new() };
         // The key is the digest: what is there and right was put there before.
@@ -224,8 +151,7 @@ impl DaBackend for ObjectStoreBackend {
             self.attest(&request, &key).await;
             return Ok(prepared);
         }
-        let payload = PutPayload::from_bytes(request.data.0.clone());
-        self.store.put(&location, payload).await.map_err(classify)?;
+        self.objects.put(&location, request.data.clone()).await.map_err(classify)?;
         // What cannot be read back is not available, whatever the answer to the put was.
         let stored =
             self.read_at(&location).await.map_err(|error| BackendError::Retry(Box::new(error)))?;
@@ -256,6 +182,8 @@ fn classify(error: StoreError) -> BackendError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use millrace_proto::batch_digest;
     use url::Url;
 

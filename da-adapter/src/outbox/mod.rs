@@ -19,10 +19,10 @@ use rocksdb::{
 };
 use tokio::sync::watch;
 
-use self::record::{Archived, Chosen, Epoch, Record, Spent};
 pub(crate) use self::record::{
-    BatchEntry, Cursor, OutboxIdentity, Post, Rejoined, Submitted, Totals,
+    Archived, BatchEntry, Cursor, OutboxIdentity, Post, Rejoined, Submitted, Totals,
 };
+use self::record::{Chosen, Epoch, Record, Spent};
 
 /// Batch number, big endian -> the encoded batch.
 const BATCHES: &str = "batches";
@@ -98,8 +98,7 @@ struct State {
     cursor: Option<Cursor>,
     entries: BTreeMap<u64, BatchEntry>,
     totals: Totals,
-    /// The last batch that the archive has, with all before it.
-    archived: u64,
+    archived: Archived,
     spent: Spent,
     chosen: Chosen,
     epoch: Epoch,
@@ -181,7 +180,6 @@ impl Outbox {
         state.cursor = Some(cursor);
         state.base = (cursor.batch, cursor.block.number);
         state.rejoined = Rejoined::default();
-        state.archived = state.archived.max(cursor.batch);
         drop(state);
         self.changed.send_replace(());
         Ok(())
@@ -258,15 +256,13 @@ impl Outbox {
                 totals = totals.minus(entry, post);
             }
         }
-        let archived = state.archived.min(cursor.batch);
         put(&self.db, &mut write, META, CURSOR, &cursor.to_bytes());
         put(&self.db, &mut write, META, REJOINED, &rejoined.to_bytes());
-        put(&self.db, &mut write, META, ARCHIVED, &Archived(archived).to_bytes());
         put(&self.db, &mut write, META, TOTALS, &totals.to_bytes());
         self.db.write_opt(write, &synced())?;
         state.entries.retain(|_, entry| !is_gone(entry));
         state.cursor = Some(cursor);
-        (state.rejoined, state.archived, state.totals) = (rejoined, archived, totals);
+        (state.rejoined, state.totals) = (rejoined, totals);
         Ok(())
     }
 
@@ -363,22 +359,18 @@ impl Outbox {
         Ok(())
     }
 
-    /// The last batch that is in the archive, with all before it (or was there before this outbox began).
-    pub(crate) fn archived(&self) -> u64 {
+    /// How far the archive is complete.
+    pub(crate) fn archived(&self) -> Archived {
         self.state.lock().archived
     }
 
-    /// Notes that a batch is in the archive, unless there is another one under its number by now. Not synced: what a crash takes back is looked for in the
-    /// archive again, and found.
-    pub(crate) fn mark_archived(&self, number: u64, digest: B256) -> Result<(), OutboxError> {
+    /// Notes how far the archive is complete. Not synced: what a crash takes back is looked for in the archive again, and found.
+    pub(crate) fn mark_archived(&self, archived: Archived) -> Result<(), OutboxError> {
         let mut state = self.state.lock();
-        if !state.holds(number, digest) {
-            return Ok(());
-        }
         let mut write = WriteBatch::default();
-        put(&self.db, &mut write, META, ARCHIVED, &Archived(number).to_bytes());
+        put(&self.db, &mut write, META, ARCHIVED, &archived.to_bytes());
         self.db.write(write)?;
-        state.archived = number;
+        state.archived = archived;
         Ok(())
     }
 
@@ -502,7 +494,7 @@ fn load(db: &Db) -> Result<State, OutboxError> {
         (None, None) => (0, 0),
     };
     let totals = get(db, META, TOTALS)?.unwrap_or_default();
-    let archived = get(db, META, ARCHIVED)?.map_or(0, |Archived(number)| number).max(base.0);
+    let archived = get(db, META, ARCHIVED)?.unwrap_or_default();
     let spent = get(db, META, SPENT)?.unwrap_or_default();
     let chosen = get(db, META, CHOSEN)?.unwrap_or_default();
     let epoch = get(db, META, EPOCH)?.unwrap_or_default();

@@ -104,9 +104,13 @@ pub(crate) struct Rejoined {
     pub(crate) block: u64,
 }
 
-/// The last batch that is in the archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Archived(pub(super) u64);
+/// How far the archive is complete: the last batch up to which it has the blobs of all that the contract recorded, and the L1 block that holds it, which is final. Zeros before the
+/// first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Archived {
+    pub(crate) batch: u64,
+    pub(crate) block: BlockNumHash,
+}
 
 /// Sums over the posted batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -247,11 +251,14 @@ impl Record for Rejoined {
 
 impl Record for Archived {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend(self.0.to_be_bytes());
+        out.extend(self.batch.to_be_bytes());
+        out.extend(self.block.number.to_be_bytes());
+        out.extend(self.block.hash);
     }
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        fields.u64().map(Self)
+        let batch = fields.u64()?;
+        Some(Self { batch, block: BlockNumHash { number: fields.u64()?, hash: fields.hash()? } })
     }
 }
 
@@ -390,7 +397,8 @@ mod tests {
         assert_eq!(hex::encode(check(submitted)), "0103000000000000000201ab");
         let spent = check(Spent { day: 3, fees: U256::from(4) });
         assert_eq!(hex::encode(spent), format!("01{:016x}{:064x}", 3, 4));
-        assert_eq!(hex::encode(check(Archived(7))), "010000000000000007");
+        let archived = check(Archived { batch: 7, block: cursor.block });
+        assert_eq!(hex::encode(archived), format!("01{:016x}{:016x}{}", 7, 2, "03".repeat(32)));
         assert_eq!(hex::encode(check(Epoch(7))), "010000000000000007");
         assert_eq!(hex::encode(check(Chosen(None))), "0100");
         assert_eq!(hex::encode(check(Chosen(Some(DaKind::AltDa)))), "0103");

@@ -157,7 +157,6 @@ fn what_l1_holds_instead_is_gone_on_after() {
     let numbers = |outbox: &Outbox| {
         outbox.entries().into_iter().map(|entry| entry.number).collect::<Vec<_>>()
     };
-    outbox.mark_archived(1, outbox.entry(1).unwrap().digest).unwrap();
     assert_eq!(numbers(&outbox), [1]);
     let summary = outbox.summary();
     assert_eq!((summary.posted, summary.posted_block, summary.backlog_batches), (4, 40, 0));
@@ -173,11 +172,22 @@ fn what_l1_holds_instead_is_gone_on_after() {
     outbox.mark_posted(5, post(9), None).unwrap();
     assert_eq!((outbox.summary().posted, outbox.entry_after(1).unwrap().number), (5, 5));
 
-    outbox.mark_archived(5, outbox.entry(5).unwrap().digest).unwrap();
     // A reorg takes the others, with what was seen behind them.
     assert!(!outbox.was_final(2).unwrap());
     outbox.rejoin(cursor(1), B256::ZERO).unwrap();
     let summary = outbox.summary();
     assert_eq!((numbers(&outbox), summary.posted, summary.totals.bytes), (vec![1], 1, 100));
-    assert_eq!(outbox.archived(), 1, "another fifth batch is to be archived too");
+}
+
+#[test]
+fn how_far_the_archive_is_outlasts_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(4), 0).unwrap();
+    assert_eq!(outbox.archived(), Archived::default(), "those before it are to be archived too");
+    let archived = Archived { batch: 3, block: post(7).l1.block };
+    outbox.mark_archived(archived).unwrap();
+    drop(outbox);
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    assert_eq!(outbox.archived(), archived);
 }

@@ -221,7 +221,7 @@ impl Poster {
         }
     }
 
-    /// Drops what is final on L1.
+    /// Drops what is final on L1, and in the archive if there is one.
     pub(super) async fn prune(&self) -> Result<(), StepError> {
         let entries = self.outbox.entries();
         // The oldest entry stays behind after a prune, without its bytes.
@@ -234,8 +234,12 @@ impl Poster {
             // It was included again elsewhere, or it would not count as posted.
             return self.look_again(newest.number).await.map(|_| ());
         }
-        let archived = if self.archives { self.outbox.archived() } else { u64::MAX };
-        Ok(self.outbox.prune(newest.number.min(archived))?)
+        let archived = if self.archives { self.outbox.archived().batch } else { u64::MAX };
+        let upto = newest.number.min(archived);
+        match entries.iter().rfind(|entry| entry.number <= upto) {
+            Some(entry) => Ok(self.outbox.prune(entry.number)?),
+            None => Ok(()),
+        }
     }
 
     /// The newest posted batch that L1 calls final, if the oldest is.

@@ -56,7 +56,7 @@ pub(crate) struct Poster {
     pub(crate) outbox: Arc<Outbox>,
     /// Wei that posting may cost in a day.
     pub(crate) max_spend: Option<U256>,
-    /// Whether batches are kept until they are in the archive.
+    /// Whether batches are kept until their blobs are in the archive.
     pub(crate) archives: bool,
     pub(crate) halts: Arc<Halts>,
     pub(crate) metrics: DaMetrics,

@@ -20,10 +20,9 @@ use self::contract::{TestContract, l1};
 use super::*;
 use crate::{
     alt_da_server::{AltDaFault, AltDaServer},
-    archive::Archiver,
-    backend::{AltDaBackend, L1BlobBackend, L1CalldataBackend, ObjectStoreBackend},
-    config::{AltDaConfig, ObjectStoreConfig, SwitchingConfig},
-    outbox::Cursor,
+    backend::{AltDaBackend, L1BlobBackend, L1CalldataBackend},
+    config::{AltDaConfig, SwitchingConfig},
+    outbox::{Archived, Cursor},
     testing::{
         CHAIN, CHAIN_ID, Chain, Judged, TestExecutor, TestExecutorHandle, accumulator, open_outbox,
     },
@@ -383,34 +382,9 @@ async fn what_is_not_in_the_archive_yet_is_kept() {
     let kept =
         |fixture: &Fixture| [1, 2, 3].map(|number| fixture.outbox.data(number).unwrap().is_some());
     assert_eq!(kept(&fixture), [true; 3]);
-    let digest = fixture.outbox.entry(2).unwrap().digest;
-    fixture.outbox.mark_archived(2, digest).unwrap();
+    let archived = |batch| Archived { batch, ..Archived::default() };
+    fixture.outbox.mark_archived(archived(2)).unwrap();
     fixture.settle().await;
     assert_eq!(kept(&fixture), [false, false, true]);
     assert_eq!(fixture.outbox.submitted(2).unwrap(), None);
-}
-
-/// The newest final batch stays in the outbox, without its bytes.
-#[tokio::test]
-async fn an_archive_may_begin_late() {
-    let mut fixture = Fixture::new();
-    for _ in 0..3 {
-        fixture.close(0);
-    }
-    fixture.settle().await;
-    fixture.contract.change(|state| state.finalized = 100);
-    fixture.settle().await;
-    drop((fixture.poster, fixture.outbox));
-    let outbox = open_outbox(fixture.folder.path());
-    let folder = tempfile::tempdir().unwrap();
-    let url = url::Url::from_directory_path(folder.path()).unwrap();
-    let store = ObjectStoreConfig::at(url);
-    let archiver = Archiver {
-        store: ObjectStoreBackend::open(&store).unwrap(),
-        outbox: outbox.clone(),
-        metrics: DaMetrics::new(),
-        max_retry_interval: Duration::from_secs(1),
-    };
-    archiver.archive().await.unwrap();
-    assert_eq!(outbox.archived(), 3);
 }

@@ -1,5 +1,7 @@
 //! The whole adapter against anvil, another implementation of L1.
 
+mod archive;
+
 use std::{
     path::Path,
     time::{Duration, SystemTime},
@@ -20,7 +22,7 @@ use millrace_proto::{
     BlockSelector, BoxStream, DaReadError, DaReader, PostedBatch, SettlementError,
     SettlementStatus, batch_digest,
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::task::JoinHandle;
 use url::Url;
 
 use super::*;
@@ -38,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct World {
     anvil: Anvil,
     rollup: Address,
+    /// The adapter's beacon node, if it is another one than anvil.
+    beacon_url: Option<Url>,
     executor: Arc<TestExecutor>,
     chain: Chain,
     folder: tempfile::TempDir,
@@ -45,7 +49,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let anvil = Anvil::start(AnvilOptions::default()).unwrap();
+        Self::on(AnvilOptions::default()).await
+    }
+
+    async fn on(options: AnvilOptions) -> Self {
+        let anvil = Anvil::start(options).unwrap();
         let chain = Chain::new("anvil");
         let owner = dev_signer(OWNER);
         let batcher = dev_signer(BATCHER).address();
@@ -57,12 +65,17 @@ impl World {
         let rollup = deploy_rollup(anvil.client(), owner, params).await.unwrap().rollup;
         let executor = TestExecutor::new(chain.head());
         let folder = tempfile::tempdir().unwrap();
-        Self { anvil, rollup, executor, chain, folder }
+        Self { anvil, rollup, beacon_url: None, executor, chain, folder }
     }
 
     fn contract(&self) -> RollupContract {
         let client = L1Client::new(self.anvil.url().clone(), test_patience()).unwrap();
         RollupContract::new(client, self.rollup)
+    }
+
+    fn beacon(&self) -> BeaconClient {
+        let l1 = millrace_l1::L1Config::new(self.anvil.url().clone(), self.rollup);
+        millrace_l1::L1Config { beacon: self.beacon_url.clone(), ..l1 }.beacon().unwrap()
     }
 
     async fn batcher(&self) -> TxManager {
@@ -124,6 +137,7 @@ impl World {
         let deps = DaAdapterDeps {
             executor: Arc::new(TestExecutorHandle(self.executor.clone())),
             rollup: self.contract(),
+            beacon: self.beacon(),
             settlement: Arc::new(TestSettlement {
                 rollup: self.contract(),
                 executor: self.executor.clone(),
@@ -185,10 +199,17 @@ impl Settlement for TestSettlement {
             millrace_l1::L1Config::new(self.rollup.client().url().clone(), self.rollup.address());
         let beacon = beacon.beacon().unwrap();
         let reader = MultiReader::new(DaSources { beacon: Some(beacon), ..DaSources::default() });
-        let bytes = reader.read(&posted).await.unwrap();
+        let bytes = match reader.read(&posted).await {
+            Err(DaReadError::Invalid { problem, .. }) => Err(problem),
+            read => Ok(read.unwrap()),
+        };
         let handle = TestExecutorHandle(self.executor.clone());
-        let end = match Batch::decode(&bytes, &BatchLimits::default()) {
-            Err(error) => Err(error.to_string()),
+        let decoded = bytes.and_then(|bytes| {
+            let decoded = Batch::decode(&bytes, &BatchLimits::default());
+            decoded.map_err(|error| error.to_string())
+        });
+        let end = match decoded {
+            Err(problem) => Err(problem),
             Ok(_) => {
                 let at = BlockSelector::Number(posted.header.last_block);
                 let header = handle.header(at).await.unwrap().expect("the executor's own");
@@ -269,9 +290,8 @@ async fn blobs_are_posted_read_back_and_posted_again_after_a_reorg() {
     assert_eq!((status.backend.as_str(), status.posted_block, status.halted), ("l1_blob", 1, None));
     assert!(status.posted_bytes > 150_000 && !status.l1_fees.is_zero());
 
-    let beacon =
-        millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
-    let reader = MultiReader::new(DaSources { beacon: Some(beacon), ..DaSources::default() });
+    let reader =
+        MultiReader::new(DaSources { beacon: Some(world.beacon()), ..DaSources::default() });
     let posted = world.posted().await;
     assert_eq!(posted[0].blob_hashes.len(), 2);
     let batch = decode(&reader.read(&posted[0]).await.unwrap());
@@ -320,9 +340,8 @@ async fn a_new_outbox_leaves_no_gap_behind_an_invalid_batch() {
     world.executor.push(world.chain.small());
     let status = running.posted(3).await;
     assert_eq!((status.posted_block, status.halted), (4, None));
-    let beacon =
-        millrace_l1::L1Config::new(world.anvil.url().clone(), world.rollup).beacon().unwrap();
-    let reader = MultiReader::new(DaSources { beacon: Some(beacon), ..DaSources::default() });
+    let reader =
+        MultiReader::new(DaSources { beacon: Some(world.beacon()), ..DaSources::default() });
     let last = world.posted().await.pop().unwrap();
     let batch = decode(&reader.read(&last).await.unwrap());
     assert_eq!((last.header.number, batch.first_block, batch.parent_hash), (3, 2, first.hash()));
@@ -395,51 +414,6 @@ async fn an_object_store_holds_what_l1_points_to() {
     let data = reader.read(&posted).await.unwrap();
     assert_eq!(batch_digest(&data), posted.header.digest);
     assert_eq!(decode(&data).last_block(), 1);
-    running.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_archive_has_what_beacon_nodes_have_dropped() {
-    let mut world = World::new().await;
-    let url = Url::from_directory_path(world.folder.path().join("archive")).unwrap();
-    let archive = ObjectStoreConfig::at(url);
-    let config = DaAdapterConfig { archive: Some(archive.clone()), ..config() };
-    let running = world.start(config, &world.folder.path().join("outbox")).await;
-    let block = world.chain.block(0, &[noise(150_000, 1)]);
-    world.executor.push(block.clone());
-    running.posted(1).await;
-    world.executor.push(world.chain.small());
-    running.posted(2).await;
-
-    let store = crate::ObjectStoreBackend::open(&archive).unwrap();
-    let only = |beacon| DaSources { beacon, archive: Some(store.clone()), ..DaSources::default() };
-    let posted = world.posted().await;
-    let reader = MultiReader::new(only(None));
-    let read = async |record: PostedBatch| {
-        // It is filled a little after L1 shows the batch.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match reader.read(&record).await {
-                Err(DaReadError::NoReader { .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                read => return read,
-            }
-        }
-    };
-    let batch = decode(&read(posted[0].clone()).await.unwrap());
-    assert_eq!(batch.last_block_hash, block.hash());
-    assert_eq!(decode(&read(posted[1].clone()).await.unwrap()).first_block, 2);
-
-    // The beacon node does not answer.
-    let away = millrace_l1::L1Config::new("http://127.0.0.1:9".parse().unwrap(), world.rollup);
-    let reader = MultiReader::new(only(Some(away.beacon().unwrap())));
-    assert_eq!(decode(&reader.read(&posted[1]).await.unwrap()).first_block, 2);
-
-    // Other blobs than those that the batch makes: whoever had them would find no such batch in them.
-    let mut forged = posted[0].clone();
-    forged.blob_hashes.swap(0, 1);
-    assert!(matches!(read(forged).await, Err(DaReadError::Invalid { .. })));
     running.stop().await;
 }
 

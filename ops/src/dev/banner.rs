@@ -36,6 +36,9 @@ pub(super) struct Endpoints {
     /// Where the node's token is, if it asks for one.
     #[serde(skip)]
     pub(super) celestia_token: Option<PathBuf>,
+    /// Where blobs are kept, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) archive: Option<Url>,
     /// The head that the chain was resumed at; 0 for a new one.
     pub(super) resumed_at: u64,
 }
@@ -101,6 +104,9 @@ impl Endpoints {
         }
         if let Some(file) = &self.celestia_token {
             chain.push_str(&format!(" --celestia-token {}", file.display()));
+        }
+        if let Some(archive) = &self.archive {
+            chain.push_str(&format!(" --archive {archive}"));
         }
         println!("  Check the chain from L1 alone\n    millrace verify {chain}");
         println!(

@@ -119,6 +119,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         alt_da: args.alt_da.clone(),
         celestia: args.celestia.clone(),
         celestia_token: args.celestia_token.clone(),
+        archive: args.archive.clone(),
         resumed_at,
     };
     endpoints.print(args.json)?;
@@ -233,6 +234,7 @@ fn config(
     config.da_adapter.max_batch_age = args.batch_age;
     config.da_adapter.alt_da = args.alt_da.clone().map(AltDaConfig::at);
     config.da_adapter.celestia = celestia(args.celestia.as_ref(), args.celestia_token.as_deref());
+    config.da_adapter.archive = args.archive.clone().map(ObjectStoreConfig::at);
     if args.da.contains(&DaChoice::ObjectStore) {
         config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
     }

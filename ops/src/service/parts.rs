@@ -7,8 +7,8 @@ use eyre::{Result, WrapErr, bail, ensure, eyre};
 use millrace_da_adapter::{DaAdapterDeps, DaAdapterService, DaSources, MultiReader};
 use millrace_executor::{ExecutorConfig, ExecutorService, Replayer, StoreConfig};
 use millrace_l1::{
-    DepositInbox, L1Client, L1Config, L1Error, L1Signer, RollupContract, SignError, TxManager,
-    Web3Signer,
+    BeaconClient, DepositInbox, L1Client, L1Config, L1Error, L1Signer, RollupContract, SignError,
+    TxManager, Web3Signer,
 };
 use millrace_proto::{
     ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
@@ -49,11 +49,14 @@ impl L1Link {
         Ok(Arc::new(DepositInbox::new(self.rollup.clone(), self.config.confirmations)))
     }
 
+    fn beacon(&self) -> Result<BeaconClient> {
+        self.config.beacon().wrap_err("[l1] beacon")
+    }
+
     /// Reads posted batches back, wherever they are.
     fn reader(&self, config: &Config) -> Result<Arc<dyn DaReader>> {
-        let beacon = self.config.beacon().wrap_err("[l1] beacon")?;
         let sources = config.da_adapter.sources().wrap_err("[da_adapter]")?;
-        Ok(Arc::new(MultiReader::new(DaSources { beacon: Some(beacon), ..sources })))
+        Ok(Arc::new(MultiReader::new(DaSources { beacon: Some(self.beacon()?), ..sources })))
     }
 
     /// The transaction manager of one service, whose key needs a role on the contract.
@@ -195,6 +198,7 @@ impl DaAdapterPart {
         let deps = DaAdapterDeps {
             executor,
             rollup: link.rollup.clone(),
+            beacon: link.beacon()?,
             settlement,
             tx_manager,
             data_dir: dir.join("outbox"),

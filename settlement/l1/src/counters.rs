@@ -24,7 +24,7 @@ impl RollupContract {
         let (client, at) = (self.client(), BlockNumberOrTag::Number(block));
         let to = self.address();
         Ok(RollupCounters {
-            batches: client.call_at(to, &Rollup::batchCountCall {}, at).await?,
+            batches: self.batch_count_at(block).await?,
             deposits: client.call_at(to, &Rollup::depositCountCall {}, at).await?,
             committed_batch: client.call_at(to, &Rollup::lastCommittedBatchCall {}, at).await?,
             committed_block: client.call_at(to, &Rollup::lastCommittedBlockCall {}, at).await?,

@@ -266,7 +266,9 @@ async fn l1_is_enough_while_the_sequencer_is_down() -> Result<()> {
 async fn anyone_brings_in_what_was_forced_when_the_sequencer_is_gone() -> Result<()> {
     let anvil = anvil(2)?;
     let options = ["--challenge-window", "1s", "--batch-age", "1s", "--sequencer-timeout", "1h"];
+    let archive = millrace_tests::BlobArchive::new()?;
     let options = ChainOptions::default().on(anvil.url().clone()).args(options);
+    let options = options.args(archive.options());
     let mut chain = Chain::start(options).await?;
     let folder = tempfile::tempdir()?;
     let mut wallet = millrace_tests::Wallet::new(dev_key(0), chain.provider()).await?;
@@ -310,6 +312,13 @@ async fn anyone_brings_in_what_was_forced_when_the_sequencer_is_gone() -> Result
     let after = wallet.transfer(fresh_address(), U256::from(1)).await?;
     chain.wait_for(after, Stage::Finalized).await?;
     ensure!(millrace_tests::verify(chain.ready(), &[]).await?["ok"] == true);
+
+    // What others have posted is in the archive too: whoever has no other source of blobs gets the same chain.
+    archive.complete(chain.ready()).await?;
+    let empty = millrace_tests::anvil(2)?;
+    let late = millrace_tests::Ready { beacon: empty.url().clone(), ..chain.ready().clone() };
+    let verified = millrace_tests::verify(&late, &archive.options()).await?;
+    ensure!(verified["ok"] == true && verified["deposits"] == 2, "{verified}");
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use millrace_da_adapter::{
 use millrace_l1::Rollup;
 use millrace_proto::Stage;
 use millrace_tests::{
-    Chain, ChainOptions, Wallet, anvil, cast, dev_key, eventually, fresh_address, l1_accounts,
-    millrace, run, verify,
+    BlobArchive, Chain, ChainOptions, Ready, Wallet, anvil, cast, dev_key, eventually,
+    fresh_address, l1_accounts, millrace, run, verify,
 };
 use serde_json::Value;
 use url::Url;
@@ -198,6 +198,32 @@ async fn a_da_layer_that_goes_away_is_left_for_the_next() -> Result<()> {
     server.set_fault(None);
     let verified = verify(chain.ready(), &["--alt-da", server.url().as_str()]).await?;
     ensure!(verified["ok"] == true, "{verified}");
+    Ok(())
+}
+
+/// Whoever comes when the beacon nodes have dropped the blobs needs the archive, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_archive_has_what_beacon_nodes_have_dropped() -> Result<()> {
+    let archive = BlobArchive::new()?;
+    let chain = Chain::start(ChainOptions::default().args(archive.options())).await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let hash = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(hash, Stage::Finalized).await?;
+    archive.complete(chain.ready()).await?;
+
+    // A beacon API that has no blobs of this chain.
+    let empty = anvil(2)?;
+    let late = Ready { beacon: empty.url().clone(), ..chain.ready().clone() };
+    let verified = verify(&late, &archive.options()).await?;
+    ensure!(verified["ok"] == true && verified["batches"].as_u64() > Some(0), "{verified}");
+    ensure!(verified["head"] == verify(chain.ready(), &[]).await?["head"], "{verified}");
+
+    let options = late.options();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let without = run(&millrace()?, &[&["verify"], &options[..]].concat()).await?;
+    ensure!(without.code == Some(1), "{without:?}");
+    let told = without.stderr.contains("the beacon node does not have blob");
+    ensure!(told && without.stderr.contains("`--archive`"), "{}", without.stderr);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ mod scan;
 use std::{fmt, sync::Arc};
 
 use alloy::{
-    eips::BlockNumHash,
+    eips::{BlockNumHash, BlockNumberOrTag},
     primitives::{Address, B256, keccak256},
 };
 use millrace_proto::Commitment;
@@ -141,6 +141,12 @@ impl RollupContract {
     /// Batches posted, which is also the number of the last one.
     pub async fn batch_count(&self) -> Result<u64, L1Error> {
         self.client.call(self.address, &Rollup::batchCountCall {}).await
+    }
+
+    /// The same after an L1 block, whose state the node has to have still.
+    pub async fn batch_count_at(&self, block: u64) -> Result<u64, L1Error> {
+        let at = BlockNumberOrTag::Number(block);
+        self.client.call_at(self.address, &Rollup::batchCountCall {}, at).await
     }
 
     /// The chained hash of the batches up to this one; zero if it is not posted.
