@@ -1,5 +1,5 @@
-// node build.mjs          compiles the contracts and writes artifacts/
-// node build.mjs --check  compares artifacts/ with a fresh compile; exits 1 and names what differs
+// node build.mjs          compiles the contracts and writes artifacts/, and test/artifacts/ for tests beside forge's
+// node build.mjs --check  compares them with a fresh compile; exits 1 and names what differs
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { compile, root } from "./compiler.mjs";
@@ -25,31 +25,46 @@ const contracts = Object.fromEntries([
   openZeppelin("governance", "TimelockController"),
   openZeppelin("proxy/transparent", "TransparentUpgradeableProxy"),
 ]);
-const artifactPath = (name) => join(root, "artifacts", `${name}.json`);
+// What tests beside forge's deploy.
+const forTests = { SilentToken: "test/support/Tokens.sol" };
+const folders = { artifacts: contracts, "test/artifacts": forTests };
 
-mkdirSync(join(root, "artifacts"), { recursive: true });
-const fresh = compile(contracts);
-
+const differing = [];
+let count = 0;
+for (const [folder, sources] of Object.entries(folders)) {
+  mkdirSync(join(root, folder), { recursive: true });
+  const fresh = Object.entries(compile(sources));
+  count += fresh.length;
+  if (check) differing.push(...differences(folder, fresh));
+  else write(folder, fresh);
+}
 if (check) {
-  const files = readdirSync(join(root, "artifacts")).filter((file) => file.endsWith(".json"));
-  const committed = new Set(files.map((file) => basename(file, ".json")));
-  const differing = [];
-  for (const [name, text] of Object.entries(fresh)) {
-    if (!committed.delete(name)) differing.push(`artifacts/${name}.json is missing`);
-    else if (readFileSync(artifactPath(name), "utf8") !== text) {
-      differing.push(`artifacts/${name}.json differs from a fresh compile of ${contracts[name]}`);
-    }
-  }
-  for (const name of committed) differing.push(`artifacts/${name}.json belongs to no contract of build.mjs`);
   for (const line of differing) console.error(line);
   if (differing.length > 0) {
     console.error("run `node build.mjs` and commit the result");
     process.exit(1);
   }
-  console.log(`${Object.keys(fresh).length} artifacts are up to date`);
-} else {
-  for (const [name, text] of Object.entries(fresh)) {
-    writeFileSync(artifactPath(name), text);
-    console.log(`artifacts/${name}.json: ${JSON.parse(text).deployedBytecode.length / 2 - 1} bytes deployed`);
+  console.log(`${count} artifacts are up to date`);
+}
+
+function differences(folder, fresh) {
+  const files = readdirSync(join(root, folder)).filter((file) => file.endsWith(".json"));
+  const committed = new Set(files.map((file) => basename(file, ".json")));
+  const differing = [];
+  for (const [name, text] of fresh) {
+    const path = join(folder, `${name}.json`);
+    if (!committed.delete(name)) differing.push(`${path} is missing`);
+    else if (readFileSync(join(root, path), "utf8") !== text) {
+      differing.push(`${path} differs from a fresh compile of ${folders[folder][name]}`);
+    }
+  }
+  for (const name of committed) differing.push(`${folder}/${name}.json belongs to no contract of build.mjs`);
+  return differing;
+}
+
+function write(folder, fresh) {
+  for (const [name, text] of fresh) {
+    writeFileSync(join(root, folder, `${name}.json`), text);
+    console.log(`${folder}/${name}.json: ${JSON.parse(text).deployedBytecode.length / 2 - 1} bytes deployed`);
   }
 }

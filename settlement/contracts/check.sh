@@ -16,4 +16,5 @@ forge=$(node -p '`node_modules/@foundry-rs/forge-${process.platform}-${process.a
 
 node build.mjs --check
 "$forge" fmt --check
+node gas.mjs
 FORGE_SNAPSHOT_CHECK=true "$forge" test "$@"

@@ -220,6 +220,25 @@ contract SetupTest is RollupTest {
         vm.assertTrue(_entry(1, 3) != 0 && _entry(1, 4) != 0 && _entry(1, 5) != 0);
     }
 
+    /// @dev A proxy keeps its storage when its code changes: what moves a slot breaks every chain that is upgraded.
+    function test_what_a_chain_is_made_with_is_in_its_slots() public view {
+        vm.assertEq(_slot(address(rollup), 2), uint160(address(challengeWindow)));
+        vm.assertEq(_slot(address(rollup), 8), uint160(address(bridge)));
+        vm.assertEq(_slot(address(rollup), 9), uint160(address(timelock)) | uint256(420_001) << 160);
+        vm.assertEq(
+            _slot(address(rollup), 10), uint256(TIMEOUT) | uint256(INCLUSION) << 64 | uint256(DEPLOYED_AT) << 128
+        );
+        vm.assertEq(bytes32(_slot(address(rollup), 11)), keccak256("genesis"));
+        vm.assertEq(bytes32(_slot(address(rollup), 12)), keccak256("genesis state root"));
+        vm.assertEq(bytes32(_slot(address(rollup), 13)), keccak256(GENESIS));
+        vm.assertEq(_slot(address(rollup), 14), 0);
+        vm.assertEq(_slot(address(bridge), 0), uint160(address(rollup)));
+    }
+
+    function _slot(address account, uint256 slot) private view returns (uint256) {
+        return uint256(vm.load(account, bytes32(slot)));
+    }
+
     function _entry(uint64 key, uint256 slot) private view returns (bytes32) {
         return vm.load(address(rollup), keccak256(abi.encode(key, slot)));
     }

@@ -123,6 +123,15 @@ contract TokenBridgeTest is BridgeTest {
         vm.assertEq(token.balanceOf(BOB), 100);
     }
 
+    /// @dev A proxy keeps its storage when its code changes: what moves these would pay, or refuse, a second time.
+    function test_what_is_paid_and_what_is_left_is_in_its_slots() public {
+        _bridgeOver(address(token), ALICE, BOB, 600);
+        Message memory message = _withdraw(address(token), BOB, BOB, 100);
+        vm.assertTrue(_deliver(message));
+        vm.assertEq(uint256(vm.load(address(rollup), keccak256(abi.encode(_id(message), 7)))), 2);
+        vm.assertEq(uint256(vm.load(address(bridge), keccak256(abi.encode(token, 1)))), 500);
+    }
+
     function test_a_contract_deposits_as_itself() public {
         token.mint(address(this), 10);
         token.approve(address(bridge), 10);
@@ -301,6 +310,25 @@ contract TokenBridgeTest is BridgeTest {
         vm.assertEq(bridged.decimals(), 6);
         vm.assertTrue(_deliver(_withdraw(address(silent), BOB, BOB, 500)));
         vm.assertEq(silent.balanceOf(BOB), 500);
+    }
+
+    function test_a_token_that_wants_its_allowance_taken_back_first_is_deposited_again() public {
+        SilentToken silent = new SilentToken();
+        silent.mint(ALICE, 700);
+        vm.prank(ALICE);
+        silent.approve(address(bridge), 500);
+        vm.prank(ALICE, ALICE);
+        bridge.deposit(IERC20(address(silent)), BOB, 200);
+        vm.expectRevert(abi.encodeWithSelector(SilentToken.AllowanceStands.selector, 300));
+        vm.prank(ALICE);
+        silent.approve(address(bridge), 500);
+        vm.prank(ALICE);
+        silent.approve(address(bridge), 0);
+        BridgedToken bridged = _bridgeOver(address(silent), ALICE, BOB, 500);
+        // The first deposit is still on its way.
+        vm.assertEq(bridged.balanceOf(BOB), 500);
+        vm.assertEq(bridge.deposited(IERC20(address(silent))), 700);
+        vm.assertEq(silent.allowance(ALICE, address(bridge)), 0);
     }
 
     function test_names_of_32_bytes_are_read() public {

@@ -35,6 +35,15 @@ contract UpgradesTest is RollupTest {
         vm.assertEq(RollupV2(payable(address(rollup))).added(), 42);
     }
 
+    function test_an_upgrade_may_come_later_than_it_might() public {
+        (address target, bytes memory call) = _upgradeOfRollup();
+        _schedule(target, call);
+        vm.warp(START + TIMELOCK_DELAY + 1);
+        vm.prank(OWNER);
+        timelock.execute(target, 0, call, 0, SALT);
+        vm.assertEq(RollupV2(payable(address(rollup))).added(), 42);
+    }
+
     function test_an_upgrade_is_scheduled_with_the_delay_at_least() public {
         (address target, bytes memory call) = _upgradeOfRollup();
         vm.expectRevert(
@@ -44,6 +53,12 @@ contract UpgradesTest is RollupTest {
         );
         vm.prank(OWNER);
         timelock.schedule(target, 0, call, 0, SALT, TIMELOCK_DELAY - 1);
+        vm.prank(OWNER);
+        timelock.schedule(target, 0, call, 0, SALT, TIMELOCK_DELAY + 1);
+        vm.warp(START + TIMELOCK_DELAY);
+        _expectNotReady(target, call);
+        vm.prank(OWNER);
+        timelock.execute(target, 0, call, 0, SALT);
     }
 
     function test_an_upgrade_is_not_executed_unless_it_was_scheduled() public {

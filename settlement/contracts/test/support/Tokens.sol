@@ -114,7 +114,7 @@ contract Intruder is Hooked {
     }
 }
 
-/// @dev Answers nothing, as old tokens do (USDT).
+/// @dev Answers nothing, and wants an allowance taken back before it grants another, as old tokens do (USDT).
 contract SilentToken {
     string public name = "Silent Dollar";
     string public symbol = "USDS";
@@ -124,12 +124,15 @@ contract SilentToken {
     mapping(address account => mapping(address spender => uint256)) public allowance;
 
     error TooLittle();
+    error AllowanceStands(uint256 allowance);
 
     function mint(address to, uint256 amount) external {
         balanceOf[to] += amount;
     }
 
     function approve(address spender, uint256 amount) external {
+        uint256 standing = allowance[msg.sender][spender];
+        if (amount != 0 && standing != 0) revert AllowanceStands(standing);
         allowance[msg.sender][spender] = amount;
     }
 
