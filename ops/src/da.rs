@@ -101,6 +101,7 @@ pub(crate) async fn run(command: DaCommand) -> Result<()> {
 async fn attestation(batch: u64, chain: &ChainArgs, json: bool) -> Result<()> {
     let l1 = chain.l1_config();
     let rollup = l1.rollup()?;
+    rollup.check_version().await.wrap_err("cannot read the contract")?;
     let count = rollup.batch_count().await.wrap_err("cannot read the contract")?;
     ensure!((1..=count).contains(&batch), "L1 holds {count} batches, and no batch {batch}");
     let posted = rollup.posted(batch, batch).await?.pop();

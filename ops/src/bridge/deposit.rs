@@ -42,7 +42,7 @@ pub(crate) struct DepositArgs {
 
 /// Deposits, and returns once L1 has included it.
 pub(crate) async fn run(args: DepositArgs) -> Result<()> {
-    let rollup = args.rollup.contract()?;
+    let rollup = args.rollup.contract().await?;
     let client = rollup.client();
     let chain_id = client.chain_id().await.wrap_err("the L1 does not answer")?;
     let signer = args.key.load(chain_id).await?;

@@ -61,7 +61,7 @@ pub(crate) struct ForceArgs {
 
 /// Queues the transaction, and returns once L1 has included that.
 pub(crate) async fn run(args: ForceArgs) -> Result<()> {
-    let rollup = args.rollup.contract()?;
+    let rollup = args.rollup.contract().await?;
     let l1_chain = rollup.client().chain_id().await.wrap_err("the L1 does not answer")?;
     let signer = args.key.load(l1_chain).await?;
     let chain_id = rollup.l2_chain_id().await.wrap_err("cannot read the contract")?;

@@ -87,8 +87,11 @@ pub(crate) struct RollupArgs {
 }
 
 impl RollupArgs {
-    fn contract(&self) -> Result<RollupContract> {
-        L1Config::new(self.l1.clone(), self.rollup).rollup().wrap_err("--l1")
+    /// The contract, which is one that this build knows.
+    async fn contract(&self) -> Result<RollupContract> {
+        let contract = L1Config::new(self.l1.clone(), self.rollup).rollup().wrap_err("--l1")?;
+        contract.check_version().await.wrap_err("cannot read the contract")?;
+        Ok(contract)
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
     let rollup = args.chain.l1_config().rollup()?;
     let client = rollup.client();
     let l1_chain = client.chain_id().await.wrap_err("the L1 does not answer")?;
+    rollup.check_version().await.wrap_err("cannot read the contract")?;
     let signer = args.key.load(l1_chain).await?;
     let is_batcher = rollup.has_role("BATCHER_ROLE", signer.address()).await;
     let is_batcher = is_batcher.wrap_err("cannot read the contract")?;

@@ -77,7 +77,7 @@ struct Sent {
 /// Proves a withdrawal.
 pub(crate) async fn prove(args: ProveArgs) -> Result<()> {
     let contract = RollupArgs { l1: args.chain.l1.l1.clone(), rollup: args.chain.rollup };
-    let rollup = contract.contract()?;
+    let rollup = contract.contract().await?;
     let (message, commitment, ids) = match &args.rpc {
         Some(url) => from_l2(&args, &rollup, &super::l2(url)?).await?,
         None => from_l1(&args, &rollup).await?,
@@ -192,7 +192,7 @@ async fn commitment(args: &ProveArgs, rollup: &RollupContract, block: u64) -> Re
 
 /// Has a withdrawal paid out.
 pub(crate) async fn finalize(args: FinalizeArgs) -> Result<()> {
-    let rollup = args.rollup.contract()?;
+    let rollup = args.rollup.contract().await?;
     let client = rollup.client();
     let file = ProofFile::load(&args.proof)?;
     ensure!(

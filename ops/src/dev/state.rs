@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use alloy::primitives::Address;
 use eyre::{Result, WrapErr, ensure};
-use millrace_l1::{L1Client, RollupContract};
+use millrace_l1::{L1Client, L1Error, RollupContract};
 use serde::{Deserialize, Serialize};
 
 /// The contract that the chain settles on.
@@ -50,9 +50,9 @@ impl DevState {
             "the L1 has chain id {chain_id}, not {}: {advice}",
             self.l1_chain_id
         );
-        RollupContract::new(l1.clone(), self.rollup).genesis_hash().await.wrap_err_with(|| {
-            format!("the L1 has no rollup contract at {}: {advice}", self.rollup)
-        })?;
-        Ok(())
+        match RollupContract::new(l1.clone(), self.rollup).check_version().await {
+            Err(error @ L1Error::NoContract { .. }) => Err(error).wrap_err(advice),
+            answer => answer.wrap_err("cannot read the contract"),
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Daemon {
         let class = |error: &L1Error| {
             if error.is_retryable() { ErrorClass::Retryable } else { ErrorClass::Fatal }
         };
-        patiently("the L1", || link.chain_id(), class).await
+        patiently("the L1", || link.check(), class).await
     }
 
     async fn telemetry(

@@ -39,9 +39,10 @@ impl L1Link {
         Ok(Self { config: config.l1.clone(), client, rollup })
     }
 
-    /// The L1's chain id.
-    pub(crate) async fn chain_id(&self) -> Result<u64, L1Error> {
-        self.client.chain_id().await
+    /// Asks whether the L1 answers, and whether its contract is one that this build knows.
+    pub(crate) async fn check(&self) -> Result<(), L1Error> {
+        self.client.chain_id().await?;
+        self.rollup.check_version().await
     }
 
     /// The deposit queue.

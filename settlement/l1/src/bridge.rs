@@ -76,7 +76,8 @@ impl RollupContract {
         self.queue(signer, OneCall { value, ..OneCall::new(self.address(), input) }).await
     }
 
-    /// Deposits tokens to an account on L2, having approved as many as are needed. Returns the deposit's position in the queue.
+    /// Deposits tokens to an account on L2, having approved as many as are needed: where fewer were approved before and the token does not
+    /// replace an allowance that stands, that is taken back first. Returns the deposit's position in the queue.
     ///
     /// # Errors
     /// [`L1Error::Reverted`] if the token or a contract refuses.
@@ -88,16 +89,39 @@ impl RollupContract {
         amount: U256,
     ) -> Result<(u64, TransactionReceipt), L1Error> {
         let bridge = self.token_bridge().await?;
-        let client = self.client();
-        // Every token has these of the counterparts' functions.
-        let allowance = BridgedToken::allowanceCall { owner: signer.address(), spender: bridge };
-        if client.call(token, &allowance).await? < amount {
-            let approve = BridgedToken::approveCall { spender: bridge, value: amount };
-            let call = OneCall::new(token, approve.abi_encode());
-            submit_once(client, signer, call, PATIENCE).await?;
-        }
+        self.allow(signer, token, bridge, amount).await?;
         let deposit = TokenBridge::depositCall { token, to, amount };
         self.queue(signer, OneCall::new(bridge, deposit.abi_encode())).await
+    }
+
+    /// Lets a spender take at least so many tokens.
+    async fn allow(
+        &self,
+        signer: &L1Signer,
+        token: Address,
+        spender: Address,
+        amount: U256,
+    ) -> Result<(), L1Error> {
+        let client = self.client();
+        // Every token has these of the counterparts' functions.
+        let allowance = BridgedToken::allowanceCall { owner: signer.address(), spender };
+        let standing = client.call(token, &allowance).await?;
+        if standing >= amount {
+            return Ok(());
+        }
+        let approve = async |value| {
+            let call = BridgedToken::approveCall { spender, value }.abi_encode();
+            submit_once(client, signer, OneCall::new(token, call), PATIENCE).await
+        };
+        match approve(amount).await {
+            // Some tokens (USDT) grant none while another stands. Others grant none of 0, so it is not the first try.
+            Err(L1Error::Reverted { .. }) if !standing.is_zero() => {
+                approve(U256::ZERO).await?;
+                approve(amount).await
+            }
+            answer => answer,
+        }
+        .map(drop)
     }
 
     /// Queues a signed transaction of L2, so that no sequencer can leave it out. Returns its position in the queue.

@@ -57,6 +57,19 @@ pub enum L1Error {
         /// The configured address.
         address: Address,
     },
+    /// The rollup contract is of a version that this build does not know.
+    #[error(
+        "the rollup contract at {address} has version {version}, and this build of millrace knows version {known}: use a build that is made \
+         for it"
+    )]
+    UnknownVersion {
+        /// The contract.
+        address: Address,
+        /// What it says.
+        version: u32,
+        /// What this build is made for.
+        known: u32,
+    },
     /// The L1 is not the one that was followed before: a block is gone that came before the contract itself.
     #[error(
         "L1 has been replaced: {0}. This is another L1, or one that has started anew; check the L1 URL"
@@ -97,6 +110,7 @@ impl L1Error {
             Self::Rpc { .. }
             | Self::BadAnswer { .. }
             | Self::NoContract { .. }
+            | Self::UnknownVersion { .. }
             | Self::Replaced(_)
             | Self::GenesisMissing { .. } => ErrorClass::Fatal,
         }

@@ -28,6 +28,15 @@ pub const MNEMONIC: &str = "test test test test test test test test test test te
 /// How long anvil may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+alloy::sol!(
+    /// A token like USDT: it answers nothing, and grants no allowance while another stands.
+    #[allow(missing_docs)]
+    #[sol(rpc)]
+    #[derive(Debug)]
+    SilentToken,
+    "../contracts/test/artifacts/SilentToken.json"
+);
+
 /// How to start anvil.
 #[derive(Debug, Clone, Default)]
 pub struct AnvilOptions {

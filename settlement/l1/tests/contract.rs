@@ -6,12 +6,13 @@ use alloy::{
     primitives::{Address, B256, U256},
     sol_types::SolCall,
 };
-use common::{BATCHER, COMMITTER, Chain, GENESIS, blob, header, quick};
+use common::{BATCHER, COMMITTER, Chain, GENESIS, USER, blob, header, quick};
 use millrace_l1::{
-    BeaconClient, BeaconError, BlobBlock, BlobProofs, L1Error, Rollup, RollupContract, RollupEvent,
-    TxManagerConfig, TxManagerError, TxRequest, testing::AnvilOptions,
+    BeaconClient, BeaconError, BlobBlock, BlobProofs, L1Error, L1Follower, L1Signer, OneCall,
+    Rollup, RollupContract, RollupEvent, TxManagerConfig, TxManagerError, TxRequest, submit_once,
+    testing::{AnvilOptions, SilentToken, dev_signer},
 };
-use millrace_proto::QueueEntry;
+use millrace_proto::{ErrorClass, QueueEntry};
 
 fn beacon(chain: &Chain) -> BeaconClient {
     BeaconClient::new(chain.anvil.url().clone(), std::time::Duration::from_secs(10), 1)
@@ -43,6 +44,80 @@ async fn a_new_contract_tells_what_it_was_made_with() {
     let nowhere = RollupContract::new(chain.client().clone(), Address::repeat_byte(9));
     let error = nowhere.deployed_at().await.expect_err("no contract");
     assert!(matches!(error, L1Error::NoContract { .. }), "{error}");
+}
+
+/// Code that answers 3 to whatever it is asked, and code that reverts.
+const ANSWERS_3: &str = "0x60035f5260205ff3";
+const REVERTS: &str = "0x5f5ffd";
+
+#[tokio::test]
+async fn a_contract_of_another_version_is_refused() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let (client, address) = (chain.client(), chain.rollup.address());
+    chain.rollup.check_version().await.expect("the version that is deployed");
+
+    let put = async |code: &str| {
+        chain.anvil.rpc("anvil_setCode", serde_json::json!([address, code])).await.expect("code")
+    };
+    put(ANSWERS_3).await;
+    let upgraded = RollupContract::new(client.clone(), address);
+    let error = upgraded.check_version().await.expect_err("another version");
+    let L1Error::UnknownVersion { version: 3, known: 2, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(error.class(), ErrorClass::Fatal);
+    assert!(error.to_string().contains("has version 3"), "{error}");
+    // Whatever it says of the chain.
+    let error = upgraded.l2_chain_id().await.expect_err("another version");
+    assert!(matches!(error, L1Error::UnknownVersion { .. }), "{error}");
+    let error = L1Follower::from_start(upgraded).await.expect_err("another version");
+    assert!(matches!(error, L1Error::UnknownVersion { .. }), "{error}");
+
+    put(REVERTS).await;
+    let other = RollupContract::new(client.clone(), address);
+    let error = other.check_version().await.expect_err("another contract");
+    assert!(matches!(error, L1Error::NoContract { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn tokens_that_grant_no_second_allowance_are_deposited() {
+    let chain = Chain::start(AnvilOptions::default()).await;
+    let (client, signer) = (chain.client(), L1Signer::from(dev_signer(USER)));
+    let bridge = chain.rollup.token_bridge().await.expect("bridge");
+    let user = signer.address();
+    let send = async |call: OneCall| {
+        let patience = std::time::Duration::from_secs(30);
+        submit_once(client, &signer, call, patience).await
+    };
+    let deployed = send(OneCall::create(SilentToken::BYTECODE.clone())).await.expect("token");
+    let token = deployed.contract_address.expect("address");
+    let call = |input: Vec<u8>| OneCall::new(token, input);
+    let mint = SilentToken::mintCall { to: user, amount: U256::from(1_000) };
+    send(call(mint.abi_encode())).await.expect("minted");
+    let approve = |amount: u64| {
+        SilentToken::approveCall { spender: bridge, amount: U256::from(amount) }.abi_encode()
+    };
+    send(call(approve(7))).await.expect("approved");
+    let error = send(call(approve(8))).await.expect_err("one stands");
+    assert!(matches!(error, L1Error::Reverted { .. }), "{error}");
+
+    // More than stands, none standing, exactly as much as stands, and less.
+    let allowance = SilentToken::allowanceCall { account: user, spender: bridge };
+    for (index, (standing, amount, left)) in
+        [(7, 100, 0), (0, 100, 0), (50, 50, 0), (50, 20, 30)].into_iter().enumerate()
+    {
+        if standing > 0 && index > 0 {
+            send(call(approve(standing))).await.expect("approved");
+        }
+        let before = client.nonce(user).await.expect("nonce");
+        let deposited = chain.rollup.deposit_tokens(&signer, token, user, U256::from(amount)).await;
+        assert_eq!(deposited.expect("deposited").0, index as u64);
+        let sent = client.nonce(user).await.expect("nonce") - before;
+        assert_eq!(sent, [3, 2, 1, 1][index], "transactions of deposit {index}");
+        let stands = client.call(token, &allowance).await.expect("allowance");
+        assert_eq!(stands, U256::from(left));
+    }
+    // A token that refuses for another reason says so.
+    let error = chain.rollup.deposit_tokens(&signer, token, user, U256::from(10_000)).await;
+    assert!(matches!(error, Err(L1Error::Reverted { .. })), "{error:?}");
 }
 
 #[tokio::test]

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use alloy::{
     network::TransactionBuilder,
-    primitives::{U256, utils::parse_ether},
+    primitives::{B256, U256, hex, utils::parse_ether},
     providers::{Provider, ProviderBuilder},
     rpc::types::TransactionRequest,
     sol_types::SolValue,
 };
 use eyre::{Result, ensure, eyre};
-use millrace_l1::contracts::{BridgedToken, L2TokenBridge, MessagePasser, Rollup};
+use millrace_l1::{
+    contracts::{BridgedToken, L2TokenBridge, MessagePasser, Rollup},
+    testing::SilentToken,
+};
 use millrace_proto::{MESSAGE_PASSER, Stage, TOKEN_BRIDGE};
 use millrace_tests::{
     Chain, ChainOptions, Output, anvil, dev_key, eventually, fresh_address, millrace, repository,
@@ -182,6 +185,86 @@ async fn tokens_go_in_and_come_out() -> Result<()> {
     let output = cli.run("withdraw", false, &more).await?;
     ensure!(output.code == Some(1), "exit {:?}", output.code);
     ensure!(output.stderr.contains("ERC20InsufficientBalance"), "{}", output.stderr);
+    Ok(())
+}
+
+/// A token that answers nothing, and grants no allowance while another stands, as USDT.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_the_old_kind_go_in_and_come_out() -> Result<()> {
+    let chain = chain().await?;
+    let folder = tempfile::tempdir()?;
+    let cli = Cli { chain: &chain, folder: folder.path() };
+    let owner = dev_key(1);
+    let l1 = ProviderBuilder::new().wallet(owner.clone()).connect_http(chain.ready().l1.clone());
+    let l2 = chain.provider();
+    let token = SilentToken::deploy(l1.clone()).await?;
+    let units = |whole: u64| U256::from(whole) * U256::from(1_000_000);
+    let bridge = Rollup::new(chain.ready().rollup, l1.clone()).tokenBridge().call().await?;
+    token.mint(owner.address(), units(100)).send().await?.get_receipt().await?;
+    // What somebody has approved before, and not used up.
+    token.approve(bridge, units(1)).send().await?.get_receipt().await?;
+    ensure!(
+        token.approve(bridge, units(2)).from(owner.address()).call().await.is_err(),
+        "the token is not of that kind"
+    );
+
+    let token_text = token.address().to_string();
+    for amount in ["12.5", "7.5"] {
+        let deposit = ["--dev-key", "1", "--token", &token_text, "--amount", amount];
+        cli.json("deposit", true, &deposit).await?;
+    }
+    ensure!(token.allowance(owner.address(), bridge).call().await?.is_zero());
+    let tokens = L2TokenBridge::new(TOKEN_BRIDGE, l2.clone());
+    let counterpart = tokens.tokenOf(*token.address()).call().await?;
+    let on_l2 = BridgedToken::new(counterpart, l2.clone());
+    eventually("the tokens on L2", || async {
+        if l2.get_code_at(counterpart).await?.is_empty() {
+            return Ok(None);
+        }
+        let balance = on_l2.balanceOf(owner.address()).call().await?;
+        Ok((balance == units(20)).then_some(()))
+    })
+    .await?;
+
+    let back = fresh_address();
+    let more = ["--token", &token_text, "--amount", "5", "--to", &back.to_string()];
+    cli.bring_out("1", &more).await?;
+    ensure!(token.balanceOf(back).call().await? == units(5));
+    ensure!(token.balanceOf(bridge).call().await? == units(15));
+    Ok(())
+}
+
+/// No command guesses what a contract of another version means.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_of_another_version_is_refused() -> Result<()> {
+    let chain = chain().await?;
+    let l1 = ProviderBuilder::new().wallet(dev_key(1)).connect_http(chain.ready().l1.clone());
+    // Code that answers 3 to whatever it is asked, behind what puts it there.
+    let deploy =
+        TransactionRequest::default().with_deploy_code(hex!("6760035f5260205ff35f5260086018f3"));
+    let receipt = l1.send_transaction(deploy).await?.get_receipt().await?;
+    let other = receipt.contract_address.ok_or_else(|| eyre!("no contract"))?.to_string();
+    let url = chain.ready().l1.to_string();
+    let place = ["--l1", &url, "--rollup", &other];
+    let key = ["--dev-key", "1"];
+    let hash = B256::repeat_byte(1).to_string();
+    let rpc = chain.ready().rpc.to_string();
+    let file = tempfile::tempdir()?.path().join("proof.json").to_string_lossy().into_owned();
+    let commands: [(&str, Vec<&str>); 6] = [
+        ("deposit", [&key[..], &["--amount", "1"]].concat()),
+        ("force-include", [&key[..], &["--to", &other, "--nonce", "0"]].concat()),
+        ("prove-withdrawal", vec!["--rpc", &rpc, "--tx", &hash]),
+        ("finalize-withdrawal", [&key[..], &["--proof", &file]].concat()),
+        ("post-batch", key.to_vec()),
+        ("verify", Vec::new()),
+    ];
+    for (name, more) in commands {
+        let output = command(&[&[name], &place[..], &more].concat()).await?;
+        ensure!(output.code == Some(1), "{name}: exit {:?}", output.code);
+        let told =
+            output.stderr.contains("has version 3, and this build of millrace knows version 2");
+        ensure!(told, "{name}: {}", output.stderr);
+    }
     Ok(())
 }
 

@@ -24,7 +24,12 @@ pub use self::{
 };
 use crate::{L1Client, L1Error, contracts::Rollup};
 
+/// The version of the contract's interface, and of the hashes that it computes, that this crate is made for.
+const KNOWN_VERSION: u32 = 2;
+
 /// The rollup contract on one L1. Clones share what they learn.
+///
+/// Nothing that depends on the chain's constants is answered for a contract of another version ([`L1Error::UnknownVersion`]).
 #[derive(Clone)]
 pub struct RollupContract {
     client: L1Client,
@@ -72,6 +77,15 @@ impl RollupContract {
     /// The L1 node that answers.
     pub const fn client(&self) -> &L1Client {
         &self.client
+    }
+
+    /// Makes sure that there is a rollup contract, and one that this build knows: to be asked before anything else is. Asks once, and
+    /// remembers the answer.
+    ///
+    /// # Errors
+    /// [`L1Error::UnknownVersion`] if it is of another version, [`L1Error::NoContract`] if it is none.
+    pub async fn check_version(&self) -> Result<(), L1Error> {
+        self.constants().await.map(drop)
     }
 
     /// The L1 block that deployed the contract: event scans start here.
@@ -190,10 +204,19 @@ impl RollupContract {
         self.client.call(self.address, &call).await
     }
 
+    async fn version(&self) -> Result<u32, L1Error> {
+        match self.client.call(self.address, &Rollup::VERSIONCall {}).await {
+            // A contract that does not tell is none of ours.
+            Err(L1Error::Reverted { .. }) => Err(L1Error::NoContract { address: self.address }),
+            answer => answer,
+        }
+    }
+
     async fn constants(&self) -> Result<&Constants, L1Error> {
         self.constants
             .get_or_try_init(|| async {
                 let (client, at) = (&self.client, self.address);
+                known(self.version().await?, at)?;
                 Ok(Constants {
                     deployed_at: client.call(at, &Rollup::deployedAtCall {}).await?,
                     l2_chain_id: client.call(at, &Rollup::l2ChainIdCall {}).await?,
@@ -204,4 +227,11 @@ impl RollupContract {
             })
             .await
     }
+}
+
+const fn known(version: u32, address: Address) -> Result<(), L1Error> {
+    if version == KNOWN_VERSION {
+        return Ok(());
+    }
+    Err(L1Error::UnknownVersion { address, version, known: KNOWN_VERSION })
 }
