@@ -310,6 +310,12 @@ async fn an_account_that_cannot_pay_is_told_before_anything_is_signed() {
     assert!(matches!(error, TxManagerError::InsufficientBalance { .. }), "{error:?}");
     assert!(manager.in_flight().await.expect("journal").is_empty());
 
+    // Of one with nothing, nodes do not even estimate what blobs take.
+    let balance = json!([manager.address(), "0x0"]);
+    chain.anvil.rpc("anvil_setBalance", balance).await.expect("balance");
+    let error = manager.send(chain.post(1, vec![blob(1)])).await.expect_err("too poor");
+    assert!(matches!(error, TxManagerError::InsufficientBalance { .. }), "{error:?}");
+
     let balance = json!([manager.address(), "0xde0b6b3a7640000"]);
     chain.anvil.rpc("anvil_setBalance", balance).await.expect("balance");
     soon("the second try", manager.send(transfer("t", 10_000_000_000_000_000)))

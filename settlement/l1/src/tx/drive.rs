@@ -452,6 +452,17 @@ pub(super) fn is_known(error: &L1Error) -> bool {
     })
 }
 
+/// Whether a node says that the account cannot pay.
+pub(super) fn is_unaffordable(error: &L1Error) -> bool {
+    error.response().is_some_and(|(_, message)| cannot_pay(&message.to_ascii_lowercase()))
+}
+
+fn cannot_pay(words: &str) -> bool {
+    ["insufficient funds", "insufficientfunds", "insufficient balance", "overshot"]
+        .iter()
+        .any(|phrase| words.contains(phrase))
+}
+
 /// Reads a refusal. The words are those of geth, reth, nethermind, besu, erigon and anvil; there are no codes for them.
 fn classify(error: L1Error) -> Result<Answer, L1Error> {
     let Some((_, message)) = error.response() else { return Err(error) };
@@ -488,7 +499,7 @@ fn classify(error: L1Error) -> Result<Answer, L1Error> {
     ]) {
         return Ok(Answer::Underpriced);
     }
-    if says(&["insufficient funds", "insufficientfunds", "insufficient balance", "overshot"]) {
+    if cannot_pay(&words) {
         return Ok(Answer::Unaffordable);
     }
     // Full or busy pools come and go.

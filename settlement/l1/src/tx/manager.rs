@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{
     ConfirmedTx, TxManagerConfig, TxManagerError, TxRequest,
     crew::Crew,
-    drive::cost,
+    drive::{cost, is_unaffordable},
     fees::{Fees, Market},
     journal::{DAY, Identity, Journal, RECORD_VERSION, Record},
     signed::{self, Unsigned},
@@ -23,6 +23,8 @@ use crate::{L1Client, L1Error, L1Signer, blocking, metrics::TxMetrics, revert::R
 
 /// Gas of one blob (EIP-4844).
 pub(super) const GAS_PER_BLOB: u64 = 131_072;
+/// Gas that no transaction goes without (the yellow paper's G_transaction).
+const LEAST_GAS: u64 = 21_000;
 
 /// Sends transactions of one account, each of them once. Clones share everything.
 ///
@@ -218,20 +220,26 @@ impl Inner {
             input: request.input.clone(),
             blob_hashes,
         };
-        unsigned.gas_limit = match request.gas_limit {
-            Some(gas_limit) if !open.is_empty() => gas_limit,
-            gas_limit => {
-                let estimate = self.estimate(&id, &unsigned).await?;
-                gas_limit.unwrap_or_else(|| estimate.saturating_mul(self.config.gas_percent) / 100)
-            }
-        };
-
         let market = Market::read(&self.client, blobs > 0).await?;
         let first = Fees::first(&market, blobs > 0, &self.config);
         let blob_gas = GAS_PER_BLOB * blobs as u64;
-        let cost = |fees: &Fees| fees.cost(unsigned.gas_limit, blob_gas, request.value);
         let balance = self.client.balance(self.signer.address()).await?;
         let left = balance.saturating_sub(total_cost(&open)?);
+        unsigned.gas_limit = match request.gas_limit {
+            Some(gas_limit) if !open.is_empty() => gas_limit,
+            gas_limit => match self.estimate(&id, &unsigned).await {
+                Ok(estimate) => gas_limit
+                    .unwrap_or_else(|| estimate.saturating_mul(self.config.gas_percent) / 100),
+                // Some nodes estimate nothing for an account that cannot pay: then it needs this at the least.
+                Err(TxManagerError::L1(error)) if is_unaffordable(&error) => {
+                    let needed =
+                        first.cost(gas_limit.unwrap_or(LEAST_GAS), blob_gas, request.value);
+                    return Err(TxManagerError::InsufficientBalance { id, balance: left, needed });
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let cost = |fees: &Fees| fees.cost(unsigned.gas_limit, blob_gas, request.value);
         let fees = match first.or_last(&self.config) {
             last if cost(&last) <= left => last,
             _ => first,
