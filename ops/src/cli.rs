@@ -115,8 +115,12 @@ pub(crate) struct L1Args {
     #[arg(long, value_name = "URL")]
     pub(crate) l1_fallback: Vec<Url>,
 
-    /// Do not check L1's blocks against their hashes: for an L1 whose headers or receipts are not Ethereum's, or whose node has no
-    /// `eth_getBlockReceipts`.
+    /// The L1's chain id: a node of another chain is refused.
+    #[arg(long, value_name = "ID", env = "MILLRACE_L1_CHAIN_ID")]
+    pub(crate) l1_chain_id: Option<u64>,
+
+    /// Believe what the L1 node says, and do not check it against L1's blocks: for an L1 whose headers, receipts or states are not Ethereum's, or
+    /// whose node has no `eth_getBlockReceipts`.
     #[arg(long)]
     pub(crate) no_l1_checks: bool,
 }
@@ -365,8 +369,9 @@ pub(crate) struct ChainArgs {
 impl ChainArgs {
     /// How the chain's L1 is reached.
     pub(crate) fn l1_config(&self) -> L1Config {
-        let L1Args { l1, beacon, l1_fallback, no_l1_checks } = &self.l1;
+        let L1Args { l1, beacon, l1_fallback, l1_chain_id, no_l1_checks } = &self.l1;
         L1Config {
+            chain_id: *l1_chain_id,
             beacon: beacon.clone(),
             fallbacks: l1_fallback.clone(),
             check_blocks: !no_l1_checks,

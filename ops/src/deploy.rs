@@ -36,6 +36,8 @@ pub(crate) struct Terms {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deployed {
     pub(crate) contracts: Deployment,
+    /// The L1's.
+    l1_chain_id: u64,
     owner: Address,
     batcher: Address,
     committer: Address,
@@ -79,7 +81,7 @@ pub(crate) async fn deploy(client: &L1Client, spec: &ChainSpec, terms: &Terms) -
     let contracts = deploy_rollup(client, deployer, params).await.wrap_err_with(|| {
         format!("cannot deploy the chain's contracts as {address}; has it ether on this L1?")
     })?;
-    Ok(Deployed { contracts, owner, batcher, committer, guardian })
+    Ok(Deployed { contracts, l1_chain_id: chain_id, owner, batcher, committer, guardian })
 }
 
 /// What makes commitments final.
@@ -128,11 +130,12 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
         args.inclusion_window,
         config.l1.confirmations
     );
-    let client = L1Client::new(config.l1.url.clone(), ClientOptions::default())?;
+    let options = ClientOptions { chain_id: config.l1.chain_id, ..ClientOptions::default() };
+    let client = L1Client::new(config.l1.url.clone(), options)?;
     if !config.l1.rollup.is_zero() {
         eprintln!("[l1] names the contract {} already; this makes another one", config.l1.rollup);
     }
-    let Deployed { contracts, owner, batcher, committer, guardian } =
+    let Deployed { contracts, l1_chain_id, owner, batcher, committer, guardian } =
         deploy(&client, &spec, &terms).await?;
     let Deployment { rollup, token_bridge, verifier, timelock } = contracts;
     if args.json {
@@ -145,6 +148,7 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
                 "verifier": verifier,
                 "timelock": timelock,
                 "chain_id": spec.chain_id(),
+                "l1_chain_id": l1_chain_id,
                 "roles": roles,
             })
         );
@@ -154,7 +158,7 @@ pub(crate) async fn run(args: DeployArgs) -> Result<()> {
         println!("  verifier      {verifier}\n  timelock      {timelock}");
         println!("  owner         {owner}\n  batcher       {batcher}");
         println!("  committer     {committer}\n  guardian      {guardian}");
-        println!("\nPut this into [l1]:\n\nrollup = \"{rollup}\"");
+        println!("\nPut this into [l1]:\n\nrollup = \"{rollup}\"\nchain_id = {l1_chain_id}");
     }
     Ok(())
 }

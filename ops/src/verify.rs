@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alloy::eips::BlockNumHash;
 use eyre::{Result, WrapErr, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_da_adapter::{
@@ -18,7 +19,7 @@ use millrace_executor::{Replayer, StoreConfig};
 use millrace_l1::{L1Config, RollupContract};
 use millrace_proto::{BatchPayload, ChainSpec, DaReader, ErrorChain};
 use millrace_settlement::{
-    VerifyError, VerifyInput, VerifyProgress, VerifyReport, VerifyTarget, verify_chain,
+    L1Check, VerifyError, VerifyInput, VerifyProgress, VerifyReport, VerifyTarget, verify_chain,
 };
 use serde_json::json;
 use url::Url;
@@ -116,6 +117,8 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
                         "skipped": report.skipped.iter().map(|batch| json!({ "batch": batch.number, "reason": batch.reason })).collect::<Vec<_>>(),
                         "head": { "number": report.head.number, "hash": report.head.hash },
                         "finalized": report.finalized.map(|point| json!({ "batch": point.batch, "block": point.last_block })),
+                        "l1_head": { "number": report.l1_head.number, "hash": report.l1_head.hash },
+                        "l1_checked": report.l1_checked.as_str(), "l1_agreed": report.l1_agreed,
                     })
                 );
             } else {
@@ -129,6 +132,7 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
                     report.head.number,
                     report.head.hash,
                 );
+                println!("{}", l1_line(&report));
                 if payload == BatchPayload::StateDiffs {
                     println!(
                         "the chain's batches hold state diffs: its states follow from them, but no transaction was executed"
@@ -150,6 +154,22 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
             Err(error).wrap_err("verification failed")
         }
     }
+}
+
+/// What the report stands on.
+fn l1_line(report: &VerifyReport) -> String {
+    let how = match report.l1_checked {
+        L1Check::Proof => "the contract's state is proved by it",
+        L1Check::Receipts => "every block before it was read and checked",
+        L1Check::None => "and the node's word for the rest: nothing was checked",
+    };
+    let others = match report.l1_agreed {
+        0 => "no other node was asked whether it is L1's".to_owned(),
+        1 => "another node has it too".to_owned(),
+        more => format!("{more} other nodes have it too"),
+    };
+    let BlockNumHash { number, hash } = report.l1_head;
+    format!("L1 up to block {number} {hash}: {how}; {others}")
 }
 
 /// The genesis: from a file, or as published on L1. Either way the contract's genesis hash decides.

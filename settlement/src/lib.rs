@@ -45,7 +45,7 @@ pub use self::{
     service::{Duty, SettlementDeps, SettlementHandle, SettlementService, SettlementTask},
     store::StoreError,
     verify::{
-        Difference, SkippedBatch, VerifyError, VerifyInput, VerifyProgress, VerifyReport,
+        Difference, L1Check, SkippedBatch, VerifyError, VerifyInput, VerifyProgress, VerifyReport,
         VerifyTarget, verify_chain,
     },
 };

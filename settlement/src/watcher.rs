@@ -95,6 +95,7 @@ impl Watcher {
             let head = update.head.number;
             if let Err(error) = self.apply(&update, reread) {
                 if !matches!(error, ApplyError::Store(_)) {
+                    self.rollup.client().distrust().await;
                     let fits_through = self.shared.store.fits_through(&error);
                     let fits_through = fits_through.map_err(ApplyError::from)?;
                     *misfit = Some(Misfit::again(*misfit, fits_through, head));

@@ -81,6 +81,10 @@ pub(crate) struct RollupArgs {
     #[arg(long, value_name = "URL", env = "MILLRACE_L1")]
     l1: Url,
 
+    /// The L1's chain id: a node of another chain is refused.
+    #[arg(long, value_name = "ID", env = "MILLRACE_L1_CHAIN_ID")]
+    l1_chain_id: Option<u64>,
+
     /// The rollup contract.
     #[arg(long, value_name = "ADDRESS", env = "MILLRACE_ROLLUP")]
     rollup: Address,
@@ -89,7 +93,9 @@ pub(crate) struct RollupArgs {
 impl RollupArgs {
     /// The contract, which is one that this build knows.
     async fn contract(&self) -> Result<RollupContract> {
-        let contract = L1Config::new(self.l1.clone(), self.rollup).rollup().wrap_err("--l1")?;
+        let config = L1Config::new(self.l1.clone(), self.rollup);
+        let config = L1Config { chain_id: self.l1_chain_id, ..config };
+        let contract = config.rollup().wrap_err("--l1")?;
         contract.check_version().await.wrap_err("cannot read the contract")?;
         Ok(contract)
     }

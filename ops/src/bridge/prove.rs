@@ -76,7 +76,11 @@ struct Sent {
 
 /// Proves a withdrawal.
 pub(crate) async fn prove(args: ProveArgs) -> Result<()> {
-    let contract = RollupArgs { l1: args.chain.l1.l1.clone(), rollup: args.chain.rollup };
+    let contract = RollupArgs {
+        l1: args.chain.l1.l1.clone(),
+        l1_chain_id: args.chain.l1.l1_chain_id,
+        rollup: args.chain.rollup,
+    };
     let rollup = contract.contract().await?;
     let (message, commitment, ids) = match &args.rpc {
         Some(url) => from_l2(&args, &rollup, &super::l2(url)?).await?,

@@ -40,8 +40,8 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
     let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload())?);
 
     let (l1_url, beacon_url) = l1(&args, &mut supervisor).await?;
-    let rollup = rollup(&args, &l1_url, &spec).await?;
-    let config = config(&args, l1_url.clone(), beacon_url.clone(), rollup)?;
+    let state = rollup(&args, &l1_url, &spec).await?;
+    let config = config(&args, l1_url.clone(), beacon_url.clone(), &state)?;
     config.sequencer.validate()?;
 
     let link = L1Link::new(&config)?;
@@ -112,7 +112,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         ws: format!("ws://{rpc}").parse()?,
         grpc: format!("http://{grpc_addr}").parse()?,
         metrics,
-        rollup,
+        rollup: state.rollup,
         chain_id: spec.chain_id(),
         data_dir: args.data_dir.canonicalize().unwrap_or_else(|_| args.data_dir.clone()),
         da_store: config.da_adapter.object_store.as_ref().map(|store| store.url.clone()),
@@ -152,7 +152,7 @@ async fn l1(args: &DevArgs, supervisor: &mut Supervisor) -> Result<(Url, Url)> {
 }
 
 /// The rollup contract: the one that this data folder's chain has, or a newly deployed one.
-async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::primitives::Address> {
+async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<DevState> {
     let path = args.data_dir.join("dev.json");
     let known = DevState::load(&path)?;
     let client = L1Client::new(l1.clone(), ClientOptions::default())?;
@@ -168,7 +168,7 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::pri
     }
     if let Some(known) = known {
         known.check(&client, chain_id, &args.data_dir).await?;
-        return Ok(known.rollup);
+        return Ok(known);
     }
     let terms = Terms {
         deployer: KeySource::Dev(DEV_OWNER),
@@ -185,17 +185,14 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<alloy::pri
         inclusion_window: args.inclusion_window,
     };
     let rollup = deploy(&client, spec, &terms).await?.contracts.rollup;
-    DevState { l1_chain_id: chain_id, rollup }.store(&path)?;
-    Ok(rollup)
+    let state = DevState { l1_chain_id: chain_id, rollup };
+    state.store(&path)?;
+    Ok(state)
 }
 
-fn config(
-    args: &DevArgs,
-    l1: Url,
-    beacon: Url,
-    rollup: alloy::primitives::Address,
-) -> Result<Config> {
-    let mut l1 = L1Config::new(l1, rollup);
+fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Config> {
+    let mut l1 = L1Config::new(l1, state.rollup);
+    l1.chain_id = Some(state.l1_chain_id);
     l1.beacon = Some(beacon);
     l1.confirmations = args.l1_confirmations;
     l1.poll_interval = std::time::Duration::from_millis(250);

@@ -1,5 +1,7 @@
 //! The connection to one L1 node: timeouts, retries, typed answers.
 
+mod proof;
+
 use std::{
     fmt,
     sync::Arc,
@@ -22,8 +24,8 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    BeaconClient, BeaconError, ClientOptions, L1Error, config, error::is_transient,
-    metrics::ClientMetrics, nodes::Nodes, revert::RevertReason,
+    BeaconClient, BeaconError, ClientOptions, L1Error, config, metrics::ClientMetrics,
+    nodes::Nodes, revert::RevertReason,
 };
 
 /// An L1 block, as far as we look at it.
@@ -106,7 +108,7 @@ impl L1Client {
             .connect_timeout(options.request_timeout.min(Duration::from_secs(5)))
             .build()
             .map_err(|error| L1Error::InvalidRequest(format!("HTTP client: {error}")))?;
-        let nodes = Nodes::new(&http, urls, options.stuck_after);
+        let nodes = Nodes::new(&http, urls, &options);
         Ok(Self {
             inner: Arc::new(Inner { url, nodes, options, metrics: ClientMetrics::default() }),
             beacon: None,
@@ -139,6 +141,9 @@ impl L1Client {
     }
 
     /// L1's chain id.
+    ///
+    /// # Errors
+    /// [`L1Error::WrongChain`], as any request, if another one is configured.
     pub async fn chain_id(&self) -> Result<u64, L1Error> {
         let id = self.request::<_, U64>("eth_chainId", ()).await?.to();
         self.inner.nodes.named(id);
@@ -207,6 +212,39 @@ impl L1Client {
         let (number, said) = (header.number, header.hash);
         let problem = format!("the header of block {number} has the hash {computed}, not {said}");
         Err(self.unproven(at, problem).await)
+    }
+
+    /// How many other nodes have this block of those that have one of its number. A node that does not answer counts for nothing.
+    ///
+    /// # Errors
+    /// [`L1Error::Inconsistent`] if one has another block there.
+    pub async fn agreed(&self, block: BlockNumHash) -> Result<usize, L1Error> {
+        let mut agreed = 0;
+        for (host, provider) in self.inner.nodes.others().await {
+            let params = (BlockNumberOrTag::Number(block.number), false);
+            let asked =
+                provider.client().request::<_, Option<Header>>("eth_getBlockByNumber", params);
+            let Ok(Some(header)) = asked.await else { continue };
+            if header.hash != block.hash {
+                let BlockNumHash { number, hash } = block;
+                let problem = format!("block {number} is {hash}, and {} at {host}", header.hash);
+                return Err(L1Error::Inconsistent(problem));
+            }
+            agreed += 1;
+        }
+        Ok(agreed)
+    }
+
+    /// For a caller that finds that what the node says does not fit together: counts it, and asks another from now on, if there is one.
+    pub async fn distrust(&self) {
+        self.inner.metrics.unproven();
+        self.inner.nodes.leave(self.inner.nodes.at(), &self.inner.metrics).await;
+    }
+
+    /// The same, as an error.
+    pub(crate) async fn unproven_here(&self, problem: String) -> L1Error {
+        self.distrust().await;
+        L1Error::Unproven(problem)
     }
 
     /// The node at this place lies or is broken: counts it, and leaves that.
@@ -354,24 +392,25 @@ impl L1Client {
             let Inner { nodes, metrics, .. } = &*self.inner;
             async move {
                 let (at, provider) = nodes.current(metrics).await;
+                nodes.confirm(at, metrics).await?;
                 let answer = provider.client().request::<P, R>(method, params).await;
                 match answer {
                     Ok(answer) => Ok((answer, at)),
-                    Err(error) => {
-                        let again = nodes.failed(at, method, &error, metrics).await;
-                        Err((error, again))
+                    Err(source) => {
+                        let again = nodes.failed(at, method, &source, metrics).await;
+                        Err((L1Error::Rpc { method, source }, again))
                     }
                 }
             }
         })
         .retry(backoff)
-        .when(|(error, again)| *again || is_transient(error))
+        .when(|(error, again)| *again || error.is_retryable())
         .notify(|(error, _), pause| {
             self.inner.metrics.retried(method);
             debug!(target: "millrace::l1", method, %error, ?pause, "L1 request failed; trying again");
         })
         .await;
         self.inner.metrics.answered(method, started.elapsed(), result.is_ok());
-        result.map_err(|(source, _)| L1Error::Rpc { method, source })
+        result.map_err(|(error, _)| error)
     }
 }

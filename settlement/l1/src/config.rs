@@ -17,6 +17,9 @@ pub struct L1Config {
     /// Other nodes of the same L1, asked in turn when the one that is asked fails or says what its blocks do not hold.
     #[serde(default)]
     pub fallbacks: Vec<Url>,
+    /// The L1's chain id. A node of another chain is refused; where it is not given, the first node that answers tells it.
+    #[serde(default)]
+    pub chain_id: Option<u64>,
     /// The beacon node's API, from which blobs are read; the same as `url` if not given.
     #[serde(default)]
     pub beacon: Option<Url>,
@@ -35,8 +38,9 @@ pub struct L1Config {
     /// takes what is asked for.
     #[serde(default = "defaults::log_range")]
     pub log_range: u64,
-    /// Whether L1's blocks are checked: a header has the hash that names it, and a block's events are those of receipts that its header commits to, or none
-    /// if its bloom rules them out. Off for an L1 whose headers or receipts are not Ethereum's, or whose node has no `eth_getBlockReceipts`.
+    /// Whether what L1 says is checked against its blocks: a header has the hash that names it, a block's events are those of receipts that its header commits to, or none
+    /// if its bloom rules them out, and events read over many blocks add up to what the contract holds by the state root of a header. Off for an L1 whose headers,
+    /// receipts or states are not Ethereum's, or whose node has no `eth_getBlockReceipts`.
     #[serde(default = "defaults::check_blocks")]
     pub check_blocks: bool,
     /// L1 blocks that have to follow the block of a deposit before L2 takes it. 0 takes it from L1's head.
@@ -73,6 +77,7 @@ impl L1Config {
         Self {
             url,
             fallbacks: Vec::new(),
+            chain_id: None,
             beacon: None,
             rollup,
             poll_interval: defaults::poll_interval(),
@@ -95,6 +100,7 @@ impl L1Config {
                 retries: self.retries,
                 log_range: self.log_range,
                 check_blocks: self.check_blocks,
+                chain_id: self.chain_id,
                 ..ClientOptions::default()
             },
         )?;
@@ -127,8 +133,10 @@ pub struct ClientOptions {
     pub retries: usize,
     /// L1 blocks in one `eth_getLogs`, at most.
     pub log_range: u64,
-    /// Whether L1's blocks are checked.
+    /// Whether what L1 says is checked against its blocks.
     pub check_blocks: bool,
+    /// The L1's chain id, if nodes of others are to be refused.
+    pub chain_id: Option<u64>,
     /// How long a node may show no new block before it is looked whether another one has one.
     pub stuck_after: Duration,
 }
@@ -141,6 +149,7 @@ impl Default for ClientOptions {
             retries: defaults::retries(),
             log_range: defaults::log_range(),
             check_blocks: defaults::check_blocks(),
+            chain_id: None,
             // Ten slots.
             stuck_after: Duration::from_secs(120),
         }

@@ -41,6 +41,23 @@ pub enum L1Error {
         "the L1 node says what its block does not hold: {0}. It lies or is broken, or its L1's blocks are not Ethereum's ([l1] check_blocks)"
     )]
     Unproven(String),
+    /// The node is of another chain than the one that is configured.
+    #[error(
+        "the L1 node at {host} is of chain {id}, and this rollup's L1 is chain {expected} ([l1] chain_id, --l1-chain-id): check the L1 URL"
+    )]
+    WrongChain {
+        /// The node's host.
+        host: String,
+        /// What it says.
+        id: u64,
+        /// What is configured.
+        expected: u64,
+    },
+    /// No node proves what the contract holds at a block, though one did before.
+    #[error(
+        "no L1 node proves the state of block {0} (eth_getProof): use one that keeps the states of recent blocks, for example in [l1] fallbacks"
+    )]
+    NoProof(u64),
     /// An answer that the contract or the protocol rules out.
     #[error("bad answer to {method} from L1: {problem}")]
     BadAnswer {
@@ -105,9 +122,11 @@ impl L1Error {
             Self::BlockMissing(_)
             | Self::Inconsistent(_)
             | Self::Unproven(_)
+            | Self::NoProof(_)
             | Self::Timeout { .. } => ErrorClass::Retryable,
             Self::Reverted { .. } | Self::InvalidRequest(_) => ErrorClass::Caller,
             Self::Rpc { .. }
+            | Self::WrongChain { .. }
             | Self::BadAnswer { .. }
             | Self::NoContract { .. }
             | Self::UnknownVersion { .. }

@@ -7,8 +7,9 @@ use std::{collections::VecDeque, time::Duration};
 use alloy::{eips::BlockNumHash, rpc::types::Header};
 use tracing::warn;
 
+use self::read::{Reading, Stretch};
 use crate::{
-    L1Block, L1Client, L1Error, RollupContract, RollupEvent, metrics::FollowerMetrics,
+    L1Block, L1Client, L1Error, RollupContract, RollupEvent, RollupState, metrics::FollowerMetrics,
     rollup::EventSet,
 };
 
@@ -30,6 +31,10 @@ pub struct L1Update {
     pub latest: L1Block,
     /// L1's newest finalized block, if there is one.
     pub finalized: Option<L1Block>,
+    /// What the contract holds at `head`, proved: what all events up to there have to add up to. With the first update that reaches L1's head, or reaches it again after catching up in
+    /// ranges, as the node may have left out the last events of a range. `None` with others, and where no node proves it: what is read is checked block by
+    /// block then.
+    pub state: Option<RollupState>,
 }
 
 /// Follows the rollup contract's events at L1's head by polling. It never misses an event and never delivers one twice,
@@ -53,6 +58,10 @@ pub struct L1Follower {
     /// Set from the moment at which a reorg is seen to the update that reports it.
     reverted_to: Option<BlockNumHash>,
     finalized: Option<L1Block>,
+    /// How to catch up, once that is known.
+    reading: Option<Reading>,
+    /// Whether the events delivered have not been compared with what the contract holds.
+    unproven: bool,
     metrics: FollowerMetrics,
 }
 
@@ -89,6 +98,7 @@ impl L1Follower {
                 known.push_back(point);
             }
         }
+        let unproven = contract.client().options().check_blocks;
         Ok(Self {
             contract,
             set,
@@ -97,6 +107,8 @@ impl L1Follower {
             points: known,
             reverted_to: None,
             finalized: None,
+            reading: None,
+            unproven,
             metrics: FollowerMetrics::new(set.as_str()),
         })
     }
@@ -115,6 +127,7 @@ impl L1Follower {
     /// after: the next update reverts to it, and delivers again what the node has from there on. For a caller that finds
     /// that the node has left something out.
     pub fn rewind(&mut self, number: u64) {
+        self.unproven = self.client().options().check_blocks;
         while self.points.len() > 1 && self.cursor().number > number {
             self.points.pop_back();
         }
@@ -171,27 +184,35 @@ impl L1Follower {
             self.unwind(&target).await?;
         }
         let tip = self.cursor();
-        let (events, walked) = if target.number > tip.number {
-            self.advance(tip, header).await?
+        let Stretch { events, blocks, in_ranges } = if target.number > tip.number {
+            self.advance(tip, &header).await?
         } else {
-            (Vec::new(), Vec::new())
+            Stretch::default()
         };
 
-        let moved = !walked.is_empty() || self.reverted_to.is_some();
+        let moved = !blocks.is_empty() || self.reverted_to.is_some();
         if !moved && finalized == self.finalized {
             return Ok(None);
         }
-        let head = match walked.last() {
+        let head = match blocks.last() {
             Some(block) => *block,
             None => self.reread(tip).await?,
         };
+        let unproven = self.unproven || (in_ranges && self.reading == Some(Reading::Proved));
+        let compare = unproven && head.hash == target.hash;
+        let state = if compare { self.contract.proven_state(&header).await? } else { None };
+        if compare && state.is_none() && self.reading == Some(Reading::Proved) {
+            return Err(L1Error::NoProof(head.number));
+        }
         // Nothing is awaited from here on: the update is either delivered whole, or not at all.
-        for block in walked {
+        for block in blocks {
             self.remember(block.id());
         }
+        self.unproven = unproven && !compare;
         self.finalized = finalized;
         self.metrics.followed(head.number);
-        Ok(Some(L1Update { reverted_to: self.reverted_to.take(), events, head, latest, finalized }))
+        let reverted_to = self.reverted_to.take();
+        Ok(Some(L1Update { reverted_to, events, head, latest, finalized, state }))
     }
 
     fn client(&self) -> &L1Client {

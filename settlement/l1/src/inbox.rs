@@ -109,6 +109,14 @@ impl DepositInbox {
         after: QueueMark,
         max: usize,
     ) -> Result<Vec<QueueEntry>, DepositError> {
+        let read = self.read(after, max).await;
+        if matches!(read, Err(DepositError::Chain { .. })) {
+            self.contract.client().distrust().await;
+        }
+        read
+    }
+
+    async fn read(&self, after: QueueMark, max: usize) -> Result<Vec<QueueEntry>, DepositError> {
         let from = after.end;
         let mut state = self.state.lock().await;
         if from < state.oldest() {
@@ -129,8 +137,7 @@ impl DepositInbox {
         match self.look(after).await? {
             Standing::Whole => {
                 // The contract has them: it is the node that leaves out their events.
-                state.seeks.pop();
-                state.restart();
+                state.doubt();
                 Err(DepositError::Chain { index: from.saturating_sub(1) })
             }
             Standing::Replaced => Err(DepositError::Vanished { end: from, missing_at: None }),
@@ -187,6 +194,7 @@ impl DepositInbox {
             return Ok(false);
         };
         state.read = None;
+        let held = update.state.map(|held| (held.counters.deposits, held.accumulator));
         // Nothing is awaited from here on, so a dropped call leaves nothing half applied.
         if let Some(block) = update.reverted_to {
             debug!(target: "millrace::l1", block = block.number, "deposits unwound");
@@ -199,11 +207,14 @@ impl DepositInbox {
             if let RollupEvent::Queued { entry, accumulator, l1 } = event
                 && let Err(error) = state.append(entry, accumulator, l1.block)
             {
-                // What the node has left out may lie before the newest noted place: each failure goes back one more.
-                state.seeks.pop();
-                state.restart();
+                state.doubt();
                 return Err(error);
             }
+        }
+        if held.is_some_and(|held| held != (state.next, state.accumulator)) {
+            let index = state.next;
+            state.doubt();
+            return Err(DepositError::Chain { index });
         }
         state.forget_before(from);
         state.note(update.head.id());
@@ -270,6 +281,12 @@ impl State {
     /// Goes back to the newest noted place at or before a deposit.
     fn seek(&mut self, from: u64) {
         self.seeks.retain(|seek| seek.index <= from);
+        self.restart();
+    }
+
+    /// What the node has left out may lie before the newest noted place: each failure goes back one more.
+    fn doubt(&mut self) {
+        self.seeks.pop();
         self.restart();
     }
 

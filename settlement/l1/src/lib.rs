@@ -45,7 +45,7 @@ pub use self::{
     revert::RevertReason,
     rollup::{
         DeployParams, Deployment, FinalityRule, MAX_GENESIS_BYTES, RollupContract, RollupEvent,
-        deploy_rollup,
+        RollupState, commitment_hash, deploy_rollup,
     },
     signer::{L1Signer, SignError, Web3Signer},
     tx::{

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 use url::Url;
 
-use crate::{error::is_transient, metrics::ClientMetrics};
+use crate::{ClientOptions, L1Error, error::is_transient, metrics::ClientMetrics};
 
 /// Blocks that a node may lie behind the highest that any has shown.
 const MOST_BEHIND: u64 = 16;
@@ -36,8 +36,10 @@ pub(crate) struct Nodes {
     at: AtomicUsize,
     /// Since when, if it is not the first, or when that was last tried.
     since: Mutex<Instant>,
-    /// The L1's chain id, once a node has said it.
+    /// The L1's chain id: as configured, or once a node has said it.
     chain_id: OnceLock<u64>,
+    /// Whether it is configured.
+    configured: bool,
     /// The highest block that a node has shown.
     highest: AtomicU64,
     /// When it was shown, or last looked for at other nodes.
@@ -51,24 +53,28 @@ struct Node {
     provider: RootProvider,
     /// It is of another chain, or lacks a method.
     useless: AtomicBool,
+    /// It has said that it is of the chain that is configured.
+    confirmed: AtomicBool,
 }
 
 impl Nodes {
-    pub(crate) fn new(http: &reqwest::Client, urls: Vec<Url>, stuck_after: Duration) -> Self {
+    pub(crate) fn new(http: &reqwest::Client, urls: Vec<Url>, options: &ClientOptions) -> Self {
         let node = |url: Url| Node {
             // URLs of hosted nodes carry a key in the path.
             host: url.host_str().unwrap_or_default().to_owned(),
             provider: RootProvider::new(RpcClient::new_http_with_client(http.clone(), url)),
             useless: AtomicBool::new(false),
+            confirmed: AtomicBool::new(false),
         };
         Self {
             all: urls.into_iter().map(node).collect(),
             at: AtomicUsize::new(0),
             since: Mutex::new(Instant::now()),
-            chain_id: OnceLock::new(),
+            chain_id: options.chain_id.map_or_else(OnceLock::new, OnceLock::from),
+            configured: options.chain_id.is_some(),
             highest: AtomicU64::new(0),
             shown_at: Mutex::new(Instant::now()),
-            stuck_after,
+            stuck_after: options.stuck_after,
         }
     }
 
@@ -90,6 +96,55 @@ impl Nodes {
         }
         let at = self.at.load(Ordering::Acquire);
         (at, &self.all[at].provider)
+    }
+
+    /// The place of the one that is asked.
+    pub(crate) fn at(&self) -> usize {
+        self.at.load(Ordering::Acquire)
+    }
+
+    /// The nodes that are not asked now, those that answer and are of the same chain, with their hosts.
+    pub(crate) async fn others(&self) -> Vec<(&str, &RootProvider)> {
+        let at = self.at();
+        let mut others = Vec::new();
+        for (number, node) in self.all.iter().enumerate() {
+            if number != at && self.head_of(number).await.is_some() {
+                others.push((node.host.as_str(), &node.provider));
+            }
+        }
+        others
+    }
+
+    /// Makes sure, once a node, that it is of the chain that is configured, if one is. The error comes with whether another node is asked from now on.
+    pub(crate) async fn confirm(
+        &self,
+        at: usize,
+        metrics: &ClientMetrics,
+    ) -> Result<(), (L1Error, bool)> {
+        const METHOD: &str = "eth_chainId";
+        let node = &self.all[at];
+        let expected = match self.chain_id.get() {
+            Some(expected) if self.configured && !node.confirmed.load(Ordering::Acquire) => {
+                *expected
+            }
+            _ => return Ok(()),
+        };
+        let error = match node.provider.client().request::<_, U64>(METHOD, ()).await {
+            Ok(id) if id.to::<u64>() == expected => {
+                node.confirmed.store(true, Ordering::Release);
+                return Ok(());
+            }
+            Ok(id) => {
+                let host = node.host.clone();
+                self.leave(at, metrics).await;
+                L1Error::WrongChain { host, id: id.to(), expected }
+            }
+            Err(source) => {
+                self.failed(at, METHOD, &source, metrics).await;
+                L1Error::Rpc { method: METHOD, source }
+            }
+        };
+        Err((error, self.at() != at))
     }
 
     /// Whether the first node is to be tried again; once in a while.
@@ -133,6 +188,8 @@ impl Nodes {
     /// Whether a failure is the node's, and not the question's.
     fn is_the_nodes(&self, at: usize, method: &str, error: &TransportError) -> bool {
         match error {
+            // Another node may prove more, but nothing else is wrong with this one.
+            RpcError::ErrorResp(_) if method == "eth_getProof" => false,
             RpcError::ErrorResp(payload) if payload.code == NO_METHOD => {
                 self.all[at].useless.store(true, Ordering::Release);
                 true

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::{eips::BlockNumHash, primitives::B256};
-use millrace_l1::{L1Block, L1Update, RollupEvent};
+use millrace_l1::{L1Block, L1Update, RollupEvent, commitment_hash};
 use millrace_proto::{Commitment, PostedBatch, QueueEntry};
 use rocksdb::Direction;
 
@@ -12,7 +12,7 @@ use crate::derivation::batch_hash;
 use super::{
     Outcome, Store, StoreError,
     joined::{Tip, join, remove_joined_from},
-    misfit::{ApplyError, RecordKind},
+    misfit::{ApplyError, RecordKind, Totals},
     records::{
         BlockRecord, CommitmentRecord, DepositRecord, JournalRecord, OutcomeRecord, PostedRecord,
     },
@@ -76,6 +76,9 @@ impl Store {
                     applying.commitments_reverted(*from, l1.block.number)?;
                 }
             }
+        }
+        if let Some(state) = &update.state {
+            applying.totals()?.compare(state)?;
         }
         applying.finish(update)
     }
@@ -276,6 +279,38 @@ impl<'a> Applying<'a> {
         self.applied.committed.retain(|commitment| commitment.batch < from_batch);
         self.journal(l1_block, Vec::new(), removed);
         Ok(())
+    }
+
+    /// What all records add up to, those of this update included.
+    fn totals(&self) -> Result<Totals, ApplyError> {
+        let mut standing = BTreeMap::new();
+        let known =
+            self.tables.scan::<CommitmentRecord>(Table::Commitments, None, Direction::Forward);
+        for entry in known {
+            let (batch, record) = entry?;
+            standing.insert(batch, Commitment::from(record));
+        }
+        for (batch, changed) in &self.commitments {
+            match changed {
+                Some(commitment) => standing.insert(*batch, *commitment),
+                None => standing.remove(batch),
+            };
+        }
+        // The contract takes them without gaps.
+        let (mut last, mut last_block) = (0, 0_u64);
+        for (batch, commitment) in &standing {
+            if last_block.checked_add(1) != Some(commitment.first_block) {
+                let (what, found) = (RecordKind::Commitment, *batch);
+                return Err(ApplyError::Inconsistent { what, found, last });
+            }
+            (last, last_block) = (*batch, commitment.last_block);
+        }
+        let hash = standing.last_key_value().map(|(_, commitment)| commitment_hash(commitment));
+        Ok(Totals {
+            batches: self.last_posted.unwrap_or_default(),
+            deposits: self.deposits,
+            commitments: (last, hash.unwrap_or_default()),
+        })
     }
 
     fn journal(&mut self, l1_block: u64, added: Vec<Commitment>, removed: Vec<Commitment>) {

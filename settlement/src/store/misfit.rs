@@ -3,6 +3,7 @@
 use std::fmt;
 
 use alloy::primitives::B256;
+use millrace_l1::RollupState;
 use rocksdb::Direction;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
 pub(crate) enum RecordKind {
     Batch,
     Deposit,
+    Commitment,
 }
 
 impl fmt::Display for RecordKind {
@@ -23,6 +25,7 @@ impl fmt::Display for RecordKind {
         f.write_str(match self {
             Self::Batch => "batch",
             Self::Deposit => "deposit",
+            Self::Commitment => "commitment",
         })
     }
 }
@@ -73,6 +76,54 @@ pub(crate) enum ApplyError {
         /// What the event says.
         stated: B256,
     },
+    /// What the events add up to is not what the contract holds.
+    #[error(
+        "the last {what} that the rollup contract has at L1 block {block} is {held} ({held_hash}), by that block's state root, and the L1 node has shown {read} ({read_hash}): it leaves events out, or changes them"
+    )]
+    Held {
+        /// What differs.
+        what: RecordKind,
+        /// The L1 block.
+        block: u64,
+        /// The number of the last one that the contract has; of commitments that of its batch.
+        held: u64,
+        /// The hash over all up to that; of commitments its own.
+        held_hash: B256,
+        /// The same of the events.
+        read: u64,
+        /// The same of the events.
+        read_hash: B256,
+    },
+}
+
+/// The last of each kind of record, with its number and hash; zeros if there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) batches: (u64, B256),
+    pub(super) deposits: (u64, B256),
+    pub(super) commitments: (u64, B256),
+}
+
+impl Totals {
+    /// The first kind of record of which the contract holds something else.
+    pub(super) fn compare(&self, state: &RollupState) -> Result<(), ApplyError> {
+        let counters = &state.counters;
+        for (what, held, read) in [
+            (RecordKind::Batch, (counters.batches, state.batch_hash), self.batches),
+            (RecordKind::Deposit, (counters.deposits, state.accumulator), self.deposits),
+            (
+                RecordKind::Commitment,
+                (counters.committed_batch, state.commitment),
+                self.commitments,
+            ),
+        ] {
+            if held != read {
+                let (block, (held, held_hash), (read, read_hash)) = (state.block, held, read);
+                return Err(ApplyError::Held { what, block, held, held_hash, read, read_hash });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Store {
@@ -83,7 +134,8 @@ impl Store {
     pub(crate) fn fits_through(&self, misfit: &ApplyError) -> Result<u64, StoreError> {
         // The record that came in order, counted from 1 as batches are.
         let (kind, good) = match misfit {
-            ApplyError::Store(_) => return Ok(0),
+            ApplyError::Store(_)
+            | ApplyError::Inconsistent { what: RecordKind::Commitment, .. } => return Ok(0),
             ApplyError::Inconsistent { what: RecordKind::Batch, found, last } => {
                 (RecordKind::Batch, found.saturating_sub(1).min(*last))
             }
@@ -93,9 +145,11 @@ impl Store {
             }
             ApplyError::Accumulator { index, .. } => (RecordKind::Deposit, *index),
             ApplyError::DepositsMissing { read, .. } => (RecordKind::Deposit, *read),
+            ApplyError::Held { what, held, read, .. } if held != read => (*what, *read.min(held)),
+            ApplyError::Held { .. } => return Ok(0),
         };
         let before = match (kind, good.checked_sub(1)) {
-            (_, None) => None,
+            (_, None) | (RecordKind::Commitment, _) => None,
             (RecordKind::Batch, _) => self
                 .tables
                 .scan::<PostedRecord>(Table::Posted, Some(good), Direction::Reverse)

@@ -4,7 +4,7 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256, U256},
 };
-use millrace_l1::{L1Block, L1Update, RollupEvent};
+use millrace_l1::{L1Block, L1Update, RollupCounters, RollupEvent, RollupState, commitment_hash};
 use millrace_proto::{Commitment, PostedBatch};
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ fn l1_block(number: u64) -> L1Block {
 
 fn update(head: u64, events: Vec<RollupEvent>) -> L1Update {
     let head = l1_block(head);
-    L1Update { reverted_to: None, events, head, latest: head, finalized: None }
+    L1Update { reverted_to: None, events, head, latest: head, finalized: None, state: None }
 }
 
 fn reorg(to: u64, head: u64, events: Vec<RollupEvent>) -> L1Update {
@@ -406,4 +406,80 @@ fn reading_again_keeps_the_outcomes_of_batches_that_come_again() {
     store.apply_again(&reorg(10, 16, vec![RollupEvent::Posted(other)])).expect("applies");
     assert_eq!(store.last_outcome().expect("reads"), 1);
     assert_eq!(tip(&store), Some((2, 5)));
+}
+
+#[test]
+fn what_the_contract_holds_has_to_be_what_the_records_add_up_to() {
+    let batches = batches(&[(1, 3, 10), (4, 9, 12)]);
+    let mut events = vec![queued(0, 9)];
+    events.extend(posted(&batches));
+    events.extend([0, 1].map(|index| RollupEvent::Committed(committed(&batches[index], 13))));
+    let counters =
+        RollupCounters { batches: 2, deposits: 1, committed_batch: 2, committed_block: 9 };
+    let right = RollupState {
+        block: 15,
+        counters,
+        batch_hash: batches[1].batch_hash,
+        accumulator: accumulator(1),
+        commitment: commitment_hash(&committed(&batches[1], 13)),
+    };
+    let held = |events: &[RollupEvent], state| {
+        let (_dir, store) = fresh();
+        store.apply(&update(8, Vec::new())).expect("applies");
+        let applied = store.apply(&L1Update { state: Some(state), ..update(15, events.to_vec()) });
+        let misfit = applied.err()?;
+        assert_eq!(store.l1_points().expect("reads").len(), 1, "nothing is applied");
+        Some((misfit, store))
+    };
+    assert!(held(&events, right).is_none());
+    let other = B256::repeat_byte(9);
+    for (state, expected) in [
+        (
+            RollupState { counters: RollupCounters { batches: 3, ..counters }, ..right },
+            RecordKind::Batch,
+        ),
+        (RollupState { batch_hash: other, ..right }, RecordKind::Batch),
+        (
+            RollupState { counters: RollupCounters { deposits: 2, ..counters }, ..right },
+            RecordKind::Deposit,
+        ),
+        (RollupState { accumulator: other, ..right }, RecordKind::Deposit),
+        (RollupState { commitment: other, ..right }, RecordKind::Commitment),
+    ] {
+        let (misfit, store) = held(&events, state).expect("it differs");
+        assert!(matches!(misfit, ApplyError::Held { what, .. } if what == expected), "{misfit}");
+        assert_eq!(store.fits_through(&misfit).expect("reads"), 0);
+    }
+    // A commitment in the middle is missing.
+    events.remove(3);
+    let (misfit, _store) = held(&events, right).expect("a gap");
+    assert!(
+        matches!(
+            misfit,
+            ApplyError::Inconsistent { what: RecordKind::Commitment, found: 2, last: 0 }
+        ),
+        "{misfit}"
+    );
+}
+
+#[test]
+fn what_the_contract_holds_more_of_is_behind_the_last_record() {
+    let (_dir, store) = fresh();
+    let batches = batches(&[(1, 3, 10), (4, 9, 12)]);
+    store.apply(&update(13, posted(&batches))).expect("applies");
+    let state = RollupState {
+        block: 15,
+        counters: RollupCounters {
+            batches: 3,
+            deposits: 0,
+            committed_batch: 0,
+            committed_block: 0,
+        },
+        batch_hash: B256::repeat_byte(9),
+        accumulator: B256::ZERO,
+        commitment: B256::ZERO,
+    };
+    let misfit = store.apply(&L1Update { state: Some(state), ..update(15, Vec::new()) });
+    let misfit = misfit.expect_err("a batch is missing");
+    assert_eq!(store.fits_through(&misfit).expect("reads"), 11);
 }

@@ -106,6 +106,7 @@ impl Case {
             head,
             latest: head,
             finalized: None,
+            state: None,
         };
         self.shared.store.apply(&update).expect("applies");
         self.shared.refresh(Some(head.id())).expect("refreshes");

@@ -56,6 +56,16 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// The chained hash of all posted batches.
+    pub(super) const fn batch_hash(&self) -> B256 {
+        self.batch_hash
+    }
+
+    /// The chained hash of the queue.
+    pub(super) const fn accumulator(&self) -> B256 {
+        self.accumulator
+    }
+
     /// What is wrong with the first wrong commitment that stands.
     pub(super) fn wrong_commitment(&mut self) -> Option<Difference> {
         self.wrong.pop_first().map(|(_, difference)| difference)

@@ -4,7 +4,7 @@
 //!  L1 events, block by block ─┬ deposit ───> queue, accumulator
 //!                             ├ batch ─────> hash chain ─ bytes from DA ─ derive ─ execute ─> claims
 //!                             └ commitment ─> compare with what executing the batch gave
-//!  the contract's counters ─────> compare with what the events add up to
+//!  the contract's storage ──────> compare with what the events add up to: counters and chained hashes, by the L1 block's state root
 //! ```
 
 mod counters;
@@ -58,8 +58,34 @@ pub struct VerifyReport {
     pub head: BlockNumHash,
     /// The last finalized batch.
     pub finalized: Option<BatchPoint>,
-    /// The last L1 block that was read.
+    /// The last L1 block that was read. Everything else follows from its hash, if [`Self::l1_checked`] says so.
     pub l1_head: BlockNumHash,
+    /// How what the L1 node says was checked.
+    pub l1_checked: L1Check,
+    /// Other L1 nodes that have that block; none has another one.
+    pub l1_agreed: usize,
+}
+
+/// How what an L1 node says is bound to one L1 block's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum L1Check {
+    /// What all events add up to is what the contract's storage holds, by the block's state root (EIP-1186).
+    Proof,
+    /// Every block since the contract's deployment was read, each the parent of the next: events are those of its receipts.
+    Receipts,
+    /// It is believed.
+    None,
+}
+
+impl L1Check {
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proof => "proof",
+            Self::Receipts => "receipts",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A posted batch that derivation skips.

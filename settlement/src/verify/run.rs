@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use alloy::eips::BlockNumHash;
-use millrace_l1::{L1Block, RollupContract};
+use millrace_l1::{L1Block, L1Error, RollupContract};
 use millrace_proto::{ChainSpec, DaReader, Replay};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
-    Difference, VerifyError, VerifyProgress, VerifyReport,
+    Difference, L1Check, VerifyError, VerifyProgress, VerifyReport,
+    counters::Held,
     events::{Progress, Rebuilt},
 };
 use crate::{
@@ -54,14 +55,24 @@ pub async fn verify_chain(
     let client = rollup.client().clone();
     let start = rollup.deployed_at().await?;
     let finalized = client.finalized().await?;
-    let target = match until {
-        VerifyTarget::Latest => client.head().await?,
+    let fixed = match until {
+        VerifyTarget::Latest => None,
         VerifyTarget::Finalized => {
-            finalized.filter(|block| block.number >= start).ok_or(VerifyError::NothingFinalized)?
+            let block = finalized.filter(|block| block.number >= start);
+            Some(block.ok_or(VerifyError::NothingFinalized)?)
         }
     };
     // Now, as the node may have dropped the block's state by the time that all is read.
-    let counters = rollup.counters_at(target.number).await?;
+    let (target, held) = bound(&rollup, fixed).await?;
+    let l1_checked = match &held {
+        Some(_) => L1Check::Proof,
+        None if client.options().check_blocks => L1Check::Receipts,
+        None => L1Check::None,
+    };
+    let counters = match &held {
+        Some(held) => held.state.counters,
+        None => rollup.counters_at(target.number).await?,
+    };
     let head = genesis(&rollup, &spec, replay.as_ref()).await?;
     let mut rebuilt = Rebuilt {
         derivation: Derivation::new(&spec, rollup.address()),
@@ -72,13 +83,18 @@ pub async fn verify_chain(
         state: Progress::default(),
     };
     info!(target: "millrace::settlement", from = start, to = target.number, "verifying the chain on L1");
-    let read = read_all(&rollup, &mut rebuilt, start, &target, &mut progress).await;
+    let range = Range { start, target, by_block: l1_checked == L1Check::Receipts };
+    let read = read_all(&rollup, &mut rebuilt, &range, &mut progress).await;
     // What a reorg mixed up must not be mistaken for a fault of the chain.
     match client.block(target.number).await? {
         Some(block) if block.hash == target.hash => read?,
         _ => return Err(VerifyError::L1Moved { number: target.number }),
     }
+    let l1_agreed = client.agreed(target.id()).await?;
     rebuilt.state.compare(&counters, target.number)?;
+    if let Some(held) = &held {
+        rebuilt.state.compare_held(held)?;
+    }
     let report = VerifyReport {
         blocks: rebuilt.state.blocks,
         transactions: rebuilt.state.transactions,
@@ -89,9 +105,57 @@ pub async fn verify_chain(
         head: BlockNumHash::new(rebuilt.head.number, rebuilt.head.hash),
         finalized: rebuilt.finalized(),
         l1_head: target.id(),
+        l1_checked,
+        l1_agreed,
     };
     rebuilt.replay.close().await?;
     Ok(report)
+}
+
+/// How often an L1 node is asked to prove the contract's state, each time at its newest block: some prove that of no other.
+const PROOF_TRIES: u32 = 3;
+
+/// The L1 block to verify to, and what the contract holds there; `None` if that is not proved, or L1 is not to be checked.
+async fn bound(
+    rollup: &RollupContract,
+    fixed: Option<L1Block>,
+) -> Result<(L1Block, Option<Held>), VerifyError> {
+    let client = rollup.client();
+    let mut tries = 0;
+    loop {
+        let target = match fixed {
+            Some(block) => block,
+            None => client.head().await?,
+        };
+        if !client.options().check_blocks {
+            return Ok((target, None));
+        }
+        tries += 1;
+        match held(rollup, &target).await {
+            Ok(Some(held)) => return Ok((target, Some(held))),
+            Ok(None) if tries >= PROOF_TRIES || fixed.is_some() => {
+                warn!(target: "millrace::settlement", block = target.number, "no L1 node proves the contract's state (eth_getProof); reading block by block, which takes longer");
+                return Ok((target, None));
+            }
+            Err(error) if tries >= PROOF_TRIES || !error.is_retryable() => return Err(error.into()),
+            Ok(None) | Err(_) => tokio::time::sleep(client.options().poll_interval).await,
+        }
+    }
+}
+
+async fn held(rollup: &RollupContract, block: &L1Block) -> Result<Option<Held>, L1Error> {
+    let Some(state) = rollup.state_at(block.hash).await? else { return Ok(None) };
+    let commitments = rollup.commitments_at(block.hash, state.counters.batches).await?;
+    Ok(commitments.map(|commitments| Held { state, commitments }))
+}
+
+/// The L1 blocks to read.
+#[derive(Debug)]
+struct Range {
+    start: u64,
+    target: L1Block,
+    /// Whether what each holds is checked.
+    by_block: bool,
 }
 
 /// Compares the empty chain's genesis with the contract's.
@@ -129,24 +193,35 @@ async fn genesis(
 async fn read_all(
     rollup: &RollupContract,
     rebuilt: &mut Rebuilt,
-    start: u64,
-    target: &L1Block,
+    range: &Range,
     progress: &mut (impl FnMut(VerifyProgress) + Send),
 ) -> Result<(), VerifyError> {
+    let Range { start, target, by_block } = range;
     let stretch = rollup.client().options().log_range.max(1);
-    let mut next = start;
+    let (mut next, mut parent) = (*start, None);
     while next <= target.number {
         let last = target.number.min(next.saturating_add(stretch - 1));
-        for event in rollup.events(next, last).await? {
+        let events = if *by_block {
+            let (events, end) = rollup.events_by_block(parent, next, last).await?;
+            parent = Some(end.hash);
+            events
+        } else {
+            rollup.events(next, last).await?
+        };
+        for event in events {
             let l1_block = event.l1().block.number;
             let batches = rebuilt.state.batches;
             rebuilt.event(event).await?;
             if rebuilt.state.batches != batches {
-                progress(reached(rebuilt, start, l1_block, target));
+                progress(reached(rebuilt, range, l1_block));
             }
         }
-        progress(reached(rebuilt, start, last, target));
+        progress(reached(rebuilt, range, last));
         next = last.saturating_add(1);
+    }
+    // The blocks have to be those that lead to the one that everything is bound to.
+    if parent.is_some_and(|end| end != target.hash) {
+        return Err(VerifyError::L1Moved { number: target.number });
     }
     match rebuilt.state.wrong_commitment() {
         Some(difference) => Err(difference.into()),
@@ -154,11 +229,11 @@ async fn read_all(
     }
 }
 
-fn reached(rebuilt: &Rebuilt, start: u64, l1_block: u64, target: &L1Block) -> VerifyProgress {
+fn reached(rebuilt: &Rebuilt, range: &Range, l1_block: u64) -> VerifyProgress {
     VerifyProgress {
         l1_block,
-        l1_start: start,
-        l1_target: target.number,
+        l1_start: range.start,
+        l1_target: range.target.number,
         block: rebuilt.head.number,
         batches: rebuilt.state.batches,
         transactions: rebuilt.state.transactions,

@@ -23,7 +23,7 @@ use millrace_settlement::{
     SettlementService, VerifierPeer, VerifyError, VerifyInput, VerifyReport, VerifyTarget,
     verify_chain,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -245,7 +245,19 @@ impl World {
         options: ClientOptions,
         script: impl Fn(u64, &str) -> Fault + Send + Sync + 'static,
     ) -> (FaultProxy, RollupContract) {
-        let proxy = FaultProxy::start(self.anvil.url().clone(), script).await;
+        let by_method = move |number, request: &Value| {
+            script(number, request["method"].as_str().unwrap_or_default())
+        };
+        self.behind_reading(options, by_method).await
+    }
+
+    /// The same, of which the script reads all of a request.
+    pub(crate) async fn behind_reading(
+        &self,
+        options: ClientOptions,
+        script: impl Fn(u64, &Value) -> Fault + Send + Sync + 'static,
+    ) -> (FaultProxy, RollupContract) {
+        let proxy = FaultProxy::start_reading(self.anvil.url().clone(), script).await;
         let client = L1Client::new(proxy.url.clone(), options).expect("a client");
         let rollup = RollupContract::new(client, self.rollup.address());
         (proxy, rollup)

@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 
 use alloy::{
     eips::BlockNumberOrTag,
-    primitives::{U256, utils::parse_ether},
+    primitives::{B256, Bytes, U256, keccak256, utils::parse_ether},
     providers::Provider,
     signers::local::PrivateKeySigner,
 };
 use eyre::{Result, WrapErr, ensure, eyre};
+use millrace_l1::testing::{Fault, FaultProxy};
 use millrace_proto::{Sequencer, Stage};
 use millrace_tests::{
-    Chain, ChainOptions, Follower, Wallet, anvil, dev_key, eventually, fresh_address, transactions,
-    verify,
+    Chain, ChainOptions, Follower, Wallet, anvil, dev_key, eventually, fresh_address, millrace,
+    run, transactions, verify,
 };
+use serde_json::{Value, json};
 
 /// The chain that L1 gives is the sequencer's.
 async fn derived_equals_sequenced(chain: &Chain) -> Result<()> {
@@ -297,4 +299,62 @@ async fn a_chain_that_has_lost_its_data_goes_on_after_what_l1_holds() -> Result<
         last = after;
     }
     derived_equals_sequenced(&chain).await
+}
+
+/// `verify` behind a node that leaves out an event which lies far back, at the end of its kind so that no gap shows, and that has the contract's views say what goes with it; and behind
+/// one of another chain than was expected.
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_out_an_l1_node_that_lies() -> Result<()> {
+    const QUEUED: &str = "DepositQueued(uint64,address,address,uint256,uint64,bytes,bytes32)";
+    let anvil = anvil(8)?;
+    let options = ChainOptions::default().on(anvil.url().clone()).args(["--batch-age", "1s"]);
+    let mut chain = Chain::start(options).await?;
+    chain.deposit(fresh_address(), "1").await?;
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    let last = wallet.transfer(fresh_address(), U256::from(1)).await?;
+    chain.wait_for(last, Stage::Committed).await?;
+    // That nobody takes, and too far back for blocks to be read one by one.
+    let ready = chain.ready().clone();
+    chain.kill().await?;
+    let deposit = json!([{
+        "from": dev_key(1).address(), "to": ready.rollup, "value": "0xde0b6b3a7640000", "gas": "0x40000"
+    }]);
+    anvil.rpc("eth_sendTransaction", deposit).await?;
+    anvil.mine(50).await?;
+    let summary = verify(&ready, &["--l1-chain-id", "31337"]).await?;
+    ensure!(summary["ok"] == true && summary["l1_checked"] == "proof", "{summary}");
+
+    let topic = keccak256(QUEUED).to_string();
+    let count = keccak256("depositCount()")[..4].to_vec();
+    let count = Bytes::from(count).to_string();
+    let script = move |_, request: &Value| match request["method"].as_str() {
+        Some("eth_getLogs") if request.to_string().contains(&topic) => Fault::Change(|logs| {
+            let Some(logs) = logs.as_array_mut() else { return };
+            let is_queued = |log: &Value| log["topics"][0] == keccak256(QUEUED).to_string();
+            if let Some(last) = logs.iter().rposition(is_queued) {
+                logs.remove(last);
+            }
+        }),
+        Some("eth_call") if request.to_string().contains(&count) => Fault::Change(|word| {
+            let told: U256 = serde_json::from_value(word.clone()).unwrap_or_default();
+            *word = json!(B256::from(told.saturating_sub(U256::from(1))));
+        }),
+        _ => Fault::None,
+    };
+    let proxy = FaultProxy::start_reading(anvil.url().clone(), script).await;
+    let (l1, beacon, rollup) =
+        (proxy.url.to_string(), ready.beacon.to_string(), ready.rollup.to_string());
+    let arguments = ["verify", "--json", "--l1", &l1, "--beacon", &beacon, "--rollup", &rollup];
+    let output = run(&millrace()?, &arguments).await?;
+    let summary = output.last_json()?;
+    ensure!(output.code == Some(1) && summary["ok"] == false, "{output:?}");
+    let error = summary["error"].as_str().unwrap_or_default();
+    ensure!(error.contains("number of deposits"), "{summary}");
+
+    let wrong = [&arguments[..], &["--l1-chain-id", "1"]].concat();
+    let output = run(&millrace()?, &wrong).await?;
+    ensure!(output.code == Some(1), "{output:?}");
+    let said = output.stdout + &output.stderr;
+    ensure!(said.contains("chain 31337") && said.contains("chain 1 "), "{said}");
+    Ok(())
 }

@@ -354,7 +354,8 @@ async fn another_batch_in_the_place_of_an_archived_one_is_archived_too() {
     let first = case.world.posted().await.remove(0);
     assert_eq!(case.outbox.archived().block, first.l1.block);
 
-    case.world.anvil.reorg(4).await.unwrap();
+    let head = case.world.anvil.client().head().await.unwrap().number;
+    case.world.anvil.reorg(head - first.l1.block.number + 1).await.unwrap();
     assert_eq!(case.world.contract().batch_count().await.unwrap(), 0);
     case.post_data("second", &noise(100, 2)).await;
     case.settle().await;

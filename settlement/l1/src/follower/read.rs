@@ -1,7 +1,7 @@
 //! Reading the blocks between the cursor and the target.
 
 use alloy::{eips::BlockNumHash, rpc::types::Header};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::L1Follower;
 use crate::{L1Block, L1Error, RollupEvent};
@@ -9,18 +9,71 @@ use crate::{L1Block, L1Error, RollupEvent};
 /// Up to this distance from the head blocks are read one by one, by hash; further away in ranges.
 const BY_HASH: u64 = 32;
 
+/// How events are read that are further back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// In ranges, unchecked.
+    Ranges,
+    /// In ranges; they have to add up to what the contract's storage holds at the head.
+    Proved,
+    /// Block by block, as no node proves what the storage holds.
+    Blocks,
+}
+
+/// What was read on the way to the head.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    pub(super) events: Vec<RollupEvent>,
+    /// The blocks to remember, ascending.
+    pub(super) blocks: Vec<L1Block>,
+    /// Whether events may be missing that only the contract's counters tell of.
+    pub(super) in_ranges: bool,
+}
+
 impl L1Follower {
-    /// Reads on from `tip` towards `target`. Returns the events and the blocks to remember, ascending.
+    /// Reads on from `tip` towards `target`.
     pub(super) async fn advance(
-        &self,
+        &mut self,
         tip: BlockNumHash,
-        target: Header,
-    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
+        target: &Header,
+    ) -> Result<Stretch, L1Error> {
         if target.number - tip.number <= BY_HASH {
-            self.advance_by_hash(tip, target).await
-        } else {
-            self.advance_in_range(tip, target.number).await
+            return self.advance_by_hash(tip, target).await;
         }
+        let range = self.client().options().log_range.max(1);
+        let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
+        let stretch = match self.reading(target).await? {
+            Reading::Blocks => self.advance_by_block(tip, last).await?,
+            reading => {
+                let stretch = self.advance_in_range(tip, last).await?;
+                let proved = reading == Reading::Ranges
+                    || self.contract.check_ends(&stretch.events, target).await?;
+                if !proved {
+                    return Err(L1Error::NoProof(target.number));
+                }
+                stretch
+            }
+        };
+        let (of, events) = (target.number, stretch.events.len());
+        info!(target: "millrace::l1", to = last, of, events, "catching up with L1");
+        Ok(stretch)
+    }
+
+    /// How to read what is further back: found out once, at the first block that is gone for.
+    async fn reading(&mut self, target: &Header) -> Result<Reading, L1Error> {
+        if let Some(reading) = self.reading {
+            return Ok(reading);
+        }
+        let reading = if !self.client().options().check_blocks {
+            Reading::Ranges
+        } else if self.contract.proven_state(target).await?.is_some() {
+            Reading::Proved
+        } else {
+            warn!(target: "millrace::l1", block = target.number, "no L1 node proves the contract's state (eth_getProof); catching up block by block, which takes longer");
+            Reading::Blocks
+        };
+        self.reading = Some(reading);
+        Ok(reading)
     }
 
     /// Walks back from the target over parent hashes, so that all blocks are of one chain, and reads each one's events by
@@ -28,10 +81,10 @@ impl L1Follower {
     async fn advance_by_hash(
         &self,
         tip: BlockNumHash,
-        target: Header,
-    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
-        let mut lowest = L1Block::from(&target);
-        let mut headers = vec![target];
+        target: &Header,
+    ) -> Result<Stretch, L1Error> {
+        let mut lowest = L1Block::from(target);
+        let mut headers = vec![target.clone()];
         while lowest.number > tip.number + 1 {
             let hash = lowest.parent_hash;
             let parent = self.client().header_by_hash(hash).await?;
@@ -50,7 +103,8 @@ impl L1Follower {
         for header in &headers {
             events.extend(self.events_in(header).await?);
         }
-        Ok((events, headers.iter().map(L1Block::from).collect()))
+        let blocks = headers.iter().map(L1Block::from).collect();
+        Ok(Stretch { events, blocks, in_ranges: false })
     }
 
     /// The events of one block: what its hash commits to, unless blocks are not checked.
@@ -63,13 +117,7 @@ impl L1Follower {
     }
 
     /// Reads a range that ends before the blocks near the target, and remembers its last block.
-    async fn advance_in_range(
-        &self,
-        tip: BlockNumHash,
-        target: u64,
-    ) -> Result<(Vec<RollupEvent>, Vec<L1Block>), L1Error> {
-        let range = self.client().options().log_range.max(1);
-        let last = (target - BY_HASH).min(tip.number.saturating_add(range));
+    async fn advance_in_range(&self, tip: BlockNumHash, last: u64) -> Result<Stretch, L1Error> {
         let end = self.canonical(last).await?;
         let events = self.contract.events_of(self.set, tip.number + 1, last).await?;
         // If neither end has moved, the blocks between them have not moved either while they were read.
@@ -80,8 +128,14 @@ impl L1Follower {
                 "the blocks up to {last} moved while they were read"
             )));
         }
-        info!(target: "millrace::l1", to = last, of = target, events = events.len(), "catching up with L1");
-        Ok((events, vec![end]))
+        Ok(Stretch { events, blocks: vec![end], in_ranges: true })
+    }
+
+    /// Reads the same block by block.
+    async fn advance_by_block(&self, tip: BlockNumHash, last: u64) -> Result<Stretch, L1Error> {
+        let (from, parent) = (tip.number + 1, Some(tip.hash));
+        let (events, end) = self.contract.events_by_block_of(self.set, parent, from, last).await?;
+        Ok(Stretch { events, blocks: vec![end], in_ranges: false })
     }
 
     async fn canonical(&self, number: u64) -> Result<L1Block, L1Error> {

@@ -2,7 +2,10 @@
 
 use std::io::Read;
 
-use alloy::{primitives::Bytes, sol_types::SolEvent};
+use alloy::{
+    primitives::{Bytes, keccak256},
+    sol_types::SolEvent,
+};
 use tracing::warn;
 
 use super::RollupContract;
@@ -19,6 +22,7 @@ impl RollupContract {
     /// [`L1Error::GenesisMissing`] if there is no such publication up to L1's head.
     pub async fn genesis(&self, mut accept: impl FnMut(&[u8]) -> bool) -> Result<Bytes, L1Error> {
         let head = self.client.head().await?.number;
+        let digest = self.constants().await?.genesis_digest;
         let topics = vec![Rollup::GenesisPublished::SIGNATURE_HASH];
         let mut next = self.deployed_at().await?;
         while next <= head {
@@ -27,6 +31,14 @@ impl RollupContract {
                 let Ok(event) = Rollup::GenesisPublished::decode_log_data(&log.inner) else {
                     continue;
                 };
+                // The contract publishes no other.
+                if keccak256(&event.genesis) != digest {
+                    self.forget_constants();
+                    return Err(self
+                        .client
+                        .unproven_here("another genesis than the contract's".to_owned())
+                        .await);
+                }
                 match decompress(&event.genesis) {
                     Ok(json) if accept(&json) => return Ok(json.into()),
                     Ok(_) => {

@@ -3,6 +3,7 @@
 mod deploy;
 mod events;
 mod genesis;
+mod proof;
 mod range;
 mod scan;
 
@@ -13,7 +14,7 @@ use alloy::{
     primitives::{Address, B256, keccak256},
 };
 use millrace_proto::Commitment;
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
 
 pub(crate) use self::events::EventSet;
 use self::range::LogRange;
@@ -21,6 +22,7 @@ pub use self::{
     deploy::{DeployParams, Deployment, FinalityRule, deploy_rollup},
     events::RollupEvent,
     genesis::MAX_GENESIS_BYTES,
+    proof::{RollupState, commitment_hash},
 };
 use crate::{L1Client, L1Error, contracts::Rollup};
 
@@ -34,8 +36,8 @@ const KNOWN_VERSION: u32 = 2;
 pub struct RollupContract {
     client: L1Client,
     address: Address,
-    /// What never changes once the contract is there.
-    constants: Arc<OnceCell<Constants>>,
+    /// What never changes once the contract is there, as a node has said it.
+    constants: Arc<Mutex<Option<Constants>>>,
     log_range: Arc<LogRange>,
 }
 
@@ -46,6 +48,7 @@ struct Constants {
     inclusion_window: u64,
     genesis_hash: B256,
     genesis_state_root: B256,
+    genesis_digest: B256,
 }
 
 impl fmt::Debug for RollupContract {
@@ -61,12 +64,7 @@ impl RollupContract {
     /// The contract at an address. Asks nothing yet.
     pub fn new(client: L1Client, address: Address) -> Self {
         let log_range = LogRange::new(client.options().log_range);
-        Self {
-            client,
-            address,
-            constants: Arc::new(OnceCell::new()),
-            log_range: Arc::new(log_range),
-        }
+        Self { client, address, constants: Arc::default(), log_range: Arc::new(log_range) }
     }
 
     /// Where the contract is.
@@ -212,20 +210,28 @@ impl RollupContract {
         }
     }
 
-    async fn constants(&self) -> Result<&Constants, L1Error> {
-        self.constants
-            .get_or_try_init(|| async {
-                let (client, at) = (&self.client, self.address);
-                known(self.version().await?, at)?;
-                Ok(Constants {
-                    deployed_at: client.call(at, &Rollup::deployedAtCall {}).await?,
-                    l2_chain_id: client.call(at, &Rollup::l2ChainIdCall {}).await?,
-                    inclusion_window: client.call(at, &Rollup::inclusionWindowCall {}).await?,
-                    genesis_hash: client.call(at, &Rollup::genesisHashCall {}).await?,
-                    genesis_state_root: client.call(at, &Rollup::genesisStateRootCall {}).await?,
-                })
-            })
-            .await
+    async fn constants(&self) -> Result<Constants, L1Error> {
+        let read = *self.constants.lock();
+        if let Some(read) = read {
+            return Ok(read);
+        }
+        let (client, at) = (&self.client, self.address);
+        known(self.version().await?, at)?;
+        let constants = Constants {
+            deployed_at: client.call(at, &Rollup::deployedAtCall {}).await?,
+            l2_chain_id: client.call(at, &Rollup::l2ChainIdCall {}).await?,
+            inclusion_window: client.call(at, &Rollup::inclusionWindowCall {}).await?,
+            genesis_hash: client.call(at, &Rollup::genesisHashCall {}).await?,
+            genesis_state_root: client.call(at, &Rollup::genesisStateRootCall {}).await?,
+            genesis_digest: client.call(at, &Rollup::genesisDigestCall {}).await?,
+        };
+        *self.constants.lock() = Some(constants);
+        Ok(constants)
+    }
+
+    /// Forgets what a node has said that lies: the next one that is asked may tell the truth.
+    fn forget_constants(&self) {
+        *self.constants.lock() = None;
     }
 }
 

@@ -7,11 +7,15 @@ use alloy::{
     primitives::{B256, BloomInput},
     rpc::types::{Filter, Header, Log},
 };
+use futures::{StreamExt, stream};
 use millrace_proto::PostedBatch;
 use tracing::debug;
 
 use super::{EventSet, RollupContract, RollupEvent, events, range::is_too_much};
-use crate::L1Error;
+use crate::{L1Block, L1Error};
+
+/// Blocks that are read at the same time, where they are read one by one.
+const AT_ONCE: usize = 16;
 
 impl RollupContract {
     /// The contract's events in the L1 blocks `from..=to`, in L1's order.
@@ -134,6 +138,51 @@ impl RollupContract {
         });
         let of_set = |log: &Log| log.topic0().is_some_and(|topic| topics.contains(topic));
         self.decode(logs.filter(of_set).collect()).await
+    }
+
+    /// The contract's events in the L1 blocks `from..=to`, as each block's header commits to them, and the last of these blocks. Each is the parent of the next,
+    /// and `parent`, if given, is the first one's. Takes a request a block at least: where the contract's state is proved, [`Self::events`] do.
+    ///
+    /// # Errors
+    /// [`L1Error::Inconsistent`] if blocks do not join, and [`L1Error::Unproven`] if they do not hold what the node says.
+    pub async fn events_by_block(
+        &self,
+        parent: Option<B256>,
+        from: u64,
+        to: u64,
+    ) -> Result<(Vec<RollupEvent>, L1Block), L1Error> {
+        self.events_by_block_of(EventSet::All, parent, from, to).await
+    }
+
+    pub(crate) async fn events_by_block_of(
+        &self,
+        set: EventSet,
+        parent: Option<B256>,
+        from: u64,
+        to: u64,
+    ) -> Result<(Vec<RollupEvent>, L1Block), L1Error> {
+        let read = async |number: u64| {
+            let header = self.client.header(number.into()).await?;
+            let header = header.ok_or_else(|| L1Error::BlockMissing(number.to_string()))?;
+            let events = self.proven_events(set, &header).await?;
+            Ok::<_, L1Error>((L1Block::from(&header), events))
+        };
+        let mut blocks = stream::iter(from..=to).map(read).buffered(AT_ONCE);
+        let (mut events, mut last, mut before) = (Vec::new(), None, parent);
+        for number in from..=to {
+            let Some(read) = blocks.next().await else { break };
+            let (block, found) = read?;
+            if block.number != number || before.is_some_and(|hash| hash != block.parent_hash) {
+                return Err(L1Error::Inconsistent(format!(
+                    "block {number} does not follow the one before it"
+                )));
+            }
+            events.extend(found);
+            (last, before) = (Some(block), Some(block.hash));
+        }
+        let last =
+            last.ok_or_else(|| L1Error::InvalidRequest("a range of no blocks".to_owned()))?;
+        Ok((events, last))
     }
 
     /// Logs with one of the topics, from a block on, for as many blocks as the node takes at once. Also returns the last
