@@ -118,6 +118,7 @@ async fn get_batch(State(store): State<Arc<Store>>, Path(commitment): Path<Strin
         return (StatusCode::BAD_REQUEST, "not a commitment").into_response();
     };
     match store.batches.lock().get(&commitment) {
+        _ if fault == Some(AltDaFault::Forgets) => StatusCode::NOT_FOUND.into_response(),
         Some(_) if fault == Some(AltDaFault::Lies) => "something else".into_response(),
         Some(batch) => batch.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

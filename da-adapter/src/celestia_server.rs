@@ -102,13 +102,17 @@ impl Store {
 
     fn get(&self, params: Value) -> Result<Value, String> {
         let (height, namespace, commitment): (usize, Namespace, Commitment) = parse(params)?;
+        let fault = *self.fault.lock();
+        if fault == Some(CelestiaFault::Forgets) {
+            return Err("blob: not found".to_owned());
+        }
         let blocks = self.blocks.lock();
         let block = height.checked_sub(1).and_then(|at| blocks.get(at));
         let block = block.ok_or("header: given height is from the future")?;
         let mut found =
             block.iter().filter(|it| it.namespace == namespace && it.commitment == commitment);
         let mut blob = found.next().cloned().ok_or("blob: not found")?;
-        if *self.fault.lock() == Some(CelestiaFault::Lies) {
+        if fault == Some(CelestiaFault::Lies) {
             blob.data = b"something else".to_vec();
         }
         serde_json::to_value(blob).map_err(|error| error.to_string())

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use alloy::primitives::{FixedBytes, U256};
-use millrace_proto::BatchLimits;
+use millrace_proto::{BatchLimits, DaKind};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -183,13 +183,25 @@ pub enum BackendKind {
     ObjectStore,
 }
 
+impl From<BackendKind> for DaKind {
+    fn from(kind: BackendKind) -> Self {
+        match kind {
+            BackendKind::L1Blob => Self::L1Blob,
+            BackendKind::L1Calldata => Self::L1Calldata,
+            BackendKind::AltDa => Self::AltDa,
+            BackendKind::Celestia => Self::Celestia,
+            BackendKind::ObjectStore => Self::ObjectStore,
+        }
+    }
+}
+
 /// An object store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectStoreConfig {
     /// `file:///folder`, or `s3://bucket/path`, `gs://bucket/path`, `az://container/path` where the
-    /// binary is built with the features `aws`, `gcp`, `azure`. Credentials come from the
-    /// environment, under the names that the clouds' own tools use.
+    /// binary is built with the features `aws`, `gcp`, `azure`. How these are reached, and with which credentials, comes from the
+    /// environment, in variables that begin with `AWS_`, `GOOGLE_` and `AZURE_`: `docs/operating.md`.
     pub url: Url,
     /// Put in front of every key; of batches, part of what is posted on L1. Empty for none.
     #[serde(default)]

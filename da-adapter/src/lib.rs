@@ -7,7 +7,7 @@
 //!                       contract <── postBatch ──┘ └── posted, reorged, final ┘
 //!
 //!  beacon node, outbox ── blobs of final batches ──> archive
-//!  PostedBatch ─> MultiReader ── blobs or object, checked against L1's record ──> encoded batch
+//!  PostedBatch ─> MultiReader ─> backend of its kind, or archive ── checked against L1's record ──> encoded batch
 //! ```
 //!
 //! The contract is the truth of which batches are posted: after a restart or an L1 reorg, the
@@ -47,8 +47,8 @@ pub use self::{
     archive::BlobArchive,
     availability::{AttestError, AvailabilityAttestation},
     backend::{
-        AltDaBackend, AltDaError, BackendError, DaBackend, L1BlobBackend, L1CalldataBackend,
-        ObjectStoreBackend, Prepared, SubmitRequest,
+        AltDaBackend, AltDaError, Availability, BackendError, DaBackend, L1BlobBackend,
+        L1CalldataBackend, ObjectStoreBackend, Prepared, SubmitRequest,
     },
     blob::{
         MAX_BLOBS, UnpackError, blobs_needed, capacity as blob_capacity, unpack as unpack_blobs,

@@ -1,13 +1,16 @@
 //! Objects in a store, a local folder or a bucket of a cloud, below a prefix.
 
+mod clouds;
+
 use std::{fs, path::PathBuf, sync::Arc};
 
 use alloy::primitives::Bytes;
 use object_store::{
     Error as StoreError, GetResult, ObjectStore, ObjectStoreExt, PutPayload,
-    local::LocalFileSystem, parse_url_opts, path::Path,
+    local::LocalFileSystem, path::Path,
 };
 
+pub(crate) use self::clouds::status;
 use crate::config::ObjectStoreConfig;
 
 /// A store. Clones share the connection.
@@ -56,27 +59,28 @@ pub enum ObjectStoreError {
 }
 
 impl Objects {
-    /// Opens the store; makes the folder of a `file:` URL.
+    /// Opens the store; makes the folder of a `file:` URL. How a cloud's store is reached, and with which credentials, comes from the environment.
     pub(crate) fn open(config: &ObjectStoreConfig) -> Result<Self, ObjectStoreError> {
-        let prefix = config.prefix.clone();
+        Self::open_with(config, clouds::environment())
+    }
+
+    /// Opens the store; `settings` are how a cloud's is reached, under the names of the environment's variables in lower case.
+    pub(crate) fn open_with(
+        config: &ObjectStoreConfig,
+        settings: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ObjectStoreError> {
+        let (url, prefix) = (&config.url, config.prefix.clone());
         if !Path::parse(&prefix).is_ok_and(|path| path.as_ref() == prefix) {
             return Err(ObjectStoreError::Prefix(prefix));
         }
-        if config.url.scheme() == "file" {
-            let path = config
-                .url
-                .to_file_path()
-                .map_err(|()| ObjectStoreError::NotAFolder(config.url.clone()))?;
-            fs::create_dir_all(&path)
-                .map_err(|source| ObjectStoreError::Folder { path: path.clone(), source })?;
-            let store = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-            return Ok(Self { store: Arc::new(store), root: Path::default(), prefix });
-        }
-        let options = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, root) = parse_url_opts(&config.url, options).map_err(|source| {
-            ObjectStoreError::Url { url: Box::new(config.url.clone()), source }
-        })?;
-        Ok(Self { store: store.into(), root, prefix })
+        let (store, root) = match url.scheme() {
+            "file" => (local(url)?, Path::default()),
+            _ => clouds::open(url, settings).map_err(|source| {
+                let url = Box::new(url.clone());
+                ObjectStoreError::Url { url, source }
+            })?,
+        };
+        Ok(Self { store, root, prefix })
     }
 
     /// The key of an object with this name: `<prefix>/<name>`.
@@ -86,8 +90,7 @@ impl Objects {
 
     /// The object that a key names; `None` if no key looks like this.
     pub(crate) fn location(&self, key: &str) -> Option<Path> {
-        let path = Path::parse(key).ok().filter(|path| path.as_ref() == key && !key.is_empty())?;
-        Some(self.root.parts().chain(path.parts()).collect())
+        Some(self.root.parts().chain(path_of(key)?.parts()).collect())
     }
 
     /// An object, not read yet.
@@ -99,4 +102,17 @@ impl Objects {
     pub(crate) async fn put(&self, location: &Path, data: Bytes) -> Result<(), StoreError> {
         self.store.put(location, PutPayload::from_bytes(data.0)).await.map(|_| ())
     }
+}
+
+/// A local folder, which is made.
+fn local(url: &url::Url) -> Result<Arc<dyn ObjectStore>, ObjectStoreError> {
+    let path = url.to_file_path().map_err(|()| ObjectStoreError::NotAFolder(url.clone()))?;
+    fs::create_dir_all(&path)
+        .map_err(|source| ObjectStoreError::Folder { path: path.clone(), source })?;
+    Ok(Arc::new(LocalFileSystem::new_with_prefix(path)?.with_fsync(true)))
+}
+
+/// The path that is written as this key is; `None` if none is.
+pub(crate) fn path_of(key: &str) -> Option<Path> {
+    Path::parse(key).ok().filter(|path| path.as_ref() == key && !key.is_empty())
 }

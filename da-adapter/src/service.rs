@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::{
     archive::{Archiver, Progress},
     availability::Attester,
-    backend::{DaBackend, L1BlobBackend, L1CalldataBackend},
+    backend::DaBackend,
     batcher::{Batcher, BatcherParts},
     chain::BatchedChain,
     config::{BackendKind, DaAdapterConfig, InvalidConfig},
@@ -84,25 +84,11 @@ pub struct DaAdapterHandle {
 
 /// The backend that new batches go through.
 fn backend(kind: BackendKind, sources: &DaSources) -> Result<Arc<dyn DaBackend>, InvalidConfig> {
-    let needed = |field, backend| InvalidConfig {
-        field,
-        problem: format!("the backend {backend} needs this section"),
-    };
-    Ok(match kind {
-        BackendKind::L1Blob => Arc::new(L1BlobBackend),
-        BackendKind::L1Calldata => Arc::new(L1CalldataBackend),
-        BackendKind::AltDa => {
-            Arc::new(sources.alt_da.clone().ok_or_else(|| needed("alt_da", "alt_da"))?)
-        }
-        #[cfg(feature = "celestia")]
-        BackendKind::Celestia => {
-            Arc::new(sources.celestia.clone().ok_or_else(|| needed("celestia", "celestia"))?)
-        }
-        #[cfg(not(feature = "celestia"))]
-        BackendKind::Celestia => return Err(needed("celestia", "celestia")),
-        BackendKind::ObjectStore => {
-            Arc::new(sources.store.clone().ok_or_else(|| needed("object_store", "object_store"))?)
-        }
+    let kind = DaKind::from(kind);
+    sources.backend(kind).ok_or_else(|| {
+        // The section has the backend's name.
+        let field = kind.as_str();
+        InvalidConfig { field, problem: format!("the backend {field} needs this section") }
     })
 }
 

@@ -9,13 +9,13 @@ use alloy::primitives::{B256, Bytes, U256, hex};
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
 use millrace_l1::Market;
-use millrace_proto::DaKind;
+use millrace_proto::{DaKind, DaReadError, PostedBatch};
 use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
 use url::Url;
 
 use super::{
-    BackendError, DaBackend, POST_GAS, Prepared, StoredBatch, StoredBatchBuilder, SubmitRequest,
-    gas_cost,
+    Availability, BackendError, DaBackend, POST_GAS, Prepared, StoredBatch, StoredBatchBuilder,
+    SubmitRequest, gas_cost, invalid, unavailable,
 };
 use crate::config::{AltDaCommitment, AltDaConfig};
 
@@ -96,7 +96,7 @@ impl AltDaBackend {
     }
 
     /// The batch that a commitment stands for, in memory bounded by the largest batch.
-    pub(crate) async fn get(&self, commitment: &[u8]) -> Result<StoredBatch, AltDaError> {
+    async fn get(&self, commitment: &[u8]) -> Result<StoredBatch, AltDaError> {
         let response = self.client.get(self.endpoint("get", Some(commitment))).send().await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Err(AltDaError::NotFound(Bytes::copy_from_slice(commitment)));
@@ -142,8 +142,16 @@ impl AltDaBackend {
     }
 }
 
+/// The commitment that was posted for a batch.
+pub(super) fn commitment_of(batch: &PostedBatch) -> Result<&[u8], DaReadError> {
+    if may_stand_for(&batch.da_pointer, batch.header.digest) {
+        return Ok(&batch.da_pointer);
+    }
+    Err(invalid(batch, "its pointer is no commitment to a batch with its digest"))
+}
+
 /// Whether these bytes may stand for a batch with this digest: what everybody can tell without the server.
-pub(crate) fn may_stand_for(commitment: &[u8], digest: B256) -> bool {
+fn may_stand_for(commitment: &[u8], digest: B256) -> bool {
     match commitment.split_first() {
         Some((&KECCAK, hash)) => hash == digest.as_slice(),
         Some((&GENERIC, rest)) => !rest.is_empty() && commitment.len() <= MAX_COMMITMENT + 1,
@@ -197,12 +205,15 @@ impl DaBackend for AltDaBackend {
         U256::from(size).saturating_mul(U256::from(self.wei_per_byte))
     }
 
+    fn place_of(&self, digest: B256) -> Option<Bytes> {
+        (self.commitment == AltDaCommitment::Keccak).then(|| keccak_commitment(digest))
+    }
+
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
         let max = self.max_size();
         let size = request.size_within(max)?;
         // The commitment to a batch that is there already is known beforehand only if it is its hash.
-        let known = keccak_commitment(request.digest);
-        if self.commitment == AltDaCommitment::Keccak
+        if let Some(known) = self.place_of(request.digest)
             && let Ok(batch) = self.get(&known).await
             && batch.digest == request.digest
         {
@@ -215,34 +226,41 @@ impl DaBackend for AltDaBackend {
         let stored = (|| self.get(&commitment)).retry(patience).await;
         let got = stored.map_err(|error| BackendError::Retry(error.into()))?.digest;
         if got != request.digest {
-            return Err(BackendError::UseNext(
-                AltDaError::Other { put: request.digest, got }.into(),
-            ));
+            let error = AltDaError::Other { put: request.digest, got };
+            return Err(classify(error, size, max));
         }
         Ok(Prepared { da_pointer: commitment, blobs: Vec::new() })
+    }
+
+    async fn status(&self, digest: B256, pointer: &[u8]) -> Result<Availability, BackendError> {
+        match self.get(pointer).await {
+            Ok(stored) => Ok(stored.availability(digest)),
+            Err(AltDaError::NotFound(_)) => Ok(Availability::Missing),
+            Err(error) => Err(BackendError::Retry(error.into())),
+        }
+    }
+
+    async fn fetch(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let commitment = commitment_of(batch)?;
+        let stored = self.get(commitment).await.map_err(|error| unavailable(batch, error))?;
+        stored.checked(batch)
     }
 }
 
 fn classify(error: AltDaError, size: usize, max: usize) -> BackendError {
     match &error {
-        AltDaError::Status { status, .. } => match *status {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                BackendError::TooLarge { size, max: max.min(size - 1) }
-            }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                BackendError::Retry(error.into())
-            }
-            // How a server says that its DA layer is away, and the batch should go elsewhere.
-            StatusCode::SERVICE_UNAVAILABLE => BackendError::UseNext(error.into()),
-            status if status.is_server_error() => BackendError::Retry(error.into()),
-            _ => BackendError::UseNext(error.into()),
-        },
-        AltDaError::Http(_) => BackendError::Retry(error.into()),
-        AltDaError::TooLong { .. } | AltDaError::NoCommitment => {
+        // How a server says that its DA layer is away, and the batch should go elsewhere.
+        AltDaError::Status { status: StatusCode::SERVICE_UNAVAILABLE, .. } => {
             BackendError::UseNext(error.into())
         }
-        AltDaError::Url(_) | AltDaError::NotFound(_) | AltDaError::Other { .. } => {
-            BackendError::Fatal(error.into())
+        AltDaError::Status { status, .. } => {
+            let status = status.as_u16();
+            BackendError::from_status(status, error.into(), size, max)
         }
+        AltDaError::Http(_) => BackendError::Retry(error.into()),
+        AltDaError::TooLong { .. } | AltDaError::NoCommitment | AltDaError::Other { .. } => {
+            BackendError::UseNext(error.into())
+        }
+        AltDaError::Url(_) | AltDaError::NotFound(_) => BackendError::Fatal(error.into()),
     }
 }

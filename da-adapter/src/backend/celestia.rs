@@ -14,13 +14,14 @@ use celestia_rpc::{BlobClient, Client, TxConfig};
 use celestia_types::{Blob, Commitment, nmt::Namespace};
 use jsonrpsee::{core::ClientError, http_client::transport::Error as HttpError};
 use millrace_l1::Market;
-use millrace_proto::DaKind;
+use millrace_proto::{DaKind, DaReadError, PostedBatch, batch_digest};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use url::Url;
 
 use super::{
-    BackendError, CelestiaPointer, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost,
+    Availability, BackendError, CelestiaPointer, DaBackend, POST_GAS, Prepared, SubmitRequest,
+    as_posted, gas_cost, unavailable,
 };
 use crate::config::{CelestiaConfig, TokenSource};
 
@@ -32,6 +33,9 @@ const LOOKS: u32 = 3;
 
 /// What it says when somebody has to mend something: the token, the account's balance, the gas price that is set.
 const REFUSALS: [&str; 2] = ["missing permission", "insufficient"];
+
+/// What it says when the block does not hold the blob: celestia-node's `blob/blob.go`.
+const NOT_FOUND: &str = "blob: not found";
 
 /// A client of a Celestia node. Clones share its connection.
 #[derive(Clone)]
@@ -109,7 +113,7 @@ impl CelestiaBackend {
     }
 
     /// The bytes that a pointer stands for, and no others.
-    pub(crate) async fn get(&self, pointer: &CelestiaPointer) -> Result<Bytes, CelestiaError> {
+    async fn get(&self, pointer: &CelestiaPointer) -> Result<Bytes, CelestiaError> {
         let namespace = Namespace::const_v0(pointer.namespace().0);
         let commitment = Commitment::new(pointer.commitment().0);
         let got = self.client().await?.blob_get(pointer.height(), namespace, commitment).await;
@@ -204,6 +208,38 @@ impl DaBackend for CelestiaBackend {
         *self.unseen.lock() = None;
         Ok(Prepared { da_pointer: pointer.encode(), blobs: Vec::new() })
     }
+
+    async fn status(&self, digest: B256, pointer: &[u8]) -> Result<Availability, BackendError> {
+        let Some(pointer) = CelestiaPointer::parse(pointer) else {
+            return Ok(Availability::Missing);
+        };
+        match self.get(&pointer).await {
+            Ok(data) if batch_digest(&data) == digest => Ok(Availability::Available),
+            Ok(_) | Err(CelestiaError::Other(_)) => Ok(Availability::Missing),
+            Err(error) if text(&error).contains(NOT_FOUND) => Ok(Availability::Missing),
+            Err(error) => Err(BackendError::Retry(error.into())),
+        }
+    }
+
+    async fn fetch(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let pointer = CelestiaPointer::of(batch)?;
+        let data = self.get(&pointer).await.map_err(|error| match error {
+            CelestiaError::Other(_) => {
+                DaReadError::Mismatch { batch: batch.header.number, problem: error.to_string() }
+            }
+            other => unavailable(batch, other),
+        })?;
+        // The commitment stands for these bytes alone, so a wrong digest is the poster's fault.
+        as_posted(batch, data)
+    }
+}
+
+/// What a node's answer says that is an error; empty if there is none.
+fn text(error: &CelestiaError) -> &str {
+    match error {
+        CelestiaError::Rpc(celestia_rpc::Error::JsonRpc(ClientError::Call(call))) => call.message(),
+        _ => "",
+    }
 }
 
 /// What is to be done after an error. Celestia nodes have one code for all errors: only the text tells them apart.
@@ -215,14 +251,13 @@ fn classify(error: CelestiaError, size: usize, max: usize) -> BackendError {
         }
         _ => return BackendError::Fatal(error.into()),
     };
-    let text = if let ClientError::Call(call) = rpc { call.message() } else { "" };
-    let says = |texts: [&str; 2]| texts.into_iter().any(|part| text.contains(part));
-    let status = status(rpc);
-    if says(TOO_LARGE) || status == Some(413) {
+    if let Some(status) = status(rpc) {
+        return BackendError::from_status(status, error.into(), size, max);
+    }
+    let says = |texts: [&str; 2]| texts.into_iter().any(|part| text(&error).contains(part));
+    if says(TOO_LARGE) {
         BackendError::TooLarge { size, max: max.min(size.saturating_sub(1)) }
-    } else if says(REFUSALS)
-        || matches!(status, Some(status @ 400..500) if status != 408 && status != 429)
-    {
+    } else if says(REFUSALS) {
         BackendError::UseNext(error.into())
     } else {
         BackendError::Retry(error.into())

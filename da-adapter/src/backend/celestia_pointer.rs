@@ -1,6 +1,9 @@
 //! Where a batch is on Celestia, as L1 has it. Whether a pointer is one does not depend on a client for Celestia.
 
 use alloy::primitives::{B256, FixedBytes};
+use millrace_proto::{DaReadError, PostedBatch};
+
+use super::invalid;
 
 /// First byte of a pointer that is laid out as [`CelestiaPointer::encode`] does.
 const VERSION: u8 = 1;
@@ -24,6 +27,12 @@ impl CelestiaPointer {
         let exists = i64::try_from(height).is_ok_and(|height| height > 0);
         let is_reserved = namespace[..9].iter().all(|byte| *byte == 0);
         (exists && !is_reserved).then_some(Self { height, commitment, namespace })
+    }
+
+    /// Where a batch was posted to be.
+    pub(crate) fn of(batch: &PostedBatch) -> Result<Self, DaReadError> {
+        Self::parse(&batch.da_pointer)
+            .ok_or_else(|| invalid(batch, "its pointer is no place on Celestia"))
     }
 
     /// What is posted on L1, if it is one: what everybody can tell without a node.

@@ -8,15 +8,27 @@ use alloy::{
     primitives::{Bytes, U256},
 };
 use async_trait::async_trait;
-use millrace_l1::Market;
-use millrace_proto::DaKind;
+use millrace_l1::{BeaconClient, BeaconError, BlobBlock, Market};
+use millrace_proto::{DaKind, DaReadError, PostedBatch};
 
-use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
-use crate::blob::{MAX_BLOBS, blobs_needed, capacity, pack};
+use super::{
+    BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, as_posted, gas_cost, invalid,
+    missing_source, unavailable,
+};
+use crate::blob::{MAX_BLOBS, blobs_needed, capacity, pack, unpack};
 
-/// Packs batches into blobs. Commitments, proofs and the transaction are the transaction manager's.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct L1BlobBackend;
+/// Packs batches into blobs, and reads them back. Commitments, proofs and the transaction are the transaction manager's.
+#[derive(Debug, Clone, Default)]
+pub struct L1BlobBackend {
+    beacon: Option<BeaconClient>,
+}
+
+impl L1BlobBackend {
+    /// A backend that reads blobs from this beacon node. Posting needs none.
+    pub const fn new(beacon: Option<BeaconClient>) -> Self {
+        Self { beacon }
+    }
+}
 
 #[async_trait]
 impl DaBackend for L1BlobBackend {
@@ -47,6 +59,28 @@ impl DaBackend for L1BlobBackend {
         }
         Ok(Prepared { da_pointer: Bytes::new(), blobs })
     }
+
+    async fn fetch(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        let number = batch.header.number;
+        let beacon = self.beacon.as_ref().ok_or_else(|| missing_source(batch))?;
+        let block = BlobBlock { number: batch.l1.block.number, timestamp: batch.l1_timestamp };
+        let blobs = beacon.blobs(block, &batch.blob_hashes).await.map_err(|error| match error {
+            BeaconError::Mismatch { .. } => {
+                DaReadError::Mismatch { batch: number, problem: error.to_string() }
+            }
+            other => unavailable(batch, other),
+        })?;
+        unpacked(batch, &blobs)
+    }
+}
+
+/// The batch that blobs hold. They are those that L1 recorded: what is wrong with them is the poster's fault.
+pub(crate) fn unpacked<B: AsRef<[u8]>>(
+    batch: &PostedBatch,
+    blobs: &[B],
+) -> Result<Bytes, DaReadError> {
+    let data = unpack(blobs).map_err(|error| invalid(batch, error.to_string()))?;
+    as_posted(batch, data.into())
 }
 
 #[cfg(test)]
@@ -63,15 +97,15 @@ mod tests {
     #[tokio::test]
     async fn a_batch_comes_back_from_its_blobs() {
         let data = vec![7; 200_000];
-        let prepared = L1BlobBackend.submit(request(data.clone())).await.unwrap();
+        let prepared = L1BlobBackend::default().submit(request(data.clone())).await.unwrap();
         assert_eq!(prepared.blobs.len(), 2);
         assert_eq!(unpack(&prepared.blobs).unwrap(), data);
-        assert_eq!(L1BlobBackend.submit(request(data)).await.unwrap(), prepared);
+        assert_eq!(L1BlobBackend::default().submit(request(data)).await.unwrap(), prepared);
     }
 
     #[tokio::test]
     async fn a_batch_over_six_blobs_is_too_large() {
-        let error = L1BlobBackend.submit(request(vec![7; 780_285])).await.unwrap_err();
+        let error = L1BlobBackend::default().submit(request(vec![7; 780_285])).await.unwrap_err();
         assert!(matches!(error, BackendError::TooLarge { size: 780_285, max: 780_284 }));
     }
 }

@@ -1,11 +1,11 @@
 //! The calldata of the posting transaction.
 
-use alloy::primitives::U256;
+use alloy::primitives::{Bytes, U256};
 use async_trait::async_trait;
 use millrace_l1::Market;
-use millrace_proto::DaKind;
+use millrace_proto::{DaKind, DaReadError, PostedBatch};
 
-use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, gas_cost};
+use super::{BackendError, DaBackend, POST_GAS, Prepared, SubmitRequest, as_posted, gas_cost};
 
 /// Bytes of the largest batch: nodes relay transactions of up to 128 KiB, of which the rest of the call and the envelope need less than a
 /// kilobyte.
@@ -35,5 +35,9 @@ impl DaBackend for L1CalldataBackend {
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError> {
         request.size_within(self.max_size())?;
         Ok(Prepared { da_pointer: request.data, blobs: Vec::new() })
+    }
+
+    async fn fetch(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError> {
+        as_posted(batch, batch.da_pointer.clone())
     }
 }

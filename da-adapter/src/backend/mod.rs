@@ -1,9 +1,10 @@
-//! Where batches go.
+//! Where batches go, and where they are read.
 
 mod alt_da;
 #[cfg(feature = "celestia")]
 mod celestia;
 mod celestia_pointer;
+mod fetched;
 mod l1_blob;
 mod l1_calldata;
 mod object_store;
@@ -12,21 +13,27 @@ use std::fmt;
 
 use alloy::{
     consensus::Blob,
-    primitives::{B256, Bytes, Keccak256, U256},
+    primitives::{B256, Bytes, U256},
 };
 use async_trait::async_trait;
 use millrace_l1::Market;
-use millrace_proto::{BatchLimits, DaKind};
+use millrace_proto::{DaKind, DaReadError, PostedBatch};
 
-pub(crate) use self::alt_da::may_stand_for;
 #[cfg(feature = "celestia")]
 pub use self::celestia::{CelestiaBackend, CelestiaError};
-pub(crate) use self::celestia_pointer::CelestiaPointer;
 pub use self::{
     alt_da::{AltDaBackend, AltDaError},
     l1_blob::L1BlobBackend,
     l1_calldata::L1CalldataBackend,
     object_store::ObjectStoreBackend,
+};
+use self::{
+    celestia_pointer::CelestiaPointer,
+    fetched::{StoredBatch, StoredBatchBuilder, as_posted, invalid, unavailable},
+};
+pub(crate) use self::{
+    fetched::{check_pointer, missing_source},
+    l1_blob::unpacked,
 };
 
 /// A batch to be put on the DA layer.
@@ -74,50 +81,43 @@ pub trait DaBackend: fmt::Debug + Send + Sync + 'static {
         U256::ZERO
     }
 
+    /// Where a batch with this digest is put, if that follows from the digest: what the layer has lost can be put there again. `None` where the
+    /// layer says where it is, and where the posting transaction carries the batch.
+    fn place_of(&self, _digest: B256) -> Option<Bytes> {
+        None
+    }
+
     /// Makes a batch available, as far as that is not the posting transaction's own work; returns
-    /// once it is durable there. Idempotent: submitting the same digest again gives the same
-    /// answer.
+    /// once it is durable there. May be called again with the same batch: the answer is as good as the first, and the same where
+    /// [`place_of`](Self::place_of) knows it, or the posting transaction carries the batch.
     ///
     /// # Errors
     /// See [`BackendError`].
     async fn submit(&self, request: SubmitRequest) -> Result<Prepared, BackendError>;
-}
 
-/// A batch that was read, as far as it may be kept.
-#[derive(Debug)]
-pub(crate) struct StoredBatch {
-    /// Digest of what is there, whatever its size.
-    pub(crate) digest: B256,
-    /// What is there, unless it is larger than any batch.
-    pub(crate) data: Option<Bytes>,
-}
-
-/// Reads one, in memory bounded by the largest batch. What is larger is hashed all the same: whether it is what L1 recorded must not depend on who reads.
-#[derive(Debug)]
-struct StoredBatchBuilder {
-    hasher: Keccak256,
-    data: Option<Vec<u8>>,
-}
-
-impl Default for StoredBatchBuilder {
-    fn default() -> Self {
-        Self { hasher: Keccak256::new(), data: Some(Vec::new()) }
-    }
-}
-
-impl StoredBatchBuilder {
-    fn push(&mut self, chunk: &[u8]) {
-        self.hasher.update(chunk);
-        let limit = BatchLimits::default().max_encoded;
-        self.data = self.data.take().filter(|data| data.len() + chunk.len() <= limit);
-        if let Some(data) = &mut self.data {
-            data.extend_from_slice(chunk);
-        }
+    /// Whether a batch that was submitted, and is not on L1 yet, still is where it was put: its bytes are read and held against its digest. What the
+    /// posting transaction carries needs no looking after.
+    ///
+    /// # Errors
+    /// [`BackendError::Retry`] when the layer does not tell.
+    async fn status(&self, _digest: B256, _pointer: &[u8]) -> Result<Availability, BackendError> {
+        Ok(Availability::Available)
     }
 
-    fn finish(self) -> StoredBatch {
-        StoredBatch { digest: self.hasher.finalize(), data: self.data.map(Bytes::from) }
-    }
+    /// The bytes of a batch that was posted through a backend of this kind, checked against what L1 recorded of it.
+    ///
+    /// # Errors
+    /// See [`DaReadError`]. [`DaReadError::Invalid`] is said of what everybody finds who has the bytes, and of nothing that depends on what is behind this backend.
+    async fn fetch(&self, batch: &PostedBatch) -> Result<Bytes, DaReadError>;
+}
+
+/// Whether a batch is where it was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// It is there, as it was put.
+    Available,
+    /// The layer says that it has no such batch, or has another one in its place.
+    Missing,
 }
 
 /// L1 gas of a posting transaction whose batch is elsewhere (`settlement/contracts/snapshots`).
@@ -148,6 +148,25 @@ pub enum BackendError {
     /// The backend cannot work as it is set up, or makes nothing of this batch. Another one may take it; this one is tried again only after the longest pause.
     #[error("the batch cannot be submitted: {0}")]
     Fatal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BackendError {
+    /// What an HTTP status means that answers the attempt to put `size` bytes, where at most `max` go.
+    fn from_status(
+        status: u16,
+        error: Box<dyn std::error::Error + Send + Sync>,
+        size: usize,
+        max: usize,
+    ) -> Self {
+        match status {
+            // Nothing takes batches at this address, or there is no such bucket.
+            404 | 405 => Self::Fatal(error),
+            413 => Self::TooLarge { size, max: max.min(size.saturating_sub(1)) },
+            408 | 429 => Self::Retry(error),
+            400..500 => Self::UseNext(error),
+            _ => Self::Retry(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What an operator is told when posting halts: what happened, and what to do.
 
-use alloy::primitives::{B256, U256, utils::format_ether};
+use alloy::primitives::{B256, U256, hex, utils::format_ether};
 use millrace_l1::TxManagerError;
 use millrace_proto::PostedBatch;
 
@@ -125,5 +125,14 @@ pub(super) fn backend_refuses(backend: &str, number: u64, error: &BackendError) 
     format!(
         "the backend {backend} does not take batch {number}: {error}. Mend it, or configure \
          another one"
+    )
+}
+
+/// The DA layer has lost a batch whose transaction may be on its way.
+pub(super) fn lost_by_backend(backend: &str, number: u64, da_pointer: &[u8]) -> String {
+    let pointer = hex::encode_prefixed(da_pointer);
+    format!(
+        "the backend {backend} took batch {number} and does not have it any more under {pointer}: nothing is paid for it on L1 before it is there again. \
+         Restore the layer's data; or {START_AFRESH}"
     )
 }

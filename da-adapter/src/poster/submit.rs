@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{Poster, StepError, Submission, TARGET, reason, taken_back, today};
 use crate::{
-    backend::{BackendError, DaBackend, Prepared, SubmitRequest},
+    backend::{Availability, BackendError, DaBackend, Prepared, SubmitRequest},
     error::DaAdapterRunError,
     outbox::Submitted,
     switch::Failure,
@@ -57,6 +57,7 @@ impl Poster {
             && !da_pointer.is_empty()
         {
             self.check_spend(number, size, self.backends[*at].as_ref(), market.as_ref())?;
+            self.check_availability(*at, request, da_pointer).await?;
             let prepared = Prepared { da_pointer: da_pointer.clone(), blobs: Vec::new() };
             self.fly(*at, size, market.as_ref());
             return Ok(Submission { at: *at, prepared, chosen: false });
@@ -117,6 +118,35 @@ impl Poster {
             tried.push(at);
             failed = Some(error);
         }
+    }
+
+    /// Makes sure that a batch that was put somewhere before is there still, and puts it there again where that can be done: nobody pays for a batch that
+    /// is gone. A layer that does not answer has not lost it.
+    async fn check_availability(
+        &self,
+        at: usize,
+        request: SubmitRequest,
+        da_pointer: &Bytes,
+    ) -> Result<(), StepError> {
+        let backend = &self.backends[at];
+        let (number, digest, kind) = (request.number, request.digest, backend.kind().as_str());
+        match backend.status(digest, da_pointer).await {
+            Ok(Availability::Available) => return Ok(()),
+            Ok(Availability::Missing) => {}
+            Err(error) => {
+                warn!(target: TARGET, batch = number, backend = kind, %error, "cannot tell whether a batch still is where it was put; posting it");
+                return Ok(());
+            }
+        }
+        // Elsewhere it would be another transaction, beside the one that may be on its way.
+        if backend.place_of(digest).as_ref() != Some(da_pointer) {
+            return Err(StepError::Halt(reason::lost_by_backend(kind, number, da_pointer)));
+        }
+        warn!(target: TARGET, batch = number, backend = kind, "the DA layer has lost a batch that is not posted yet; putting it there again");
+        backend.submit(request).await.map(drop).map_err(|error| match error {
+            BackendError::Retry(source) => StepError::Retry(source),
+            error => StepError::Halt(reason::backend_refuses(kind, number, &error)),
+        })
     }
 
     /// The position of the backend that an operator has chosen, if one has and it takes as many bytes.

@@ -91,7 +91,7 @@ impl Fixture {
 }
 
 fn poster(outbox: &Arc<Outbox>, contract: &Arc<TestContract>) -> Poster {
-    poster_to(outbox, contract, vec![Arc::new(L1BlobBackend)])
+    poster_to(outbox, contract, vec![Arc::new(L1BlobBackend::default())])
 }
 
 fn poster_to(

@@ -1,6 +1,9 @@
-//! What a Celestia node's failures mean, and that it is not trusted.
+//! Celestia nodes.
 
 use std::time::Duration;
+
+use millrace_proto::DaReadError;
+use url::Url;
 
 use super::*;
 use crate::{
@@ -8,28 +11,83 @@ use crate::{
     config::{CelestiaConfig, TokenSource},
 };
 
-fn celestia(server: &CelestiaServer) -> CelestiaBackend {
-    CelestiaBackend::new(&CelestiaConfig::at(server.url())).unwrap()
+/// What was put is looked for as long as the node may take.
+fn quick(url: Url) -> CelestiaConfig {
+    CelestiaConfig { timeout: Duration::from_secs(1), ..CelestiaConfig::at(url) }
 }
 
-fn on(node: &CelestiaBackend) -> DaSources {
-    DaSources { celestia: Some(node.clone()), ..DaSources::default() }
+fn client(config: &CelestiaConfig) -> CelestiaBackend {
+    CelestiaBackend::new(config).unwrap()
+}
+
+struct Node {
+    server: CelestiaServer,
+    backend: CelestiaBackend,
+}
+
+impl Node {
+    async fn start() -> Self {
+        let server = CelestiaServer::start(None).await.unwrap();
+        let backend = client(&quick(server.url()));
+        Self { server, backend }
+    }
+}
+
+impl Layer for Node {
+    fn backend(&self) -> &dyn DaBackend {
+        &self.backend
+    }
+
+    fn sources(&self) -> DaSources {
+        DaSources { celestia: Some(self.backend.clone()), ..DaSources::default() }
+    }
+
+    fn breaks(&self, fault: Option<Fault>) -> bool {
+        self.server.set_fault(fault.map(|fault| match fault {
+            Fault::Status(status) => CelestiaFault::Status(status),
+            Fault::Forgets => CelestiaFault::Forgets,
+            Fault::Lies => CelestiaFault::Lies,
+        }));
+        true
+    }
+
+    fn takes_batches(&self) -> bool {
+        true
+    }
+
+    fn nowhere(&self) -> Option<Box<dyn DaBackend>> {
+        Some(Box::new(client(&quick("http://127.0.0.1:9".parse().unwrap()))))
+    }
+
+    fn invalid(&self, good: &PostedBatch) -> Vec<PostedBatch> {
+        let pointer = &good.da_pointer;
+        let longer = [&pointer[..], &[0]].concat();
+        let mut invalid = [vec![], vec![1], pointer[..50].to_vec(), longer, vec![0; 51]]
+            .map(|pointer| pointing_to(good, pointer))
+            .to_vec();
+        // From the blob itself, which the commitment stands for.
+        invalid.push(of_other_bytes(good));
+        invalid
+    }
 }
 
 #[tokio::test]
 async fn celestia_conforms() {
+    conforms(&Node::start().await).await;
+}
+
+#[tokio::test]
+async fn a_token_is_sent_where_there_is_one() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "token\n").unwrap();
     let server = CelestiaServer::start(Some("token")).await.unwrap();
     let token = Some(TokenSource::File(file.path().to_owned()));
-    let config = CelestiaConfig { token, ..CelestiaConfig::at(server.url()) };
-    let backend = CelestiaBackend::new(&config).unwrap();
-    conforms(&backend, on(&backend)).await;
-
+    let config = CelestiaConfig { token, ..quick(server.url()) };
+    std::fs::write(file.path(), "token\n").unwrap();
+    client(&config).submit(request(noise(10, 1))).await.unwrap();
     for (written, told) in [("", "missing permission"), ("another", "401")] {
         std::fs::write(file.path(), written).unwrap();
         let token = config.token.clone().filter(|_| !written.is_empty());
-        let backend = CelestiaBackend::new(&CelestiaConfig { token, ..config.clone() }).unwrap();
+        let backend = client(&CelestiaConfig { token, ..config.clone() });
         let error = backend.submit(request(noise(10, 1))).await.unwrap_err();
         assert!(matches!(error, BackendError::UseNext(_)), "{error}");
         assert!(error.to_string().contains(told), "{error}");
@@ -38,37 +96,24 @@ async fn celestia_conforms() {
 
 #[tokio::test]
 async fn a_gas_price_is_handed_on() {
-    let server = CelestiaServer::start(None).await.unwrap();
-    celestia(&server).submit(request(noise(10, 1))).await.unwrap();
+    let Node { server, backend } = Node::start().await;
+    backend.submit(request(noise(10, 1))).await.unwrap();
     assert_eq!(server.options(), serde_json::json!({}), "the node's own estimate");
     let config = CelestiaConfig { gas_price: Some(0.25), ..CelestiaConfig::at(server.url()) };
-    let backend = CelestiaBackend::new(&config).unwrap();
-    backend.submit(request(noise(10, 1))).await.unwrap();
+    client(&config).submit(request(noise(10, 1))).await.unwrap();
     let asked = serde_json::json!({ "gas_price": 0.25, "is_gas_price_set": true });
     assert_eq!(server.options(), asked);
 }
 
 #[tokio::test]
-async fn a_celestia_nodes_failures_say_what_to_do() {
-    let server = CelestiaServer::start(None).await.unwrap();
-    // As long as what was put is looked for.
-    let timeout = Duration::from_secs(1);
-    let config = CelestiaConfig { timeout, ..CelestiaConfig::at(server.url()) };
-    let backend = CelestiaBackend::new(&config).unwrap();
+async fn what_a_node_says_in_words_tells_what_to_do() {
+    let Node { server, backend } = Node::start().await;
     let submit = async |fault| {
         server.set_fault(Some(fault));
         let result = backend.submit(request(noise(1_000, 1))).await;
         server.set_fault(None);
         result.unwrap_err()
     };
-    for status in [408, 429, 500, 502, 503] {
-        let error = submit(CelestiaFault::Status(status)).await;
-        assert!(matches!(error, BackendError::Retry(_)), "{status}: {error}");
-    }
-    for status in [400, 401, 403, 404] {
-        let error = submit(CelestiaFault::Status(status)).await;
-        assert!(matches!(error, BackendError::UseNext(_)), "{status}: {error}");
-    }
     let error = submit(CelestiaFault::Says("tx already in mempool")).await;
     assert!(matches!(error, BackendError::Retry(_)), "{error}");
     assert!(error.to_string().contains("tx already in mempool"), "{error}");
@@ -76,69 +121,45 @@ async fn a_celestia_nodes_failures_say_what_to_do() {
     let error = submit(CelestiaFault::Says(poor)).await;
     assert!(matches!(error, BackendError::UseNext(_)), "{error}");
     let large = "tx size 9 bytes: transaction size exceeds maximum allowed limit";
-    for fault in [
-        CelestiaFault::Status(413),
-        CelestiaFault::Says(large),
-        CelestiaFault::Says("blob(s) too large"),
-    ] {
-        let error = submit(fault).await;
+    for text in [large, "blob(s) too large"] {
+        let error = submit(CelestiaFault::Says(text)).await;
         assert!(matches!(error, BackendError::TooLarge { size: 1_000, max: 999 }), "{error}");
     }
-    for fault in [CelestiaFault::NoHeight, CelestiaFault::Lies] {
-        let error = submit(fault).await;
-        assert!(matches!(error, BackendError::UseNext(_)), "{error}");
-    }
-    // What was paid for is found when it shows at last.
-    let before = server.height();
-    backend.submit(request(noise(1_000, 1))).await.unwrap();
-    assert_eq!(server.height(), before);
-    // What does not show is looked for a few times before it is paid for again.
-    for paid in [1, 1, 1, 2] {
-        let error = submit(CelestiaFault::Forgets).await;
-        assert!(matches!(error, BackendError::Retry(_)), "{error}");
-        assert_eq!(server.height() - before, paid);
-    }
-    let again = server.url();
-    drop(server);
-    let backend = CelestiaBackend::new(&CelestiaConfig::at(again)).unwrap();
-    let error = backend.submit(request(noise(10, 1))).await.unwrap_err();
-    assert!(matches!(error, BackendError::Retry(_)), "{error}");
+    let error = submit(CelestiaFault::NoHeight).await;
+    assert!(matches!(error, BackendError::UseNext(_)), "{error}");
 }
 
 #[tokio::test]
-async fn what_a_celestia_node_has_is_checked_against_l1() {
-    let server = CelestiaServer::start(None).await.unwrap();
-    let backend = celestia(&server);
+async fn what_was_paid_for_is_looked_for_before_it_is_paid_for_again() {
+    let Node { server, backend } = Node::start().await;
+    let submit = async || backend.submit(request(noise(1_000, 1))).await;
+    server.set_fault(Some(CelestiaFault::Lies));
+    submit().await.unwrap_err();
+    // It shows at last.
+    server.set_fault(None);
+    submit().await.unwrap();
+    assert_eq!(server.height(), 1);
+    // It does not show.
+    server.set_fault(Some(CelestiaFault::Forgets));
+    for paid in [1, 1, 1, 2] {
+        let error = submit().await.unwrap_err();
+        assert!(matches!(error, BackendError::Retry(_)), "{error}");
+        assert_eq!(server.height() - 1, paid);
+    }
+}
+
+/// Neither another block nor another commitment is known to hold nothing for ever.
+#[tokio::test]
+async fn what_a_node_does_not_find_is_not_known_to_be_no_batch() {
+    let Node { server, backend } = Node::start().await;
     let request = request(noise(1_000, 1));
     let pointer = backend.submit(request.clone()).await.unwrap().da_pointer;
     assert_eq!((pointer.len(), server.height()), (51, 1));
-    let reader = MultiReader::new(on(&backend));
-    let read = async |pointer: &[u8], digest| {
-        let record = posted(DaKind::Celestia, digest, pointer.to_vec().into());
-        reader.read(&record).await
-    };
-    let digest = request.digest;
-
-    server.set_fault(Some(CelestiaFault::Lies));
-    assert!(matches!(read(&pointer, digest).await, Err(DaReadError::Mismatch { .. })));
-    server.set_fault(Some(CelestiaFault::Status(500)));
-    assert!(matches!(read(&pointer, digest).await, Err(DaReadError::Unavailable { .. })));
-    server.set_fault(None);
-    assert_eq!(read(&pointer, digest).await.unwrap(), request.data);
-
-    // Neither another block nor another commitment is known to hold nothing for ever.
     for at in [8, 9] {
         let mut elsewhere = pointer.to_vec();
         elsewhere[at] ^= 2;
-        let result = read(&elsewhere, digest).await;
+        let record = posted(DaKind::Celestia, request.digest, elsewhere);
+        let result = backend.fetch(&record).await;
         assert!(matches!(result, Err(DaReadError::Unavailable { .. })), "{at}: {result:?}");
     }
-    // What everybody can tell: from L1 alone, or from the blob that it names.
-    let longer = [&pointer[..], &[0]].concat();
-    for invalid in [vec![], vec![1], pointer[..50].to_vec(), longer, vec![0; 51]] {
-        let result = read(&invalid, digest).await;
-        assert!(matches!(result, Err(DaReadError::Invalid { .. })), "{invalid:?}: {result:?}");
-    }
-    let result = read(&pointer, B256::repeat_byte(1)).await;
-    assert!(matches!(result, Err(DaReadError::Invalid { .. })), "{result:?}");
 }

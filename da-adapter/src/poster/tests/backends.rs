@@ -1,6 +1,7 @@
 //! Which backend a batch goes through.
 
 use super::*;
+use crate::{ObjectStoreBackend, ObjectStoreConfig};
 
 /// A poster with other backends, on the fixture's outbox and contract.
 fn with_backends(
@@ -25,7 +26,7 @@ async fn while_a_backend_is_away_batches_go_through_the_next() {
     let mut fixture = Fixture::new();
     let switching =
         SwitchingConfig { sticky_batches: 3, pause: Duration::ZERO, ..SwitchingConfig::default() };
-    with_backends(&mut fixture, vec![alt_da, Arc::new(L1BlobBackend)], &switching);
+    with_backends(&mut fixture, vec![alt_da, Arc::new(L1BlobBackend::default())], &switching);
     let mut in_use = fixture.poster.in_use.subscribe();
 
     server.set_fault(Some(AltDaFault::Status(503)));
@@ -64,19 +65,61 @@ async fn a_batch_is_put_somewhere_once_however_often_it_is_posted() {
     let alt_da = || Arc::new(AltDaBackend::new(&AltDaConfig::at(server.url())).unwrap());
     let mut fixture = Fixture::new();
     let switching = SwitchingConfig::default();
-    with_backends(&mut fixture, vec![alt_da(), Arc::new(L1BlobBackend)], &switching);
+    with_backends(&mut fixture, vec![alt_da(), Arc::new(L1BlobBackend::default())], &switching);
     fixture.close(0);
     fixture.contract.change(|state| state.reverts = 1);
     assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
 
     // After a restart, with the server away and another order, it is still the same transaction.
     server.set_fault(Some(AltDaFault::Status(503)));
-    with_backends(&mut fixture, vec![Arc::new(L1BlobBackend), alt_da()], &switching);
+    with_backends(&mut fixture, vec![Arc::new(L1BlobBackend::default()), alt_da()], &switching);
     fixture.settle().await;
     let state = fixture.contract.state.lock();
     assert_eq!((state.sent.len(), server.len()), (2, 1));
     assert_eq!(state.sent[0], state.sent[1]);
     assert_eq!(state.pointers[0], state.pointers[1]);
+}
+
+/// Where an alt-DA server would put it now is another place than the transaction names that may be on its way.
+#[tokio::test]
+async fn a_batch_that_its_layer_has_lost_is_not_paid_for() {
+    let server = AltDaServer::start().await.unwrap();
+    let alt_da = Arc::new(AltDaBackend::new(&AltDaConfig::at(server.url())).unwrap());
+    let mut fixture = Fixture::new();
+    with_backends(&mut fixture, vec![alt_da], &SwitchingConfig::default());
+    fixture.close(0);
+    fixture.contract.change(|state| state.reverts = 1);
+    assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
+
+    for fault in [AltDaFault::Forgets, AltDaFault::Lies] {
+        server.set_fault(Some(fault));
+        let told = fixture.halt().await;
+        assert!(told.contains("alt_da took batch 1 and does not have it any more"), "{told}");
+    }
+    assert_eq!((fixture.contract.state.lock().sent.len(), server.len()), (1, 1));
+    server.set_fault(None);
+    fixture.settle().await;
+    assert_eq!((fixture.contract.state.lock().sent.len(), server.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_batch_that_its_layer_has_lost_is_put_there_again_where_its_place_is_its_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url::Url::from_directory_path(folder.path()).unwrap();
+    let store = ObjectStoreBackend::open(&ObjectStoreConfig::at(url)).unwrap();
+    let mut fixture = Fixture::new();
+    with_backends(&mut fixture, vec![Arc::new(store)], &SwitchingConfig::default());
+    fixture.close(0);
+    fixture.contract.change(|state| state.reverts = 1);
+    assert!(matches!(fixture.poster.step().await, Err(StepError::Retry(_))));
+
+    let digest = fixture.outbox.entry(1).unwrap().digest;
+    let object = folder.path().join(hex::encode(digest));
+    std::fs::remove_file(&object).unwrap();
+    fixture.settle().await;
+    assert_eq!(batch_digest(&std::fs::read(&object).unwrap()), digest);
+    let state = fixture.contract.state.lock();
+    assert_eq!((state.batches.len(), &state.sent[0]), (1, &state.sent[1]));
 }
 
 #[tokio::test]
@@ -88,7 +131,7 @@ async fn a_much_cheaper_backend_is_used_where_prices_count() {
         ..SwitchingConfig::default()
     };
     let backends: Vec<Arc<dyn DaBackend>> =
-        vec![Arc::new(L1BlobBackend), Arc::new(L1CalldataBackend)];
+        vec![Arc::new(L1BlobBackend::default()), Arc::new(L1CalldataBackend)];
     with_backends(&mut fixture, backends, &switching);
     let market = |blob_base_fee| Market { base_fee: 10, tip: 1, blob_base_fee };
     // Blobs are cheap again the last time, but for so small a batch not by so much.

@@ -88,7 +88,7 @@ async fn batches_on_their_way_count_against_the_days_limit() {
         state.held.extend(1..=3);
     });
     let market = contract.state.lock().market;
-    let one = L1BlobBackend.l1_cost(1_000, &market);
+    let one = L1BlobBackend::default().l1_cost(1_000, &market);
     fixture.poster.max_spend = Some(one * U256::from(5) / U256::from(2));
     fixture.poster.max_in_flight = 3;
     let mut poster = fixture.poster;

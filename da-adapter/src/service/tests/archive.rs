@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    BlobArchive, SubmitRequest,
+    BlobArchive, DaBackend, L1BlobBackend, SubmitRequest,
     served::{Served, failure},
     testing::open_outbox,
 };
@@ -147,7 +147,7 @@ impl Case {
     async fn post_data(&self, folder: &str, data: &Bytes) {
         let digest = batch_digest(data);
         let request = SubmitRequest { number: 1, digest, data: data.clone() };
-        let blobs = L1BlobBackend.submit(request).await.unwrap().blobs;
+        let blobs = L1BlobBackend::default().submit(request).await.unwrap().blobs;
         self.post(folder, digest, blobs).await;
     }
 
