@@ -14,7 +14,7 @@ pub struct Row {
     /// Which block.
     pub case: String,
     /// How it was done. Blocks: `bare_revm`, `in_order`, `parallel`, or `listed` (parallel, with the access list given). Signatures and
-    /// hashes: `singly` or `batch`. Batches: `rlp`, `rlp_zstd`, `rlp_brotli_11`, `span_brotli_10` or `transactions`.
+    /// hashes: `singly` or `batch`. Batches: `rlp`, `rlp_zstd`, `rlp_brotli_11`, `span_brotli_10`, `transactions` or `state_diffs`.
     pub way: &'static str,
     /// Threads.
     pub threads: usize,

@@ -1,34 +1,26 @@
-//! The OP Stack's span batches, to compare with: its public encoding of blocks for L1.
-//!
-//! <https://specs.optimism.io/protocol/delta/span-batches.html>, with type 4 as
-//! <https://specs.optimism.io/protocol/isthmus/derivation.html> adds it, in a channel of one frame.
+//! Writing a span batch.
 
 use alloy::{
     consensus::{Transaction, Typed2718},
     eips::eip7702::SignedAuthorization,
-    primitives::{B256, Signature, U256},
+    primitives::{Signature, U256},
     rlp::{BufMut, Encodable, Header},
 };
 use millrace_proto::{Batch, TxEnvelope};
 
-/// Version of a span batch, within a channel.
-const SPAN_BATCH: u8 = 1;
-/// The compression's number, in front of a compressed channel.
-const BROTLI: u8 = 1;
-/// Version of the data that a batcher sends.
-const DERIVATION: u8 = 0;
+use super::{CHECK, L1_ORIGIN, SPAN_BATCH, TIMESTAMP};
 
 /// A span batch as it is put into a channel, before compression.
-pub(super) fn encode(batch: &Batch) -> Vec<u8> {
+pub(in crate::bench) fn encode(batch: &Batch) -> Vec<u8> {
     let blocks = &batch.blocks;
     let transactions = || blocks.iter().flat_map(|block| &block.transactions);
     let signatures = || transactions().filter_map(TxEnvelope::signature);
     let mut out = vec![SPAN_BATCH];
-    // Prefix: time since the genesis, the L1 origin's number, the checks of the parent and of the origin.
-    put_varint(&mut out, 100_000_000);
-    put_varint(&mut out, 20_000_000);
-    out.extend_from_slice(&B256::repeat_byte(1)[..20]);
-    out.extend_from_slice(&B256::repeat_byte(2)[..20]);
+    // Prefix.
+    put_varint(&mut out, TIMESTAMP);
+    put_varint(&mut out, L1_ORIGIN);
+    out.extend_from_slice(&[1; CHECK]);
+    out.extend_from_slice(&[2; CHECK]);
     // Payload.
     put_varint(&mut out, blocks.len() as u64);
     put_bits(&mut out, blocks.iter().map(|_| false));
@@ -58,18 +50,6 @@ pub(super) fn encode(batch: &Batch) -> Vec<u8> {
     let mut channel = Vec::with_capacity(out.len() + 4);
     out.as_slice().encode(&mut channel);
     channel
-}
-
-/// What is sent of a compressed channel: its frame's fields, which are 23 bytes, and the versions around it.
-pub(super) fn frame(compressed: &[u8]) -> Vec<u8> {
-    let mut out = vec![DERIVATION];
-    out.extend_from_slice(&B256::repeat_byte(3)[..16]);
-    out.extend_from_slice(&0_u16.to_be_bytes());
-    out.extend_from_slice(&(compressed.len() as u32 + 1).to_be_bytes());
-    out.push(BROTLI);
-    out.extend_from_slice(compressed);
-    out.push(1);
-    out
 }
 
 /// The fields that are in no column: `tx_data`.
