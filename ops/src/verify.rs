@@ -38,11 +38,12 @@ pub(crate) struct Rebuilt {
     pub(crate) result: Result<VerifyReport, VerifyError>,
 }
 
-/// Rebuilds a chain from L1 alone in a folder, which has to be empty.
+/// Rebuilds a chain from L1 alone in a folder, which has to be empty; `commitments`: and fails if a wrong one stands on L1.
 pub(crate) async fn rebuild(
     chain: &ChainArgs,
     folder: &Path,
     until: VerifyTarget,
+    commitments: bool,
     json: bool,
 ) -> Result<Rebuilt> {
     let l1 = chain.l1_config();
@@ -51,8 +52,14 @@ pub(crate) async fn rebuild(
     let reader = da_reader(chain, &l1)?;
     let replay = open_replay(folder, &spec)?;
     let mut progress = Progress::new(json);
-    let input =
-        VerifyInput { rollup, reader, spec: Arc::clone(&spec), replay: Box::new(replay), until };
+    let input = VerifyInput {
+        rollup,
+        reader,
+        spec: Arc::clone(&spec),
+        replay: Box::new(replay),
+        until,
+        commitments,
+    };
     let result = verify_chain(input, |step| progress.show(&step)).await;
     progress.finish();
     Ok(Rebuilt { spec, result })
@@ -103,7 +110,7 @@ pub(crate) async fn run(args: VerifyArgs) -> Result<()> {
         }
     };
     let until = if args.finalized { VerifyTarget::Finalized } else { VerifyTarget::Latest };
-    let Rebuilt { spec, result } = rebuild(&args.chain, &data_dir, until, args.json).await?;
+    let Rebuilt { spec, result } = rebuild(&args.chain, &data_dir, until, true, args.json).await?;
     let payload = spec.rollup().batch_payload;
     match result {
         Ok(report) => {

@@ -52,7 +52,9 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
         check_time(&rollup).await?;
     }
     let scratch = verify::scratch()?;
-    let rebuilt = verify::rebuild(&args.chain, scratch.path(), VerifyTarget::Latest, false).await?;
+    // Batches follow batches, also where a wrong commitment stands.
+    let until = VerifyTarget::Latest;
+    let rebuilt = verify::rebuild(&args.chain, scratch.path(), until, false, false).await?;
     let Rebuilt { spec, result } = rebuilt;
     ensure!(
         spec.rollup().batch_payload == BatchPayload::Transactions,

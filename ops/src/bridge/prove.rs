@@ -137,7 +137,8 @@ async fn from_l1(
     rollup: &RollupContract,
 ) -> Result<(Message, Commitment, Vec<B256>)> {
     let scratch = verify::scratch()?;
-    let rebuilt = verify::rebuild(&args.chain, scratch.path(), VerifyTarget::Latest, false).await?;
+    let rebuilt =
+        verify::rebuild(&args.chain, scratch.path(), VerifyTarget::Latest, true, false).await?;
     let spec = rebuilt.spec;
     ensure!(
         spec.rollup().batch_payload == BatchPayload::Transactions,

@@ -229,14 +229,19 @@ impl World {
         rollup: RollupContract,
         until: VerifyTarget,
     ) -> Result<VerifyReport, VerifyError> {
-        let input = VerifyInput {
+        verify_chain(VerifyInput { until, ..self.verify_input(rollup) }, |_| {}).await
+    }
+
+    /// Everything, of all that L1 has.
+    pub(crate) fn verify_input(&self, rollup: RollupContract) -> VerifyInput {
+        VerifyInput {
             rollup,
             reader: Arc::new(self.reader.clone()),
             spec: self.chain.spec(),
             replay: Box::new(TestReplay::new()),
-            until,
-        };
-        verify_chain(input, |_| {}).await
+            until: VerifyTarget::Latest,
+            commitments: true,
+        }
     }
 
     /// The contract behind a node that does something else with requests.
