@@ -125,6 +125,15 @@ struct InNeither {
     archive: ArchiveError,
 }
 
+/// Blobs that the beacon node did not give, and an archive that does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{beacon}; and {archive}")]
+struct ArchiveAway {
+    beacon: Box<dyn std::error::Error + Send + Sync>,
+    #[source]
+    archive: ArchiveError,
+}
+
 /// What neither the beacon node nor the archive gave.
 fn in_neither(beacon: DaReadError, archive: ArchiveError) -> DaReadError {
     match (beacon, archive) {
@@ -132,8 +141,13 @@ fn in_neither(beacon: DaReadError, archive: ArchiveError) -> DaReadError {
             ArchiveError::Wrong { .. } => {
                 DaReadError::Mismatch { batch, problem: format!("{beacon}; and {archive}") }
             }
-            archive => {
+            ArchiveError::Missing(_) => {
                 let source = Box::new(InNeither { beacon, archive });
+                DaReadError::Unavailable { batch, source }
+            }
+            // Whatever the beacon node says for good, the archive may answer later.
+            archive => {
+                let source = Box::new(ArchiveAway { beacon, archive });
                 DaReadError::Unavailable { batch, source }
             }
         },

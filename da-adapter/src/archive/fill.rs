@@ -189,8 +189,12 @@ impl Archiver {
         }
         let mut look =
             Look { now: finalized.timestamp, beacon_away: false, problem: None, lost: 0 };
-        self.ask_again(&mut look).await?;
-        self.scan(finalized.number, &mut look).await?;
+        let mut looked = self.ask_again(&mut look).await;
+        if looked.is_ok() {
+            looked = self.scan(finalized.number, &mut look).await;
+        }
+        self.tell_lost(&look);
+        looked?;
         match (self.progress.missing.first_key_value(), look.problem) {
             (Some((first, _)), Some(source)) => {
                 let batches = self.progress.missing.len();
@@ -219,7 +223,6 @@ impl Archiver {
             self.progress.missing.remove(&number);
             self.note()?;
         }
-        self.tell_lost(look);
         Ok(())
     }
 
@@ -239,7 +242,6 @@ impl Archiver {
                 }
             }
             self.progress.next = Some(upto.saturating_add(1));
-            self.tell_lost(look);
         }
         let last = self.progress.last.batch;
         if last == count {
@@ -311,11 +313,10 @@ impl Archiver {
         Ok(())
     }
 
-    fn tell_lost(&self, look: &mut Look) {
-        let batches = std::mem::take(&mut look.lost);
+    fn tell_lost(&self, look: &Look) {
+        let batches = look.lost;
         if batches > 0 {
             warn!(target: TARGET, batches, upto = self.progress.last.batch, "neither the archive nor the beacon node has the blobs of batches that are older than beacon nodes have to keep them: they are given up. If you find them elsewhere, put each into the archive yourself, under its versioned hash");
-            self.metrics.archive_lost(batches);
         }
     }
 
@@ -324,11 +325,12 @@ impl Archiver {
         if let Some(blobs) = self.own(wanted).await? {
             return self.put(wanted, blobs).await;
         }
-        match self.archive.blobs(&wanted.hashes).await {
+        let unread = match self.archive.blobs(&wanted.hashes).await {
             Ok(_) => return Ok(Fate::Archived),
-            Err(ArchiveError::Missing(_) | ArchiveError::Wrong { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+            Err(ArchiveError::Missing(_) | ArchiveError::Wrong { .. }) => None,
+            // Some stores refuse to say that they do not have something.
+            Err(error) => Some(error),
+        };
         if look.beacon_away {
             return Ok(Fate::Missing);
         }
@@ -339,9 +341,13 @@ impl Archiver {
             }
             Err(error) => error,
         };
+        if let Some(unread) = unread {
+            return Err(unread.into());
+        }
         let is_missing = matches!(error, BeaconError::BlobMissing { .. });
         if is_missing && look.now.saturating_sub(wanted.block.timestamp) > KEPT {
             look.lost += 1;
+            self.metrics.archive_lost(1);
             return Ok(Fate::Lost);
         }
         debug!(target: TARGET, batch = wanted.number, %error, "not archived yet");

@@ -224,8 +224,10 @@ impl Poster {
     /// Drops what is final on L1, and in the archive if there is one.
     pub(super) async fn prune(&self) -> Result<(), StepError> {
         let entries = self.outbox.entries();
-        // The oldest entry stays behind after a prune, without its bytes.
-        let mut candidates = entries.iter().filter(|entry| entry.post.is_some());
+        let archived = if self.archives { self.outbox.archived().batch } else { u64::MAX };
+        // The oldest entry stays behind after a prune, without its bytes. What waits for the archive, however much that is, is not asked for.
+        let mut candidates =
+            entries.iter().filter(|entry| entry.post.is_some() && entry.number <= archived);
         let Some(oldest) = candidates.next() else { return Ok(()) };
         let Some((newest, finality)) = self.newest_final(oldest, candidates).await? else {
             return Ok(());
@@ -234,12 +236,7 @@ impl Poster {
             // It was included again elsewhere, or it would not count as posted.
             return self.look_again(newest.number).await.map(|_| ());
         }
-        let archived = if self.archives { self.outbox.archived().batch } else { u64::MAX };
-        let upto = newest.number.min(archived);
-        match entries.iter().rfind(|entry| entry.number <= upto) {
-            Some(entry) => Ok(self.outbox.prune(entry.number)?),
-            None => Ok(()),
-        }
+        Ok(self.outbox.prune(newest.number)?)
     }
 
     /// The newest posted batch that L1 calls final, if the oldest is.

@@ -381,7 +381,6 @@ impl Poster {
                 warn!(target: TARGET, batch = number, %error, "not posted behind the batches before it");
                 if let TxManagerError::Reverted { fee_paid, .. } = &error {
                     self.outbox.spend(today(), *fee_paid)?;
-                    self.failures.count(number, self.digest(number), true);
                 }
                 Ok(())
             }

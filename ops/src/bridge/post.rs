@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::{primitives::Address, sol_types::SolCall};
 use clap::Args;
-use eyre::{Result, WrapErr, ensure};
+use eyre::{Result, WrapErr, bail, ensure};
 use millrace_l1::{DepositInbox, OneCall, Rollup, RollupContract, submit_once};
 use millrace_proto::{
     Batch, BatchHeader, BatchPayload, DaKind, DerivedBlock, QueueEntry, QueueMark, QueuedTxs,
@@ -113,15 +113,19 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
     let call = Rollup::postBatchCall { epoch, header: (&header).into(), daPointer: data };
     let call = OneCall::new(rollup.address(), call.abi_encode());
     let posted = submit_once(client, &signer, call, PATIENCE).await;
-    if posted.is_err() {
-        let count = rollup.batch_count().await;
-        ensure!(
-            !count.is_ok_and(|count| count >= number),
-            "somebody else has posted batch {number} meanwhile: run it again for what still waits"
-        );
-    }
-    let receipt = posted.map_err(|error| super::failed(error, "posted"))?;
-    let tx = receipt.transaction_hash;
+    let tx = match posted {
+        Ok(receipt) => receipt.transaction_hash,
+        // It may have arrived all the same, or another one in its place.
+        Err(error) => match rollup.posted(number, number).await {
+            Ok(records) if records.iter().any(|record| record.header == header) => {
+                records[0].l1.tx_hash
+            }
+            Ok(_) => bail!(
+                "somebody else has posted batch {number} meanwhile: run it again for what still waits"
+            ),
+            Err(_) => return Err(super::failed(error, "posted")),
+        },
+    };
     if args.json {
         println!(
             "{}",

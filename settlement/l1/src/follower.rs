@@ -62,6 +62,12 @@ pub struct L1Follower {
     reading: Option<Reading>,
     /// Whether the events delivered have not been compared with what the contract holds.
     unproven: bool,
+    /// The block up to which they have, or were read block by block; or from which on they are read here.
+    compared: u64,
+    /// Proofs in a row that no node gave.
+    no_proofs: u32,
+    /// Whether blocks are read one by one up to the head, as proofs have ended.
+    refused: bool,
     metrics: FollowerMetrics,
 }
 
@@ -99,6 +105,7 @@ impl L1Follower {
             }
         }
         let unproven = contract.client().options().check_blocks;
+        let compared = known.back().map_or(origin.number, |point| point.number);
         Ok(Self {
             contract,
             set,
@@ -109,6 +116,9 @@ impl L1Follower {
             finalized: None,
             reading: None,
             unproven,
+            compared,
+            no_proofs: 0,
+            refused: false,
             metrics: FollowerMetrics::new(set.as_str()),
         })
     }
@@ -128,6 +138,7 @@ impl L1Follower {
     /// that the node has left something out.
     pub fn rewind(&mut self, number: u64) {
         self.unproven = self.client().options().check_blocks;
+        self.compared = self.compared.min(number);
         while self.points.len() > 1 && self.cursor().number > number {
             self.points.pop_back();
         }
@@ -199,16 +210,23 @@ impl L1Follower {
             None => self.reread(tip).await?,
         };
         let unproven = self.unproven || (in_ranges && self.reading == Some(Reading::Proved));
-        let compare = unproven && head.hash == target.hash;
+        let at_target = head.hash == target.hash;
+        let compare = unproven && at_target && target.number > self.origin.number;
         let state = if compare { self.contract.proven_state(&header).await? } else { None };
-        if compare && state.is_none() && self.reading == Some(Reading::Proved) {
-            return Err(L1Error::NoProof(head.number));
+        // A follower that keeps behind the head has compared each stretch with the head, and what is left out at its end shows with the next event.
+        let has_to_be = self.reading == Some(Reading::Proved) && self.lag == 0;
+        if compare && state.is_none() && has_to_be {
+            return Err(self.not_proved(head.number));
         }
         // Nothing is awaited from here on: the update is either delivered whole, or not at all.
         for block in blocks {
             self.remember(block.id());
         }
-        self.unproven = unproven && !compare;
+        self.unproven = unproven && !at_target;
+        if at_target {
+            self.compared = head.number;
+            (self.no_proofs, self.refused, self.reading) = (0, false, None);
+        }
         self.finalized = finalized;
         self.metrics.followed(head.number);
         let reverted_to = self.reverted_to.take();
@@ -284,6 +302,7 @@ impl L1Follower {
         while self.points.back().is_some_and(|point| point.number > ancestor.number) {
             self.points.pop_back();
         }
+        self.compared = self.compared.min(ancestor.number);
         let depth = tip.number - ancestor.number;
         self.metrics.reorg(depth);
         warn!(target: "millrace::l1", depth, ancestor = ancestor.number, was = %tip.hash, "L1 reorg");

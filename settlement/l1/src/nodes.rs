@@ -188,8 +188,8 @@ impl Nodes {
     /// Whether a failure is the node's, and not the question's.
     fn is_the_nodes(&self, at: usize, method: &str, error: &TransportError) -> bool {
         match error {
-            // Another node may prove more, but nothing else is wrong with this one.
-            RpcError::ErrorResp(_) if method == "eth_getProof" => false,
+            // Another node may prove more, but nothing else is wrong with this one; if it is away, the next question tells.
+            _ if method == "eth_getProof" => false,
             RpcError::ErrorResp(payload) if payload.code == NO_METHOD => {
                 self.all[at].useless.store(true, Ordering::Release);
                 true

@@ -200,6 +200,64 @@ async fn what_a_node_leaves_out_or_changes_far_back_is_noticed() {
     assert_eq!(inbox.confirmed(QueueMark::default(), 9).await.expect("all").len(), 3);
 }
 
+/// Some nodes sort the slots that they prove.
+#[tokio::test]
+async fn proofs_may_come_in_any_order() {
+    let chain = old_deposits().await;
+    let head = chain.client().head().await.expect("head").hash;
+    let script = |method: &str| match method {
+        "eth_getProof" => Fault::Change(|proof| {
+            proof["storageProof"].as_array_mut().expect("slots").reverse();
+        }),
+        _ => Fault::None,
+    };
+    let (_proxy, rollup) = behind(&chain, script).await;
+    let state = rollup.state_at(head).await.expect("an answer").expect("a proof");
+    assert_eq!(state, chain.rollup.state_at(head).await.expect("an answer").expect("a proof"));
+}
+
+/// What was read in ranges is read again block by block, with what was left out of the ranges, if it cannot be compared any more; also where a gateway takes too long
+/// for proofs alone.
+#[tokio::test]
+async fn proofs_that_end_are_not_waited_for() {
+    let chain = old_deposits().await;
+    for refusal in [504, 400] {
+        let proofs = AtomicU64::new(0);
+        let script = move |method: &str| match method {
+            // Those before the range and after it.
+            "eth_getProof" if proofs.fetch_add(1, Ordering::SeqCst) >= 3 => Fault::Status(refusal),
+            "eth_getLogs" => Fault::Change(without_the_last),
+            _ => Fault::None,
+        };
+        let (_proxy, rollup) = behind(&chain, script).await;
+        let mut follower = L1Follower::from_start(rollup).await.expect("a follower");
+        let mut events: Vec<RollupEvent> = Vec::new();
+        loop {
+            let update = follower.next().await.expect("it goes on");
+            if let Some(point) = update.reverted_to {
+                events.retain(|event| event.l1().block.number <= point.number);
+            }
+            events.extend(update.events);
+            if update.head == update.latest {
+                break;
+            }
+        }
+        assert_eq!(events.len(), 3, "HTTP {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_other_blocks_than_were_asked_for_are_refused() {
+    let chain = old_deposits().await;
+    let script = |method: &str| match method {
+        "eth_getLogs" => Fault::Change(|logs| logs[0]["blockNumber"] = json!("0xffffff")),
+        _ => Fault::None,
+    };
+    let (_proxy, rollup) = behind(&chain, script).await;
+    let error = follow(&rollup).await.expect_err("such a block is not there");
+    assert!(matches!(error, L1Error::Unproven(_)), "{error}");
+}
+
 /// Where no node proves anything, blocks are read one by one: a node that refuses proofs gains nothing by it.
 #[tokio::test]
 async fn without_proofs_every_block_is_checked() {

@@ -1,5 +1,7 @@
 //! What an account's storage holds, proved against a block's state root (EIP-1186).
 
+use std::collections::HashMap;
+
 use alloy::{
     consensus::TrieAccount,
     eips::BlockId,
@@ -7,7 +9,6 @@ use alloy::{
     providers::Provider,
     rlp,
     rpc::types::{EIP1186AccountProofResponse, Header},
-    transports::RpcError,
     trie::{Nibbles, proof::verify_proof},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -60,7 +61,8 @@ impl L1Client {
                 Ok(values) => Ok(Some(values)),
                 Err(problem) => Err(self.unproven(at, problem).await),
             },
-            Err(error) if !is_refusal(&error) => Err(error),
+            Err(error) if !matches!(error, L1Error::Rpc { .. }) => Err(error),
+            // Whatever its reason is: it lacks the method, or the block's state, or takes too long. If it is away, it is so for other questions too.
             refused => {
                 let error = refused.err();
                 debug!(target: "millrace::l1", block = header.number, ?error, "the L1 node does not prove the block's state");
@@ -88,15 +90,6 @@ impl L1Client {
     }
 }
 
-/// Whether a node does not give the proof, which another try does not change: it lacks the method, or the block's state.
-fn is_refusal(error: &L1Error) -> bool {
-    match error {
-        L1Error::Rpc { source: RpcError::DeserError { .. }, .. } => true,
-        L1Error::Rpc { .. } => !error.is_retryable(),
-        _ => false,
-    }
-}
-
 /// What the slots hold, if the proof leads from the header's state root to all of them.
 fn values(
     proof: &EIP1186AccountProofResponse,
@@ -118,14 +111,15 @@ fn values(
     let path = Nibbles::unpack(keccak256(account));
     verify_proof(header.state_root, path, Some(rlp::encode(state)), &proof.account_proof)
         .map_err(|error| wrong("the account", error.to_string()))?;
-    if proof.storage_proof.len() != slots.len() {
-        let (got, asked) = (proof.storage_proof.len(), slots.len());
-        return Err(wrong("storage", format!("{got} slots, and {asked} were asked for")));
-    }
+    // Not every node keeps the order.
+    let told: HashMap<B256, _> =
+        proof.storage_proof.iter().map(|entry| (entry.key.as_b256(), entry)).collect();
     slots
         .iter()
-        .zip(&proof.storage_proof)
-        .map(|(slot, entry)| {
+        .map(|slot| {
+            let entry = told
+                .get(slot)
+                .ok_or_else(|| wrong("storage", format!("slot {slot} is left out")))?;
             let path = Nibbles::unpack(keccak256(slot));
             let holds = |value| verify_proof(proof.storage_hash, path, value, &entry.proof);
             let value = rlp::encode(entry.value);

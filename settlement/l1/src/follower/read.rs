@@ -8,6 +8,8 @@ use crate::{L1Block, L1Error, RollupEvent};
 
 /// Up to this distance from the head blocks are read one by one, by hash; further away in ranges.
 const BY_HASH: u64 = 32;
+/// Proofs in a row that no node gave, after which none is waited for.
+const NO_PROOFS: u32 = 5;
 
 /// How events are read that are further back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +46,17 @@ impl L1Follower {
         let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
         let stretch = match self.reading(target).await? {
             Reading::Blocks => self.advance_by_block(tip, last).await?,
-            reading => {
+            Reading::Ranges => self.advance_in_range(tip, last).await?,
+            Reading::Proved => {
                 let stretch = self.advance_in_range(tip, last).await?;
-                let proved = reading == Reading::Ranges
-                    || self.contract.check_ends(&stretch.events, target).await?;
-                if !proved {
-                    return Err(L1Error::NoProof(target.number));
+                // What the contract holds of them now: some nodes prove no older state, and the chains of hashes only grow.
+                let newest = self.client().latest_header().await?;
+                if self.contract.check_ends(&stretch.events, &newest).await? {
+                    self.no_proofs = 0;
+                    stretch
+                } else {
+                    return Err(self.not_proved(newest.number));
                 }
-                stretch
             }
         };
         let (of, events) = (target.number, stretch.events.len());
@@ -59,21 +64,46 @@ impl L1Follower {
         Ok(stretch)
     }
 
-    /// How to read what is further back: found out once, at the first block that is gone for.
+    /// How to read the next stretch of what is further back. Once blocks were read one by one, it is asked again whether they still have to be.
     async fn reading(&mut self, target: &Header) -> Result<Reading, L1Error> {
-        if let Some(reading) = self.reading {
-            return Ok(reading);
+        match self.reading {
+            Some(reading) if reading != Reading::Blocks || self.refused => return Ok(reading),
+            _ => {}
         }
         let reading = if !self.client().options().check_blocks {
             Reading::Ranges
-        } else if self.contract.proven_state(target).await?.is_some() {
+        } else if self.proves(target).await? {
             Reading::Proved
         } else {
-            warn!(target: "millrace::l1", block = target.number, "no L1 node proves the contract's state (eth_getProof); catching up block by block, which takes longer");
+            if self.reading.is_none() {
+                warn!(target: "millrace::l1", block = target.number, "no L1 node proves the contract's state (eth_getProof); catching up block by block, which takes longer");
+            }
             Reading::Blocks
         };
         self.reading = Some(reading);
         Ok(reading)
+    }
+
+    /// Whether a node proves what the contract holds at the target, or, where that is not the newest block, at that.
+    async fn proves(&self, target: &Header) -> Result<bool, L1Error> {
+        if self.contract.proven_state(target).await?.is_some() {
+            return Ok(true);
+        }
+        let newest = self.client().latest_header().await?;
+        Ok(newest.hash != target.hash && self.contract.proven_state(&newest).await?.is_some())
+    }
+
+    /// What was read in ranges cannot be compared. After some tries it is read again block by block, up to the head.
+    pub(super) fn not_proved(&mut self, block: u64) -> L1Error {
+        self.no_proofs += 1;
+        if self.no_proofs >= NO_PROOFS {
+            warn!(target: "millrace::l1", block, from = self.compared, "no L1 node proves the contract's state any more (eth_getProof); reading block by block what was not compared with it");
+            self.no_proofs = 0;
+            self.rewind(self.compared);
+            self.refused = true;
+            self.reading = Some(Reading::Blocks);
+        }
+        L1Error::NoProof(block)
     }
 
     /// Walks back from the target over parent hashes, so that all blocks are of one chain, and reads each one's events by

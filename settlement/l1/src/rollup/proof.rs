@@ -29,6 +29,8 @@ const L2_CHAIN_ID: u64 = 9;
 const GENESIS_HASH: u64 = 11;
 /// `genesisDigest`.
 const GENESIS_DIGEST: u64 = 13;
+/// Commitments whose hashes are asked for at a time.
+const STRETCH: u64 = 4_096;
 
 /// What the contract holds at an L1 block, proved by the block's state root. All events up to the block have to add up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +74,23 @@ impl RollupContract {
     ) -> Result<Option<BTreeMap<u64, B256>>, L1Error> {
         let header = self.client.header_by_hash(block).await?;
         let header = header.ok_or_else(|| L1Error::BlockMissing(block.to_string()))?;
-        let slots: Vec<B256> = (1..=batches).map(|number| entry(COMMITMENTS, number)).collect();
-        let values = self.client.proven_slots(self.address, &slots, &header).await?;
-        Ok(values.map(|values| {
-            (1..)
-                .zip(values)
-                .filter(|(_, value)| !value.is_zero())
-                .map(|(number, value)| (number, value.into()))
-                .collect()
-        }))
+        // A stretch at a time, as the number may be anything that a node makes up.
+        let mut found = BTreeMap::new();
+        let mut first = 1;
+        while first <= batches {
+            let last = batches.min(first.saturating_add(STRETCH - 1));
+            let slots: Vec<B256> =
+                (first..=last).map(|number| entry(COMMITMENTS, number)).collect();
+            let values = self.client.proven_slots(self.address, &slots, &header).await?;
+            let Some(values) = values else { return Ok(None) };
+            let stand = (first..).zip(values).filter(|(_, value)| !value.is_zero());
+            found.extend(stand.map(|(number, value)| (number, value.into())));
+            first = match last.checked_add(1) {
+                Some(next) => next,
+                None => break,
+            };
+        }
+        Ok(Some(found))
     }
 
     pub(crate) async fn proven_state(

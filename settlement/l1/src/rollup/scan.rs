@@ -85,7 +85,17 @@ impl RollupContract {
         let mut next = from;
         while next <= to {
             let (logs, last) = self.logs_from(set.topics(), next, to).await?;
-            events.extend(self.decode(logs).await?);
+            let found = self.decode(logs).await?;
+            if let Some(event) =
+                found.iter().find(|event| !(next..=last).contains(&event.l1().block.number))
+            {
+                let problem = format!(
+                    "an event in block {}, and was asked for those in blocks {next} to {last}",
+                    event.l1().block.number
+                );
+                return Err(self.client.unproven_here(problem).await);
+            }
+            events.extend(found);
             next = last.saturating_add(1);
         }
         Ok(events)
