@@ -164,6 +164,7 @@ mod tests {
     use millrace_proto::{BatchHeader, L1Ref};
 
     use super::*;
+    use crate::objects::ObjectStoreError;
 
     fn posted(da_kind: DaKind, da_pointer: &[u8]) -> PostedBatch {
         PostedBatch {
@@ -182,6 +183,29 @@ mod tests {
             l1: L1Ref { tx_hash: B256::ZERO, block: BlockNumHash::default() },
             l1_timestamp: 0,
         }
+    }
+
+    /// Whoever looks for how long that lasts looks at the causes: a beacon API that is none stays so, an archive comes back.
+    #[test]
+    fn an_archive_that_is_away_is_why_blobs_cannot_be_read() {
+        let caused_by_beacon = |archive| {
+            let path = String::new();
+            let none = BeaconError::Status { path, status: 405, body: String::new() };
+            let beacon = DaReadError::Unavailable { batch: 3, source: Box::new(none) };
+            let DaReadError::Unavailable { source, .. } = in_neither(beacon, archive) else {
+                panic!("nobody answers")
+            };
+            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*source);
+            while let Some(error) = cause {
+                if error.is::<BeaconError>() {
+                    return true;
+                }
+                cause = error.source();
+            }
+            false
+        };
+        assert!(caused_by_beacon(ArchiveError::Missing(B256::ZERO)));
+        assert!(!caused_by_beacon(ArchiveError::Store(ObjectStoreError::Prefix(String::new()))));
     }
 
     #[tokio::test]
