@@ -12,7 +12,10 @@ use alloy::{
     providers::Provider,
 };
 use eyre::{Result, WrapErr, ensure, eyre};
-use millrace_l1::TxManagerConfig;
+use millrace_l1::{
+    TxManagerConfig,
+    testing::{Anvil, FaultProxy},
+};
 use millrace_proto::{
     Stage, TxStatus,
     grpc::{DaAdapterClient, SettlementClient},
@@ -78,6 +81,14 @@ pub struct ServicesOptions {
     pub transactions: TxManagerConfig,
     /// Whether commitments are final by a verifier's signature, which runs too then.
     pub verifier: bool,
+}
+
+impl ServicesOptions {
+    /// An L1 behind a proxy, which the beacon API is not, and transactions with these caps.
+    pub fn behind(proxy: &FaultProxy, anvil: &Anvil, transactions: TxManagerConfig) -> Self {
+        let (l1, beacon) = (proxy.url.clone(), anvil.url().clone());
+        Self { l1, beacon, transactions, verifier: false }
+    }
 }
 
 /// A chain whose services run, each by itself, on a fresh folder. Dropping it kills them.

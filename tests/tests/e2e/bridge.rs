@@ -4,7 +4,7 @@ use std::path::Path;
 
 use alloy::{
     network::TransactionBuilder,
-    primitives::{B256, U256, hex, utils::parse_ether},
+    primitives::{Address, B256, U256, hex, utils::parse_ether},
     providers::{Provider, ProviderBuilder},
     rpc::types::TransactionRequest,
     sol_types::SolValue,
@@ -157,16 +157,8 @@ async fn tokens_go_in_and_come_out() -> Result<()> {
 
     let deposit = ["--dev-key", "1", "--token", &token_text, "--amount", "12.5"];
     cli.json("deposit", true, &deposit).await?;
-    let counterpart = L2TokenBridge::new(TOKEN_BRIDGE, l2.clone()).tokenOf(token).call().await?;
+    let counterpart = brought_in(&l2, token, owner.address(), parse_ether("12.5")?).await?;
     let on_l2 = BridgedToken::new(counterpart, l2.clone());
-    eventually("the tokens on L2", || async {
-        if l2.get_code_at(counterpart).await?.is_empty() {
-            return Ok(None);
-        }
-        let balance = on_l2.balanceOf(owner.address()).call().await?;
-        Ok((balance == parse_ether("12.5")?).then_some(()))
-    })
-    .await?;
     ensure!(on_l2.name().call().await? == "Grain" && on_l2.symbol().call().await? == "GRN");
     ensure!(on_l2.decimals().call().await? == 18 && on_l2.l1Token().call().await? == token);
 
@@ -188,6 +180,25 @@ async fn tokens_go_in_and_come_out() -> Result<()> {
     Ok(())
 }
 
+/// Waits until an account has so many of an L1 token on L2, and tells their contract there.
+async fn brought_in(
+    l2: &impl Provider,
+    token: Address,
+    account: Address,
+    amount: U256,
+) -> Result<Address> {
+    let counterpart = L2TokenBridge::new(TOKEN_BRIDGE, l2).tokenOf(token).call().await?;
+    eventually("the tokens on L2", || async {
+        if l2.get_code_at(counterpart).await?.is_empty() {
+            return Ok(None);
+        }
+        let balance = BridgedToken::new(counterpart, l2).balanceOf(account).call().await?;
+        Ok((balance == amount).then_some(()))
+    })
+    .await?;
+    Ok(counterpart)
+}
+
 /// A token that answers nothing, and grants no allowance while another stands, as USDT.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_the_old_kind_go_in_and_come_out() -> Result<()> {
@@ -196,7 +207,6 @@ async fn tokens_of_the_old_kind_go_in_and_come_out() -> Result<()> {
     let cli = Cli { chain: &chain, folder: folder.path() };
     let owner = dev_key(1);
     let l1 = ProviderBuilder::new().wallet(owner.clone()).connect_http(chain.ready().l1.clone());
-    let l2 = chain.provider();
     let token = SilentToken::deploy(l1.clone()).await?;
     let units = |whole: u64| U256::from(whole) * U256::from(1_000_000);
     let bridge = Rollup::new(chain.ready().rollup, l1.clone()).tokenBridge().call().await?;
@@ -214,17 +224,7 @@ async fn tokens_of_the_old_kind_go_in_and_come_out() -> Result<()> {
         cli.json("deposit", true, &deposit).await?;
     }
     ensure!(token.allowance(owner.address(), bridge).call().await?.is_zero());
-    let tokens = L2TokenBridge::new(TOKEN_BRIDGE, l2.clone());
-    let counterpart = tokens.tokenOf(*token.address()).call().await?;
-    let on_l2 = BridgedToken::new(counterpart, l2.clone());
-    eventually("the tokens on L2", || async {
-        if l2.get_code_at(counterpart).await?.is_empty() {
-            return Ok(None);
-        }
-        let balance = on_l2.balanceOf(owner.address()).call().await?;
-        Ok((balance == units(20)).then_some(()))
-    })
-    .await?;
+    brought_in(&chain.provider(), *token.address(), owner.address(), units(20)).await?;
 
     let back = fresh_address();
     let more = ["--token", &token_text, "--amount", "5", "--to", &back.to_string()];

@@ -165,6 +165,8 @@ impl Script {
         match method {
             // The only thing that is asked for it: nobody looks at the headers, as this is answered.
             "eth_blobBaseFee" => Fault::Result(json!(U256::from(state.blob_base_fee))),
+            // Anvil suggests what its last blocks paid, which is what the services themselves have offered: they would follow themselves up to their caps.
+            "eth_maxPriorityFeePerGas" => Fault::Result(json!(U256::from(GWEI))),
             _ => Fault::None,
         }
     }
@@ -269,13 +271,8 @@ impl Suite {
             poll_interval: Duration::from_millis(250),
             ..TxManagerConfig::default()
         };
-        let chain = Services::start(ServicesOptions {
-            l1: proxy.url.clone(),
-            beacon: anvil.url().clone(),
-            transactions: caps.clone(),
-            verifier: false,
-        })
-        .await?;
+        let options = ServicesOptions::behind(&proxy, &anvil, caps.clone());
+        let chain = Services::start(options).await?;
         let wallet = Wallet::new(dev_key(0), chain.ready().provider()).await?;
         let l1 = ProviderBuilder::default().connect_http(anvil.url().clone());
         Ok(Self { anvil, l1, script, caps, chain, wallet, _proxy: proxy })

@@ -145,13 +145,8 @@ impl Suite {
             poll_interval: Duration::from_millis(250),
             ..TxManagerConfig::default()
         };
-        let chain = Services::start(ServicesOptions {
-            l1: proxy.url.clone(),
-            beacon: anvil.url().clone(),
-            transactions: caps.clone(),
-            verifier: false,
-        })
-        .await?;
+        let options = ServicesOptions::behind(&proxy, &anvil, caps.clone());
+        let chain = Services::start(options).await?;
         let wallet = Wallet::new(dev_key(0), chain.ready().provider()).await?;
         Ok(Self { anvil, trap, chain, wallet, caps, _proxy: proxy })
     }
