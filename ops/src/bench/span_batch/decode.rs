@@ -223,7 +223,8 @@ impl<'a> Reader<'a> {
     /// A list of so many bits: a big-endian integer whose lowest bit is the first.
     fn bits(&mut self, count: usize) -> Result<Bits<'a>> {
         let bytes = self.take(count.div_ceil(8))?;
-        let unused = bytes.first().is_some_and(|first| count % 8 > 0 && first >> (count % 8) > 0);
+        let unused =
+            bytes.first().is_some_and(|first| !count.is_multiple_of(8) && first >> (count % 8) > 0);
         ensure!(!unused, "more bits than there are things to tell");
         Ok(Bits(bytes))
     }

@@ -101,7 +101,7 @@ mod tests {
         let signature = signature(of);
         match of % 5 {
             0 | 1 => {
-                let chain_id = (of % 5 == 0).then_some(chain_id);
+                let chain_id = of.is_multiple_of(5).then_some(chain_id);
                 let gas_price = fee;
                 let tx = TxLegacy { chain_id, nonce, gas_price, gas_limit, to: kind, value, input };
                 TxEnvelope::Legacy(Signed::new_unhashed(tx, signature))
