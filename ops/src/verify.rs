@@ -171,7 +171,7 @@ fn l1_line(report: &VerifyReport) -> String {
         L1Check::None => "and the node's word for the rest: nothing was checked",
     };
     let others = match report.l1_agreed {
-        0 => "no other node was asked whether it is L1's".to_owned(),
+        0 => "no other node has said whether it is L1's".to_owned(),
         1 => "another node has it too".to_owned(),
         more => format!("{more} other nodes have it too"),
     };

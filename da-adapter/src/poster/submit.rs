@@ -107,11 +107,7 @@ impl Poster {
             warn!(target: TARGET, batch = number, backend = kind.as_str(), %error, "the backend did not take the batch");
             let goes_on = self.switch.failed(at, failure, now);
             self.report_backends();
-            let refuses = reason::backend_refuses(kind.as_str(), number, &error);
-            let error = match error {
-                BackendError::Retry(source) => StepError::Retry(source),
-                _ => StepError::Halt(refuses),
-            };
+            let error = not_taken(kind, number, error);
             if !goes_on {
                 return Err(error);
             }
@@ -129,7 +125,8 @@ impl Poster {
         da_pointer: &Bytes,
     ) -> Result<(), StepError> {
         let backend = &self.backends[at];
-        let (number, digest, kind) = (request.number, request.digest, backend.kind().as_str());
+        let (number, digest) = (request.number, request.digest);
+        let kind = backend.kind().as_str();
         match backend.status(digest, da_pointer).await {
             Ok(Availability::Available) => return Ok(()),
             Ok(Availability::Missing) => {}
@@ -143,10 +140,8 @@ impl Poster {
             return Err(StepError::Halt(reason::lost_by_backend(kind, number, da_pointer)));
         }
         warn!(target: TARGET, batch = number, backend = kind, "the DA layer has lost a batch that is not posted yet; putting it there again");
-        backend.submit(request).await.map(drop).map_err(|error| match error {
-            BackendError::Retry(source) => StepError::Retry(source),
-            error => StepError::Halt(reason::backend_refuses(kind, number, &error)),
-        })
+        let submitted = backend.submit(request).await;
+        submitted.map(drop).map_err(|error| not_taken(backend.kind(), number, error))
     }
 
     /// The position of the backend that an operator has chosen, if one has and it takes as many bytes.
@@ -191,5 +186,13 @@ impl Poster {
         for (at, (kind, away)) in self.switch.health(Instant::now()).enumerate() {
             self.metrics.backend(kind, at == self.switch.current(), away);
         }
+    }
+}
+
+/// What it means that a backend did not take a batch, if no other one does.
+fn not_taken(kind: DaKind, number: u64, error: BackendError) -> StepError {
+    match error {
+        BackendError::Retry(source) => StepError::Retry(source),
+        error => StepError::Halt(reason::backend_refuses(kind.as_str(), number, &error)),
     }
 }

@@ -116,10 +116,8 @@ pub(crate) async fn run(args: PostArgs) -> Result<()> {
     let tx = match posted {
         Ok(receipt) => receipt.transaction_hash,
         // It may have arrived all the same, or another one in its place.
-        Err(error) => match rollup.posted(number, number).await {
-            Ok(records) if records.iter().any(|record| record.header == header) => {
-                records[0].l1.tx_hash
-            }
+        Err(error) => match rollup.posted(number, number).await.as_deref() {
+            Ok([record]) if record.header == header => record.l1.tx_hash,
             Ok(_) => bail!(
                 "somebody else has posted batch {number} meanwhile: run it again for what still waits"
             ),

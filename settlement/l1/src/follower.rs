@@ -66,8 +66,6 @@ pub struct L1Follower {
     compared: u64,
     /// Proofs in a row that no node gave.
     no_proofs: u32,
-    /// Whether blocks are read one by one up to the head, as proofs have ended.
-    refused: bool,
     metrics: FollowerMetrics,
 }
 
@@ -118,7 +116,6 @@ impl L1Follower {
             unproven,
             compared,
             no_proofs: 0,
-            refused: false,
             metrics: FollowerMetrics::new(set.as_str()),
         })
     }
@@ -225,7 +222,7 @@ impl L1Follower {
         self.unproven = unproven && !at_target;
         if at_target {
             self.compared = head.number;
-            (self.no_proofs, self.refused, self.reading) = (0, false, None);
+            (self.no_proofs, self.reading) = (0, None);
         }
         self.finalized = finalized;
         self.metrics.followed(head.number);

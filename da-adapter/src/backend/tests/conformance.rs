@@ -34,10 +34,14 @@ pub(super) trait Layer: Sync {
     fn breaks(&self, fault: Option<Fault>) -> bool;
 
     /// Whether what is behind it is asked for each batch before it is posted, and may fail as it is told.
-    fn takes_batches(&self) -> bool;
+    fn takes_batches(&self) -> bool {
+        false
+    }
 
     /// The same backend where nothing answers, if anything could.
-    fn nowhere(&self) -> Option<Box<dyn DaBackend>>;
+    fn nowhere(&self) -> Option<Box<dyn DaBackend>> {
+        None
+    }
 
     /// Records of batches that there are not, whoever has the bytes: made from a good one.
     fn invalid(&self, good: &PostedBatch) -> Vec<PostedBatch>;

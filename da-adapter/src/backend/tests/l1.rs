@@ -78,14 +78,6 @@ impl Layer for Beacon {
         true
     }
 
-    fn takes_batches(&self) -> bool {
-        false
-    }
-
-    fn nowhere(&self) -> Option<Box<dyn DaBackend>> {
-        None
-    }
-
     fn invalid(&self, good: &PostedBatch) -> Vec<PostedBatch> {
         // No blobs hold no batch.
         let none = PostedBatch { blob_hashes: Vec::new(), ..good.clone() };
@@ -106,14 +98,6 @@ impl Layer for Calldata {
 
     fn breaks(&self, _: Option<Fault>) -> bool {
         false
-    }
-
-    fn takes_batches(&self) -> bool {
-        false
-    }
-
-    fn nowhere(&self) -> Option<Box<dyn DaBackend>> {
-        None
     }
 
     fn invalid(&self, good: &PostedBatch) -> Vec<PostedBatch> {

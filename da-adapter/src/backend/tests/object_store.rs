@@ -60,14 +60,6 @@ impl Layer for Folder {
         true
     }
 
-    fn takes_batches(&self) -> bool {
-        false
-    }
-
-    fn nowhere(&self) -> Option<Box<dyn DaBackend>> {
-        None
-    }
-
     fn invalid(&self, good: &PostedBatch) -> Vec<PostedBatch> {
         invalid_keys(good)
     }

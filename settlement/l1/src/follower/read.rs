@@ -18,8 +18,10 @@ pub(super) enum Reading {
     Ranges,
     /// In ranges; they have to add up to what the contract's storage holds at the head.
     Proved,
-    /// Block by block, as no node proves what the storage holds.
+    /// Block by block, as no node proves what the storage holds; for as long as that is so.
     Blocks,
+    /// Block by block up to the head, as proofs have ended.
+    Refused,
 }
 
 /// What was read on the way to the head.
@@ -45,7 +47,7 @@ impl L1Follower {
         let range = self.client().options().log_range.max(1);
         let last = (target.number - BY_HASH).min(tip.number.saturating_add(range));
         let stretch = match self.reading(target).await? {
-            Reading::Blocks => self.advance_by_block(tip, last).await?,
+            Reading::Blocks | Reading::Refused => self.advance_by_block(tip, last).await?,
             Reading::Ranges => self.advance_in_range(tip, last).await?,
             Reading::Proved => {
                 let stretch = self.advance_in_range(tip, last).await?;
@@ -66,9 +68,8 @@ impl L1Follower {
 
     /// How to read the next stretch of what is further back. Once blocks were read one by one, it is asked again whether they still have to be.
     async fn reading(&mut self, target: &Header) -> Result<Reading, L1Error> {
-        match self.reading {
-            Some(reading) if reading != Reading::Blocks || self.refused => return Ok(reading),
-            _ => {}
+        if let Some(reading) = self.reading.filter(|reading| *reading != Reading::Blocks) {
+            return Ok(reading);
         }
         let reading = if !self.client().options().check_blocks {
             Reading::Ranges
@@ -100,8 +101,7 @@ impl L1Follower {
             warn!(target: "millrace::l1", block, from = self.compared, "no L1 node proves the contract's state any more (eth_getProof); reading block by block what was not compared with it");
             self.no_proofs = 0;
             self.rewind(self.compared);
-            self.refused = true;
-            self.reading = Some(Reading::Blocks);
+            self.reading = Some(Reading::Refused);
         }
         L1Error::NoProof(block)
     }

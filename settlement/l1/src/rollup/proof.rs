@@ -30,7 +30,7 @@ const GENESIS_HASH: u64 = 11;
 /// `genesisDigest`.
 const GENESIS_DIGEST: u64 = 13;
 /// Commitments whose hashes are asked for at a time.
-const STRETCH: u64 = 4_096;
+const STRETCH: usize = 4_096;
 
 /// What the contract holds at an L1 block, proved by the block's state root. All events up to the block have to add up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,19 +76,14 @@ impl RollupContract {
         let header = header.ok_or_else(|| L1Error::BlockMissing(block.to_string()))?;
         // A stretch at a time, as the number may be anything that a node makes up.
         let mut found = BTreeMap::new();
-        let mut first = 1;
-        while first <= batches {
-            let last = batches.min(first.saturating_add(STRETCH - 1));
+        for first in (1..=batches).step_by(STRETCH) {
+            let last = batches.min(first.saturating_add(STRETCH as u64 - 1));
             let slots: Vec<B256> =
                 (first..=last).map(|number| entry(COMMITMENTS, number)).collect();
             let values = self.client.proven_slots(self.address, &slots, &header).await?;
             let Some(values) = values else { return Ok(None) };
             let stand = (first..).zip(values).filter(|(_, value)| !value.is_zero());
             found.extend(stand.map(|(number, value)| (number, value.into())));
-            first = match last.checked_add(1) {
-                Some(next) => next,
-                None => break,
-            };
         }
         Ok(Some(found))
     }
