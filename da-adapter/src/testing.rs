@@ -1,7 +1,7 @@
 //! A chain of real blocks for this crate's tests, and an executor that serves it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,10 +16,11 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, Attestation, BatchPayload, BatchRecord, BatchVerdict, BlockAttributes, BlockBuild,
-    BlockNumHash, BlockSelector, BoxStream, CallOutcome, CallRequest, ChainSpec, Deposit,
-    ExecutedBlock, Executor, ExecutorError, GasEstimate, QueueMark, RecoveredTx, SealedHeader,
-    Settlement, SettlementError, SettlementStatus, StateDiff, TxEnvelope, TxLocation, TxType,
+    AccountInfo, AddressPrefix, Attestation, BatchPayload, BatchRecord, BatchVerdict,
+    BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome, CallRequest,
+    ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, FoundAccounts, GasEstimate,
+    QueueMark, RecoveredTx, SealedHeader, Settlement, SettlementError, SettlementStatus, StateDiff,
+    TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -179,6 +180,9 @@ pub(crate) struct TestExecutor {
     blocks: Mutex<Vec<Arc<ExecutedBlock>>>,
     /// What blocks changed, by their numbers.
     diffs: Mutex<BTreeMap<u64, Arc<StateDiff>>>,
+    accounts: Mutex<BTreeSet<Address>>,
+    /// It keeps no state before the head's.
+    pruned: AtomicBool,
     grown: watch::Sender<()>,
     /// Down to which blocks the chain was taken back.
     unwound: Mutex<Vec<u64>>,
@@ -192,6 +196,8 @@ impl TestExecutor {
             genesis: Mutex::new(genesis.clone()),
             blocks: Mutex::default(),
             diffs: Mutex::default(),
+            accounts: Mutex::default(),
+            pruned: AtomicBool::new(false),
             grown: watch::Sender::new(()),
             unwound: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -201,6 +207,16 @@ impl TestExecutor {
     pub(crate) fn push(&self, block: Arc<ExecutedBlock>) {
         self.blocks.lock().push(block);
         self.grown.send_replace(());
+    }
+
+    /// Says which accounts the state has.
+    pub(crate) fn set_accounts(&self, accounts: impl IntoIterator<Item = Address>) {
+        *self.accounts.lock() = accounts.into_iter().collect();
+    }
+
+    /// Keeps no state before the head's.
+    pub(crate) fn set_pruned(&self) {
+        self.pruned.store(true, Ordering::SeqCst);
     }
 
     /// Adds a block with what it changed.
@@ -342,6 +358,28 @@ impl Executor for TestExecutorHandle {
         _: BlockSelector,
     ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
         elsewhere()
+    }
+
+    /// Of the accounts that are said to be in the state, of whichever block.
+    async fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+        at: BlockSelector,
+    ) -> Result<FoundAccounts, ExecutorError> {
+        if self.header(at).await?.is_none() {
+            return Err(ExecutorError::UnknownBlock(at));
+        }
+        if self.0.pruned.load(Ordering::SeqCst) {
+            let head = self.0.last().number;
+            return Err(ExecutorError::StatePruned { block: 0, oldest: head });
+        }
+        let accounts = self.0.accounts.lock();
+        let find = |prefix: &AddressPrefix| {
+            let mut found = accounts.iter().filter(|account| prefix.begins(**account));
+            found.next().copied().filter(|_| found.next().is_none())
+        };
+        let total = accounts.len() as u64;
+        Ok(FoundAccounts { accounts: prefixes.iter().map(find).collect(), total })
     }
 
     async fn storage(&self, _: Address, _: B256, _: BlockSelector) -> Result<U256, ExecutorError> {

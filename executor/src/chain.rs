@@ -8,8 +8,8 @@ use std::{
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockSelector, ChainSpec, ExecutedBlock, ExecutorError,
-    SealedHeader, StateDiff,
+    AccountInfo, AddressPrefix, BlockAttributes, BlockSelector, ChainSpec, ExecutedBlock,
+    ExecutorError, SealedHeader, StateDiff,
 };
 
 use crate::{
@@ -158,6 +158,16 @@ impl SealedState {
             Ok((slot, value)) => Ok((slot.into(), value)),
             Err(error) => Err(StateReadError::source(error)),
         })
+    }
+}
+
+impl SealedState {
+    /// For each prefix the account whose address begins with it, if exactly one account's does.
+    pub(crate) fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+    ) -> Result<Vec<Option<Address>>, StoreError> {
+        self.view.find_accounts(prefixes)
     }
 }
 

@@ -2,19 +2,28 @@
 
 use std::{path::Path, sync::Arc};
 
-use alloy::{consensus::Transaction, primitives::B256};
+use alloy::{
+    consensus::Transaction,
+    primitives::{Address, B256},
+};
 use millrace_proto::{
-    BatchLimits, BlockAttributes, BlockSelector, ChainSpec, DerivedBlock, DerivedStretch,
-    ExecutedBlock, ExecutorError, RejectReason, Replay, ReplayError, SealedHeader, TxOutcome,
+    AddressPrefix, BatchLimits, BlockAttributes, BlockSelector, ChainSpec, DerivedBlock,
+    DerivedStretch, ExecutedBlock, ExecutorError, RejectReason, Replay, ReplayError, SealedHeader,
+    TxOutcome,
 };
 
+use rayon::prelude::*;
+
 use crate::{
-    chain::Chain,
+    chain::{Chain, SealedState},
     delta::{DeltaError, apply_delta},
     evm::{ExecutionError, PlanError},
     service::Shown,
     store::{StoreConfig, StoreError},
 };
+
+/// So many accounts are looked for on one thread.
+const AT_ONCE: usize = 1024;
 
 /// A rollup that is rebuilt from what L1 holds, in a store of its own: from blocks, on the sequential path, or from what they changed.
 #[derive(Debug)]
@@ -141,13 +150,23 @@ impl Replay for Replayer {
         Ok(committed.block)
     }
 
+    fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+    ) -> Result<Vec<Option<Address>>, ReplayError> {
+        let state = self.chain.state(BlockSelector::Latest).map_err(ExecutorError::from)?;
+        find_accounts(&state, prefixes)
+    }
+
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {
-        let DerivedStretch { first_block, header, delta, digest } = stretch;
+        let DerivedStretch { first_block, header, delta, messages, digest } = stretch;
         let number = header.number;
         let invalid = |problem: String| ReplayError::Invalid { number, problem };
         let parent = self.chain.head();
         self.check(&parent, first_block, &header).map_err(|problem| invalid(problem.to_owned()))?;
         let state = self.chain.state(BlockSelector::Latest).map_err(ExecutorError::from)?;
+        let found = find_accounts(&state, delta.names())?;
+        let delta = delta.resolve(&found, &messages).map_err(|error| invalid(error.to_string()))?;
         let diff = apply_delta(&delta, &state).map_err(|error| match error {
             DeltaError::Read(error) => ExecutorError::Store(Box::new(error)).into(),
             error => invalid(error.to_string()),
@@ -183,4 +202,14 @@ impl Replay for Replayer {
         let block = self.chain.store().block(BlockSelector::Number(number));
         Ok(block.map_err(ExecutorError::from)?)
     }
+}
+
+/// On all of rayon's threads.
+fn find_accounts(
+    state: &SealedState,
+    prefixes: &[AddressPrefix],
+) -> Result<Vec<Option<Address>>, ReplayError> {
+    let found = prefixes.par_chunks(AT_ONCE).map(|prefixes| state.find_accounts(prefixes));
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(ExecutorError::from)?;
+    Ok(found.concat())
 }

@@ -16,9 +16,9 @@ mod types;
 
 pub use self::{
     batch::{
-        Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary, BatchEncodeError,
-        BatchLimits, BatchOutline, BlockMark, DecodedBatch, DiffBatch, KeyHints,
-        MAX_BLOCK_TX_BYTES, batch_digest,
+        AccountNames, Batch, BatchBlock, BatchColumn, BatchDecodeError, BatchDictionary,
+        BatchEncodeError, BatchLimits, BatchOutline, BlockMark, DecodedBatch, DiffBatch, KeyHints,
+        MAX_BLOCK_TX_BYTES, NameError, NamedDelta, batch_digest,
     },
     service::*,
     types::*,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes};
 use millrace_proto::{
-    Batch, BatchEncodeError, DiffBatch, ExecutedBlock, KeyHints, QueueMark, StateDiff,
+    AccountNames, Batch, BatchEncodeError, BatchLimits, DiffBatch, ExecutedBlock, KeyHints,
+    QueueMark, StateDiff,
 };
 
 use super::open_batch::Collected;
@@ -57,25 +58,27 @@ pub(super) enum CloseError {
     Encode(#[from] BatchEncodeError),
 }
 
-/// Encodes as many blocks from the front as fit the target size and the format's limits, at least one. `blocks` is not
-/// empty. Uses a core for a while: call it off the async threads.
+/// Encodes as many blocks from the front as fit the target size and the format's limits, at least one. There is at least one block. Uses a core for a while: call
+/// it off the async threads.
 pub(super) fn encode(
     chain_id: u64,
     cursor: &Cursor,
-    blocks: &[Collected],
+    source: &Source,
+    names: &AccountNames,
     sizes: Sizes,
     level: i32,
 ) -> Result<EncodedBatch, CloseError> {
-    let source = Source::new(blocks);
+    let first = cursor.block.number + 1;
     // The most that are known to fit and how much they take, and the fewest that are known not to.
     let mut fits: Option<(EncodedBatch, usize)> = None;
     let mut over: Option<(usize, usize)> = None;
-    let mut count = blocks.len();
+    let all = source.blocks();
+    let mut count = all;
     let mut whole = None;
     for attempt in 1.. {
         let max = if count == 1 { sizes.max } else { sizes.target };
-        let encoded = source.encode(chain_id, cursor, count, level);
-        if let (true, Ok(encoded)) = (count == blocks.len(), &encoded) {
+        let encoded = source.encode(chain_id, cursor, names, count, level);
+        if let (true, Ok(encoded)) = (count == all, &encoded) {
             whole = Some(encoded.data.len());
         }
         match encoded {
@@ -105,20 +108,20 @@ pub(super) fn encode(
         let most = if attempt > TRIES / 2 { low.0 + (high.0 - low.0) / 2 } else { high.0 - 1 };
         count = even.min(most).max(low.0 + 1);
     }
-    fits.map(|(encoded, _)| EncodedBatch { whole, ..encoded }).ok_or_else(|| {
-        CloseError::BlockTooLarge { number: blocks[0].block.number(), max: sizes.max }
-    })
+    fits.map(|(encoded, _)| EncodedBatch { whole, ..encoded })
+        .ok_or(CloseError::BlockTooLarge { number: first, max: sizes.max })
 }
 
 /// What batches are made of.
-enum Source {
+#[derive(Debug)]
+pub(super) enum Source {
     Transactions(Vec<Arc<ExecutedBlock>>),
     StateDiffs { blocks: Vec<(Arc<ExecutedBlock>, Arc<StateDiff>)>, hints: KeyHints },
 }
 
 impl Source {
-    /// Of blocks with what they changed, or of all without.
-    fn new(collected: &[Collected]) -> Self {
+    /// Of blocks with what they changed, or of all without. Uses a core for a while.
+    pub(super) fn new(collected: &[Collected]) -> Self {
         let with_diff = |block: &Collected| Some((block.block.clone(), block.diff.clone()?));
         match collected.iter().map(with_diff).collect::<Option<Vec<_>>>() {
             Some(blocks) => {
@@ -129,11 +132,27 @@ impl Source {
         }
     }
 
+    /// The addresses that are to be named, if they can be.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        match self {
+            Self::Transactions(_) => Vec::new(),
+            Self::StateDiffs { blocks, hints } => AccountNames::wanted(blocks, hints),
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        match self {
+            Self::Transactions(blocks) => blocks.len(),
+            Self::StateDiffs { blocks, .. } => blocks.len(),
+        }
+    }
+
     /// Encodes the first `count` blocks.
     fn encode(
         &self,
         chain_id: u64,
         cursor: &Cursor,
+        names: &AccountNames,
         count: usize,
         level: i32,
     ) -> Result<EncodedBatch, CloseError> {
@@ -148,7 +167,7 @@ impl Source {
                 let blocks = &blocks[..count];
                 let batch = DiffBatch::from_blocks(chain_id, start, parent, blocks)?;
                 let blocks = blocks.iter().map(|(block, _)| block.clone());
-                (batch.encode(level, hints)?, blocks.collect())
+                (encode_diffs(&batch, hints, names, level)?, blocks.collect())
             }
         };
         let last = blocks.last().and_then(|block| QueueMark::of(&block.header));
@@ -164,6 +183,28 @@ impl Source {
             whole: None,
         })
     }
+}
+
+/// A batch that reads back as what it was made of.
+fn encode_diffs(
+    batch: &DiffBatch,
+    hints: &KeyHints,
+    names: &AccountNames,
+    level: i32,
+) -> Result<Bytes, BatchEncodeError> {
+    let data = batch.encode(level, hints, names)?;
+    let read = DiffBatch::decode(&data, &BatchLimits::default()).ok().and_then(|read| {
+        let found = names.find(read.delta.names());
+        read.resolve(&found).ok()
+    });
+    if read.as_ref() == Some(batch) {
+        return Ok(data);
+    }
+    let number = batch.header.number;
+    Err(BatchEncodeError::Block {
+        number,
+        problem: "the batch that ends with it does not read back",
+    })
 }
 
 fn raw_bytes(blocks: &[Arc<ExecutedBlock>]) -> usize {

@@ -16,8 +16,9 @@ const HEADER_LEN: usize = 80;
 /// The fastest of zstd's levels.
 const LEVEL: i32 = 1;
 
-/// Bytes of an account that changed, about: its address, and what its nonce and balance grew or fell by.
+/// Bytes of an account that changed, about: its address, or its name if there was one before, and what its nonce and balance grew or fell by.
 const ACCOUNT_LEN: usize = 28;
+const NAMED_ACCOUNT_LEN: usize = 11;
 /// Bytes of a slot that changed, about: where it is, and by how much.
 const SLOT_LEN: usize = 10;
 
@@ -74,7 +75,8 @@ impl SizeEstimator {
     fn add_diff(&mut self, diff: &StateDiff) {
         for (address, account) in &diff.accounts {
             if self.changed.insert((*address, None)) {
-                self.changes += ACCOUNT_LEN;
+                let is_named = account.before.is_some();
+                self.changes += if is_named { NAMED_ACCOUNT_LEN } else { ACCOUNT_LEN };
             }
             for key in account.storage.keys() {
                 if self.changed.insert((*address, Some(*key))) {

@@ -4,6 +4,7 @@
 mod close;
 mod effort;
 mod estimate;
+mod names;
 mod open_batch;
 mod rejoin;
 
@@ -25,7 +26,7 @@ use tracing::{debug, info, warn};
 
 pub(crate) use self::open_batch::CloseReason;
 use self::{
-    close::{CloseError, EncodedBatch, Sizes},
+    close::{CloseError, EncodedBatch, Sizes, Source},
     effort::Effort,
     open_batch::{CloseRules, Collected, OpenBatch},
 };
@@ -297,17 +298,21 @@ impl Batcher {
         let (chain_id, cursor) = (self.parts.chain.id, self.cursor);
         let sizes = Sizes { target: self.limits().target_size, max: self.parts.max_size };
         let level = self.effort.level();
-        let started = Instant::now();
-        let collecting = self.open.age(started);
-        let encoding = tokio::task::spawn_blocking(move || {
-            let encoded = close::encode(chain_id, &cursor, &blocks, sizes, level);
-            (encoded, blocks)
+        let collecting = self.open.age(Instant::now());
+        let preparing = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let source = Source::new(&blocks);
+            let addresses = source.addresses();
+            (source, addresses, blocks, started.elapsed())
         });
-        let (encoded, blocks) = match encoding.await {
-            Ok(done) => done,
-            Err(error) => return Err(DaAdapterRunError::Worker(error)),
-        };
-        let encoded = match encoded {
+        let (source, addresses, blocks, prepare_time) =
+            preparing.await.map_err(DaAdapterRunError::Worker)?;
+        let names = self.names(&addresses).await;
+        let started = Instant::now();
+        let encoding = tokio::task::spawn_blocking(move || {
+            close::encode(chain_id, &cursor, &source, &names, sizes, level)
+        });
+        let encoded = match encoding.await.map_err(DaAdapterRunError::Worker)? {
             Ok(encoded) => encoded,
             Err(CloseError::Encode(error)) => return Err(DaAdapterRunError::Encode(error)),
             Err(error @ CloseError::BlockTooLarge { .. }) => {
@@ -316,7 +321,7 @@ impl Batcher {
                 return Ok(Some(format!("{error}: choose a backend that takes larger batches")));
             }
         };
-        let encode_time = started.elapsed();
+        let encode_time = prepare_time + started.elapsed();
         if let Some(whole) = encoded.whole {
             self.correction = self.open.measured(whole);
         }

@@ -7,8 +7,8 @@ use alloy::{
     primitives::{Address, B256, Bytes, U256},
 };
 use millrace_proto::{
-    AccountDelta, AccountDiff, AccountInfo, Batch, BatchLimits, Change, DiffBatch, Header,
-    SlotDiff, StateDiff,
+    AccountDelta, AccountDiff, AccountInfo, AccountNames, AddressPrefix, Batch, BatchLimits,
+    Change, DiffBatch, Header, NameError, SlotDiff, StateDiff,
 };
 use tokio::task::JoinHandle;
 
@@ -371,6 +371,11 @@ async fn another_chain_halts_batching_until_the_right_one_is_back() {
     running.stop().await;
 }
 
+/// With nobody named.
+fn encode(cursor: &Cursor, blocks: &[Collected], sizes: Sizes) -> Result<EncodedBatch, CloseError> {
+    close::encode(CHAIN_ID, cursor, &Source::new(blocks), &AccountNames::default(), sizes, 1)
+}
+
 /// A block for a batch of transactions.
 fn alone(block: Arc<ExecutedBlock>) -> Collected {
     Collected { block, diff: None, arrived: Instant::now() }
@@ -382,16 +387,16 @@ fn as_many_blocks_are_encoded_as_fit() {
     let cursor = chain.cursor();
     let blocks: Vec<_> = (0..4).map(|seed| alone(chain.block(1, &[noise(40_000, seed)]))).collect();
     let sizes = |target| Sizes { target, max: 130_044 };
-    let encoded = close::encode(CHAIN_ID, &cursor, &blocks, sizes(130_044), 1).unwrap();
+    let encoded = encode(&cursor, &blocks, sizes(130_044)).unwrap();
     assert_eq!((encoded.blocks, encoded.transactions), (3, 3));
     assert_eq!((encoded.deposits_end, encoded.deposits_hash), (3, accumulator(3)));
     assert!(encoded.data.len() <= 130_044);
 
-    let encoded = close::encode(CHAIN_ID, &cursor, &blocks, sizes(30_000), 1).unwrap();
+    let encoded = encode(&cursor, &blocks, sizes(30_000)).unwrap();
     assert_eq!(encoded.blocks, 1, "a block over the target has a batch of its own");
 
     let sizes = Sizes { target: 30_000, max: 30_000 };
-    let error = close::encode(CHAIN_ID, &cursor, &blocks, sizes, 1).unwrap_err();
+    let error = encode(&cursor, &blocks, sizes).unwrap_err();
     assert!(matches!(error, CloseError::BlockTooLarge { number: 1, max: 30_000 }), "{error}");
 }
 
@@ -413,7 +418,7 @@ fn the_largest_block_fits_six_blobs_even_if_nothing_compresses() {
         assert!((limit * 9 / 10..=limit).contains(&size(&block)));
         let max = blob::capacity(blob::MAX_BLOBS);
         let sizes = Sizes { target: max, max };
-        assert_eq!(close::encode(CHAIN_ID, &cursor, &[alone(block)], sizes, 1).unwrap().blocks, 1);
+        assert_eq!(encode(&cursor, &[alone(block)], sizes).unwrap().blocks, 1);
     }
 }
 
@@ -441,6 +446,9 @@ async fn a_batch_of_state_diffs_holds_what_its_blocks_changed_together() {
     let mut chain = Chain::new("a");
     let executor = TestExecutor::new(chain.head());
     let begin = chain.cursor();
+    let mut alike = Address::repeat_byte(2);
+    alike[19] = 0;
+    executor.set_accounts([0, 1, 2].map(Address::repeat_byte).into_iter().chain([alike]));
     let running = Running::start_of(OF_DIFFS, &config(), executor, folder.path(), begin);
     for (number, index) in [(1, 1), (2, 2), (3, 1)] {
         let mut diff = paid(number, index);
@@ -456,6 +464,16 @@ async fn a_batch_of_state_diffs_holds_what_its_blocks_changed_together() {
     running.wait_for(1).await;
     let data = running.outbox.data(1).unwrap().unwrap();
     let batch = DiffBatch::decode(&data, &BatchLimits::default()).unwrap();
+    // It says of two accounts only how they begin: the state before it has these, and no others that begin so.
+    assert_eq!(
+        batch.delta.names(),
+        [Address::ZERO, Address::repeat_byte(1)].map(|address| AddressPrefix::of(address, 10))
+    );
+    assert_eq!(
+        batch.clone().resolve(&[Some(Address::ZERO), None]),
+        Err(NameError::Unknown(AddressPrefix::of(Address::repeat_byte(1), 10)))
+    );
+    let batch = batch.resolve(&[Some(Address::ZERO), Some(Address::repeat_byte(1))]).unwrap();
     assert_eq!((batch.first_block, batch.last_block(), batch.transactions), (1, 3, 3));
     assert_eq!(batch.header.hash_slow(), chain.head().seal());
     assert_eq!((batch.deposits_start, batch.deposits_end()), (0, 3));
@@ -473,6 +491,26 @@ async fn a_batch_of_state_diffs_holds_what_its_blocks_changed_together() {
     assert_eq!(batch.delta.accounts, expected.into());
     let cursor = running.outbox.cursor().unwrap();
     assert_eq!((cursor.deposits_end, cursor.deposits_hash), (3, accumulator(3)));
+    running.stop().await;
+}
+
+/// The executor cannot say who is in the state, as it keeps no state so old: everybody is told in full.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_made_without_names_if_nobody_can_say_who_has_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new("a");
+    let executor = TestExecutor::new(chain.head());
+    executor.set_accounts([Address::ZERO]);
+    executor.set_pruned();
+    let begin = chain.cursor();
+    let running = Running::start_of(OF_DIFFS, &config(), executor, folder.path(), begin);
+    running.executor.push_changed(chain.small(), paid(1, 1));
+    running.wait_for(1).await;
+    let data = running.outbox.data(1).unwrap().unwrap();
+    let batch = DiffBatch::decode(&data, &BatchLimits::default()).unwrap();
+    assert!(batch.delta.names().is_empty());
+    let accounts = batch.resolve(&[]).unwrap().delta.accounts.into_keys().collect::<Vec<_>>();
+    assert_eq!(accounts, [Address::ZERO, Address::repeat_byte(1)]);
     running.stop().await;
 }
 
@@ -550,7 +588,7 @@ fn an_estimate_that_was_too_low_is_learnt_from() {
     open.push(block.clone()).unwrap();
     let sizes = Sizes { target: 20_000, max: 200_000 };
     let second = Collected { diff: Some(Arc::default()), ..alone(chain.empty()) };
-    let encoded = close::encode(CHAIN_ID, &cursor, &[block, second], sizes, 1).unwrap();
+    let encoded = encode(&cursor, &[block, second], sizes).unwrap();
     assert_eq!(encoded.blocks, 1, "the rest is for the next batch");
     let whole = encoded.whole.expect("it was tried first");
     assert!(whole > 3 * open.size());

@@ -6,9 +6,9 @@ use alloy::rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, L
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxHash, U256};
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome,
-    CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader,
-    StateDiff, TxLocation,
+    AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
+    BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
+    FoundAccounts, GasEstimate, SealedHeader, StateDiff, TxLocation,
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -146,6 +146,20 @@ impl Executor for ExecutorHandle {
         let view = self.inner.chain.store().view(at)?;
         let accounts = addresses.iter().map(|address| view.account(*address));
         Ok(accounts.collect::<Result<_, _>>()?)
+    }
+
+    async fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+        at: BlockSelector,
+    ) -> Result<FoundAccounts, ExecutorError> {
+        let view = self.inner.chain.store().view(at)?;
+        let prefixes = prefixes.to_vec();
+        blocking(move || {
+            let accounts = view.find_accounts(&prefixes)?;
+            Ok(FoundAccounts { accounts, total: view.account_count()? })
+        })
+        .await
     }
 
     async fn storage(

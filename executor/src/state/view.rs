@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
-use millrace_proto::{AccountInfo, BlockSelector, SealedHeader};
+use millrace_proto::{AccountInfo, AddressPrefix, BlockSelector, SealedHeader};
+use rocksdb::DBRawIterator;
 
 use super::AccountRecord;
 use crate::store::{
@@ -52,6 +53,64 @@ impl StateView {
         Ok(self.record(address)?.map(|record| record.info))
     }
 
+    /// For each prefix the account whose address begins with it, if exactly one account's does. Costs least if the prefixes ascend.
+    pub(crate) fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+    ) -> Result<Vec<Option<Address>>, StoreError> {
+        let mut accounts = self.reader().iter(Table::Accounts);
+        let mut history = self.at.map(|_| self.reader().iter(Table::AccountHistory));
+        let mut all: Vec<Option<Address>> = Vec::with_capacity(prefixes.len());
+        for (at, prefix) in prefixes.iter().enumerate() {
+            // Many may begin alike, on purpose.
+            let same = at.checked_sub(1).filter(|before| prefixes[*before] == *prefix);
+            all.push(match same {
+                Some(before) => all[before],
+                None => self.find_account(*prefix, &mut accounts, history.as_mut())?,
+            });
+        }
+        Ok(all)
+    }
+
+    fn find_account(
+        &self,
+        prefix: AddressPrefix,
+        accounts: &mut DBRawIterator<'_>,
+        history: Option<&mut DBRawIterator<'_>>,
+    ) -> Result<Option<Address>, StoreError> {
+        let mut found = None;
+        accounts.seek(prefix.first());
+        while let Some(address) = owner(accounts).filter(|owner| prefix.begins(*owner)) {
+            // What is there now may not have been there then.
+            if (self.at.is_none() || self.record(address)?.is_some())
+                && found.replace(address).is_some()
+            {
+                return Ok(None);
+            }
+            accounts.next();
+        }
+        accounts.status()?;
+        let Some(history) = history else { return Ok(found) };
+        // What was there then may be gone now.
+        history.seek(prefix.first());
+        while let Some(address) = owner(history).filter(|owner| prefix.begins(*owner)) {
+            if found != Some(address)
+                && self.record(address)?.is_some()
+                && found.replace(address).is_some()
+            {
+                return Ok(None);
+            }
+            history.seek(keys::history(address.as_slice(), u64::MAX));
+        }
+        history.status()?;
+        Ok(found)
+    }
+
+    /// About how many accounts the head's state has.
+    pub(crate) fn account_count(&self) -> Result<u64, StoreError> {
+        self.reader().estimated_len(Table::Accounts)
+    }
+
     /// A slot; zero if it is not set.
     pub(crate) fn storage(&self, address: Address, slot: B256) -> Result<U256, StoreError> {
         let key = keys::storage(address, slot);
@@ -87,6 +146,11 @@ impl StateView {
     pub(super) const fn at(&self) -> Option<u64> {
         self.at
     }
+}
+
+/// The account that an entry of its table, or of that table's history, belongs to.
+fn owner(entries: &DBRawIterator<'_>) -> Option<Address> {
+    entries.key()?.get(..Address::len_bytes()).map(Address::from_slice)
 }
 
 fn read<T>(

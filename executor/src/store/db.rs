@@ -4,7 +4,7 @@ use std::{fmt, path::Path, sync::Arc, thread};
 
 use rocksdb::{
     BoundColumnFamily, Cache, DB, DBPinnableSlice, DBRawIterator, LogLevel, Options, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch,
+    SnapshotWithThreadMode, WriteBatch, properties::ESTIMATE_NUM_KEYS,
 };
 
 use super::{StoreConfig, StoreError, codec::DecodeError, keys, table::Table};
@@ -195,6 +195,12 @@ impl<'a> Reader<'a> {
             entries.status()?;
         }
         Ok(self.get(table, key)?.map(|value| value.to_vec()))
+    }
+
+    /// About how many entries a table has.
+    pub(crate) fn estimated_len(&self, table: Table) -> Result<u64, StoreError> {
+        let len = self.db.inner.property_int_value_cf(&self.db.family(table), ESTIMATE_NUM_KEYS)?;
+        Ok(len.unwrap_or_default())
     }
 
     /// An iterator that stays within the prefix (by the table's rules) that it is first moved to.

@@ -8,9 +8,9 @@ use alloy::{
 };
 use millrace_executor::Replayer;
 use millrace_proto::{
-    AccountDelta, BatchLimits, Change, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock,
-    Executor, KeyHints, QueueMark, QueuedTxs, RecoveredTx, RejectReason, Replay, ReplayError,
-    batch_digest,
+    AccountDelta, AccountNames, AddressPrefix, BatchLimits, BlockSelector, Change, DerivedBlock,
+    DerivedStretch, DiffBatch, ExecutedBlock, Executor, KeyHints, NamedDelta, QueueMark, QueuedTxs,
+    RecoveredTx, RejectReason, Replay, ReplayError, StateDelta, batch_digest,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -134,13 +134,31 @@ async fn stretch(chain: &Chain, blocks: &[Arc<ExecutedBlock>]) -> DerivedStretch
     let before = held - blocks[0].queued_count() as u64;
     let batch = DiffBatch::from_blocks(chain.spec.chain_id(), before, first.parent_hash, &changed)
         .expect("blocks that join");
-    let encoded = batch.encode(3, &KeyHints::of(&changed)).expect("it encodes");
+    let hints = KeyHints::of(&changed);
+    let wanted = AccountNames::wanted(&changed, &hints);
+    let bits = 20;
+    let prefixes: Vec<_> = wanted.iter().map(|address| AddressPrefix::of(*address, bits)).collect();
+    let before = BlockSelector::Number(batch.first_block - 1);
+    let found = chain.executor.find_accounts(&prefixes, before).await.expect("it reads");
+    let names = AccountNames::new(bits, &wanted, &found.accounts);
+    // Exactly those that were there before; but for the contracts, whose addresses begin alike.
+    let there = chain.executor.accounts(&wanted, before).await.expect("it reads");
+    for (address, there) in wanted.iter().zip(there) {
+        let is_contract = AddressPrefix::of(*address, bits).value() == 0;
+        let expected = there.is_some() && !is_contract;
+        assert_eq!(names.has(*address), expected, "{address}: {there:?}");
+    }
+    let encoded = batch.encode(3, &hints, &names).expect("it encodes");
     let decoded = DiffBatch::decode(&encoded, &BatchLimits::default()).expect("it decodes");
-    assert_eq!(decoded, batch);
+    let found = names.find(decoded.delta.names());
+    assert_eq!(decoded.clone().resolve(&found), Ok(batch));
+    let named = wanted.iter().filter(|address| names.has(**address));
+    assert_eq!(decoded.delta.names().len(), named.count());
     DerivedStretch {
         first_block: decoded.first_block,
         header: decoded.header.seal_slow(),
         delta: decoded.delta,
+        messages: decoded.messages,
         digest: batch_digest(&encoded),
     }
 }
@@ -199,6 +217,15 @@ async fn a_stretch_that_leads_elsewhere_is_named_and_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut replay = replayer(&folder, &chain);
     let genesis = replay.head();
+    let found = replay.find_accounts(good.delta.names()).expect("it reads");
+    let delta =
+        good.delta.resolve(&found, &good.messages).expect("the state has all that are named");
+    // The same with other changes, and all accounts by their addresses.
+    let with = |stretch: &mut DerivedStretch, address: Address, change: AccountDelta| {
+        let mut delta = delta.clone();
+        delta.accounts.insert(address, change);
+        stretch.delta = NamedDelta::new(&delta, &KeyHints::default(), &AccountNames::default());
+    };
     let mut refused = |change: &dyn Fn(&mut DerivedStretch)| {
         let mut stretch = good.clone();
         change(&mut stretch);
@@ -224,7 +251,7 @@ async fn a_stretch_that_leads_elsewhere_is_named_and_changes_nothing() {
             code_hash: None,
             storage: Default::default(),
         };
-        stretch.delta.accounts.insert(Address::repeat_byte(0xee), rich);
+        with(stretch, Address::repeat_byte(0xee), rich);
     });
     assert!(matches!(error, ReplayError::StateRoot { claimed, .. } if claimed == right));
 
@@ -240,9 +267,26 @@ async fn a_stretch_that_leads_elsewhere_is_named_and_changes_nothing() {
             code_hash: Some(unknown),
             storage: Default::default(),
         };
-        stretch.delta.accounts.insert(to, coded);
+        with(stretch, to, coded);
     }));
     assert!(found.contains(&unknown.to_string()), "{found}");
+    // An account that the state does not have is named, as if it had.
+    let found = problem(refused(&|stretch| {
+        let (hints, stranger) = (KeyHints::default(), Address::repeat_byte(0xee));
+        let names = AccountNames::new(20, &[stranger], &[Some(stranger)]);
+        let changed = AccountDelta::Changed {
+            nonce: 1,
+            balance: None,
+            code_hash: None,
+            storage: Default::default(),
+        };
+        let accounts = [(stranger, changed)].into();
+        let delta = StateDelta { accounts, ..StateDelta::default() };
+        stretch.delta = NamedDelta::new(&delta, &hints, &names);
+    }));
+    assert!(found.contains("0xeeeee/20"), "{found}");
+    let found = problem(refused(&|stretch| stretch.messages.push(planted)));
+    assert!(found.contains("messages"), "{found}");
     assert!(problem(refused(&|stretch| stretch.first_block = 2)).contains("after the head"));
     let found = problem(refused(&|stretch| reseal(stretch, &|header| header.gas_limit += 1)));
     assert!(found.contains("gas limit"), "{found}");

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use millrace_executor::Replayer;
 use millrace_proto::{
-    DerivedBlock, DerivedStretch, ExecutedBlock, ExecutorError, Replay, ReplayError, SealedHeader,
+    AddressPrefix, DerivedBlock, DerivedStretch, ExecutedBlock, ExecutorError, Replay, ReplayError,
+    SealedHeader,
 };
 use parking_lot::Mutex;
 use tracing::{error, warn};
@@ -98,6 +99,14 @@ impl Replay for Derived {
             self.refuted.add(taken.hash());
         }
         Ok(executed)
+    }
+
+    fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+    ) -> Result<Vec<Option<Address>>, ReplayError> {
+        let _turn = self.turn.blocking_lock();
+        self.inner.find_accounts(prefixes)
     }
 
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {

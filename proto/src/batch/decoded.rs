@@ -2,7 +2,7 @@
 
 use alloy::primitives::B256;
 
-use super::{Batch, BatchDecodeError, BatchLimits, DiffBatch};
+use super::{Batch, BatchDecodeError, BatchLimits, DiffBatch, NamedDelta};
 use crate::types::BatchPayload;
 
 /// A decoded batch.
@@ -11,7 +11,7 @@ pub enum DecodedBatch {
     /// Of signed transactions.
     Transactions(Batch),
     /// Of state diffs.
-    StateDiffs(Box<DiffBatch>),
+    StateDiffs(Box<DiffBatch<NamedDelta>>),
 }
 
 /// What a batch says about itself.

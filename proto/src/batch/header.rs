@@ -16,8 +16,8 @@ use crate::types::BatchPayload;
 const VERSION: u8 = 2;
 /// The payload is signed transactions.
 const TRANSACTIONS: u8 = 1;
-/// The payload is what the blocks changed.
-const STATE_DIFFS: u8 = 2;
+/// The payload is what the blocks changed. (2 was another form of it.)
+const STATE_DIFFS: u8 = 3;
 /// Bytes of a signature.
 pub(super) const SIGNATURE_LEN: usize = 64;
 

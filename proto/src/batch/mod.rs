@@ -31,7 +31,7 @@ use alloy::primitives::{B256, Bytes, keccak256};
 pub use self::{
     decoded::{BatchOutline, BlockMark, DecodedBatch},
     dictionary::BatchDictionary,
-    diffs::{DiffBatch, KeyHints},
+    diffs::{AccountNames, DiffBatch, KeyHints, NameError, NamedDelta},
     error::{BatchColumn, BatchDecodeError, BatchEncodeError},
     limits::{BatchLimits, MAX_BLOCK_TX_BYTES},
 };

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     service::{BoxStream, ErrorClass, TransportError},
     types::{
-        AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, RecoveredTx, RejectReason,
-        SealedHeader, SharedReceipt, StateDiff,
+        AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, RecoveredTx,
+        RejectReason, SealedHeader, SharedReceipt, StateDiff,
     },
 };
 
@@ -129,6 +129,15 @@ pub enum GasEstimate {
     Fails(CallOutcome),
 }
 
+/// Accounts by how their addresses begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoundAccounts {
+    /// For each prefix the account whose address begins with it; `None` if there is none, or more than one.
+    pub accounts: Vec<Option<Address>>,
+    /// About how many accounts the head's state has.
+    pub total: u64,
+}
+
 /// Where a transaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TxLocation {
@@ -186,6 +195,13 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         addresses: &[Address],
         at: BlockSelector,
     ) -> Result<Vec<Option<AccountInfo>>, ExecutorError>;
+
+    /// Accounts by how their addresses begin. Costs least if the prefixes ascend.
+    async fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+        at: BlockSelector,
+    ) -> Result<FoundAccounts, ExecutorError>;
 
     /// A storage slot; zero if it was never written.
     async fn storage(

@@ -21,10 +21,10 @@ pub use self::{
     error::{ErrorClass, TransportError},
     executor::{
         BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,
-        GasEstimate, TxLocation, TxOutcome,
+        FoundAccounts, GasEstimate, TxLocation, TxOutcome,
     },
     l1::{L1Inbox, L1InboxError, Standing},
-    replay::{Replay, ReplayError},
+    replay::{DerivedStretch, Replay, ReplayError},
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{
         ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError,

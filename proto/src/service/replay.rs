@@ -2,12 +2,29 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy::primitives::{B256, TxHash};
+use alloy::primitives::{Address, B256, TxHash};
 
 use crate::{
+    batch::NamedDelta,
     service::ExecutorError,
-    types::{DerivedBlock, DerivedStretch, ExecutedBlock, RejectReason, SealedHeader},
+    types::{AddressPrefix, DerivedBlock, ExecutedBlock, RejectReason, SealedHeader},
 };
+
+/// A stretch of blocks as it is derived from L1 and DA where batches hold state diffs: enough to get from the state before it to the
+/// state after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DerivedStretch {
+    /// Number of its first block.
+    pub first_block: u64,
+    /// The last block's header, whose state root is claimed.
+    pub header: SealedHeader,
+    /// What its blocks changed together, to whoever has the state before it.
+    pub delta: NamedDelta,
+    /// The ids of the messages to L1 that its blocks sent, in order: as they are claimed.
+    pub messages: Vec<B256>,
+    /// The digest of the batch that says so.
+    pub digest: B256,
+}
 
 /// A chain that is rebuilt: block by block on the sequential path, or stretch by stretch from what blocks changed. Blocking: call it off the async threads.
 pub trait Replay: fmt::Debug + Send {
@@ -20,11 +37,20 @@ pub trait Replay: fmt::Debug + Send {
     /// [`ReplayError::Invalid`] if the block breaks the chain's rules; the head is then as it was.
     fn replay(&mut self, block: DerivedBlock) -> Result<Arc<ExecutedBlock>, ReplayError>;
 
+    /// For each prefix the account of the head's state whose address begins with it; `None` if there is none, or more than one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+    ) -> Result<Vec<Option<Address>>, ReplayError>;
+
     /// Takes the head to the end of a stretch of blocks by what they changed, without executing anything: the blocks before the last are
     /// not in the chain then.
     ///
     /// # Errors
-    /// [`ReplayError::Invalid`] and [`ReplayError::StateRoot`] if the stretch does not lead to the state that it claims; the head is then as it
+    /// [`ReplayError::Invalid`] and [`ReplayError::StateRoot`] if the stretch names accounts that the head's state does not have, or does not lead to the state that it claims; the head is then as it
     /// was.
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError>;
 

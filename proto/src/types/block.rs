@@ -8,7 +8,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, keccak256},
 };
 
-use crate::types::{ChainSpec, QueueMark, QueuedTxs, RecoveredTx, StateDelta, TxType};
+use crate::types::{ChainSpec, QueueMark, QueuedTxs, RecoveredTx, TxType};
 
 /// A receipt. Its EIP-2718 form is the standard one for every type, `0x7E` included (no deposit nonce).
 pub type Receipt = EthereumReceipt<TxType>;
@@ -213,20 +213,6 @@ impl DerivedBlock {
     pub fn is_all_in(&self, executed: &ExecutedBlock) -> bool {
         self.is_in(executed) && executed.queued_count() == self.queued.txs.len()
     }
-}
-
-/// A stretch of blocks as it is derived from L1 and DA where batches hold state diffs: enough to get from the state before it to the
-/// state after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DerivedStretch {
-    /// Number of its first block.
-    pub first_block: u64,
-    /// The last block's header, whose state root is claimed.
-    pub header: SealedHeader,
-    /// What its blocks changed together.
-    pub delta: StateDelta,
-    /// The digest of the batch that says so.
-    pub digest: B256,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod deposit;
 mod diff;
 mod l1;
 mod message;
+mod prefix;
 mod receipt;
 mod recover;
 mod reject;
@@ -18,8 +19,8 @@ pub use op_alloy_consensus::TxDeposit;
 
 pub use self::{
     block::{
-        BlockAttributes, DerivedBlock, DerivedStretch, ExecutedBlock, PublishedBlock, Receipt,
-        SealedHeader, num_hash,
+        BlockAttributes, DerivedBlock, ExecutedBlock, PublishedBlock, Receipt, SealedHeader,
+        num_hash,
     },
     delta::{AccountDelta, Change, StateDelta},
     deposit::{Deposit, ForcedTx, MAX_FORCED_GAS, QueueEntry, QueueMark, QueuedTxs},
@@ -32,6 +33,7 @@ pub use self::{
         BRIDGED_TOKEN, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE,
         message_ids, message_proof, message_root, message_slot,
     },
+    prefix::AddressPrefix,
     receipt::SharedReceipt,
     reject::RejectReason,
     spec::{BatchPayload, ChainSpec, Hardfork, RollupParams, SpecError},

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{KECCAK256_EMPTY, Log, LogData, keccak256};
 use millrace_proto::{
-    AccountDelta, AccountDiff, AccountInfo, BatchPayload, ChainSpec, Change, DiffBatch, KeyHints,
-    MESSAGE_COUNT_SLOT, MESSAGE_PASSER, SlotDiff, StateDelta, StateDiff, message_slot,
+    AccountDelta, AccountDiff, AccountInfo, AccountNames, AddressPrefix, BatchPayload, ChainSpec,
+    Change, DiffBatch, KeyHints, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, NameError, NamedDelta,
+    SlotDiff, StateDelta, StateDiff, message_slot,
 };
 use proptest::collection::btree_map;
 
@@ -13,12 +14,27 @@ use super::{
     *,
 };
 
-fn decode_diffs(encoded: &[u8]) -> Result<DiffBatch, BatchDecodeError> {
+fn decode_diffs(encoded: &[u8]) -> Result<DiffBatch<NamedDelta>, BatchDecodeError> {
     DiffBatch::decode(encoded, &BatchLimits::default())
 }
 
+/// A batch that names nobody.
+fn decode_told(encoded: &[u8]) -> DiffBatch {
+    decode_diffs(encoded).unwrap().resolve(&[]).unwrap()
+}
+
 fn encode(batch: &DiffBatch) -> Bytes {
-    batch.encode(9, &KeyHints::default()).unwrap()
+    batch.encode(9, &KeyHints::default(), &AccountNames::default()).unwrap()
+}
+
+/// Names for some accounts, as if they were all that the state has.
+fn named(bits: u8, accounts: &[Address]) -> AccountNames {
+    let found = |address: &Address| {
+        let prefix = AddressPrefix::of(*address, bits);
+        let mut alike = accounts.iter().filter(|other| prefix.begins(**other));
+        alike.next().copied().filter(|_| alike.next().is_none())
+    };
+    AccountNames::new(bits, accounts, &accounts.iter().map(found).collect::<Vec<_>>())
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -94,17 +110,53 @@ fn header(number: u64, deposits_end: u64) -> Header {
     }
 }
 
-/// Whatever decodes must encode to something that decodes to the same again.
+/// What decodes changes something or is refused, whichever accounts its names are found to be; and encodes to something that decodes to the same again.
 fn check_total(encoded: &[u8]) {
     if let Ok(batch) = decode_diffs(encoded) {
-        assert_eq!(decode_diffs(&encode(&batch)).unwrap(), batch);
+        let accounts: Vec<_> = batch.delta.names().iter().map(|name| name.first()).collect();
+        let found: Vec<_> = accounts.iter().copied().map(Some).collect();
+        if let Ok(batch) = batch.resolve(&found) {
+            let bits = AddressPrefix::MAX_BITS;
+            let names = AccountNames::new(bits, &accounts, &found);
+            for names in [names, AccountNames::default()] {
+                let encoded = batch.encode(9, &KeyHints::default(), &names).unwrap();
+                let decoded = decode_diffs(&encoded).unwrap();
+                let found = names.find(decoded.delta.names());
+                assert_eq!(decoded.resolve(&found).unwrap(), batch);
+            }
+        }
     }
 }
 
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(batch in diff_batch()) {
-        prop_assert_eq!(decode_diffs(&encode(&batch)).unwrap(), batch);
+        prop_assert_eq!(decode_told(&encode(&batch)), batch);
+    }
+
+    #[test]
+    fn accounts_that_are_named_are_those_that_were_found(batch in diff_batch(), bits in 1..=70u8, kept in any::<u8>()) {
+        // Some of them, as of the others the state has none.
+        let accounts = batch.delta.accounts.keys().zip(0..8).filter(|(_, at)| kept >> at & 1 == 1);
+        let accounts: Vec<_> = accounts.map(|(address, _)| *address).collect();
+        let names = named(bits, &accounts);
+        let encoded = batch.encode(9, &KeyHints::default(), &names).unwrap();
+        let decoded = decode_diffs(&encoded).unwrap();
+        let expected = batch.delta.accounts.keys().filter(|address| names.has(**address)).count();
+        prop_assert_eq!(decoded.delta.names().len(), expected);
+        let found = names.find(decoded.delta.names());
+        prop_assert_eq!(&decoded.clone().resolve(&found).unwrap(), &batch);
+        if let Some(name) = decoded.delta.names().last().copied() {
+            // The state has none that begins so; or somebody looked for another.
+            let mut none = found.clone();
+            *none.last_mut().unwrap() = None;
+            prop_assert_eq!(decoded.clone().resolve(&none), Err(NameError::Unknown(name)));
+            let mut other = name.first();
+            other[0] ^= 0x80;
+            *none.last_mut().unwrap() = Some(other);
+            prop_assert_eq!(decoded.clone().resolve(&none), Err(NameError::Unknown(name)));
+            prop_assert_eq!(decoded.resolve(&found[..found.len() - 1]), Err(NameError::Unknown(name)));
+        }
     }
 
     #[test]
@@ -189,8 +241,8 @@ fn transfers(
 fn sizes(slots: impl Fn(Address) -> Vec<B256>) -> (usize, usize) {
     let blocks = [transfers(100, slots)];
     let batch = DiffBatch::from_blocks(CHAIN_ID, 0, B256::repeat_byte(3), &blocks).unwrap();
-    let known = batch.encode(9, &KeyHints::of(&blocks)).unwrap();
-    assert_eq!(decode_diffs(&known).unwrap(), batch);
+    let known = batch.encode(9, &KeyHints::of(&blocks), &AccountNames::default()).unwrap();
+    assert_eq!(decode_told(&known), batch);
     (known.len(), encode(&batch).len())
 }
 
@@ -334,7 +386,7 @@ fn frozen_diffs() -> DiffBatch {
 
 /// As `version_2_is_frozen`, with every form of keys.
 #[test]
-fn diffs_of_version_2_are_frozen() {
+fn diffs_are_frozen() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/batch-v2-diffs.bin");
     let blocks = [transfers(3, |holder| {
         let vyper = |key: B256, place: B256| keccak256([place, key].concat());
@@ -352,14 +404,20 @@ fn diffs_of_version_2_are_frozen() {
     let mut frozen = frozen_diffs();
     let executed = DiffBatch::from_blocks(CHAIN_ID, 0, B256::repeat_byte(3), &blocks).unwrap();
     frozen.delta.accounts.extend(executed.delta.accounts);
-    let encoded = frozen.encode(9, &KeyHints::of(&blocks)).unwrap();
+    // The state before it is said to have these, and SPENDER, which is a key of mappings and did not change.
+    let known = [Address::repeat_byte(1), Address::repeat_byte(3), holder(0), holder(1), SPENDER];
+    let names = named(36, &known);
+    let encoded = frozen.encode(9, &KeyHints::of(&blocks), &names).unwrap();
     let fixture = std::fs::read(path).unwrap();
     assert_eq!(
         batch_digest(&fixture),
-        b256!("67dc7902f4ab3af7ac50f2e8d44560c83c1ba211949ec7620a652319b843eb3f"),
+        b256!("2897331e84a93b3bb83495cb0d252bd3010b785357bac38385e9462ca183f31c"),
         "the fixture itself was changed"
     );
-    assert_eq!(decode_diffs(&fixture).unwrap(), frozen);
+    let decoded = decode_diffs(&fixture).unwrap();
+    assert_eq!(decoded.delta.names().len(), known.len());
+    let found = names.find(decoded.delta.names());
+    assert_eq!(decoded.resolve(&found).unwrap(), frozen);
     assert_eq!(parts(&fixture).0, parts(&encoded).0);
     assert_eq!(columns(&fixture), columns(&encoded));
 }
@@ -418,19 +476,26 @@ fn what_does_not_fit_together_is_refused() {
         (header(12, 6), "its deposits go back"),
         (Header { number: 12, ..Header::default() }, "its extra data is not a rollup's"),
     ] {
-        let error = DiffBatch { header, ..right.clone() }.encode(9, &KeyHints::default());
+        let error = DiffBatch { header, ..right.clone() }.encode(
+            9,
+            &KeyHints::default(),
+            &AccountNames::default(),
+        );
         assert!(
             matches!(error, Err(BatchEncodeError::Block { problem: found, .. }) if found == problem)
         );
     }
     let forged = DiffBatch { messages: vec![B256::repeat_byte(0x34)], ..right.clone() };
-    assert!(matches!(forged.encode(9, &KeyHints::default()), Err(BatchEncodeError::Block { .. })));
+    assert!(matches!(
+        forged.encode(9, &KeyHints::default(), &AccountNames::default()),
+        Err(BatchEncodeError::Block { .. })
+    ));
     let at = columns(&encoded);
     let place = at.windows(32).position(|bytes| bytes == [0x33; 32]).expect("the message's id");
     let mut other = at.clone();
     other[place + 5] ^= 1;
-    let found = refused(&with_columns(&encoded, &other));
-    assert_eq!(found, (BatchColumn::Messages, "others than the blocks recorded"));
+    let other = decode_diffs(&with_columns(&encoded, &other)).unwrap();
+    assert_eq!(other.resolve(&[]), Err(NameError::Messages));
     let trailing = [&encoded[..], &[0]].concat();
     assert!(matches!(
         decode_diffs(&trailing),
@@ -457,10 +522,73 @@ fn a_slot_twice_is_refused() {
     assert!(right.ends_with(&tail), "{right:?}");
     let twice =
         [&right[..right.len() - tail.len()], &[2, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]];
-    assert!(matches!(
-        decode_diffs(&with_columns(&encoded, &twice.concat())),
-        Err(BatchDecodeError::Invalid { problem: "a slot twice", .. })
-    ));
+    let twice = decode_diffs(&with_columns(&encoded, &twice.concat())).unwrap();
+    let (account, slot) = (Address::repeat_byte(2), place(1));
+    assert_eq!(twice.resolve(&[]), Err(NameError::SlotTwice { account, slot }));
+}
+
+/// An account that is named and told: one of the changes would be lost.
+#[test]
+fn an_account_twice_is_refused() {
+    let changed = |nonce| AccountDelta::Changed {
+        nonce,
+        balance: None,
+        code_hash: None,
+        storage: BTreeMap::new(),
+    };
+    let [named_one, told] = [2, 3].map(Address::repeat_byte);
+    let accounts = BTreeMap::from([(named_one, changed(1)), (told, changed(2))]);
+    let delta = StateDelta { accounts, ..StateDelta::default() };
+    let batch = DiffBatch { delta, messages: vec![], ..frozen_diffs() };
+    let names = named(12, &[named_one]);
+    let encoded = batch.encode(9, &KeyHints::default(), &names).unwrap();
+    let decoded = decode_diffs(&encoded).unwrap();
+    assert_eq!(decoded.clone().resolve(&[Some(named_one)]).unwrap(), batch);
+    // Whom a name names, only the state before it can tell: that may be the one who is told.
+    let mut alike = told;
+    alike[0] = 2;
+    alike[1] = 2;
+    let accounts = BTreeMap::from([(named_one, changed(1)), (alike, changed(2))]);
+    let delta = StateDelta { accounts, ..StateDelta::default() };
+    let encoded = DiffBatch { delta, ..batch }.encode(9, &KeyHints::default(), &names).unwrap();
+    let decoded = decode_diffs(&encoded).unwrap();
+    assert!(decoded.clone().resolve(&[Some(named_one)]).is_ok());
+    assert_eq!(decoded.resolve(&[Some(alike)]), Err(NameError::Twice(alike)));
+}
+
+#[test]
+fn names_that_do_not_ascend_or_do_not_fit_are_refused() {
+    let batch = empty();
+    let encoded = encode(&batch);
+    let right = columns(&encoded);
+    // No names, no words of either kind.
+    assert!(right.ends_with(&[0, 0, 0]), "{right:?}");
+    let head = &right[..right.len() - 3];
+    let with = |names: &[u8]| {
+        // As many accounts as there are names, none of which changed; nothing else.
+        let rest = [0, 0, 0, 0, 0, 0, 0, 0];
+        decode_diffs(&with_columns(
+            &encoded,
+            &[head, names, &rest[..2 + usize::from(names[0])]].concat(),
+        ))
+    };
+    // Two names of 9 bits: 3, and 3 + 1 + 300; the lower byte of each step apart.
+    let found = with(&[2, 9, 1, 0, 1, 3, 44]).unwrap();
+    let names = [AddressPrefix::new(9, 3).unwrap(), AddressPrefix::new(9, 304).unwrap()];
+    assert_eq!(found.delta.names(), names);
+    for (columns, problem) in [
+        (vec![2, 9, 1, 0, 2, 3, 255], "a name that its bits do not hold"),
+        (vec![1, 0, 0, 0], "a name that its bits do not hold"),
+        (vec![1, 65, 0, 0], "a name that its bits do not hold"),
+        (vec![1, 64, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0], "names over 64 bits"),
+    ] {
+        match with(&columns) {
+            Err(BatchDecodeError::Invalid { column: BatchColumn::Names, problem: found }) => {
+                assert_eq!(found, problem, "{columns:?}");
+            }
+            other => panic!("{columns:?}: {other:?}"),
+        }
+    }
 }
 
 /// The highest gas limit that a chain with such batches may have, filled with what takes the most bytes for its gas: slots that get random values at 4,900 gas
@@ -498,7 +626,7 @@ fn the_largest_block_fits_six_blobs_whatever_it_changes() {
         let delta = StateDelta { accounts, code };
         let messages = vec![];
         let batch = DiffBatch { header: header(8, 9), delta, messages, ..frozen_diffs() };
-        let encoded = batch.encode(1, &KeyHints::default()).unwrap();
+        let encoded = batch.encode(1, &KeyHints::default(), &AccountNames::default()).unwrap();
         assert!((200_000..=780_284).contains(&encoded.len()), "{}", encoded.len());
     }
 }
@@ -513,9 +641,9 @@ fn empty() -> DiffBatch {
 fn counts_are_held_against_limits_before_anything_is_made_of_them() {
     let encoded = encode(&empty());
     let right = columns(&encoded);
-    // The header's piece, then: no messages, no code, no words of either kind.
-    assert!(right.ends_with(&[0, 0, 0, 0]), "{right:?}");
-    let head = &right[..right.len() - 4];
+    // The header's piece, then: no messages, no code, no names, no words of either kind.
+    assert!(right.ends_with(&[0, 0, 0, 0, 0]), "{right:?}");
+    let head = &right[..right.len() - 5];
     let varint = |mut value: u64| {
         let mut out = Vec::new();
         while value >= 0x80 {
@@ -535,9 +663,10 @@ fn counts_are_held_against_limits_before_anything_is_made_of_them() {
     };
     let limit = BatchLimits::default().max_changes as u64;
     assert_eq!(over(1, limit + 1), "codes");
-    assert_eq!(over(2, 4 * limit + 1), "words");
+    assert_eq!(over(2, limit + 1), "names");
     assert_eq!(over(3, 4 * limit + 1), "words");
-    let columns = [head, &[0, 1, 0, 0, 0]].concat();
+    assert_eq!(over(4, 4 * limit + 1), "words");
+    let columns = [head, &[0, 1, 0, 0, 0, 0]].concat();
     assert!(matches!(
         decode_diffs(&with_columns(&encoded, &columns)),
         Err(BatchDecodeError::Invalid { problem: "code without bytes", .. })
@@ -568,7 +697,7 @@ fn what_a_transaction_names_is_bounded() {
     }
     let blocks = [(Arc::new(block), Arc::new(diff))];
     let batch = DiffBatch::from_blocks(CHAIN_ID, 0, B256::repeat_byte(3), &blocks).unwrap();
-    let known = batch.encode(9, &KeyHints::of(&blocks)).unwrap();
-    assert_eq!(decode_diffs(&known).unwrap(), batch);
+    let known = batch.encode(9, &KeyHints::of(&blocks), &AccountNames::default()).unwrap();
+    assert_eq!(decode_told(&known), batch);
     assert_ne!(known, encode(&batch), "the sender is a word for all of them");
 }

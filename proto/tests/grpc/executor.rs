@@ -8,8 +8,8 @@ use alloy::{
 };
 use futures::StreamExt;
 use millrace_proto::{
-    BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor, ExecutorError,
-    RejectReason, TransportError, TxOutcome,
+    AddressPrefix, BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor,
+    ExecutorError, RejectReason, TransportError, TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
         pb::{self, executor_client},
@@ -55,6 +55,11 @@ async fn reads_are_the_same() {
         remote.accounts(&[BOB, ALICE], at).await.unwrap(),
         direct.accounts(&[BOB, ALICE], at).await.unwrap()
     );
+    let prefixes = [(BOB, 64), (ALICE, 64), (ALICE, 1)];
+    let prefixes = prefixes.map(|(address, bits)| AddressPrefix::of(address, bits));
+    let found = remote.find_accounts(&prefixes, at).await.unwrap();
+    assert_eq!(found, direct.find_accounts(&prefixes, at).await.unwrap());
+    assert_eq!((found.accounts, found.total), (vec![None, Some(ALICE), Some(ALICE)], 1));
     let slot = B256::repeat_byte(7);
     assert_eq!(
         remote.storage(ALICE, slot, at).await.unwrap(),

@@ -11,9 +11,10 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome,
-    CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, RecoveredTx,
-    SealedHeader, StateDiff, TransportError, TxLocation, TxOutcome,
+    AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
+    BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
+    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, StateDiff, TransportError, TxLocation,
+    TxOutcome,
 };
 use millrace_sequencer::{
     DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
@@ -280,6 +281,14 @@ impl Executor for FaultyExecutor {
     ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
         self.fault.reach()?;
         self.inner.accounts(addresses, at).await
+    }
+
+    async fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+        at: BlockSelector,
+    ) -> Result<FoundAccounts, ExecutorError> {
+        self.inner.find_accounts(prefixes, at).await
     }
 
     async fn storage(

@@ -81,8 +81,6 @@ pub enum DerivedContent {
     Stretch {
         /// The blocks together. Applying it shows whether its state root is true.
         stretch: Box<DerivedStretch>,
-        /// Ids of the messages to L1 that the blocks sent, in order, as the batch says.
-        messages: Vec<B256>,
         /// How many transactions they hold, as the batch says.
         transactions: u64,
     },
@@ -163,12 +161,12 @@ impl Derivation {
                 blocks: self.blocks(head, batch, deposits.before, entries)?,
             },
             DecodedBatch::StateDiffs(batch) => DerivedContent::Stretch {
-                messages: batch.messages,
                 transactions: batch.transactions.saturating_add(entries.len() as u64),
                 stretch: Box::new(DerivedStretch {
                     first_block: batch.first_block,
                     header: batch.header.seal_slow(),
                     delta: batch.delta,
+                    messages: batch.messages,
                     digest,
                 }),
             },

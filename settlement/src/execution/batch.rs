@@ -137,8 +137,8 @@ pub(crate) fn execute_batch(
             }
             executed
         }
-        DerivedContent::Stretch { stretch, messages, transactions } => {
-            apply_stretch(replay, number, *stretch, &messages, transactions)
+        DerivedContent::Stretch { stretch, transactions } => {
+            apply_stretch(replay, number, *stretch, transactions)
         }
     }
 }
@@ -192,11 +192,11 @@ fn apply_stretch(
     replay: &mut dyn Replay,
     batch: u64,
     stretch: DerivedStretch,
-    messages: &[B256],
     transactions: u64,
 ) -> Result<ExecutedBatch, ExecutionError> {
     let DerivedStretch { first_block, header, digest, .. } = &stretch;
     let (first_block, header, digest) = (*first_block, header.clone(), *digest);
+    let message_root = message_root(&stretch.messages);
     let block = header.number;
     let head = head(batch, &header)?;
     let known = replay.applied(block).map_err(|source| ExecutionError::Failed { batch, source })?;
@@ -218,7 +218,7 @@ fn apply_stretch(
         head,
         first_block,
         state_root: header.state_root,
-        message_root: message_root(messages),
+        message_root,
         blocks: block.saturating_sub(first_block).saturating_add(1),
         known: vec![BlockNumHash::new(block, header.seal())],
         transactions,

@@ -2,7 +2,10 @@ use alloy::{
     consensus::Sealable,
     primitives::{Address, B256, U256},
 };
-use millrace_proto::{DerivedBlock, DerivedStretch, QueuedTxs, Replay, message_root};
+use millrace_proto::{
+    AccountNames, DerivedBlock, DerivedStretch, KeyHints, NamedDelta, QueuedTxs, Replay,
+    StateDelta, message_root,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExecutionError, ReplayWorker, execute_batch};
@@ -49,6 +52,11 @@ fn blocks(batch: &mut DerivedBatch) -> (&mut Vec<DerivedBlock>, &mut B256) {
     }
 }
 
+/// What changed, with all accounts by their addresses.
+fn told(delta: &StateDelta) -> NamedDelta {
+    NamedDelta::new(delta, &KeyHints::default(), &AccountNames::default())
+}
+
 /// What the sequencer made, and the batch of what it changed.
 fn of_diffs() -> (TestChain, DerivedBatch) {
     let chain = TestChain::of_diffs();
@@ -58,14 +66,12 @@ fn of_diffs() -> (TestChain, DerivedBatch) {
     let stretch = DerivedStretch {
         first_block: 1,
         header: chain.head().header.clone(),
-        delta: batch.delta,
+        delta: told(&batch.delta),
+        messages: batch.messages,
         digest: B256::repeat_byte(0xd1),
     };
-    let content = DerivedContent::Stretch {
-        stretch: Box::new(stretch),
-        messages: batch.messages,
-        transactions: batch.transactions,
-    };
+    let content =
+        DerivedContent::Stretch { stretch: Box::new(stretch), transactions: batch.transactions };
     (chain, DerivedBatch { number: 1, content })
 }
 
@@ -110,11 +116,11 @@ fn stretch(chain: &TestChain, number: u64, first: u64, last: u64) -> DerivedBatc
     let stretch = DerivedStretch {
         first_block: first,
         header: chain.block(last).expect("a block").header.clone(),
-        delta: batch.delta,
+        delta: told(&batch.delta),
+        messages: batch.messages,
         digest: B256::from(U256::from(100 * first + last)),
     };
-    let (stretch, messages) = (Box::new(stretch), Vec::new());
-    let content = DerivedContent::Stretch { stretch, messages, transactions: 0 };
+    let content = DerivedContent::Stretch { stretch: Box::new(stretch), transactions: 0 };
     DerivedBatch { number, content }
 }
 
@@ -149,7 +155,7 @@ fn another_batch_under_the_same_header_is_judged_by_itself() {
     let mut other = batch.clone();
     let DerivedContent::Stretch { stretch, .. } = &mut other.content else { panic!("{other:?}") };
     stretch.digest = B256::repeat_byte(0xd2);
-    stretch.delta.accounts.clear();
+    (stretch.delta, stretch.messages) = (told(&StateDelta::default()), Vec::new());
     let error = execute_batch(&mut replay, other, &stop).expect_err("it changes nothing");
     assert!(error.is_verdict(), "{error}");
     execute_batch(&mut replay, batch, &stop).expect("it comes again");

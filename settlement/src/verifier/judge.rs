@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, Bytes};
 use millrace_proto::{
-    BlockSelector, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock, Executor, PostedBatch,
+    BlockSelector, DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock, Executor, ExecutorError,
+    PostedBatch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -121,13 +122,32 @@ impl Verifier {
         posted: &PostedBatch,
         stop: &CancellationToken,
     ) -> Result<bool, Broke> {
-        let DerivedStretch { first_block, header, delta, .. } = stretch;
+        let DerivedStretch { first_block, header, delta, messages, .. } = stretch;
         if !self.comes_to(sequencer, header.number, posted, stop).await? {
             return Ok(false);
         }
         if self.sequencer_hash(sequencer, header.number, posted, stop).await? != header.seal() {
             return Ok(false);
         }
+        // What failed has changed nothing: the replayed chain ends before it.
+        let names = delta.names().to_vec();
+        let found = self.replay.run(move |replay| replay.find_accounts(&names)).await?;
+        let found = found.map_err(SettlementRunError::Replay)?;
+        // The sequencer names accounts by what its executor finds.
+        let before = BlockSelector::Hash(head.hash);
+        let ask = || async {
+            match sequencer.find_accounts(delta.names(), before).await {
+                Err(ExecutorError::StatePruned { .. } | ExecutorError::UnknownBlock(_)) => {
+                    Ok(Some(None))
+                }
+                theirs => theirs.map(|theirs| Some(Some(theirs.accounts))),
+            }
+        };
+        let theirs = self.asked(ask, posted, stop).await?;
+        if theirs.is_some_and(|theirs| theirs != found) {
+            return Ok(true);
+        }
+        let Ok(delta) = delta.resolve(&found, messages) else { return Ok(false) };
         let mut blocks = Vec::new();
         for number in *first_block..=header.number {
             let block = self.sequencer_block(sequencer, number, posted, stop).await?;
@@ -138,7 +158,7 @@ impl Verifier {
         }
         let chain_id = self.derivation.chain_id();
         let own = DiffBatch::from_blocks(chain_id, head.deposits_end, head.hash, &blocks);
-        Ok(own.is_ok_and(|own| own.delta == *delta))
+        Ok(own.is_ok_and(|own| own.delta == delta))
     }
 
     /// A block of the sequencer's chain, for as long as it takes the sequencer to have it.

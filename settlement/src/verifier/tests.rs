@@ -8,7 +8,9 @@ use alloy::{
     primitives::{Address, B256},
 };
 use millrace_l1::{L1Block, L1Update, RollupEvent};
-use millrace_proto::{BatchPoint, Commitment, KeyHints, PostedBatch, SettlementStatus};
+use millrace_proto::{
+    AccountNames, BatchPoint, Commitment, KeyHints, PostedBatch, SettlementStatus,
+};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -313,10 +315,11 @@ async fn other_state_diffs_under_the_sequencers_header_are_skipped() {
     case.replayed = TestChain::of_diffs();
     let mut batch = case.chain.diffs(1, 2);
     batch.delta.accounts.clear();
-    let wrong = batch.encode(3, &KeyHints::default()).expect("encodes");
+    let (hints, names) = Default::default();
+    let wrong = batch.encode(3, &hints, &names).expect("encodes");
     case.post_bytes((1, 2), 10, &wrong);
     case.reader.publish(wrong);
-    let right = case.chain.diffs(1, 4).encode(3, &KeyHints::default()).expect("encodes");
+    let right = case.chain.diffs(1, 4).encode(3, &hints, &names).expect("encodes");
     case.post_bytes((1, 4), 11, &right);
     case.reader.publish(right);
     case.show(None, 1, 11, Vec::new());
@@ -324,6 +327,57 @@ async fn other_state_diffs_under_the_sequencers_header_are_skipped() {
     assert_eq!(case.verified(2).await.last_block, 4);
     assert!(case.shared.halted().is_none());
     case.stop().await;
+}
+
+/// A chain of state diffs whose first batch names an account, which some of the sequencer and the verifier have.
+fn of_names(sequencer_has: bool, verifier_has: bool) -> Case {
+    let mut case = Case::of(TestChain::of_diffs());
+    case.replayed = TestChain::of_diffs();
+    let batch = case.chain.diffs(1, 2);
+    let account = *batch.delta.accounts.keys().next().expect("something changed");
+    let names = AccountNames::new(20, &[account], &[Some(account)]);
+    let bytes = batch.encode(3, &KeyHints::default(), &names).expect("encodes");
+    case.post_bytes((1, 2), 10, &bytes);
+    case.reader.publish(bytes);
+    let (hints, names) = Default::default();
+    let whole = case.chain.diffs(1, 4).encode(3, &hints, &names).expect("encodes");
+    case.post_bytes((1, 4), 11, &whole);
+    case.reader.publish(whole);
+    case.show(None, 1, 11, Vec::new());
+    for (has, chain) in [(sequencer_has, &mut case.chain), (verifier_has, &mut case.replayed)] {
+        chain.accounts.extend(has.then_some(account));
+    }
+    case
+}
+
+#[tokio::test]
+async fn accounts_are_named_by_the_state_that_is_replayed() {
+    let mut case = of_names(true, true);
+    case.start(case.chain.clone());
+    assert_eq!(case.verified(1).await.last_block, 2);
+    case.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_names_an_account_which_nobody_has_is_skipped() {
+    let mut case = of_names(false, false);
+    case.start(case.chain.clone());
+    assert_eq!(case.verified(2).await.last_block, 4);
+    assert!(case.shared.halted().is_none());
+    case.stop().await;
+}
+
+/// The sequencer's batches are made with what its executor finds.
+#[tokio::test]
+async fn an_account_that_only_the_sequencer_has_halts() {
+    let mut case = of_names(true, false);
+    case.start(case.chain.clone());
+    let reason = case.halted().await;
+    case.stop().await;
+    assert!(
+        matches!(&*reason, HaltReason::ExecutorsDiffer(ExecutionError::Invalid { .. })),
+        "{reason}"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! A chain whose state root is a hash over all transactions so far.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use alloy::{
     consensus::{Header, Sealable, SignableTransaction, TxEip1559},
@@ -9,10 +12,10 @@ use alloy::{
     sol_types::SolEvent,
 };
 use millrace_proto::{
-    AccountDiff, AccountInfo, Batch, BlockAttributes, ChainSpec, Deposit, DerivedBlock,
-    DerivedStretch, DiffBatch, ExecutedBlock, MESSAGE_PASSER, MessageSent, QueueMark, Receipt,
-    RecoveredTx, RejectReason, Replay, ReplayError, SealedHeader, SlotDiff, StateDiff, TxEnvelope,
-    TxType, message_ids, message_slot,
+    AccountDiff, AccountInfo, AddressPrefix, Batch, BlockAttributes, ChainSpec, Deposit,
+    DerivedBlock, DerivedStretch, DiffBatch, ExecutedBlock, MESSAGE_PASSER, MessageSent, QueueMark,
+    Receipt, RecoveredTx, RejectReason, Replay, ReplayError, SealedHeader, SlotDiff, StateDiff,
+    TxEnvelope, TxType, message_ids, message_slot,
 };
 
 pub(crate) const CHAIN_ID: u64 = 8_001;
@@ -45,6 +48,8 @@ pub(crate) fn transfer(nonce: u64, to: Address) -> Arc<RecoveredTx> {
 pub(crate) struct TestChain {
     spec: Arc<ChainSpec>,
     blocks: Arc<Mutex<Vec<Arc<ExecutedBlock>>>>,
+    /// Accounts that its state has, in every block.
+    pub(crate) accounts: BTreeSet<Address>,
     /// Mixed into every state root: chains with different salts differ from their first block on.
     salt: u64,
 }
@@ -75,7 +80,12 @@ impl TestChain {
             transactions: Vec::new(),
             receipts: Vec::new(),
         };
-        Self { spec, blocks: Arc::new(Mutex::new(vec![Arc::new(genesis)])), salt }
+        Self {
+            spec,
+            blocks: Arc::new(Mutex::new(vec![Arc::new(genesis)])),
+            accounts: BTreeSet::new(),
+            salt,
+        }
     }
 
     pub(crate) fn spec(&self) -> Arc<ChainSpec> {
@@ -85,7 +95,16 @@ impl TestChain {
     /// Another chain with the same blocks.
     pub(crate) fn copy(&self) -> Self {
         let blocks = Arc::new(Mutex::new(self.blocks().clone()));
-        Self { spec: self.spec(), blocks, salt: self.salt }
+        Self { spec: self.spec(), blocks, accounts: self.accounts.clone(), salt: self.salt }
+    }
+
+    /// Accounts by how their addresses begin.
+    pub(crate) fn find_accounts(&self, prefixes: &[AddressPrefix]) -> Vec<Option<Address>> {
+        let find = |prefix: &AddressPrefix| {
+            let mut found = self.accounts.iter().filter(|account| prefix.begins(**account));
+            found.next().copied().filter(|_| found.next().is_none())
+        };
+        prefixes.iter().map(find).collect()
     }
 
     /// Takes back the blocks after `number`.
@@ -246,10 +265,20 @@ impl Replay for TestReplay {
         }
     }
 
+    fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+    ) -> Result<Vec<Option<Address>>, ReplayError> {
+        Ok(self.chain.find_accounts(prefixes))
+    }
+
     /// A state root is right if something was changed at the address that [`changed`] makes of it.
     fn apply(&mut self, stretch: DerivedStretch) -> Result<(), ReplayError> {
-        let DerivedStretch { first_block, header, delta, digest } = stretch;
+        let DerivedStretch { first_block, header, delta, messages, digest } = stretch;
         let number = header.number;
+        let delta = delta
+            .resolve(&self.chain.find_accounts(delta.names()), &messages)
+            .map_err(|error| ReplayError::Invalid { number, problem: error.to_string() })?;
         if first_block != self.head().number + 1 {
             return Err(ReplayError::Invalid { number, problem: "does not follow".to_owned() });
         }

@@ -8,9 +8,9 @@ use alloy::{
 };
 use async_trait::async_trait;
 use millrace_proto::{
-    AccountInfo, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome,
-    CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError, GasEstimate, SealedHeader,
-    StateDiff, TxLocation,
+    AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
+    BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
+    FoundAccounts, GasEstimate, SealedHeader, StateDiff, TxLocation,
 };
 
 use super::{TestChain, chain::changed};
@@ -75,6 +75,15 @@ impl Executor for TestExecutor {
         _: BlockSelector,
     ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
         unsupported()
+    }
+
+    async fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+        _: BlockSelector,
+    ) -> Result<FoundAccounts, ExecutorError> {
+        let accounts = self.0.find_accounts(prefixes);
+        Ok(FoundAccounts { accounts, total: self.0.accounts.len() as u64 })
     }
 
     async fn storage(&self, _: Address, _: B256, _: BlockSelector) -> Result<U256, ExecutorError> {

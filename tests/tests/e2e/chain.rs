@@ -168,6 +168,7 @@ async fn lives_with_batches_of_state_diffs() -> Result<()> {
     lives(&chain, &[]).await?;
     let verified = verify(chain.ready(), &[]).await?;
     ensure!(verified["payload"] == "stateDiffs", "{verified}");
+    ensure!(!chain.log_contains("cannot be named")?, "the log:\n{}", chain.log());
     Ok(())
 }
 

@@ -19,8 +19,8 @@ use alloy_trie::{
     root::{state_root_unhashed, storage_root_unhashed},
 };
 use millrace_proto::{
-    AccountDiff, AccountInfo, BlockSelector, ChainSpec, ExecutedBlock, Header, RecoveredTx,
-    SealedHeader, SlotDiff, StateDiff,
+    AccountDiff, AccountInfo, AddressPrefix, BlockSelector, ChainSpec, ExecutedBlock, Header,
+    RecoveredTx, SealedHeader, SlotDiff, StateDiff,
 };
 use proptest::prelude::*;
 
@@ -219,6 +219,7 @@ fn block(
 }
 
 fn check_view(view: &StateView, state: &Model) {
+    check_names(view, state);
     for address in (0..7).map(Address::repeat_byte) {
         let account = state.0.get(&address);
         assert_eq!(
@@ -235,6 +236,21 @@ fn check_view(view: &StateView, state: &Model) {
                 view.header().number
             );
         }
+    }
+}
+
+/// Each beginning, of few bits and of many, is that of the only account that has it in the model, if there is only one.
+fn check_names(view: &StateView, state: &Model) {
+    for bits in 1..=9 {
+        let prefix = |address| AddressPrefix::of(address, bits);
+        let prefixes: Vec<_> = (0..7).map(Address::repeat_byte).map(prefix).collect();
+        let find = |prefix: &AddressPrefix| {
+            let mut accounts = state.0.keys().filter(|address| prefix.begins(**address));
+            accounts.next().copied().filter(|_| accounts.next().is_none())
+        };
+        let expected: Vec<_> = prefixes.iter().map(find).collect();
+        let found = view.find_accounts(&prefixes).expect("it reads");
+        assert_eq!(found, expected, "{prefixes:?} in block {}", view.header().number);
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
 
     use alloy_primitives::{B256, keccak256};
     use millrace_executor::WorkerPool;
-    use millrace_proto::{Batch, BatchLimits, DiffBatch, KeyHints, TxOutcome};
+    use millrace_proto::{AccountNames, Batch, BatchLimits, DiffBatch, KeyHints, TxOutcome};
 
     use super::*;
     use crate::{Execution, Ground};
@@ -115,8 +115,10 @@ mod tests {
             assert_eq!(Batch::decode(&encoded, &limits).expect("it decodes"), batch);
             let diffs = DiffBatch::from_blocks(Load::CHAIN_ID, 0, parent, &executed);
             let diffs = diffs.expect("a batch of what they changed");
-            let encoded = diffs.encode(3, &KeyHints::of(&executed)).expect("it encodes");
-            assert_eq!(DiffBatch::decode(&encoded, &limits).expect("it decodes"), diffs);
+            let (hints, names) = (KeyHints::of(&executed), AccountNames::default());
+            let encoded = diffs.encode(3, &hints, &names).expect("it encodes");
+            let decoded = DiffBatch::decode(&encoded, &limits).expect("it decodes");
+            assert_eq!(decoded.resolve(&[]), Ok(diffs));
         }
     }
 

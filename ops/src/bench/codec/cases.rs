@@ -1,15 +1,19 @@
 //! What is encoded: real blocks, and made ones.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::{
     eips::Encodable2718,
-    primitives::{B256, Signature, U256},
+    primitives::{Address, B256, Signature, U256},
 };
 use eyre::{Result, WrapErr, bail};
-use millrace_proto::{Batch, BatchDictionary, ExecutedBlock, RecoveredTx, StateDiff, TxEnvelope};
+use millrace_executor::MemoryState;
+use millrace_proto::{
+    AccountNames, AddressPrefix, Batch, BatchDictionary, ExecutedBlock, KeyHints, RecoveredTx,
+    StateDiff, TxEnvelope,
+};
 use millrace_workload::{
-    Artifacts, Fixture, Ground, Load, LoadKind, Scenario, as_rollup_block, scenarios,
+    Artifacts, Fixture, Ground, Load, LoadKind, Loaded, Scenario, as_rollup_block, scenarios,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -29,6 +33,8 @@ pub(super) struct Case {
     pub(super) dictionary: Option<BatchDictionary>,
     /// The blocks, executed, and what they changed.
     pub(super) executed: Vec<(Arc<ExecutedBlock>, Arc<StateDiff>)>,
+    /// Of the accounts of the state before it those that it may name.
+    pub(super) names: AccountNames,
     /// What it counts for.
     pub(super) kind: CaseKind,
 }
@@ -67,7 +73,8 @@ pub(super) fn cases(args: &CodecArgs) -> Result<Vec<Case>> {
             let (env, state) = (env.clone(), state.clone());
             let ground = Ground { env, state, codes: Arc::default() };
             let executed = vec![execute(&ground, transactions, batch)?];
-            cases.push(case(name, batch.clone(), dictionary, executed, CaseKind::Real));
+            let batch = batch.clone();
+            cases.push(case(name, batch, dictionary, &ground.state, executed, CaseKind::Real));
         }
     }
     let artifacts = Artifacts::read(&args.packages)?;
@@ -80,20 +87,20 @@ pub(super) fn cases(args: &CodecArgs) -> Result<Vec<Case>> {
                 sign(tx, &mut random);
             }
             let executed = vec![execute(&Ground::of(&block), &block.transactions, &batch)?];
-            cases.push(case(name.into(), batch, None, executed, counts));
+            cases.push(case(name.into(), batch, None, &block.state, executed, counts));
         }
     }
     for (name, kind, senders) in LOADS {
         if is_wanted(name, &args.cases) {
             let load = Load { kind, senders, blocks: 20, transactions: 1_000, seed: 1 };
-            let executed = load.execute(&artifacts)?.blocks;
+            let Loaded { state, blocks: executed } = load.execute(&artifacts)?;
             let parent = executed.first().map_or(B256::ZERO, |(block, _)| block.header.parent_hash);
             let blocks: Vec<_> = executed.iter().map(|(block, _)| block.clone()).collect();
             let mut batch = Batch::from_blocks(Load::CHAIN_ID, 0, parent, &blocks)?;
             for tx in batch.blocks.iter_mut().flat_map(|block| &mut block.transactions) {
                 sign(tx, &mut random);
             }
-            cases.push(case(name.into(), batch, None, executed, CaseKind::Load));
+            cases.push(case(name.into(), batch, None, &state, executed, CaseKind::Load));
         }
     }
     cases.retain(|case| is_wanted(&case.name, &args.cases));
@@ -142,12 +149,31 @@ fn case(
     name: String,
     batch: Batch,
     dictionary: Option<BatchDictionary>,
+    before: &MemoryState,
     executed: Vec<(Arc<ExecutedBlock>, Arc<StateDiff>)>,
     kind: CaseKind,
 ) -> Case {
     let transactions = batch.blocks.iter().flat_map(|block| &block.transactions);
     let raw = transactions.flat_map(Encodable2718::encoded_2718).collect();
-    Case { name, batch, raw, dictionary, executed, kind }
+    let names = names(before, &executed);
+    Case { name, batch, raw, dictionary, executed, names, kind }
+}
+
+/// Bits that names have: as many as in a state of Ethereum mainnet's size (some 300 million accounts), however few accounts the made states have.
+const NAME_BITS: u8 = 36;
+
+/// Names for the accounts of the state before some blocks.
+fn names(before: &MemoryState, executed: &[(Arc<ExecutedBlock>, Arc<StateDiff>)]) -> AccountNames {
+    let mut alone: BTreeMap<_, Option<Address>> = BTreeMap::new();
+    for (address, _) in before.accounts() {
+        let prefix = AddressPrefix::of(address, NAME_BITS);
+        alone.entry(prefix).and_modify(|other| *other = None).or_insert(Some(address));
+    }
+    let wanted = AccountNames::wanted(executed, &KeyHints::of(executed));
+    let find =
+        |address: &Address| alone.get(&AddressPrefix::of(*address, NAME_BITS)).copied().flatten();
+    let found: Vec<_> = wanted.iter().map(find).collect();
+    AccountNames::new(NAME_BITS, &wanted, &found)
 }
 
 /// Gives a made transaction the signature of nobody: as many bytes as a real one's, and as random.

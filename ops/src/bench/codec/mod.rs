@@ -286,7 +286,7 @@ fn encode(case: &Case, way: Way, level: i32) -> Result<Vec<u8>> {
         Way::StateDiffs => {
             let Batch { chain_id, deposits_start, parent_hash, .. } = case.batch;
             DiffBatch::from_blocks(chain_id, deposits_start, parent_hash, &case.executed)?
-                .encode(level, &KeyHints::of(&case.executed))?
+                .encode(level, &KeyHints::of(&case.executed), &case.names)?
                 .into()
         }
     })
@@ -310,7 +310,11 @@ fn decode(case: &Case, way: Way, bytes: &[u8]) -> Result<()> {
             };
             black_box(batch);
         }
-        Way::StateDiffs => drop(black_box(DiffBatch::decode(bytes, &BatchLimits::default())?)),
+        Way::StateDiffs => {
+            let batch = DiffBatch::decode(bytes, &BatchLimits::default())?;
+            let found = case.names.find(batch.delta.names());
+            drop(black_box(batch.resolve(&found)?));
+        }
     }
     Ok(())
 }

@@ -1,17 +1,16 @@
 //! Decoding: the columns are read one after another, then joined into a delta.
 
-use std::collections::BTreeMap;
-
 use alloy::{
     consensus::Header,
-    primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256},
+    primitives::{B256, Bytes, KECCAK256_EMPTY, U256, keccak256},
     rlp::Decodable,
 };
 
 use super::{
-    DiffBatch,
+    DiffBatch, NamedDelta,
     encode::{KNOWN_CODE, MAPPING, NEW_CODE, NO_CODE, OFFSET, PLAIN, THEN, VYPER, told},
     form::{Mapping, Order},
+    named::{Group, Keys, NamedAccount},
     words::{Words, ascending, read_values},
 };
 use crate::{
@@ -21,10 +20,13 @@ use crate::{
         limits::within,
         reader::{Reader, sum},
     },
-    types::{AccountDelta, BatchPayload, Change, QueueMark, StateDelta},
+    types::{BatchPayload, Change, QueueMark},
 };
 
-pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<DiffBatch, BatchDecodeError> {
+pub(super) fn decode(
+    encoded: &[u8],
+    limits: &BatchLimits,
+) -> Result<DiffBatch<NamedDelta>, BatchDecodeError> {
     let Parts { preamble, dictionary, frame, .. } =
         Parts::split(encoded, BatchPayload::StateDiffs, None, limits)?;
     let columns = frame::decompress(frame, dictionary, limits)?;
@@ -41,10 +43,10 @@ pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<DiffBatch, 
     }
     let code: Vec<_> = code.into_iter().map(Bytes::copy_from_slice).collect();
     let words = Words::read(&mut reader, limits)?;
-    let accounts = Accounts::read(&mut reader, &words, &code, limits)?;
-    let storages = read_storages(&mut reader, &words, accounts.with_storage, limits)?;
+    let mut accounts = read_accounts(&mut reader, words.addresses(), &code, limits)?;
+    read_storages(&mut reader, words.len(), &mut accounts, limits)?;
     reader.finish()?;
-    let batch = DiffBatch {
+    Ok(DiffBatch {
         chain_id: preamble.chain_id,
         first_block: preamble.first_block,
         parent_hash: preamble.parent_hash,
@@ -52,13 +54,8 @@ pub(super) fn decode(encoded: &[u8], limits: &BatchLimits) -> Result<DiffBatch, 
         transactions: preamble.transaction_count,
         header,
         messages,
-        delta: StateDelta { accounts: accounts.join(storages), code },
-    };
-    if !batch.messages_are_recorded() {
-        let problem = "others than the blocks recorded";
-        return Err(BatchDecodeError::Invalid { column: Column::Messages, problem });
-    }
-    Ok(batch)
+        delta: NamedDelta { words, accounts, code },
+    })
 }
 
 fn read_header(
@@ -122,96 +119,78 @@ fn change(
     }
 }
 
-/// The accounts, without their storage.
-struct Accounts {
-    accounts: Vec<(Address, AccountDelta, bool)>,
-    with_storage: usize,
-}
-
-impl Accounts {
-    fn read(
-        reader: &mut Reader<'_>,
-        words: &Words,
-        new: &[Bytes],
-        limits: &BatchLimits,
-    ) -> Result<Self, BatchDecodeError> {
-        reader.column(Column::Accounts);
-        let told = reader.take(words.addresses.len())?;
-        let having = |bit: u8| told.iter().filter(|told| **told & bit != 0).count();
-        within(having(told::ACCOUNT) as u64, limits.max_changes, "accounts")?;
-        for told in told {
-            let only = match told & (told::ACCOUNT | told::REMOVED) {
-                0 => 0,
-                told::ACCOUNT => *told,
-                _ => told::ACCOUNT | told::REMOVED,
-            };
-            if *told != only {
-                return Err(reader.invalid("more of an account than there can be"));
-            }
-        }
-        reader.column(Column::AccountNonces);
-        let mut nonces = reader.many(having(told::NONCE), Reader::varint)?.into_iter();
-        let balances = told.iter().filter(|told| **told >> told::BALANCE != 0).count();
-        let mut balances = read_values(reader, Column::Balances, balances)?.into_iter();
-        reader.column(Column::AccountCodes);
-        let codes = reader.many(having(told::CODE), Reader::varint)?;
-        let new: Vec<_> = new.iter().map(keccak256).collect();
-        let mut hashes = codes
-            .into_iter()
-            .map(|code| match code {
-                NO_CODE => Ok(KECCAK256_EMPTY),
-                KNOWN_CODE => reader.hash(),
-                _ => usize::try_from(code - NEW_CODE)
-                    .ok()
-                    .and_then(|position| new.get(position).copied())
-                    .ok_or_else(|| reader.invalid("no code has this position")),
-            })
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter();
-        let mut accounts = Vec::with_capacity(having(told::ACCOUNT));
-        for (address, told) in words.addresses.iter().zip(told) {
-            let has = |bit: u8| told & bit != 0;
-            if !has(told::ACCOUNT) {
-                continue;
-            }
-            let delta = if has(told::REMOVED) {
-                AccountDelta::Removed
-            } else {
-                AccountDelta::Changed {
-                    nonce: if has(told::NONCE) { nonces.next().unwrap_or_default() } else { 0 },
-                    balance: change(reader, told >> told::BALANCE, || balances.next())?,
-                    code_hash: if has(told::CODE) { hashes.next() } else { None },
-                    storage: BTreeMap::new(),
-                }
-            };
-            accounts.push((*address, delta, has(told::STORAGE)));
-        }
-        Ok(Self { accounts, with_storage: having(told::STORAGE) })
-    }
-
-    fn join(self, storages: Vec<BTreeMap<B256, Change>>) -> BTreeMap<Address, AccountDelta> {
-        let mut storages = storages.into_iter();
-        let join = |(address, mut delta, has_storage)| {
-            if let AccountDelta::Changed { storage, .. } = &mut delta
-                && has_storage
-            {
-                *storage = storages.next().unwrap_or_default();
-            }
-            (address, delta)
+/// The accounts, without what changed in their storage.
+fn read_accounts(
+    reader: &mut Reader<'_>,
+    addresses: usize,
+    new: &[Bytes],
+    limits: &BatchLimits,
+) -> Result<Vec<NamedAccount>, BatchDecodeError> {
+    reader.column(Column::Accounts);
+    let told = reader.take(addresses)?;
+    let having = |bit: u8| told.iter().filter(|told| **told & bit != 0).count();
+    within(having(told::ACCOUNT) as u64, limits.max_changes, "accounts")?;
+    for told in told {
+        let only = match told & (told::ACCOUNT | told::REMOVED) {
+            0 => 0,
+            told::ACCOUNT => *told,
+            _ => told::ACCOUNT | told::REMOVED,
         };
-        self.accounts.into_iter().map(join).collect()
+        if *told != only {
+            return Err(reader.invalid("more of an account than there can be"));
+        }
     }
+    reader.column(Column::AccountNonces);
+    let mut nonces = reader.many(having(told::NONCE), Reader::varint)?.into_iter();
+    let balances = told.iter().filter(|told| **told >> told::BALANCE != 0).count();
+    let mut balances = read_values(reader, Column::Balances, balances)?.into_iter();
+    reader.column(Column::AccountCodes);
+    let codes = reader.many(having(told::CODE), Reader::varint)?;
+    let new: Vec<_> = new.iter().map(keccak256).collect();
+    let mut hashes = codes
+        .into_iter()
+        .map(|code| match code {
+            NO_CODE => Ok(KECCAK256_EMPTY),
+            KNOWN_CODE => reader.hash(),
+            _ => usize::try_from(code - NEW_CODE)
+                .ok()
+                .and_then(|position| new.get(position).copied())
+                .ok_or_else(|| reader.invalid("no code has this position")),
+        })
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter();
+    let mut accounts = Vec::with_capacity(having(told::ACCOUNT));
+    for (address, told) in told.iter().enumerate() {
+        let has = |bit: u8| told & bit != 0;
+        if !has(told::ACCOUNT) {
+            continue;
+        }
+        accounts.push(NamedAccount {
+            address,
+            is_removed: has(told::REMOVED),
+            nonce: if has(told::NONCE) { nonces.next().unwrap_or_default() } else { 0 },
+            balance: change(reader, told >> told::BALANCE, || balances.next())?,
+            code_hash: if has(told::CODE) { hashes.next() } else { None },
+            storage: has(told::STORAGE).then(Vec::new),
+        });
+    }
+    Ok(accounts)
 }
 
-/// The changed slots of so many accounts.
+/// The changed slots of the accounts that have some.
 fn read_storages(
     reader: &mut Reader<'_>,
-    words: &Words,
-    accounts: usize,
+    words: usize,
+    accounts: &mut [NamedAccount],
     limits: &BatchLimits,
-) -> Result<Vec<BTreeMap<B256, Change>>, BatchDecodeError> {
+) -> Result<(), BatchDecodeError> {
+    let storages: Vec<_> =
+        accounts.iter_mut().filter_map(|account| account.storage.as_mut()).collect();
     reader.column(Column::SlotGroups);
-    let group_counts = reader.many(accounts, Reader::count)?;
+    let group_counts = reader.many(storages.len(), Reader::count)?;
+    if group_counts.contains(&0) {
+        return Err(reader.invalid("storage that did not change"));
+    }
     let groups = within(sum(&group_counts) as u64, limits.max_changes, "groups of slots")?;
     let forms = reader.take(groups)?;
     let having = |bit: u8| forms.iter().filter(|form| **form & bit != 0).count();
@@ -223,7 +202,7 @@ fn read_storages(
     let thens = reader.many(having(THEN), Reader::varint)?;
     let mut thens = thens
         .into_iter()
-        .map(|then| word(reader, words, Some(then)))
+        .map(|then| position(reader, words, Some(then)))
         .collect::<Result<Vec<_>, _>>()?
         .into_iter();
     let mut offsets = reader.many(having(OFFSET), Reader::varint)?.into_iter();
@@ -234,32 +213,26 @@ fn read_storages(
     }
 
     reader.column(Column::SlotKeys);
-    let mappings: Vec<_> = forms
-        .iter()
-        .map(|form| {
-            (form & MAPPING != 0).then(|| Mapping {
+    // First the keys of mappings' entries, then the others.
+    let mut keys = Vec::with_capacity(groups);
+    for (form, count) in forms.iter().zip(&counts) {
+        keys.push(if form & MAPPING != 0 {
+            let mapping = Mapping {
                 order: if form & VYPER != 0 { Order::Vyper } else { Order::Solidity },
                 place: places.next().unwrap_or_default(),
                 then: if form & THEN != 0 { thens.next() } else { None },
                 offset: if form & OFFSET != 0 { offsets.next().unwrap_or_default() } else { 0 },
-            })
-        })
-        .collect();
-    // First the keys of mappings' entries, then the others.
-    let mut keys = Vec::with_capacity(groups);
-    let mut plain = 0usize;
-    for (mapping, count) in mappings.iter().zip(&counts) {
-        keys.push(match mapping {
-            Some(mapping) => read_entries(reader, words, mapping, *count)?,
-            None => Vec::new(),
+            };
+            Keys::Entries(mapping, read_entries(reader, words, *count)?)
+        } else {
+            Keys::Plain(Vec::new())
         });
-        if mapping.is_none() {
-            plain += count;
-        }
     }
+    let is_plain = |(keys, _): &(&Keys, &usize)| matches!(keys, Keys::Plain(_));
+    let plain = keys.iter().zip(&counts).filter(is_plain).map(|(_, count)| count).sum();
     let mut steps = read_values(reader, Column::SlotKeys, plain)?.into_iter();
-    for ((keys, mapping), count) in keys.iter_mut().zip(&mappings).zip(&counts) {
-        if mapping.is_none() {
+    for (keys, count) in keys.iter_mut().zip(&counts) {
+        if let Keys::Plain(keys) = keys {
             let slots = ascending(reader, steps.by_ref().take(*count))?;
             *keys = slots.into_iter().map(B256::from).collect();
         }
@@ -270,50 +243,40 @@ fn read_storages(
         return Err(reader.invalid("a slot that did not change"));
     }
     let mut values = read_values(reader, Column::SlotValues, slots)?.into_iter();
-    let mut changes = hows.iter();
-    let mut keys = keys.into_iter();
-    group_counts
-        .into_iter()
-        .map(|groups| {
-            let mut storage = BTreeMap::new();
-            for slot in keys.by_ref().take(groups).flatten() {
-                let how = changes.next().copied().unwrap_or_default();
-                let change = change(reader, how, || values.next())?;
-                if change.and_then(|change| storage.insert(slot, change)).is_some() {
-                    return Err(reader.invalid("a slot twice"));
-                }
-            }
-            if storage.is_empty() {
-                return Err(reader.invalid("storage that did not change"));
-            }
-            Ok(storage)
-        })
-        .collect()
+    let mut changes = hows.iter().map(|how| change(reader, *how, || values.next()));
+    let mut groups = keys.into_iter().zip(counts).map(|(keys, count)| {
+        let changes = changes.by_ref().take(count).filter_map(Result::transpose);
+        Ok(Group { keys, changes: changes.collect::<Result<_, _>>()? })
+    });
+    for (storage, count) in storages.into_iter().zip(group_counts) {
+        *storage = groups.by_ref().take(count).collect::<Result<_, _>>()?;
+    }
+    Ok(())
 }
 
-/// The slots of a mapping's entries, whose keys are words.
+/// The positions of the words that are the keys of a mapping's entries.
 fn read_entries(
     reader: &mut Reader<'_>,
-    words: &Words,
-    mapping: &Mapping<U256>,
+    words: usize,
     count: usize,
-) -> Result<Vec<B256>, BatchDecodeError> {
+) -> Result<Vec<usize>, BatchDecodeError> {
     let mut next = Some(0u64);
     reader.many(count, |reader| {
         let step = reader.varint()?;
-        let position = next.and_then(|next| next.checked_add(step));
-        let key = word(reader, words, position)?;
-        next = position.and_then(|position| position.checked_add(1));
-        Ok(mapping.slot(key))
+        let at = next.and_then(|next| next.checked_add(step));
+        next = at.and_then(|at| at.checked_add(1));
+        position(reader, words, at)
     })
 }
 
-fn word(
+/// A position that a word has.
+fn position(
     reader: &Reader<'_>,
-    words: &Words,
+    words: usize,
     position: Option<u64>,
-) -> Result<U256, BatchDecodeError> {
+) -> Result<usize, BatchDecodeError> {
     position
-        .and_then(|position| words.word(position))
+        .and_then(|position| usize::try_from(position).ok())
+        .filter(|position| *position < words)
         .ok_or_else(|| reader.invalid("no word has this position"))
 }

@@ -1,23 +1,22 @@
 //! Encoding: what changed, cut into columns.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use alloy::{
-    primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256, map::B256Map},
+    primitives::{Bytes, KECCAK256_EMPTY, keccak256, map::B256Map},
     rlp::Encodable,
 };
 
 use super::{
-    DiffBatch, KeyHints,
+    AccountNames, DiffBatch, KeyHints, NamedDelta,
     form::{Mapping, Order},
-    words::{WORDS_A_CHANGE, Words, push_ascending},
+    named::{Group, Keys, NamedAccount, messages_are_recorded},
+    words::{WORDS_A_CHANGE, push_ascending},
 };
 use crate::{
     batch::{
         BatchDictionary, BatchEncodeError, BatchLimits, encode::check, frame, numbers::Numbers,
         writer::put_varint,
     },
-    types::{AccountDelta, Change, QueueMark},
+    types::{Change, QueueMark},
 };
 
 /// What is told of an account, as bits.
@@ -67,6 +66,7 @@ pub(super) fn encode(
     batch: &DiffBatch,
     level: i32,
     hints: &KeyHints,
+    names: &AccountNames,
 ) -> Result<Bytes, BatchEncodeError> {
     let limits = BatchLimits::default();
     let number = batch.header.number;
@@ -84,14 +84,14 @@ pub(super) fn encode(
         }
         Some(_) => {}
     }
-    if !batch.messages_are_recorded() {
+    if !messages_are_recorded(&batch.delta, &batch.messages) {
         return Err(error("the messages to L1 are not those that the message passer recorded"));
     }
     let blocks = number - batch.first_block + 1;
     check(usize::try_from(blocks).unwrap_or(usize::MAX), limits.max_blocks, "blocks")?;
     let transactions = usize::try_from(batch.transactions).unwrap_or(usize::MAX);
     check(transactions, limits.max_transactions, "transactions")?;
-    let columns = columns(batch, hints)?;
+    let columns = columns(batch, hints, names)?;
     check(columns.len(), limits.max_decoded, "column bytes")?;
     let dictionary = BatchDictionary::current();
     let mut out = Vec::with_capacity(columns.len() / 2);
@@ -101,7 +101,11 @@ pub(super) fn encode(
     Ok(out.into())
 }
 
-fn columns(batch: &DiffBatch, hints: &KeyHints) -> Result<Vec<u8>, BatchEncodeError> {
+fn columns(
+    batch: &DiffBatch,
+    hints: &KeyHints,
+    names: &AccountNames,
+) -> Result<Vec<u8>, BatchEncodeError> {
     let limits = BatchLimits::default();
     let mut out = Vec::new();
     let mut header = Vec::new();
@@ -111,36 +115,26 @@ fn columns(batch: &DiffBatch, hints: &KeyHints) -> Result<Vec<u8>, BatchEncodeEr
     batch.messages.iter().for_each(|id| out.extend_from_slice(id.as_slice()));
     put_pieces(&mut out, &batch.delta.code);
 
-    let accounts = &batch.delta.accounts;
-    let mut slots = 0;
-    let mut storages = Vec::new();
-    for (address, account) in accounts {
-        if let AccountDelta::Changed { storage, .. } = account
-            && !storage.is_empty()
-        {
-            slots += storage.len();
-            storages.push(Groups::of(*address, storage, hints));
-        }
-    }
-    check(accounts.len(), limits.max_changes, "accounts")?;
-    check(slots, limits.max_changes, "slots")?;
-    let others = storages.iter().flat_map(Groups::words);
-    let words = Words::new(accounts.keys().copied(), others);
+    let delta = NamedDelta::new(&batch.delta, hints, names);
+    let words = &delta.words;
+    check(delta.accounts.len(), limits.max_changes, "accounts")?;
+    check(delta.slots(), limits.max_changes, "slots")?;
+    check(words.names(), limits.max_changes, "names")?;
     check(words.len(), limits.max_changes.saturating_mul(WORDS_A_CHANGE), "words")?;
-    check(batch.delta.code.len(), limits.max_changes, "codes")?;
+    check(delta.code.len(), limits.max_changes, "codes")?;
     words.write(&mut out);
 
-    let codes: B256Map<u64> = batch.delta.code.iter().map(keccak256).zip(0..).collect();
-    let mut columns = Accounts::default();
-    for address in &words.addresses {
-        columns.push(accounts.get(address), &codes);
+    let codes: B256Map<u64> = delta.code.iter().map(keccak256).zip(0..).collect();
+    let mut accounts = Accounts { told: vec![0; words.addresses()], ..Accounts::default() };
+    let mut slots = Slots::default();
+    for account in &delta.accounts {
+        accounts.push(account, &codes);
+        if let Some(groups) = &account.storage {
+            slots.push(groups);
+        }
     }
-    columns.write(&mut out);
-    let mut columns = Slots::default();
-    for groups in &storages {
-        columns.push(groups, &words);
-    }
-    columns.write(&mut out);
+    accounts.write(&mut out);
+    slots.write(&mut out);
     Ok(out)
 }
 
@@ -166,27 +160,23 @@ struct Accounts {
 }
 
 impl Accounts {
-    fn push(&mut self, account: Option<&AccountDelta>, new: &B256Map<u64>) {
-        let (nonce, balance, code_hash, storage) = match account {
-            None => return self.told.push(0),
-            Some(AccountDelta::Removed) => return self.told.push(told::ACCOUNT | told::REMOVED),
-            Some(AccountDelta::Changed { nonce, balance, code_hash, storage }) => {
-                (*nonce, balance, code_hash, storage)
-            }
-        };
+    fn push(&mut self, account: &NamedAccount, new: &B256Map<u64>) {
         let mut told = told::ACCOUNT;
-        if nonce != 0 {
-            told |= told::NONCE;
-            put_varint(&mut self.nonces, nonce);
+        if account.is_removed {
+            told |= told::REMOVED;
         }
-        if let Some(change) = balance {
-            told |= how(*change) << told::BALANCE;
+        if account.nonce != 0 {
+            told |= told::NONCE;
+            put_varint(&mut self.nonces, account.nonce);
+        }
+        if let Some(change) = account.balance {
+            told |= how(change) << told::BALANCE;
             self.balances.push(change.number());
         }
-        if let Some(hash) = code_hash {
+        if let Some(hash) = account.code_hash {
             told |= told::CODE;
-            match new.get(hash) {
-                _ if *hash == KECCAK256_EMPTY => put_varint(&mut self.codes, NO_CODE),
+            match new.get(&hash) {
+                _ if hash == KECCAK256_EMPTY => put_varint(&mut self.codes, NO_CODE),
                 Some(position) => put_varint(&mut self.codes, NEW_CODE + position),
                 None => {
                     put_varint(&mut self.codes, KNOWN_CODE);
@@ -194,10 +184,10 @@ impl Accounts {
                 }
             }
         }
-        if !storage.is_empty() {
+        if account.storage.is_some() {
             told |= told::STORAGE;
         }
-        self.told.push(told);
+        self.told[account.address] = told;
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -206,37 +196,6 @@ impl Accounts {
         out.extend(self.balances.columns().concat());
         out.extend_from_slice(&self.codes);
         out.extend_from_slice(&self.code_hashes);
-    }
-}
-
-/// The changed slots of one account, by what their keys follow from.
-#[derive(Debug, Default)]
-struct Groups {
-    plain: BTreeMap<B256, Change>,
-    mappings: BTreeMap<Mapping<U256>, BTreeMap<U256, Change>>,
-}
-
-impl Groups {
-    fn of(address: Address, storage: &BTreeMap<B256, Change>, hints: &KeyHints) -> Self {
-        let mut groups = Self::default();
-        for (slot, change) in storage {
-            match hints.origin(address, *slot) {
-                // (A hint that is wrong does no harm.)
-                Some((mapping, key)) if mapping.slot(key) == *slot => {
-                    groups.mappings.entry(mapping).or_default().insert(key, *change);
-                }
-                _ => {
-                    groups.plain.insert(*slot, *change);
-                }
-            }
-        }
-        groups
-    }
-
-    fn words(&self) -> impl Iterator<Item = U256> {
-        let second = self.mappings.keys().filter_map(|mapping| mapping.then);
-        let keys: BTreeSet<_> = self.mappings.values().flat_map(BTreeMap::keys).copied().collect();
-        second.chain(keys)
     }
 }
 
@@ -256,50 +215,44 @@ struct Slots {
 }
 
 impl Slots {
-    fn push(&mut self, groups: &Groups, words: &Words) {
-        let plain = usize::from(!groups.plain.is_empty());
-        put_varint(&mut self.group_counts, (plain + groups.mappings.len()) as u64);
-        if plain > 0 {
-            self.forms.push(PLAIN);
-            put_varint(&mut self.counts, groups.plain.len() as u64);
-            push_ascending(&mut self.plain_keys, groups.plain.keys().map(|key| (*key).into()));
-            self.push_changes(groups.plain.values());
-        }
-        // Every word is among the batch's: they were collected from these groups.
-        let position = |word| words.position(word).unwrap_or_default();
-        for (mapping, entries) in &groups.mappings {
-            let Mapping { order, place, then, offset } = mapping.map(position);
-            let mut form = MAPPING;
-            if order == Order::Vyper {
-                form |= VYPER;
+    fn push(&mut self, groups: &[Group]) {
+        put_varint(&mut self.group_counts, groups.len() as u64);
+        for Group { keys, changes } in groups {
+            put_varint(&mut self.counts, changes.len() as u64);
+            match keys {
+                Keys::Plain(keys) => {
+                    self.forms.push(PLAIN);
+                    push_ascending(&mut self.plain_keys, keys.iter().map(|key| (*key).into()));
+                }
+                Keys::Entries(mapping, keys) => self.push_entries(mapping, keys),
             }
-            self.places.push(place);
-            if let Some(then) = then {
-                form |= THEN;
-                put_varint(&mut self.thens, then);
+            for change in changes {
+                self.hows.push(how(*change));
+                self.values.push(change.number());
             }
-            if offset != 0 {
-                form |= OFFSET;
-                put_varint(&mut self.offsets, offset);
-            }
-            self.forms.push(form);
-            put_varint(&mut self.counts, entries.len() as u64);
-            let mut entries: Vec<_> =
-                entries.iter().map(|(key, change)| (position(*key), change)).collect();
-            entries.sort_unstable_by_key(|(position, _)| *position);
-            let mut next = 0;
-            for (position, _) in &entries {
-                put_varint(&mut self.keys, position - next);
-                next = position + 1;
-            }
-            self.push_changes(entries.into_iter().map(|(_, change)| change));
         }
     }
 
-    fn push_changes<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) {
-        for change in changes {
-            self.hows.push(how(*change));
-            self.values.push(change.number());
+    fn push_entries(&mut self, mapping: &Mapping<usize>, keys: &[usize]) {
+        let Mapping { order, place, then, offset } = *mapping;
+        let mut form = MAPPING;
+        if order == Order::Vyper {
+            form |= VYPER;
+        }
+        self.places.push(place);
+        if let Some(then) = then {
+            form |= THEN;
+            put_varint(&mut self.thens, then as u64);
+        }
+        if offset != 0 {
+            form |= OFFSET;
+            put_varint(&mut self.offsets, offset);
+        }
+        self.forms.push(form);
+        let mut next = 0;
+        for key in keys {
+            put_varint(&mut self.keys, (key - next) as u64);
+            next = key + 1;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where contracts keep the entries of mappings: keys of slots that follow from short words.
 
-use alloy::primitives::{B256, U256, keccak256};
+use alloy::primitives::{B256, U256};
 use millrace_crypto::keccak256_batch;
 
 /// What is hashed first.
@@ -54,13 +54,12 @@ impl Order {
 }
 
 impl Mapping<U256> {
-    /// The slot of the entry of `key`.
-    pub(super) fn slot(&self, key: U256) -> B256 {
-        let mut entry = keccak256(self.order.input(key, self.place.into()));
-        if let Some(then) = self.then {
-            entry = keccak256(self.order.input(then, entry));
-        }
-        U256::from_be_bytes(entry.0).wrapping_add(U256::from(self.offset)).into()
+    /// The slots of the entries of some keys.
+    pub(super) fn slots(&self, keys: &[U256]) -> Vec<B256> {
+        let keys: Vec<_> = keys.iter().map(|key| (*key, self.then)).collect();
+        let entries = self.order.entries(self.place, &keys).into_iter();
+        let offset = U256::from(self.offset);
+        entries.map(|entry| U256::from_be_bytes(entry.0).wrapping_add(offset).into()).collect()
     }
 }
 

@@ -81,6 +81,11 @@ impl KeyHints {
         Self { known }
     }
 
+    /// The words that keys follow from.
+    pub(super) fn words(&self) -> impl Iterator<Item = U256> {
+        self.known.values().flat_map(|(mapping, key)| mapping.then.into_iter().chain([*key]))
+    }
+
     pub(super) fn origin(&self, account: Address, key: B256) -> Option<Origin> {
         self.known.get(&(account, key)).copied()
     }

@@ -2,32 +2,36 @@
 //!
 //! ```text
 //!  blocks + diffs ─> one delta ─> columns ─> zstd ─> header ‖ frame
-//!                └─> hints: of what the keys of mappings' entries were computed
+//!                ├─> hints: of what the keys of mappings' entries were computed
+//!                └─> names: accounts of the state before them, by how their addresses begin
 //! ```
 
 mod decode;
 mod encode;
 mod form;
 mod hints;
+mod named;
+mod names;
 mod words;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use alloy::{
     consensus::Header,
-    primitives::{B256, Bytes},
+    primitives::{Address, B256, Bytes},
 };
 
-pub use self::hints::KeyHints;
+pub use self::{
+    hints::KeyHints,
+    named::NamedDelta,
+    names::{AccountNames, NameError},
+};
 use super::{BatchDecodeError, BatchEncodeError, BatchLimits, header::BatchPreamble};
-use crate::types::{
-    AccountDelta, BatchPayload, ExecutedBlock, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, QueueMark,
-    StateDelta, StateDiff, message_ids, message_slot,
-};
+use crate::types::{BatchPayload, ExecutedBlock, QueueMark, StateDelta, StateDiff, message_ids};
 
-/// A stretch of the chain as what it changed.
+/// A stretch of the chain as what it changed: as it was executed, or (with a [`NamedDelta`]) as a batch's bytes alone say it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiffBatch {
+pub struct DiffBatch<D = StateDelta> {
     /// The rollup's EIP-155 chain id.
     pub chain_id: u64,
     /// Number of the first block, from 1.
@@ -43,7 +47,7 @@ pub struct DiffBatch {
     /// The ids of the messages to L1 that the blocks sent, in order.
     pub messages: Vec<B256>,
     /// What the blocks changed together.
-    pub delta: StateDelta,
+    pub delta: D,
 }
 
 impl DiffBatch {
@@ -86,24 +90,22 @@ impl DiffBatch {
         })
     }
 
-    /// Number of the last block.
-    pub const fn last_block(&self) -> u64 {
-        self.header.number
-    }
-
-    /// Deposits that the chain has consumed through the last block; none more if the header is no rollup's, which no batch that was read has.
-    pub fn deposits_end(&self) -> u64 {
-        QueueMark::of(&self.header).map_or(self.deposits_start, |mark| mark.end)
-    }
-
-    /// The batch's bytes; see [`Batch::encode`](super::Batch::encode). What `hints` does not know the origin of takes 32 bytes a key.
+    /// The batch's bytes; see [`Batch::encode`](super::Batch::encode). What `hints` does not know the origin of takes 32 bytes a key, and an account that is not
+    /// among the `names` 20 bytes.
     ///
     /// # Errors
     /// When a field breaks the rules stated on it, or the batch is over [`BatchLimits::default`].
-    pub fn encode(&self, level: i32, hints: &KeyHints) -> Result<Bytes, BatchEncodeError> {
-        encode::encode(self, level, hints)
+    pub fn encode(
+        &self,
+        level: i32,
+        hints: &KeyHints,
+        names: &AccountNames,
+    ) -> Result<Bytes, BatchEncodeError> {
+        encode::encode(self, level, hints, names)
     }
+}
 
+impl DiffBatch<NamedDelta> {
     /// Reads a batch. Total, as [`Batch::decode`](super::Batch::decode) is.
     ///
     /// # Errors
@@ -112,16 +114,44 @@ impl DiffBatch {
         decode::decode(encoded, limits)
     }
 
-    /// Whether the messages are those that the blocks recorded: a batch could otherwise name any.
-    fn messages_are_recorded(&self) -> bool {
-        let recorded: BTreeSet<_> = match self.delta.accounts.get(&MESSAGE_PASSER) {
-            Some(AccountDelta::Changed { storage, .. }) => {
-                storage.keys().filter(|slot| **slot != MESSAGE_COUNT_SLOT).copied().collect()
-            }
-            Some(AccountDelta::Removed) | None => BTreeSet::new(),
-        };
-        let named: BTreeSet<_> = self.messages.iter().map(|id| message_slot(*id)).collect();
-        named.len() == self.messages.len() && named == recorded
+    /// The batch with its accounts by their addresses; see [`NamedDelta::resolve`].
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn resolve(self, found: &[Option<Address>]) -> Result<DiffBatch, NameError> {
+        let delta = self.delta.resolve(found, &self.messages)?;
+        let Self {
+            chain_id,
+            first_block,
+            parent_hash,
+            deposits_start,
+            transactions,
+            header,
+            messages,
+            ..
+        } = self;
+        Ok(DiffBatch {
+            chain_id,
+            first_block,
+            parent_hash,
+            deposits_start,
+            transactions,
+            header,
+            messages,
+            delta,
+        })
+    }
+}
+
+impl<D> DiffBatch<D> {
+    /// Number of the last block.
+    pub const fn last_block(&self) -> u64 {
+        self.header.number
+    }
+
+    /// Deposits that the chain has consumed through the last block; none more if the header is no rollup's, which no batch that was read has.
+    pub fn deposits_end(&self) -> u64 {
+        QueueMark::of(&self.header).map_or(self.deposits_start, |mark| mark.end)
     }
 
     fn preamble(&self) -> BatchPreamble {

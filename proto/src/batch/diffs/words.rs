@@ -2,13 +2,16 @@
 
 use alloy::primitives::{Address, U256};
 
-use super::super::{
-    BatchLimits,
-    error::{BatchColumn, BatchDecodeError},
-    limits::within,
-    numbers::{Numbers, read_numbers},
-    reader::Reader,
-    writer::put_varint,
+use super::{AccountNames, NameError, names};
+use crate::{
+    batch::{
+        BatchColumn, BatchDecodeError, BatchLimits,
+        limits::within,
+        numbers::{Numbers, read_numbers},
+        reader::Reader,
+        writer::put_varint,
+    },
+    types::AddressPrefix,
 };
 
 /// Bytes of an address that are written as the step from the one before it.
@@ -18,11 +21,30 @@ pub(super) const WORDS_A_CHANGE: usize = 4;
 /// Words shorter than this are written as numbers, others as addresses.
 const SHORT: usize = 12;
 
-/// Words in order: addresses, then numbers, each ascending. A word is named by its position.
-#[derive(Debug, Default)]
-pub(super) struct Words {
-    pub(super) addresses: Vec<Address>,
+/// Words in order: addresses that are named, addresses that are told in full, numbers, each ascending. A word is referred to by its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Words<N = Address> {
+    /// By their names, or once these are resolved by their addresses.
+    named: Vec<N>,
+    full: Vec<Address>,
     numbers: Vec<U256>,
+}
+
+impl<N> Words<N> {
+    /// How many there are.
+    pub(super) const fn len(&self) -> usize {
+        self.addresses() + self.numbers.len()
+    }
+
+    /// How many of them are named.
+    pub(super) const fn names(&self) -> usize {
+        self.named.len()
+    }
+
+    /// How many of them are addresses.
+    pub(super) const fn addresses(&self) -> usize {
+        self.named.len() + self.full.len()
+    }
 }
 
 impl Words {
@@ -31,63 +53,80 @@ impl Words {
         (word.byte_len() <= Address::len_bytes()).then(|| Address::from_word(word.into()))
     }
 
+    /// Whether a word that is no account's address is held as a number.
+    pub(super) fn is_short(word: U256) -> bool {
+        word.byte_len() <= SHORT
+    }
+
     /// Of accounts, and of other words, none of which is longer than an address.
     pub(super) fn new(
         accounts: impl IntoIterator<Item = Address>,
         others: impl IntoIterator<Item = U256>,
+        names: &AccountNames,
     ) -> Self {
-        let mut words = Self { addresses: accounts.into_iter().collect(), numbers: Vec::new() };
+        let mut addresses: Vec<_> = accounts.into_iter().collect();
+        let mut numbers = Vec::new();
         for word in others {
             match Self::address(word) {
-                Some(address) if word.byte_len() > SHORT => words.addresses.push(address),
-                _ => words.numbers.push(word),
+                Some(address) if !Self::is_short(word) => addresses.push(address),
+                _ => numbers.push(word),
             }
         }
-        words.addresses.sort_unstable();
-        words.addresses.dedup();
-        let addresses = &words.addresses;
-        let is_known = |word: &U256| {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let is_address = |word: &U256| {
             Self::address(*word).is_some_and(|word| addresses.binary_search(&word).is_ok())
         };
-        words.numbers.retain(|word| !is_known(word));
-        words.numbers.sort_unstable();
-        words.numbers.dedup();
-        words
-    }
-
-    /// How many there are.
-    pub(super) const fn len(&self) -> usize {
-        self.addresses.len() + self.numbers.len()
+        numbers.retain(|word| !is_address(word));
+        numbers.sort_unstable();
+        numbers.dedup();
+        let (named, full) = addresses.into_iter().partition(|address| names.of(*address).is_some());
+        Self { named, full, numbers }
     }
 
     /// Where a word is.
-    pub(super) fn position(&self, word: U256) -> Option<u64> {
-        let number = || {
-            let at = self.numbers.binary_search(&word).ok()?;
-            Some((self.addresses.len() + at) as u64)
+    pub(super) fn position(&self, word: U256) -> Option<usize> {
+        let in_addresses = |address: Address| {
+            let full = || self.full.binary_search(&address).map(|at| self.named.len() + at);
+            self.named.binary_search(&address).or_else(|_| full()).ok()
         };
-        let address = || self.addresses.binary_search(&Self::address(word)?).ok();
-        address().map(|at| at as u64).or_else(number)
+        let number = || Some(self.addresses() + self.numbers.binary_search(&word).ok()?);
+        Self::address(word).and_then(in_addresses).or_else(number)
+    }
+
+    /// The address at a position that is one's.
+    pub(super) fn address_at(&self, position: usize) -> Option<Address> {
+        let full = || self.full.get(position - self.named.len());
+        self.named.get(position).or_else(full).copied()
     }
 
     /// The word at a position.
-    pub(super) fn word(&self, position: u64) -> Option<U256> {
-        let position = usize::try_from(position).ok()?;
-        match self.addresses.get(position) {
+    pub(super) fn word(&self, position: usize) -> Option<U256> {
+        match self.address_at(position) {
             Some(address) => Some(address.into_word().into()),
-            None => self.numbers.get(position - self.addresses.len()).copied(),
+            None => self.numbers.get(position.checked_sub(self.addresses())?).copied(),
         }
     }
 
+    /// The words with names for the addresses that have some.
+    pub(super) fn by_name(self, names: &AccountNames) -> Words<AddressPrefix> {
+        let Self { named, full, numbers } = self;
+        let named = named.into_iter().filter_map(|address| names.of(address)).collect();
+        Words { named, full, numbers }
+    }
+}
+
+impl Words<AddressPrefix> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.addresses.len() as u64);
+        names::write(&self.named, out);
+        put_varint(out, self.full.len() as u64);
         let mut before = 0;
-        for address in &self.addresses {
+        for address in &self.full {
             let head = head(address);
             put_varint(out, head - before);
             before = head;
         }
-        for address in &self.addresses {
+        for address in &self.full {
             out.extend_from_slice(&address[STEPPED..]);
         }
         put_varint(out, self.numbers.len() as u64);
@@ -100,8 +139,9 @@ impl Words {
         reader: &mut Reader<'_>,
         limits: &BatchLimits,
     ) -> Result<Self, BatchDecodeError> {
+        let named = names::read(reader, limits)?;
         reader.column(BatchColumn::Words);
-        let limit = limits.max_changes.saturating_mul(WORDS_A_CHANGE);
+        let limit = limits.max_changes.saturating_mul(WORDS_A_CHANGE).saturating_sub(named.len());
         let count = within(reader.varint()?, limit, "words")?;
         let mut head = 0u32;
         let heads = reader.many(count, |reader| {
@@ -113,21 +153,41 @@ impl Words {
             Ok(head)
         })?;
         reader.require(count, Address::len_bytes() - STEPPED)?;
-        let mut addresses: Vec<Address> = Vec::with_capacity(count);
+        let mut full: Vec<Address> = Vec::with_capacity(count);
         for head in heads {
             let mut address = Address::ZERO;
             address[..STEPPED].copy_from_slice(&head.to_be_bytes());
             address[STEPPED..].copy_from_slice(reader.take(Address::len_bytes() - STEPPED)?);
-            if addresses.last().is_some_and(|last| *last >= address) {
+            if full.last().is_some_and(|last| *last >= address) {
                 return Err(reader.invalid("addresses that do not ascend"));
             }
-            addresses.push(address);
+            full.push(address);
         }
         let count = within(reader.varint()?, limit - count, "words")?;
         reader.require(count, 1)?;
         let numbers = read_values(reader, BatchColumn::Words, count)?;
         let numbers = ascending(reader, numbers)?;
-        Ok(Self { addresses, numbers })
+        Ok(Self { named, full, numbers })
+    }
+
+    /// The names, each of an account of the state before the batch.
+    pub(super) fn named(&self) -> &[AddressPrefix] {
+        &self.named
+    }
+
+    /// The words, once it is found out whose each name is.
+    pub(super) fn resolve(&self, found: &[Option<Address>]) -> Result<Words, NameError> {
+        let mut found = found.iter().copied();
+        let account = |name: &AddressPrefix| {
+            let account = found.next().flatten().filter(|address| name.begins(*address));
+            let account = account.ok_or(NameError::Unknown(*name))?;
+            match self.full.binary_search(&account) {
+                Ok(_) => Err(NameError::Twice(account)),
+                Err(_) => Ok(account),
+            }
+        };
+        let named = self.named.iter().map(account).collect::<Result<_, _>>()?;
+        Ok(Words { named, full: self.full.clone(), numbers: self.numbers.clone() })
     }
 }
 

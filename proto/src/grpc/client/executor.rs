@@ -16,15 +16,18 @@ use crate::{
     grpc::{
         ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT,
         client::{build::open, receive},
-        convert::{Parsed, address_bytes, from_json, hash_bytes, missing, to_json},
+        convert::{Parsed, address, address_bytes, from_json, hash_bytes, missing, to_json},
         error::WireError,
         pb::{self, executor_client},
     },
     service::{
         BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest, Executor, ExecutorError,
-        GasEstimate, TransportError, TxLocation,
+        FoundAccounts, GasEstimate, TransportError, TxLocation,
     },
-    types::{AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, SealedHeader, StateDiff},
+    types::{
+        AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, SealedHeader,
+        StateDiff,
+    },
 };
 
 /// An [`Executor`] in another process.
@@ -152,6 +155,33 @@ impl Executor for ExecutorClient {
             .into());
         }
         Ok(accounts.into_iter().map(TryInto::try_into).collect::<Parsed<_>>()?)
+    }
+
+    async fn find_accounts(
+        &self,
+        prefixes: &[AddressPrefix],
+        at: BlockSelector,
+    ) -> Result<FoundAccounts, ExecutorError> {
+        let request = pb::FindAccountsRequest {
+            prefixes: prefixes.iter().copied().map(Into::into).collect(),
+            at: Some(at.into()),
+        };
+        let reply = self.inner.clone().find_accounts(request).await;
+        let pb::FoundAccounts { addresses: found, total } =
+            reply.map_err(ExecutorError::from_status)?.into_inner();
+        if found.len() != prefixes.len() {
+            return Err(TransportError::malformed(
+                "FoundAccounts.addresses",
+                format!("{} addresses for {} prefixes", found.len(), prefixes.len()),
+            )
+            .into());
+        }
+        let parse = |bytes: &bytes::Bytes| match bytes.is_empty() {
+            true => Ok(None),
+            false => address("FoundAccounts.addresses", bytes).map(Some),
+        };
+        let accounts = found.iter().map(parse).collect::<Parsed<_>>()?;
+        Ok(FoundAccounts { accounts, total })
     }
 
     async fn storage(

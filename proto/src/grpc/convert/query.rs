@@ -11,7 +11,7 @@ use crate::{
         pb::{self, block_selector::Selector, call_response::Status},
     },
     service::{BlockSelector, CallOutcome, CallStatus, GasEstimate, TransportError, TxLocation},
-    types::AccountInfo,
+    types::{AccountInfo, AddressPrefix},
 };
 
 impl From<BlockSelector> for pb::BlockSelector {
@@ -52,6 +52,24 @@ impl TryFrom<pb::TransactionLocation> for Option<TxLocation> {
         }
         let block = block_ref_from_pb("TransactionLocation.block", message.block)?;
         Ok(Some(TxLocation { block, index: message.index }))
+    }
+}
+
+impl From<AddressPrefix> for pb::AddressPrefix {
+    fn from(prefix: AddressPrefix) -> Self {
+        Self { bits: prefix.bits().into(), value: prefix.value() }
+    }
+}
+
+impl TryFrom<pb::AddressPrefix> for AddressPrefix {
+    type Error = TransportError;
+
+    fn try_from(message: pb::AddressPrefix) -> Parsed<Self> {
+        let bits = u8::try_from(message.bits).ok();
+        bits.and_then(|bits| Self::new(bits, message.value)).ok_or_else(|| {
+            let problem = format!("has no {} bits, 1 to 64", message.bits);
+            TransportError::malformed("AddressPrefix.value", problem)
+        })
     }
 }
 

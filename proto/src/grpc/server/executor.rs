@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use alloy::{eips::BlockNumHash, rpc::types::Filter};
+use alloy::{eips::BlockNumHash, primitives::Address, rpc::types::Filter};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     grpc::{
         connection::INTERNAL_MESSAGE_LIMIT,
-        convert::{Parsed, address, block_to_pb, from_json, hash, selector_from_pb, to_json},
+        convert::{
+            Parsed, address, address_bytes, block_to_pb, from_json, hash, selector_from_pb, to_json,
+        },
         error::{bad_request, to_status},
         pb::{self, executor_server},
         server::{Replies, build::build, replies},
@@ -114,6 +116,20 @@ impl executor_server::Executor for ExecutorServer {
         let accounts = self.executor.accounts(&addresses, at).await.map_err(to_status)?;
         let accounts = accounts.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::Accounts { accounts }))
+    }
+
+    async fn find_accounts(
+        &self,
+        request: Request<pb::FindAccountsRequest>,
+    ) -> Reply<pb::FoundAccounts> {
+        let request = request.into_inner();
+        let at = parse_at(request.at)?;
+        let prefixes = request.prefixes.into_iter().map(TryInto::try_into);
+        let prefixes = prefixes.collect::<Parsed<Vec<_>>>().map_err(bad_request)?;
+        let found = self.executor.find_accounts(&prefixes, at).await.map_err(to_status)?;
+        let bytes = |found: Option<Address>| found.map(address_bytes).unwrap_or_default();
+        let addresses = found.accounts.into_iter().map(bytes).collect();
+        Ok(Response::new(pb::FoundAccounts { addresses, total: found.total }))
     }
 
     async fn get_storage(
