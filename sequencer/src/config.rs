@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, thread, time::Duration};
 
-use millrace_proto::MAX_BLOCK_TX_BYTES;
+use millrace_proto::{BatchLimits, MAX_BLOCK_TX_BYTES};
 use serde::{Deserialize, Serialize};
 
 use crate::throttle::ThrottleConfig;
@@ -14,6 +14,11 @@ pub struct SequencerConfig {
     /// Time between blocks that hold transactions, 10 ms to 12 s.
     #[serde(with = "humantime_serde")]
     pub block_time: Duration,
+    /// A block that is full is sealed before the block time is over, but not sooner than this after the block before it; at the block time or above: never sooner.
+    #[serde(with = "humantime_serde")]
+    pub min_block_time: Duration,
+    /// Most transactions in a block, without deposits and forced ones.
+    pub max_block_transactions: usize,
     /// An empty block is made when none was for this long; at least the block time.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
@@ -70,6 +75,8 @@ impl Default for SequencerConfig {
     fn default() -> Self {
         Self {
             block_time: Duration::from_millis(250),
+            min_block_time: Duration::from_millis(20),
+            max_block_transactions: 20_000,
             heartbeat: Duration::from_secs(10),
             frame_interval: Duration::from_millis(5),
             max_frame_transactions: 4096,
@@ -118,6 +125,12 @@ impl SequencerConfig {
             (Self::MIN_BLOCK_TIME..=Self::MAX_BLOCK_TIME).contains(&self.block_time),
             "block_time",
             "be between 10ms and 12s",
+        )?;
+        check(!self.min_block_time.is_zero(), "min_block_time", "be above zero")?;
+        check(
+            (1..=BatchLimits::default().max_transactions).contains(&self.max_block_transactions),
+            "max_block_transactions",
+            "be between 1 and 262144, which is what a batch may hold",
         )?;
         check(self.heartbeat >= self.block_time, "heartbeat", "be at least block_time")?;
         check(

@@ -6,7 +6,10 @@ use millrace_proto::RecoveredTx;
 use tokio::time::Instant;
 
 use super::{Builder, persist::Batch};
-use crate::{SequencerRunError, pool::FrameLimits};
+use crate::{
+    SequencerRunError,
+    pool::{Frame, FrameLimits},
+};
 
 impl Builder {
     /// Gives the open block the next transactions, and writes whatever else is not written yet.
@@ -15,29 +18,41 @@ impl Builder {
         let allowed = self.shared.throttle.allows(Instant::now().into_std());
         let open = self.open.as_ref().map(|open| {
             let limits = FrameLimits {
-                count,
+                count: count.min(open.txs_left),
                 gas_left: open.gas_left,
-                bytes_left: open.bytes_left.min(allowed),
+                bytes_left: open.bytes_left,
+                allowed,
                 base_fee: open.base_fee,
             };
             (open.block.opened.number, limits)
         });
         let Some((number, limits)) = open else { return self.flush().await };
-        let (batch, more) = {
+        let (batch, more, is_full) = {
             let mut pool = self.shared.ledger.pool.lock();
-            let txs = pool.take_frame(limits);
+            let Frame { txs, is_full } = pool.take_frame(limits);
             let more = !txs.is_empty() && pool.has_executable(limits.base_fee);
-            (Batch::take(&mut pool, Some((number, txs))), more)
+            (Batch::take(&mut pool, Some((number, txs))), more, is_full)
         };
         self.more = more;
         let txs = batch.framed().to_vec();
         self.write(batch).await;
-        if txs.is_empty() {
-            return Ok(());
+        if !txs.is_empty() {
+            self.last_frame = Instant::now();
+            self.shared.metrics.frame_transactions.record(txs.len() as f64);
+            self.execute(txs).await?;
         }
-        self.last_frame = Instant::now();
-        self.shared.metrics.frame_transactions.record(txs.len() as f64);
-        self.execute(txs).await
+        self.close_if_full(is_full);
+        Ok(())
+    }
+
+    /// Whoever waits need not wait for the end of a block that has no room for them.
+    fn close_if_full(&mut self, is_full: bool) {
+        let soonest = self.last_sealed + self.shared.config.min_block_time;
+        if let Some(open) = &mut self.open
+            && (is_full || open.txs_left == 0)
+        {
+            open.deadline = open.deadline.min(soonest.max(Instant::now()));
+        }
     }
 
     async fn execute(&mut self, txs: Vec<Arc<RecoveredTx>>) -> Result<(), SequencerRunError> {
@@ -57,6 +72,7 @@ impl Builder {
             open.gas_left = open.gas_left.saturating_sub(result.gas_used);
             let framed: usize = txs.iter().map(|tx| tx.batch_bytes()).sum();
             open.bytes_left = open.bytes_left.saturating_sub(framed);
+            open.txs_left = open.txs_left.saturating_sub(txs.len());
             self.shared.throttle.took(framed);
             open.left_out.note(&result.verdicts);
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!  pool ──frame──┬─> log thread (one fsync for all that waits) ──> ACCEPTED
 //!                └─> executor (beside it)
-//!  at the block's deadline: frames on disk, then seal ──> BlockSealed ──> SEQUENCED, pool, heads
+//!  at the block's deadline, or when it is full: frames on disk, then seal ──> BlockSealed ──> SEQUENCED, pool, heads
 //! ```
 
 mod adopt;
@@ -49,6 +49,8 @@ struct OpenBlock {
     gas_left: u64,
     /// Of what one block may bring into a batch; what was framed counts, included or not.
     bytes_left: usize,
+    txs_left: usize,
+    /// When it is sealed: once it is full, as soon as it may be.
     deadline: Instant,
     left_out: LeftOut,
 }

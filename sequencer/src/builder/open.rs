@@ -51,12 +51,15 @@ impl Builder {
     fn set_open(&mut self, block: LoggedBlock, built: Built, deadline: Instant, left_out: LeftOut) {
         let gas_limit = self.shared.spec.rollup().gas_limit;
         let bytes_left = MAX_BLOCK_TX_BYTES.saturating_sub(block.framed_bytes());
+        let most = self.shared.config.max_block_transactions;
+        let txs_left = most.saturating_sub(block.frames.iter().map(Vec::len).sum());
         self.open = Some(OpenBlock {
             block,
             base_fee: built.build.base_fee().unwrap_or(0),
             build: built.build,
             gas_left: gas_limit.saturating_sub(built.gas_used),
             bytes_left,
+            txs_left,
             deadline,
             left_out,
         });

@@ -19,8 +19,18 @@ pub(crate) struct FrameLimits {
     pub(crate) gas_left: u64,
     /// Bytes that the block has left: a batch must be able to hold it.
     pub(crate) bytes_left: usize,
+    /// Bytes that may be taken now.
+    pub(crate) allowed: usize,
     /// The block's, wei per gas.
     pub(crate) base_fee: u64,
+}
+
+/// The next transactions.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) txs: Vec<Arc<RecoveredTx>>,
+    /// Whether the one after them waits, and the block has no room for it.
+    pub(crate) is_full: bool,
 }
 
 /// What the executor made of a framed transaction.
@@ -49,23 +59,25 @@ impl Pool {
     ///
     /// Gas limits are upper bounds, so the one that crosses what the block has left is taken as well, as the last: it may fit.
     /// But when the first does not fit, the block is full: nobody overtakes it.
-    pub(crate) fn take_frame(&mut self, limits: FrameLimits) -> Vec<Arc<RecoveredTx>> {
-        let mut taken = Vec::new();
+    pub(crate) fn take_frame(&mut self, limits: FrameLimits) -> Frame {
+        let mut frame = Frame { txs: Vec::new(), is_full: false };
         let mut gas = 0_u64;
         let mut bytes = 0;
         self.park_until(limits.base_fee, |entry_gas, tx| {
-            if taken.len() == limits.count || gas > limits.gas_left {
+            if frame.txs.len() == limits.count || gas > limits.gas_left {
                 return false;
             }
             gas = gas.saturating_add(entry_gas);
             bytes += tx.batch_bytes();
-            if bytes > limits.bytes_left || (gas > limits.gas_left && taken.is_empty()) {
+            let no_gas = gas > limits.gas_left && frame.txs.is_empty();
+            frame.is_full = no_gas || bytes > limits.bytes_left;
+            if frame.is_full || bytes > limits.allowed {
                 return false;
             }
-            taken.push(tx.clone());
+            frame.txs.push(tx.clone());
             true
         });
-        taken
+        frame
     }
 
     /// Goes through the pending transactions in order. Those that cannot be taken at this base fee are parked; each other one

@@ -35,7 +35,7 @@ pub(crate) use self::{
     accounts::{Account, Loaded, load_accounts},
     closed::Closed,
     durability::Acks,
-    frames::{FrameLimits, Verdict},
+    frames::{Frame, FrameLimits, Verdict},
     insert::{Acceptance, Refusal},
 };
 use crate::{

@@ -102,8 +102,9 @@ impl World {
 
     /// Takes a frame as the builder does, with made-up verdicts: an executor includes only what follows in its sender's nonces.
     fn frame(&mut self, count: usize, base_fee: u64, verdicts: &[u8]) {
-        let limits = FrameLimits { count, gas_left: 5 * GAS, bytes_left: 100_000, base_fee };
-        let frame = self.pool.take_frame(limits);
+        let (gas_left, bytes_left) = (5 * GAS, 100_000);
+        let limits = FrameLimits { count, gas_left, bytes_left, allowed: usize::MAX, base_fee };
+        let frame = self.pool.take_frame(limits).txs;
         assert!(frame.len() <= count.min(6));
         let mut results = Vec::new();
         for (tx, verdict) in frame.iter().zip(verdicts.iter().cycle()) {
@@ -224,15 +225,37 @@ proptest! {
 #[test]
 fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
     let mut world = World::new();
-    for _ in 0..4 {
+    for _ in 0..6 {
         world.insert(0, 3, 1);
     }
     let size = tx(0, 0, 1).batch_bytes();
-    let mut take = |bytes_left| {
-        let limits = FrameLimits { count: 10, gas_left: u64::MAX, bytes_left, base_fee: 0 };
-        world.pool.take_frame(limits).len()
+    let mut take = |bytes_left, allowed| {
+        let limits =
+            FrameLimits { count: 10, gas_left: u64::MAX, bytes_left, allowed, base_fee: 0 };
+        let frame = world.pool.take_frame(limits);
+        (frame.txs.len(), frame.is_full)
     };
-    assert_eq!(take(size - 1), 0, "nobody overtakes the one that does not fit");
-    assert_eq!(take(2 * size + 1), 2);
-    assert_eq!(take(2 * size), 2);
+    assert_eq!(take(size - 1, usize::MAX), (0, true), "nobody overtakes the one that does not fit");
+    assert_eq!(take(10 * size, size - 1), (0, false), "it may be taken later");
+    assert_eq!(take(2 * size + 1, usize::MAX), (2, true));
+    assert_eq!(take(10 * size, 2 * size), (2, false));
+    assert_eq!(take(2 * size, usize::MAX), (2, false), "nobody waits");
+}
+
+#[test]
+fn a_block_is_full_of_gas_when_the_first_does_not_fit() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        world.insert(0, 3, 1);
+    }
+    let mut take = |count, gas_left| {
+        let (bytes_left, allowed) = (usize::MAX, usize::MAX);
+        let limits = FrameLimits { count, gas_left, bytes_left, allowed, base_fee: 0 };
+        let frame = world.pool.take_frame(limits);
+        (frame.txs.len(), frame.is_full)
+    };
+    assert_eq!(take(10, GAS - 1), (0, true));
+    assert_eq!(take(1, GAS), (1, false), "the frame is full, not the block");
+    assert_eq!(take(10, GAS - 1), (0, true));
+    assert_eq!(take(10, 3 * GAS / 2), (2, false), "the second may use less than it may use");
 }

@@ -87,6 +87,50 @@ async fn what_does_not_fit_is_first_in_the_next_block() {
     assert!(returned, "at least one transaction was sent back by the executor");
 }
 
+/// A block time in which no block that waits for its end would be seen.
+const LONG: Duration = Duration::from_secs(12);
+
+/// Sends ten transactions of a sender to a chain whose blocks end once they are full, and returns how many each block has; the last is not full.
+async fn blocks_of_ten(mut setup: Setup, tx: impl Fn(u64) -> TxEip1559) -> Vec<usize> {
+    setup.config.block_time = LONG;
+    let node = setup.start().await;
+    let raw = (0..11).map(|nonce| sign(&signer(0), tx(nonce))).collect();
+    let results = node.handle.submit_many(raw).await;
+    let hashes: Vec<_> = results.into_iter().map(|result| result.expect("accepted")).collect();
+    let sequenced = tokio::time::timeout(LONG, node.sequenced(hashes[9])).await;
+    sequenced.expect("full blocks do not wait for the end of the block time");
+    let blocks = node.blocks().await.into_iter().map(|block| block.transactions.len()).collect();
+    assert_eq!(node.included().await, hashes[..10], "in order");
+    node.stop().await.expect("a clean end");
+    blocks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_is_full_is_sealed_at_once() {
+    // Of gas: each uses 200,000, by EIP-7623's floor, so that five fit.
+    let mut setup = Setup::new();
+    setup.gas_limit = 1_000_000;
+    let large =
+        |nonce| TxEip1559 { gas_limit: 200_000, input: vec![1; 4_475].into(), ..transfer(nonce) };
+    assert_eq!(blocks_of_ten(setup, large).await, [5, 5]);
+
+    // Of transactions.
+    let mut setup = Setup::new();
+    setup.config.max_block_transactions = 2;
+    assert_eq!(blocks_of_ten(setup, transfer).await, [2; 5]);
+
+    // Of bytes: five fit into 700,000.
+    let mut setup = Setup::new();
+    setup.gas_limit = 300_000_000;
+    setup.config.max_transaction_bytes = 200_000;
+    let long = |nonce| TxEip1559 {
+        gas_limit: 5_600_000,
+        input: vec![0; 139_000].into(),
+        ..transfer(nonce)
+    };
+    assert_eq!(blocks_of_ten(setup, long).await, [5, 5]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_pay_in_its_turn_is_dropped_and_its_successor_waits() {
     let mut setup = Setup::new();
