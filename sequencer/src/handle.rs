@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    BlockSelector, BoxStream, ChainHeads, PoolStatus, PooledTx, RecoveredTx, Sequencer,
+    Admission, BlockSelector, BoxStream, ChainHeads, PoolStatus, PooledTx, RecoveredTx, Sequencer,
     SequencerError, SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
 };
 use tokio::sync::watch;
@@ -142,6 +142,15 @@ impl TxPool for SequencerHandle {
 impl Sequencer for SequencerHandle {
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
         self.shared.submit(raw).await
+    }
+
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        let entered = self.shared.enter(raw).await;
+        let finish = |progress| {
+            let shared = self.shared.clone();
+            async move { shared.finish(progress).await }.boxed()
+        };
+        entered.into_iter().map(finish).collect()
     }
 
     async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError> {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Where one transaction of a submission stands.
-enum Progress {
+pub(crate) enum Progress {
     /// Checked; not in the pool yet.
     Checked(Arc<RecoveredTx>),
     /// In the pool.
@@ -25,22 +25,32 @@ enum Progress {
 impl Shared {
     /// Takes submissions: a result for each, in order, once it is on disk or refused.
     pub(crate) async fn submit(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
+        let entered = self.enter(raw).await;
+        let mut results = Vec::with_capacity(entered.len());
+        for progress in entered {
+            results.push(self.finish(progress).await);
+        }
+        results
+    }
+
+    /// Checks submissions and puts them into the pool, in order. Others may follow them then.
+    pub(crate) async fn enter(&self, raw: Vec<Bytes>) -> Vec<Progress> {
         let started = Instant::now();
         self.metrics.submitted.increment(raw.len() as u64);
         let mut all = self.check(raw).await;
         self.place(&mut all).await;
         self.work.notify_one();
         self.metrics.admission_seconds.record(started.elapsed());
+        all
+    }
 
-        let mut results = Vec::with_capacity(all.len());
-        for progress in all {
-            let result = self.finish(progress).await;
-            if let Err(SubmitError::Rejected(reason)) = &result {
-                self.metrics.rejected(reason);
-            }
-            results.push(result);
+    /// The result of a submission, once it is on disk or refused.
+    pub(crate) async fn finish(&self, progress: Progress) -> Result<TxHash, SubmitError> {
+        let result = self.outcome(progress).await;
+        if let Err(SubmitError::Rejected(reason)) = &result {
+            self.metrics.rejected(reason);
         }
-        results
+        result
     }
 
     async fn check(&self, raw: Vec<Bytes>) -> Vec<Progress> {
@@ -112,7 +122,7 @@ impl Shared {
         true
     }
 
-    async fn finish(&self, progress: Progress) -> Result<TxHash, SubmitError> {
+    async fn outcome(&self, progress: Progress) -> Result<TxHash, SubmitError> {
         match progress {
             Progress::Placed(hash, acceptance) => match acceptance.await {
                 Ok(result) => result.map(|()| hash),

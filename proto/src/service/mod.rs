@@ -27,8 +27,8 @@ pub use self::{
     replay::{DerivedStretch, Replay, ReplayError},
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{
-        ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus, SubmitError,
-        TxPool,
+        Admission, ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus,
+        SubmitError, TxPool,
     },
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,

@@ -7,6 +7,7 @@ use alloy::{
     primitives::{Address, Bytes, TxHash},
 };
 use async_trait::async_trait;
+use futures::{FutureExt, future::BoxFuture};
 use std::sync::Arc;
 
 use crate::{
@@ -43,6 +44,9 @@ pub struct PooledTx {
     pub status: TxStatus,
 }
 
+/// The result of a submission that others may follow already.
+pub type Admission = BoxFuture<'static, Result<TxHash, SubmitError>>;
+
 /// Takes transactions. What JSON-RPC needs of a sequencer, and of the embedded dev L1.
 #[async_trait]
 pub trait TxPool: fmt::Debug + Send + Sync + 'static {
@@ -72,6 +76,12 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
 pub trait Sequencer: TxPool {
     /// Submits many transactions at once: a result for each, in order.
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>>;
+
+    /// Takes many transactions in, in order: returns as soon as others may follow them. The result of each is there once it is on disk, or was refused.
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        let results = self.submit_many(raw).await;
+        results.into_iter().map(|result| std::future::ready(result).boxed()).collect()
+    }
 
     /// Waits until a transaction has reached `stage` (or was dropped) and returns its status then.
     ///

@@ -3,7 +3,10 @@
 use alloy::primitives::Bytes;
 use millrace_proto::{
     RejectReason, Sequencer, SequencerError, Stage, SubmitError,
-    grpc::pb::{self, submit_transactions_response::Result as Answer},
+    grpc::pb::{
+        self, submit_transactions_response::Result as Answer,
+        transaction_result::Result as TxAnswer,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,7 +19,8 @@ use crate::{
 
 fn request(nonce: u64, wait_for: pb::Stage) -> pb::SubmitTransactionsRequest {
     let raw = transfer(nonce).encoded().0.clone();
-    pb::SubmitTransactionsRequest { raw, wait_for: wait_for.into(), tag: 100 + nonce }
+    let batch = Vec::new();
+    pb::SubmitTransactionsRequest { raw, wait_for: wait_for.into(), tag: 100 + nonce, batch }
 }
 
 #[tokio::test]
@@ -61,6 +65,7 @@ async fn a_refusal_leaves_the_stream_open() {
         results.push(match reply.result.unwrap() {
             Answer::Status(_) => ("TAKEN".to_owned(), Code::Ok),
             Answer::Rejection(rejection) => (rejection.reason, Code::from_i32(rejection.code)),
+            Answer::Batch(batch) => panic!("{batch:?}"),
         });
     }
     assert_eq!(
@@ -72,6 +77,68 @@ async fn a_refusal_leaves_the_stream_open() {
             ("ALREADY_KNOWN".to_owned(), Code::AlreadyExists),
         ]
     );
+}
+
+fn batch(nonces: &[u64], wait_for: pb::Stage) -> pb::SubmitTransactionsRequest {
+    let raw = |nonce: &u64| transfer(*nonce).encoded().0.clone();
+    let batch = nonces.iter().map(raw).collect();
+    pb::SubmitTransactionsRequest { raw: Default::default(), batch, ..request(0, wait_for) }
+}
+
+#[tokio::test]
+async fn a_batch_has_one_reply_with_a_result_for_each() {
+    let Stack { direct, mut raw, server: _server, .. } = stack().await;
+    let mut mixed = batch(&[0, 1, 1, 2], pb::Stage::Sequenced);
+    mixed.batch.insert(1, vec![1, 2, 3].into());
+    let both =
+        pb::SubmitTransactionsRequest { raw: vec![1].into(), ..batch(&[3], pb::Stage::Accepted) };
+    let huge = pb::SubmitTransactionsRequest {
+        batch: vec![Default::default(); 4097],
+        ..batch(&[], pb::Stage::Accepted)
+    };
+    let requests = [mixed, both, huge, request(4, pb::Stage::Accepted)];
+    direct.advance(Stage::Sequenced);
+    let mut replies =
+        raw.submit_transactions(futures::stream::iter(requests)).await.unwrap().into_inner();
+    let mut next = async || replies.message().await.unwrap().unwrap().result.unwrap();
+    let Answer::Batch(results) = next().await else { panic!("not a batch") };
+    let results = results.results.into_iter().map(|result| match result.result.unwrap() {
+        TxAnswer::Status(status) => status.stage().as_str_name().to_owned(),
+        TxAnswer::Rejection(rejection) => rejection.reason,
+    });
+    let results: Vec<_> = results.collect();
+    let sequenced = "STAGE_SEQUENCED";
+    assert_eq!(results, [sequenced, "BAD_ENCODING", sequenced, "ALREADY_KNOWN", sequenced]);
+    for problem in ["`raw`", "at most 4096"] {
+        let Answer::Rejection(rejection) = next().await else { panic!("not refused") };
+        assert_eq!(rejection.reason, "MALFORMED_REQUEST");
+        assert!(rejection.message.contains(problem), "{}", rejection.message);
+    }
+    assert!(matches!(next().await, Answer::Status(_)), "the stream goes on");
+    assert_eq!(direct.script.borrow().taken.len(), 4);
+}
+
+/// What waits is counted in transactions, however many a request holds.
+#[tokio::test]
+async fn no_more_is_read_than_may_wait() {
+    let Stack { direct, mut raw, server: _server, .. } = stack().await;
+    let mut script = direct.script.subscribe();
+    let nonces: Vec<_> = (0..20_000).collect();
+    let requests: Vec<_> =
+        nonces.chunks(4_000).map(|nonces| batch(nonces, pb::Stage::Sequenced)).collect();
+    let mut replies =
+        raw.submit_transactions(futures::stream::iter(requests)).await.unwrap().into_inner();
+    // The third would be over the window: it is read once the first is answered.
+    script.wait_for(|script| script.taken.len() == 8_000).await.unwrap();
+    direct.advance(Stage::Sequenced);
+    for _ in 0..5 {
+        let reply = replies.message().await.unwrap().unwrap();
+        let Some(Answer::Batch(batch)) = reply.result else { panic!("{reply:?}") };
+        assert_eq!(batch.results.len(), 4_000);
+    }
+    assert!(replies.message().await.unwrap().is_none());
+    assert_eq!(direct.script.borrow().taken.len(), 20_000);
+    assert!(direct.script.borrow().calls.iter().all(|size| *size <= 512));
 }
 
 #[tokio::test]

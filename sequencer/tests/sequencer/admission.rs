@@ -1,6 +1,6 @@
 //! Every reason for which a transaction is refused.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     consensus::{TxEip1559, TxEip7702, TxLegacy},
@@ -8,9 +8,14 @@ use alloy::{
     primitives::{Address, Bytes, TxKind, U256},
     signers::SignerSync,
 };
+use futures::{FutureExt, future::join_all};
 use millrace_proto::{PoolStatus, RecoveredTx, RejectReason as R, Sequencer, SubmitError, TxPool};
+use parking_lot::RwLock;
 
-use crate::support::{CHAIN_ID, CONTRACT, GWEI, POOR, Setup, hash_of, sign, signer, transfer};
+use crate::{
+    faults::{Fault, FaultyLog, How, Place},
+    support::{CHAIN_ID, CONTRACT, GWEI, POOR, Setup, hash_of, sign, signer, soon, transfer},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_no_state() {
@@ -272,5 +277,41 @@ async fn many_at_once_each_with_its_result() {
     node.sequenced(last).await;
     let sender = key.address();
     assert_eq!(node.handle.pending_nonce(sender).await.expect("nonce"), 200);
+    node.stop().await.expect("a clean end");
+}
+
+/// A stream of submissions goes on while the disk writes what came before; and nothing is acknowledged before it is there.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::await_holding_lock, reason = "what is held up is another thread, on purpose")]
+async fn what_follows_is_admitted_while_the_disk_writes() {
+    let mut setup = Setup::new();
+    let disk: Arc<RwLock<()>> = Arc::default();
+    let log_disk = disk.clone();
+    setup.wrap_log = Some(Box::new(move |inner| {
+        let fault = Fault::new(Place::Append, How::Before, i64::MAX);
+        Arc::new(FaultyLog { inner, fault, disk: log_disk })
+    }));
+    let node = setup.start().await;
+    let held = disk.write();
+    let mut admissions = Vec::new();
+    for nonce in 0..3 {
+        let raw = vec![sign(&signer(0), transfer(nonce)), sign(&signer(1), transfer(nonce + 1))];
+        admissions.extend(soon(node.handle.admit(raw)).await);
+        let status = node.handle.pool_status().await.expect("status");
+        assert_eq!((status.pending, status.queued), (nonce + 1, nonce + 1));
+    }
+    // The same again is as much on disk as the first.
+    let again = sign(&signer(0), transfer(0));
+    admissions.extend(soon(node.handle.admit(vec![again])).await);
+    for admission in &mut admissions {
+        assert!(admission.now_or_never().is_none(), "nothing is on disk");
+    }
+    drop(held);
+    let mut results = soon(join_all(admissions)).await;
+    let again = results.pop().expect("the last one's");
+    assert!(matches!(again, Err(SubmitError::Rejected(R::AlreadyKnown { .. }))), "{again:?}");
+    for result in results {
+        result.expect("accepted");
+    }
     node.stop().await.expect("a clean end");
 }

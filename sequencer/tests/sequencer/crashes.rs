@@ -147,7 +147,8 @@ pub(crate) fn describe(fault: &Option<Arc<Fault>>) -> String {
 fn arm(setup: &mut Setup, fault: &Option<Arc<Fault>>) {
     if let Some(fault) = fault.clone() {
         let other = fault.clone();
-        setup.wrap_log = Some(Box::new(|inner| Arc::new(FaultyLog { inner, fault })));
+        setup.wrap_log =
+            Some(Box::new(|inner| Arc::new(FaultyLog { inner, fault, disk: Arc::default() })));
         setup.wrap_executor =
             Some(Box::new(|inner| Arc::new(FaultyExecutor { inner, fault: other })));
     }

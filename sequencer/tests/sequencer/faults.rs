@@ -19,6 +19,7 @@ use millrace_proto::{
 use millrace_sequencer::{
     DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
 };
+use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
 /// Where something breaks.
@@ -110,10 +111,13 @@ impl Fault {
 pub(crate) struct FaultyLog {
     pub(crate) inner: Arc<dyn OrderLog>,
     pub(crate) fault: Arc<Fault>,
+    /// Whoever locks it holds the disk up.
+    pub(crate) disk: Arc<RwLock<()>>,
 }
 
 impl OrderLog for FaultyLog {
     fn append(&self, records: &[Record]) -> Result<Position, LogError> {
+        let _disk = self.disk.read();
         let Some(how) = self.fault.strikes(Place::Append) else {
             return self.inner.append(records);
         };

@@ -1,35 +1,46 @@
 //! The submission stream.
 //!
 //! ```text
-//!  requests ─> chunks of what is there ─> submit_many, one chunk at a time ─> wait for each stage ─> replies in order
-//!                                         (keeps the client's order)          (all at once, up to WINDOW)
+//!  requests ─> room in the WINDOW ─> chunks of what is there ─> admit, one chunk at a time ─> each result and stage ─> replies in order
+//!                                                               (keeps the client's order)    (all at once)
 //! ```
 //!
 //! Everything happens while the client's reply stream is polled, so a client that stops reading replies stops the
 //! reading of its requests, and one that goes away takes its waits with it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
-use alloy::primitives::{Bytes, TxHash};
-use futures::{StreamExt, stream};
+use alloy::primitives::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::{join_all, ready},
+    stream,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, Streaming};
 
 use crate::{
     grpc::{
-        convert::Wait,
-        error::{WireError, request_fault},
-        pb::{self, submit_transactions_response::Result as Answer},
+        convert::{Parsed, Wait},
+        error::{Fault, WireError, request_fault},
+        pb::{
+            self, submit_transactions_response::Result as Answer,
+            transaction_result::Result as TxAnswer,
+        },
         server::{Replies, sequencer::status_at},
     },
-    service::{Sequencer, SequencerError, SubmitError},
+    service::{Admission, Sequencer, SequencerError, SubmitError, TransportError},
     types::Stage,
 };
 
-/// Most transactions of one stream that are handed to the sequencer at once.
+/// Most requests of one stream that are read at once, and most transactions that are handed to the sequencer at once.
 const CHUNK: usize = 512;
 
 /// Most transactions of one stream that wait for their reply; further requests are not read meanwhile.
 const WINDOW: usize = 8192;
+
+/// Most transactions of a batch.
+const MAX_BATCH: usize = 4096;
 
 /// Replies to a stream of submissions, in order.
 pub(super) fn submit_transactions(
@@ -37,7 +48,9 @@ pub(super) fn submit_transactions(
     requests: Streaming<pb::SubmitTransactionsRequest>,
 ) -> Replies<pb::SubmitTransactionsResponse> {
     let submitter = sequencer.clone();
+    let window = Arc::new(Semaphore::new(WINDOW));
     let replies = requests
+        .then(move |request| Submission::new(request, window.clone()))
         .ready_chunks(CHUNK)
         .then(move |chunk| {
             // On a task of its own: what admission holds must not wait for a client to read its replies.
@@ -54,46 +67,99 @@ pub(super) fn submit_transactions(
     Box::pin(replies)
 }
 
-/// A request after admission.
-enum Pending {
-    /// Taken: reply when it has reached the stage.
-    Taken { tag: u64, hash: TxHash, wait: Wait },
-    /// Not taken, but the stream goes on.
-    Refused { tag: u64, rejection: pb::Rejection },
+/// A request that is read.
+enum Submission {
+    Transactions {
+        raw: Vec<Bytes>,
+        reply: ReplyForm,
+    },
+    /// It makes no sense, but the stream goes on.
+    Fault {
+        tag: u64,
+        error: TransportError,
+    },
     /// The request stream broke.
     Broken(Status),
 }
 
-type RequestResult = Result<pb::SubmitTransactionsRequest, Status>;
+/// What the reply to some transactions looks like.
+struct ReplyForm {
+    tag: u64,
+    wait: Wait,
+    is_batch: bool,
+    /// Their room in the window.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Submission {
+    /// Reads a request, when there is room for its transactions.
+    async fn new(
+        request: Result<pb::SubmitTransactionsRequest, Status>,
+        window: Arc<Semaphore>,
+    ) -> Self {
+        let request = match request {
+            Ok(request) => request,
+            Err(status) => return Self::Broken(status),
+        };
+        let (tag, is_batch) = (request.tag, !request.batch.is_empty());
+        let (raw, wait) = match parse(request) {
+            Ok(parsed) => parsed,
+            Err(error) => return Self::Fault { tag, error },
+        };
+        // No more than the window has: see MAX_BATCH.
+        let room = window.acquire_many_owned(raw.len() as u32).await.ok();
+        Self::Transactions { raw, reply: ReplyForm { tag, wait, is_batch, _room: room } }
+    }
+}
+
+fn parse(request: pb::SubmitTransactionsRequest) -> Parsed<(Vec<Bytes>, Wait)> {
+    let wait = Wait::parse(request.wait_for, Stage::Accepted)?;
+    let field = "SubmitTransactionsRequest.batch";
+    if request.batch.is_empty() {
+        return Ok((vec![request.raw.into()], wait));
+    }
+    if !request.raw.is_empty() {
+        return Err(TransportError::malformed(field, "goes without `raw`"));
+    }
+    if request.batch.len() > MAX_BATCH {
+        let problem = format!("{} transactions, at most {MAX_BATCH}", request.batch.len());
+        return Err(TransportError::malformed(field, problem));
+    }
+    Ok((request.batch.into_iter().map(Into::into).collect(), wait))
+}
+
+/// A request after admission.
+enum Pending {
+    /// Reply when all have reached the stage, or are refused.
+    Admitted { reply: ReplyForm, results: Vec<Admission> },
+    /// Refused as a whole, but the stream goes on.
+    Refused { tag: u64, error: TransportError },
+    /// The request stream broke.
+    Broken(Status),
+}
 
 /// Submits what the requests hold, and pairs the results with them.
-async fn admit(sequencer: Arc<dyn Sequencer>, chunk: Vec<RequestResult>) -> Vec<Pending> {
-    let mut raw: Vec<Bytes> = Vec::with_capacity(chunk.len());
-    let mut parsed = Vec::with_capacity(chunk.len());
-    for request in chunk {
-        parsed.push(request.map(|request| {
-            let wait = Wait::parse(request.wait_for, Stage::Accepted);
-            if wait.is_ok() {
-                raw.push(request.raw.into());
-            }
-            (request.tag, wait)
-        }));
+async fn admit(sequencer: Arc<dyn Sequencer>, chunk: Vec<Submission>) -> Vec<Pending> {
+    let raw = chunk.iter().filter_map(|submission| match submission {
+        Submission::Transactions { raw, .. } => Some(raw),
+        _ => None,
+    });
+    let raw: Vec<Bytes> = raw.flatten().cloned().collect();
+    let mut results = Vec::with_capacity(raw.len());
+    for raw in raw.chunks(CHUNK) {
+        results.extend(sequencer.admit(raw.to_vec()).await);
     }
-    let mut results = match raw.is_empty() {
-        true => VecDeque::new(),
-        false => VecDeque::from(sequencer.submit_many(raw).await),
-    };
-    parsed
+    // (A sequencer may give fewer results than it was given transactions.)
+    let mut results = results.into_iter();
+    let mut next = || results.next().unwrap_or_else(|| ready(Err(no_result())).boxed());
+    chunk
         .into_iter()
-        .map(|request| match request {
-            Err(status) => Pending::Broken(status),
-            Ok((tag, Err(error))) => {
-                Pending::Refused { tag, rejection: request_fault(&error).into_rejection() }
+        .map(|submission| match submission {
+            Submission::Transactions { raw, reply } => {
+                Pending::Admitted { reply, results: raw.iter().map(|_| next()).collect() }
             }
-            Ok((tag, Ok(wait))) => match results.pop_front().unwrap_or_else(|| Err(no_result())) {
-                Ok(hash) => Pending::Taken { tag, hash, wait },
-                Err(error) => Pending::Refused { tag, rejection: error.fault().into_rejection() },
-            },
+            Submission::Fault { tag, error } => Pending::Refused { tag, error },
+            Submission::Broken(status) => Pending::Broken(status),
         })
         .collect()
 }
@@ -104,21 +170,45 @@ impl Pending {
         sequencer: Arc<dyn Sequencer>,
     ) -> Result<pb::SubmitTransactionsResponse, Status> {
         let (tag, answer) = match self {
-            Self::Taken { tag, hash, wait } => {
-                let answer = match status_at(&*sequencer, hash, wait).await {
-                    Ok(status) => Answer::Status(status.into()),
-                    Err(error) => Answer::Rejection(error.fault().into_rejection()),
-                };
-                (tag, answer)
+            Self::Admitted { reply, results } => {
+                let results =
+                    results.into_iter().map(|result| answer(result, reply.wait, &*sequencer));
+                let mut results = join_all(results).await;
+                (
+                    reply.tag,
+                    match results.pop() {
+                        Some(TxAnswer::Status(status)) if !reply.is_batch => Answer::Status(status),
+                        Some(TxAnswer::Rejection(why)) if !reply.is_batch => Answer::Rejection(why),
+                        last => {
+                            results.extend(last);
+                            let result = |result| pb::TransactionResult { result: Some(result) };
+                            let results = results.into_iter().map(result).collect();
+                            Answer::Batch(pb::BatchResult { results })
+                        }
+                    },
+                )
             }
-            Self::Refused { tag, rejection } => (tag, Answer::Rejection(rejection)),
+            Self::Refused { tag, error } => {
+                (tag, Answer::Rejection(request_fault(&error).into_rejection()))
+            }
             Self::Broken(status) => return Err(status),
         };
         Ok(pb::SubmitTransactionsResponse { tag, result: Some(answer) })
     }
 }
 
-/// A sequencer that gives fewer results than it was given transactions.
+/// What became of a transaction.
+async fn answer(result: Admission, wait: Wait, sequencer: &dyn Sequencer) -> TxAnswer {
+    let rejected = |fault: Fault| TxAnswer::Rejection(fault.into_rejection());
+    match result.await {
+        Err(error) => rejected(error.fault()),
+        Ok(hash) => match status_at(sequencer, hash, wait).await {
+            Ok(status) => TxAnswer::Status(status.into()),
+            Err(error) => rejected(error.fault()),
+        },
+    }
+}
+
 fn no_result() -> SubmitError {
     SequencerError::Unavailable("no result for this transaction".to_owned()).into()
 }
