@@ -116,6 +116,15 @@ impl TxPool for SequencerHandle {
         results.pop().unwrap_or_else(|| Err(self.shared.closed_error().into()))
     }
 
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        let entered = self.shared.enter(raw).await;
+        let finish = |progress| {
+            let shared = self.shared.clone();
+            async move { shared.finish(progress).await }.boxed()
+        };
+        entered.into_iter().map(finish).collect()
+    }
+
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {
         if let Some(nonce) = self.shared.ledger.pool.lock().next_nonce(sender) {
             return Ok(nonce);
@@ -142,15 +151,6 @@ impl TxPool for SequencerHandle {
 impl Sequencer for SequencerHandle {
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
         self.shared.submit(raw).await
-    }
-
-    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
-        let entered = self.shared.enter(raw).await;
-        let finish = |progress| {
-            let shared = self.shared.clone();
-            async move { shared.finish(progress).await }.boxed()
-        };
-        entered.into_iter().map(finish).collect()
     }
 
     async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError> {

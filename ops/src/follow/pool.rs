@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
+use futures::{FutureExt, future::ready};
 use millrace_proto::{
-    BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor, ExecutorError,
-    PoolStatus, RecoveredTx, SequencerError, Settlement, SubmitError, TxPool,
+    Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor,
+    ExecutorError, PoolStatus, RecoveredTx, SequencerError, Settlement, SubmitError, TxPool,
     grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
@@ -32,15 +33,26 @@ impl FollowPool {
     }
 }
 
+fn no_sequencer() -> SubmitError {
+    SequencerError::Unavailable(
+        "this node follows L1 alone; start it with --sequencer, or queue the transaction on L1 with `millrace force-include`".to_owned(),
+    )
+    .into()
+}
+
 #[async_trait]
 impl TxPool for FollowPool {
     async fn submit(&self, raw: Bytes) -> Result<TxHash, SubmitError> {
         match &self.sequencer {
             Some(sequencer) => sequencer.submit(raw).await,
-            None => Err(SequencerError::Unavailable(
-                "this node follows L1 alone; start it with --sequencer, or queue the transaction on L1 with `millrace force-include`".to_owned(),
-            )
-            .into()),
+            None => Err(no_sequencer()),
+        }
+    }
+
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        match &self.sequencer {
+            Some(sequencer) => sequencer.admit(raw).await,
+            None => raw.iter().map(|_| ready(Err(no_sequencer())).boxed()).collect(),
         }
     }
 

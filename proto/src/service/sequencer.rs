@@ -7,7 +7,10 @@ use alloy::{
     primitives::{Address, Bytes, TxHash},
 };
 use async_trait::async_trait;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use std::sync::Arc;
 
 use crate::{
@@ -58,6 +61,16 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
     /// [`SubmitError::Rejected`] says why it was refused; it then has no effect.
     async fn submit(&self, raw: Bytes) -> Result<TxHash, SubmitError>;
 
+    /// Takes many transactions in, in order: returns as soon as others may follow them. The result of each, as of [`submit`](Self::submit), is there once it is on disk, or
+    /// was refused.
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        let mut results = Vec::with_capacity(raw.len());
+        for raw in raw {
+            results.push(ready(self.submit(raw).await).boxed());
+        }
+        results
+    }
+
     /// The nonce after all accepted transactions of `sender` that have no gap before them.
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError>;
 
@@ -76,12 +89,6 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
 pub trait Sequencer: TxPool {
     /// Submits many transactions at once: a result for each, in order.
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>>;
-
-    /// Takes many transactions in, in order: returns as soon as others may follow them. The result of each is there once it is on disk, or was refused.
-    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
-        let results = self.submit_many(raw).await;
-        results.into_iter().map(|result| std::future::ready(result).boxed()).collect()
-    }
 
     /// Waits until a transaction has reached `stage` (or was dropped) and returns its status then.
     ///

@@ -2,20 +2,22 @@
 
 use std::{sync::Arc, time::Instant};
 
+use alloy::primitives::Bytes;
 use jsonrpsee::{
-    BatchResponseBuilder, MethodResponse,
+    BatchResponseBuilder, MethodResponse, ResponsePayload,
     server::middleware::rpc::{Batch, BatchEntry, Notification, Request, RpcServiceT},
     types::{
-        ErrorObjectOwned,
+        ErrorObjectOwned, Id,
         error::{METHOD_NOT_FOUND_CODE, SERVER_IS_BUSY_MSG},
     },
 };
+use millrace_proto::TxPool;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
 use crate::{
     connection::Session,
-    error::{LIMIT_EXCEEDED, object},
+    error::{CallError, LIMIT_EXCEEDED, object},
     metrics::CallMetrics,
 };
 
@@ -25,12 +27,19 @@ pub(crate) struct CallLayer {
     metrics: Arc<CallMetrics>,
     in_flight: Arc<Semaphore>,
     max_response_bytes: usize,
+    pool: Arc<dyn TxPool>,
 }
 
 impl CallLayer {
-    pub(crate) fn new(metrics: CallMetrics, max_calls: u32, max_response_bytes: u32) -> Self {
+    pub(crate) fn new(
+        metrics: CallMetrics,
+        max_calls: u32,
+        max_response_bytes: u32,
+        pool: Arc<dyn TxPool>,
+    ) -> Self {
         Self {
             metrics: Arc::new(metrics),
+            pool,
             in_flight: Arc::new(Semaphore::new(max_calls as usize)),
             max_response_bytes: max_response_bytes as usize,
         }
@@ -81,16 +90,35 @@ where
         }
     }
 
-    /// Runs the calls in their order: the next transaction of a sender must not overtake the one before it.
+    /// Runs the calls in their order: the next transaction of a sender must not overtake the one before it. Transactions that follow each other are
+    /// submitted together.
     fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         let service = self.clone();
         async move {
             let mut responses =
                 BatchResponseBuilder::new_with_limit(service.shared.max_response_bytes);
             let mut notified = false;
-            for entry in batch {
+            let mut entries = batch.into_iter().peekable();
+            while let Some(entry) = entries.next() {
                 let response = match entry {
-                    Ok(BatchEntry::Call(request)) => service.call(request).await,
+                    Ok(BatchEntry::Call(request)) => match Submission::of(&request) {
+                        Some(first) => {
+                            let mut together = vec![first];
+                            while let Some(Ok(BatchEntry::Call(request))) = entries.peek()
+                                && let Some(next) = Submission::of(request)
+                            {
+                                together.push(next);
+                                entries.next();
+                            }
+                            for response in service.shared.submit(together).await {
+                                if let Err(too_large) = responses.append(response) {
+                                    return too_large;
+                                }
+                            }
+                            continue;
+                        }
+                        None => service.call(request).await,
+                    },
                     Ok(BatchEntry::Notification(notification)) => {
                         notified = true;
                         service.notification(notification).await;
@@ -120,6 +148,63 @@ where
     }
 }
 
+/// A call that submits a transaction.
+struct Submission {
+    id: Id<'static>,
+    raw: Bytes,
+}
+
+impl Submission {
+    const METHOD: &str = "eth_sendRawTransaction";
+
+    /// `None` if it is another call, or one that does not say what it has to.
+    fn of(request: &Request<'_>) -> Option<Self> {
+        if request.method_name() != Self::METHOD {
+            return None;
+        }
+        let (raw,) = request.params().parse().ok()?;
+        Some(Self { id: request.id().into_owned(), raw })
+    }
+}
+
+impl CallLayer {
+    /// Submits transactions together, as far as calls may run, and responds to each.
+    async fn submit(&self, submissions: Vec<Submission>) -> Vec<MethodResponse> {
+        let start = Instant::now();
+        let method = self.metrics.method(Submission::METHOD);
+        let mut permits = Vec::with_capacity(submissions.len());
+        let mut raw = Vec::with_capacity(submissions.len());
+        for submission in &submissions {
+            let permit = self.in_flight.try_acquire().ok();
+            if permit.is_some() {
+                raw.push(submission.raw.clone());
+            }
+            permits.push(permit);
+        }
+        let mut admissions = self.pool.admit(raw).await.into_iter();
+        let mut responses = Vec::with_capacity(submissions.len());
+        for (Submission { id, .. }, permit) in submissions.into_iter().zip(permits) {
+            let response = match permit.and_then(|_| admissions.next()) {
+                None => MethodResponse::error(id, busy()),
+                Some(admission) => match admission.await {
+                    Ok(hash) => {
+                        let payload = ResponsePayload::success(hash);
+                        MethodResponse::response(id, payload, self.max_response_bytes)
+                    }
+                    Err(error) => MethodResponse::error(id, CallError::from(error)),
+                },
+            };
+            method.record(response.as_error_code(), start.elapsed());
+            responses.push(response);
+        }
+        responses
+    }
+}
+
+fn busy() -> ErrorObjectOwned {
+    object(LIMIT_EXCEEDED, SERVER_IS_BUSY_MSG, None::<()>)
+}
+
 /// Leave to run a call, or why it does not run.
 fn refusal<'s>(
     request: &Request<'_>,
@@ -133,5 +218,5 @@ fn refusal<'s>(
             None::<()>,
         ));
     }
-    in_flight.try_acquire().map_err(|_| object(LIMIT_EXCEEDED, SERVER_IS_BUSY_MSG, None::<()>))
+    in_flight.try_acquire().map_err(|_| busy())
 }

@@ -81,7 +81,7 @@ impl RpcServer {
         let feed = BlockFeed::new(limits.max_subscription_lag as usize);
         let context = Context {
             executor: executor.clone(),
-            pool,
+            pool: pool.clone(),
             spec,
             fees: FeeOracle::new(limits.max_fee_history as usize),
             filters: filters.clone(),
@@ -95,6 +95,7 @@ impl RpcServer {
             CallMetrics::new(name, methods.method_names()),
             limits.max_calls,
             limits.max_response_bytes,
+            pool,
         );
 
         let stop = CancellationToken::new();

@@ -298,7 +298,8 @@ async fn what_follows_is_admitted_while_the_disk_writes() {
         let raw = vec![sign(&signer(0), transfer(nonce)), sign(&signer(1), transfer(nonce + 1))];
         admissions.extend(soon(node.handle.admit(raw)).await);
         let status = node.handle.pool_status().await.expect("status");
-        assert_eq!((status.pending, status.queued), (nonce + 1, nonce + 1));
+        let next = node.handle.pending_nonce(signer(0).address()).await.expect("nonce");
+        assert_eq!((next, status.queued), (nonce + 1, nonce + 1), "all of it is in the pool");
     }
     // The same again is as much on disk as the first.
     let again = sign(&signer(0), transfer(0));

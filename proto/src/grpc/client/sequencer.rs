@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, future::ready, stream};
 use tonic::transport::Channel;
 
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
         },
     },
     service::{
-        BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Sequencer, SequencerError,
-        SequencerStatus, SubmitError, TransportError, TxPool,
+        Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Sequencer,
+        SequencerError, SequencerStatus, SubmitError, TransportError, TxPool,
     },
     types::{PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
 };
@@ -160,6 +160,11 @@ impl TxPool for SequencerClient {
             .ok_or_else(|| missing("SubmitTransactionResponse.status"))
             .and_then(|status| hash("TransactionStatus.hash", &status.hash));
         parsed.map_err(SubmitError::from_transport)
+    }
+
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        let results = self.submit_many(raw).await;
+        results.into_iter().map(|result| ready(result).boxed()).collect()
     }
 
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {

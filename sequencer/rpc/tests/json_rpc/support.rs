@@ -13,10 +13,12 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use async_trait::async_trait;
+use futures::{FutureExt, future::ready};
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor, PoolStatus,
-    QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool,
+    Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor,
+    PoolStatus, QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome,
+    TxPool,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -33,6 +35,8 @@ pub(crate) struct SealingPool {
     pub(crate) executor: ExecutorHandle,
     spec: Arc<ChainSpec>,
     held: Mutex<Option<Vec<Arc<RecoveredTx>>>>,
+    /// How many transactions came together, each time that some did.
+    pub(crate) admitted: Mutex<Vec<usize>>,
     /// While it is held, nobody is told the heads.
     pub(crate) gate: Mutex<()>,
     /// Somebody asks for the heads.
@@ -107,6 +111,15 @@ impl TxPool for SealingPool {
         Ok(hash)
     }
 
+    async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
+        self.admitted.lock().await.push(raw.len());
+        let mut results = Vec::new();
+        for raw in raw {
+            results.push(ready(self.submit(raw).await).boxed());
+        }
+        results
+    }
+
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {
         let held = self.held.lock().await;
         let waiting = held.iter().flatten().filter(|tx| tx.sender() == sender).count() as u64;
@@ -165,6 +178,7 @@ impl Chain {
             executor: executor.clone(),
             spec,
             held: Mutex::default(),
+            admitted: Mutex::default(),
             gate: Mutex::default(),
             asked: Notify::new(),
             safe: AtomicU64::new(0),

@@ -2,8 +2,9 @@
 
 use crate::support::{CHAIN_ID, Chain, counter};
 use alloy::{
-    network::TransactionBuilder,
-    primitives::{Address, U256, address},
+    eips::Encodable2718,
+    network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
+    primitives::{Address, Bytes, U256, address},
     providers::Provider,
     rpc::types::TransactionRequest,
 };
@@ -351,6 +352,61 @@ async fn limits_are_told() {
     assert_eq!(too_many["error"]["code"], -32010);
     let too_large = chain.raw("web3_sha3", json!([format!("0x{}", "00".repeat(4_096))])).await;
     assert_eq!(too_large["error"]["code"], -32007);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_follow_each_other_in_a_batch_go_in_together() {
+    let limits = RpcLimits { max_calls: 4, ..RpcLimits::default() };
+    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
+    let signer = chain.signer.clone();
+    let wallet = EthereumWallet::new(signer.clone());
+    let mut raw = Vec::new();
+    for nonce in 0..4 {
+        let request = TransactionRequest::default()
+            .with_to(SOMEBODY)
+            .with_value(U256::from(1))
+            .with_nonce(nonce)
+            .with_chain_id(CHAIN_ID)
+            .with_gas_limit(21_000)
+            .with_max_fee_per_gas(10_000_000_000)
+            .with_max_priority_fee_per_gas(1);
+        let signed = request.build(&wallet).await.expect("it is complete");
+        raw.push(json!([Bytes::from(signed.encoded_2718())]));
+    }
+    let call = |id: usize, method: &str, params: &Value| -> Value {
+        json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+    };
+    let send = |id: usize, params: &Value| -> Value { call(id, "eth_sendRawTransaction", params) };
+    let count = json!([signer.address(), "pending"]);
+    let batch = [
+        send(0, &raw[0]),
+        send(1, &raw[1]),
+        send(2, &raw[0]),
+        call(3, "eth_getTransactionCount", &count),
+        send(4, &json!(["nonsense"])),
+        send(5, &raw[2]),
+        send(6, &json!(["0x02ff"])),
+    ];
+    let responses = chain.post(&Value::Array(batch.to_vec())).await;
+    let responses = responses.as_array().expect("a batch");
+    for (id, response) in responses.iter().enumerate() {
+        assert_eq!(response["id"], id, "in order: {response}");
+        assert_eq!(response["jsonrpc"], "2.0");
+    }
+    for id in [0, 1, 5] {
+        assert!(is_data(&responses[id]["result"], 32), "{}", responses[id]);
+    }
+    let code = |id: usize| responses[id]["error"]["code"].as_i64();
+    assert_eq!((code(2), code(4), code(6)), (Some(-32000), Some(-32602), Some(-32000)));
+    assert_eq!(responses[3]["result"], "0x2", "what came before it in the batch is in");
+    assert_eq!(*chain.pool.admitted.lock().await, [3, 2]);
+
+    // Calls that may not run: the others do.
+    let again =
+        [send(0, &raw[3]), send(1, &raw[3]), send(2, &raw[3]), send(3, &raw[3]), send(4, &raw[3])];
+    let responses = chain.post(&Value::Array(again.to_vec())).await;
+    assert!(is_data(&responses[0]["result"], 32), "{responses}");
+    assert_eq!(responses[4]["error"]["code"], -32005, "{responses}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
