@@ -14,7 +14,7 @@ pub struct SequencerConfig {
     /// Time between blocks that hold transactions, 10 ms to 12 s.
     #[serde(with = "humantime_serde")]
     pub block_time: Duration,
-    /// A block that is full is sealed before the block time is over, but not sooner than this after the block before it; at the block time or above: never sooner.
+    /// A block that is full is sealed before the block time is over, once it has been open for so long; at the block time or above: never sooner.
     #[serde(with = "humantime_serde")]
     pub min_block_time: Duration,
     /// Most transactions in a block, without deposits and forced ones.
@@ -75,7 +75,7 @@ impl Default for SequencerConfig {
     fn default() -> Self {
         Self {
             block_time: Duration::from_millis(250),
-            min_block_time: Duration::from_millis(20),
+            min_block_time: Duration::from_millis(100),
             max_block_transactions: 20_000,
             heartbeat: Duration::from_secs(10),
             frame_interval: Duration::from_millis(5),

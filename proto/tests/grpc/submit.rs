@@ -10,7 +10,7 @@ use millrace_proto::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 
 use crate::{
     fixture::transfer,
@@ -118,6 +118,13 @@ async fn a_batch_has_one_reply_with_a_result_for_each() {
     assert_eq!(direct.script.borrow().taken.len(), 4);
 }
 
+/// Calls that the server answers while it would read more, if it did.
+async fn busy_for_a_while(raw: &mut pb::sequencer_client::SequencerClient<Channel>) {
+    for _ in 0..20 {
+        raw.get_status(pb::GetStatusRequest {}).await.unwrap();
+    }
+}
+
 /// What waits is counted in transactions, however many a request holds.
 #[tokio::test]
 async fn no_more_is_read_than_may_wait() {
@@ -130,6 +137,8 @@ async fn no_more_is_read_than_may_wait() {
         raw.submit_transactions(futures::stream::iter(requests)).await.unwrap().into_inner();
     // The third would be over the window: it is read once the first is answered.
     script.wait_for(|script| script.taken.len() == 8_000).await.unwrap();
+    busy_for_a_while(&mut raw).await;
+    assert_eq!(direct.script.borrow().taken.len(), 8_000);
     direct.advance(Stage::Sequenced);
     for _ in 0..5 {
         let reply = replies.message().await.unwrap().unwrap();
@@ -139,6 +148,32 @@ async fn no_more_is_read_than_may_wait() {
     assert!(replies.message().await.unwrap().is_none());
     assert_eq!(direct.script.borrow().taken.len(), 20_000);
     assert!(direct.script.borrow().calls.iter().all(|size| *size <= 512));
+}
+
+/// Results that are there count until their replies go out, which may be behind one that is not.
+#[tokio::test]
+async fn replies_that_wait_for_another_take_room() {
+    let Stack { direct, mut raw, server: _server, .. } = stack().await;
+    let mut script = direct.script.subscribe();
+    let called = |calls: &[usize]| calls.iter().sum::<usize>();
+    let refused = pb::SubmitTransactionsRequest {
+        batch: vec![vec![1, 2, 3].into(); 4_000],
+        ..batch(&[], pb::Stage::Accepted)
+    };
+    let requests = [request(0, pb::Stage::Finalized)].into_iter().chain(vec![refused; 10]);
+    let mut replies = raw
+        .submit_transactions(futures::stream::iter(requests.collect::<Vec<_>>()))
+        .await
+        .unwrap()
+        .into_inner();
+    script.wait_for(|script| called(&script.calls) == 8_001).await.unwrap();
+    busy_for_a_while(&mut raw).await;
+    assert_eq!(called(&direct.script.borrow().calls), 8_001);
+    direct.advance(Stage::Finalized);
+    for _ in 0..11 {
+        assert!(replies.message().await.unwrap().unwrap().result.is_some());
+    }
+    assert!(replies.message().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -168,23 +168,18 @@ impl Submission {
 }
 
 impl CallLayer {
-    /// Submits transactions together, as far as calls may run, and responds to each.
+    /// Submits transactions together, which counts as one call, and responds to each.
     async fn submit(&self, submissions: Vec<Submission>) -> Vec<MethodResponse> {
         let start = Instant::now();
         let method = self.metrics.method(Submission::METHOD);
-        let mut permits = Vec::with_capacity(submissions.len());
-        let mut raw = Vec::with_capacity(submissions.len());
-        for submission in &submissions {
-            let permit = self.in_flight.try_acquire().ok();
-            if permit.is_some() {
-                raw.push(submission.raw.clone());
-            }
-            permits.push(permit);
-        }
-        let mut admissions = self.pool.admit(raw).await.into_iter();
-        let mut responses = Vec::with_capacity(submissions.len());
-        for (Submission { id, .. }, permit) in submissions.into_iter().zip(permits) {
-            let response = match permit.and_then(|_| admissions.next()) {
+        let (ids, raw): (Vec<_>, Vec<_>) =
+            submissions.into_iter().map(|submission| (submission.id, submission.raw)).unzip();
+        let permit = self.in_flight.try_acquire();
+        let admissions = if permit.is_ok() { self.pool.admit(raw).await } else { Vec::new() };
+        let mut admissions = admissions.into_iter();
+        let mut responses = Vec::with_capacity(ids.len());
+        for id in ids {
+            let response = match admissions.next() {
                 None => MethodResponse::error(id, busy()),
                 Some(admission) => match admission.await {
                     Ok(hash) => {

@@ -41,18 +41,13 @@ impl Builder {
             self.shared.metrics.frame_transactions.record(txs.len() as f64);
             self.execute(txs).await?;
         }
-        self.close_if_full(is_full);
-        Ok(())
-    }
-
-    /// Whoever waits need not wait for the end of a block that has no room for them.
-    fn close_if_full(&mut self, is_full: bool) {
-        let soonest = self.last_sealed + self.shared.config.min_block_time;
+        let min_block_time = self.shared.config.min_block_time;
         if let Some(open) = &mut self.open
             && (is_full || open.txs_left == 0)
         {
-            open.deadline = open.deadline.min(soonest.max(Instant::now()));
+            open.close_early(min_block_time);
         }
+        Ok(())
     }
 
     async fn execute(&mut self, txs: Vec<Arc<RecoveredTx>>) -> Result<(), SequencerRunError> {

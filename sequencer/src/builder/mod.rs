@@ -50,9 +50,21 @@ struct OpenBlock {
     /// Of what one block may bring into a batch; what was framed counts, included or not.
     bytes_left: usize,
     txs_left: usize,
+    opened_at: Instant,
     /// When it is sealed: once it is full, as soon as it may be.
     deadline: Instant,
     left_out: LeftOut,
+}
+
+impl OpenBlock {
+    /// Whoever waits need not wait for the end of a block that has no room for them.
+    fn close_early(&mut self, min_block_time: Duration) {
+        self.deadline = early_deadline(self.opened_at, self.deadline, min_block_time);
+    }
+}
+
+fn early_deadline(opened_at: Instant, deadline: Instant, min_block_time: Duration) -> Instant {
+    deadline.min(opened_at + min_block_time)
 }
 
 /// The loop that makes blocks.
@@ -307,5 +319,23 @@ impl Builder {
             pool.status()
         };
         self.shared.metrics.pool(status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_block_is_open_for_the_least_block_time_and_never_longer_than_it_would_be() {
+        let opened = Instant::now();
+        let at = |millis| opened + Duration::from_millis(millis);
+        let early =
+            |deadline, least| early_deadline(opened, deadline, Duration::from_millis(least));
+        assert_eq!(early(at(250), 100), at(100));
+        assert_eq!(early(at(250), 250), at(250));
+        assert_eq!(early(at(250), 400), at(250));
+        // One on the grid may have less than a block time.
+        assert_eq!(early(at(60), 100), at(60));
     }
 }

@@ -34,10 +34,10 @@ impl Builder {
         trace!(target: "millrace::sequencer", number = opened.number, queued = opened.queued.txs.len(), "opening a block");
         self.writer.append(vec![Record::BlockOpened(opened.clone())], Box::new(|_| {})).await;
 
-        let deadline = self.next_deadline();
+        let clock = (Instant::now(), self.next_deadline());
         let block = LoggedBlock::new(opened);
         let built = self.build(&block).await?;
-        self.set_open(block, built, deadline, LeftOut::default());
+        self.set_open(block, built, clock, LeftOut::default());
         Ok(())
     }
 
@@ -48,7 +48,14 @@ impl Builder {
         if on_grid > now { on_grid } else { now + block_time }
     }
 
-    fn set_open(&mut self, block: LoggedBlock, built: Built, deadline: Instant, left_out: LeftOut) {
+    /// `clock`: when the block was opened, and when it is to be sealed.
+    fn set_open(
+        &mut self,
+        block: LoggedBlock,
+        built: Built,
+        (opened_at, deadline): (Instant, Instant),
+        left_out: LeftOut,
+    ) {
         let gas_limit = self.shared.spec.rollup().gas_limit;
         let bytes_left = MAX_BLOCK_TX_BYTES.saturating_sub(block.framed_bytes());
         let most = self.shared.config.max_block_transactions;
@@ -60,6 +67,7 @@ impl Builder {
             gas_left: gas_limit.saturating_sub(built.gas_used),
             bytes_left,
             txs_left,
+            opened_at,
             deadline,
             left_out,
         });
@@ -81,7 +89,7 @@ impl Builder {
         open: OpenBlock,
         error: ExecutorError,
     ) -> Result<FrameResult, SequencerRunError> {
-        let OpenBlock { block, build, deadline, left_out, .. } = open;
+        let OpenBlock { block, build, opened_at, deadline, left_out, .. } = open;
         drop(build);
         let number = block.opened.number;
         let mut delay = FIRST_RETRY;
@@ -89,7 +97,14 @@ impl Builder {
         let mut built = self.build(&block).await?;
         let last = built.frames.pop().unwrap_or_default();
         built.gas_used = built.gas_used.saturating_sub(last.gas_used);
-        self.set_open(block, built, deadline, left_out);
+        self.set_open(block, built, (opened_at, deadline), left_out);
+        if let Some(open) = &mut self.open
+            && let Some(frame) = open.block.frames.last()
+        {
+            // As it was before the last frame, which the caller counts.
+            open.bytes_left += frame.iter().map(|tx| tx.batch_bytes()).sum::<usize>();
+            open.txs_left += frame.len();
+        }
         debug!(target: "millrace::sequencer", number, "built the open block again");
         Ok(last)
     }

@@ -13,10 +13,7 @@ use crate::{
         client::receive,
         convert::{address_bytes, hash, hash_bytes, missing, wait_to_pb},
         error::{Fault, WireError},
-        pb::{
-            self, sequencer_client, submit_transactions_response::Result as Answer,
-            transaction_result::Result as TxAnswer,
-        },
+        pb::{self, sequencer_client, submit_transactions_response::Result as Answer},
     },
     service::{
         Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Sequencer,
@@ -28,9 +25,6 @@ use crate::{
 /// Largest transaction that fits into a request with its other fields. A larger one would break a stream that it
 /// shares with others.
 const RAW_LIMIT: usize = PUBLIC_REQUEST_LIMIT - 64;
-
-/// Most transactions in one message.
-const BATCH: usize = 256;
 
 /// A [`Sequencer`] in another process.
 #[derive(Debug, Clone)]
@@ -55,85 +49,51 @@ impl SequencerClient {
         ClientConfig::default().connect(uri).map(Self::new)
     }
 
-    /// Submits transactions over one stream, some in each message, and reads a result for each that the server took or refused before
-    /// the stream ended.
+    /// Submits transactions over one stream, and reads a result for each that the server took or refused before the
+    /// stream ended.
     async fn stream(
         &self,
         raw: Vec<Bytes>,
         results: &mut Vec<Result<TxHash, SubmitError>>,
     ) -> Result<(), SubmitError> {
-        let requests = (0u64..).zip(batches(raw)).map(|(tag, batch)| {
-            let wait_for = wait_to_pb(Stage::Accepted);
-            pb::SubmitTransactionsRequest { raw: Default::default(), wait_for, tag, batch }
+        let requests = (0u64..).zip(raw).map(|(tag, raw)| pb::SubmitTransactionsRequest {
+            raw: raw.0,
+            wait_for: wait_to_pb(Stage::Accepted),
+            tag,
+            batch: Vec::new(),
         });
         let replies = self.inner.clone().submit_transactions(stream::iter(requests)).await;
         let mut replies = replies.map_err(SubmitError::from_status)?.into_inner();
-        let mut expected = 0;
         while let Some(reply) = replies.message().await.map_err(SubmitError::from_status)? {
-            if reply.tag != expected {
+            if usize::try_from(reply.tag).ok() != Some(results.len()) {
                 return Err(malformed(
                     "SubmitTransactionsResponse.tag",
                     "replies are out of order",
                 ));
             }
-            expected += 1;
-            match reply.result {
-                Some(Answer::Batch(batch)) => {
-                    for reply in batch.results {
-                        results.push(result(reply)?);
-                    }
-                }
-                // As a whole.
-                Some(Answer::Rejection(rejection)) => {
-                    return Err(refusal(rejection));
-                }
-                Some(Answer::Status(_)) | None => {
-                    return Err(SubmitError::from_transport(missing(
-                        "SubmitTransactionsResponse.result.batch",
-                    )));
-                }
-            }
+            results.push(result(reply)?);
         }
         Ok(())
     }
 }
 
-/// As many transactions in each as one message takes.
-fn batches(raw: Vec<Bytes>) -> Vec<Vec<bytes::Bytes>> {
-    let mut batches: Vec<Vec<bytes::Bytes>> = Vec::new();
-    let mut size = 0;
-    for raw in raw {
-        // With its field's tag and length.
-        let len = raw.len() + 8;
-        match batches.last_mut() {
-            Some(batch) if batch.len() < BATCH && size + len <= RAW_LIMIT => {
-                size += len;
-                batch.push(raw.0);
-            }
-            _ => {
-                size = len;
-                batches.push(vec![raw.0]);
-            }
-        }
-    }
-    batches
-}
-
 /// The result that a reply holds; the outer error is one of the stream.
-fn result(reply: pb::TransactionResult) -> Result<Result<TxHash, SubmitError>, SubmitError> {
+fn result(
+    reply: pb::SubmitTransactionsResponse,
+) -> Result<Result<TxHash, SubmitError>, SubmitError> {
     match reply.result {
-        Some(TxAnswer::Status(status)) => hash("TransactionStatus.hash", &status.hash)
+        Some(Answer::Status(status)) => hash("TransactionStatus.hash", &status.hash)
             .map(Ok)
             .map_err(SubmitError::from_transport),
-        Some(TxAnswer::Rejection(rejection)) => Ok(Err(refusal(rejection))),
-        None => Err(SubmitError::from_transport(missing("TransactionResult.result"))),
+        Some(Answer::Rejection(rejection)) => {
+            let fault = Fault::from_rejection(rejection);
+            let error = SubmitError::from_fault(&fault);
+            Ok(Err(error.unwrap_or_else(|| SubmitError::from_status(fault.into_status()))))
+        }
+        Some(Answer::Batch(_)) | None => {
+            Err(SubmitError::from_transport(missing("SubmitTransactionsResponse.result")))
+        }
     }
-}
-
-fn refusal(rejection: pb::Rejection) -> SubmitError {
-    let fault = Fault::from_rejection(rejection);
-    let error = SubmitError::from_fault(&fault);
-    error.unwrap_or_else(|| SubmitError::from_status(fault.into_status()))
 }
 
 fn malformed(field: &'static str, problem: &str) -> SubmitError {

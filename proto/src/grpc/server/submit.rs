@@ -50,22 +50,31 @@ pub(super) fn submit_transactions(
     let submitter = sequencer.clone();
     let window = Arc::new(Semaphore::new(WINDOW));
     let replies = requests
-        .then(move |request| Submission::new(request, window.clone()))
+        .then(move |request| with_room(request, window.clone()))
         .ready_chunks(CHUNK)
         .then(move |chunk| {
             // On a task of its own: what admission holds must not wait for a client to read its replies.
             let admission = tokio::spawn(admit(submitter.clone(), chunk));
             async move {
                 admission.await.unwrap_or_else(|error| {
-                    vec![Pending::Broken(Status::internal(format!("admission failed: {error}")))]
+                    let status = Status::internal(format!("admission failed: {error}"));
+                    vec![(Pending::Broken(status), None)]
                 })
             }
         })
         .flat_map(stream::iter)
-        .map(move |pending| pending.resolve(sequencer.clone()))
-        .buffered(WINDOW);
+        .map(move |(pending, room)| {
+            let reply = pending.resolve(sequencer.clone());
+            async move { (reply.await, room) }
+        })
+        .buffered(WINDOW)
+        // Replies that wait for others before them take room still.
+        .map(|(reply, _room)| reply);
     Box::pin(replies)
 }
+
+/// A request's room in the window, until its reply goes out.
+type Room = Option<OwnedSemaphorePermit>;
 
 /// A request that is read.
 enum Submission {
@@ -83,40 +92,46 @@ enum Submission {
 }
 
 /// What the reply to some transactions looks like.
+#[derive(Clone, Copy)]
 struct ReplyForm {
     tag: u64,
     wait: Wait,
     is_batch: bool,
-    /// Their room in the window.
-    _room: Option<OwnedSemaphorePermit>,
 }
 
-impl Submission {
-    /// Reads a request, when there is room for its transactions.
-    async fn new(
-        request: Result<pb::SubmitTransactionsRequest, Status>,
-        window: Arc<Semaphore>,
-    ) -> Self {
-        let request = match request {
-            Ok(request) => request,
-            Err(status) => return Self::Broken(status),
-        };
-        let (tag, is_batch) = (request.tag, !request.batch.is_empty());
-        let (raw, wait) = match parse(request) {
-            Ok(parsed) => parsed,
-            Err(error) => return Self::Fault { tag, error },
-        };
-        // No more than the window has: see MAX_BATCH.
-        let room = window.acquire_many_owned(raw.len() as u32).await.ok();
-        Self::Transactions { raw, reply: ReplyForm { tag, wait, is_batch, _room: room } }
-    }
+/// Waits until there is room for a request's transactions.
+async fn with_room(
+    request: Result<pb::SubmitTransactionsRequest, Status>,
+    window: Arc<Semaphore>,
+) -> (Submission, Room) {
+    let submission = match request {
+        Ok(request) => {
+            let (tag, is_batch) = (request.tag, !request.batch.is_empty());
+            match parse(request) {
+                Ok((raw, wait)) => {
+                    Submission::Transactions { raw, reply: ReplyForm { tag, wait, is_batch } }
+                }
+                Err(error) => Submission::Fault { tag, error },
+            }
+        }
+        Err(status) => Submission::Broken(status),
+    };
+    let transactions = match &submission {
+        Submission::Transactions { raw, .. } => raw.len(),
+        _ => 1,
+    };
+    // The window has room for the largest batch.
+    let room = window.acquire_many_owned(transactions as u32).await.ok();
+    (submission, room)
 }
 
 fn parse(request: pb::SubmitTransactionsRequest) -> Parsed<(Vec<Bytes>, Wait)> {
     let wait = Wait::parse(request.wait_for, Stage::Accepted)?;
     let field = "SubmitTransactionsRequest.batch";
+    // Copied, since what is kept of a message keeps all of it.
+    let copy = |raw: bytes::Bytes| Bytes::copy_from_slice(&raw);
     if request.batch.is_empty() {
-        return Ok((vec![request.raw.into()], wait));
+        return Ok((vec![copy(request.raw)], wait));
     }
     if !request.raw.is_empty() {
         return Err(TransportError::malformed(field, "goes without `raw`"));
@@ -125,7 +140,7 @@ fn parse(request: pb::SubmitTransactionsRequest) -> Parsed<(Vec<Bytes>, Wait)> {
         let problem = format!("{} transactions, at most {MAX_BATCH}", request.batch.len());
         return Err(TransportError::malformed(field, problem));
     }
-    Ok((request.batch.into_iter().map(Into::into).collect(), wait))
+    Ok((request.batch.into_iter().map(copy).collect(), wait))
 }
 
 /// A request after admission.
@@ -139,8 +154,11 @@ enum Pending {
 }
 
 /// Submits what the requests hold, and pairs the results with them.
-async fn admit(sequencer: Arc<dyn Sequencer>, chunk: Vec<Submission>) -> Vec<Pending> {
-    let raw = chunk.iter().filter_map(|submission| match submission {
+async fn admit(
+    sequencer: Arc<dyn Sequencer>,
+    chunk: Vec<(Submission, Room)>,
+) -> Vec<(Pending, Room)> {
+    let raw = chunk.iter().filter_map(|(submission, _)| match submission {
         Submission::Transactions { raw, .. } => Some(raw),
         _ => None,
     });
@@ -154,12 +172,15 @@ async fn admit(sequencer: Arc<dyn Sequencer>, chunk: Vec<Submission>) -> Vec<Pen
     let mut next = || results.next().unwrap_or_else(|| ready(Err(no_result())).boxed());
     chunk
         .into_iter()
-        .map(|submission| match submission {
-            Submission::Transactions { raw, reply } => {
-                Pending::Admitted { reply, results: raw.iter().map(|_| next()).collect() }
-            }
-            Submission::Fault { tag, error } => Pending::Refused { tag, error },
-            Submission::Broken(status) => Pending::Broken(status),
+        .map(|(submission, room)| {
+            let pending = match submission {
+                Submission::Transactions { raw, reply } => {
+                    Pending::Admitted { reply, results: raw.iter().map(|_| next()).collect() }
+                }
+                Submission::Fault { tag, error } => Pending::Refused { tag, error },
+                Submission::Broken(status) => Pending::Broken(status),
+            };
+            (pending, room)
         })
         .collect()
 }

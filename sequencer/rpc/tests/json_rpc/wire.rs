@@ -356,12 +356,12 @@ async fn limits_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_that_follow_each_other_in_a_batch_go_in_together() {
-    let limits = RpcLimits { max_calls: 4, ..RpcLimits::default() };
+    let limits = RpcLimits { max_calls: 1, ..RpcLimits::default() };
     let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
     let signer = chain.signer.clone();
     let wallet = EthereumWallet::new(signer.clone());
     let mut raw = Vec::new();
-    for nonce in 0..4 {
+    for nonce in 0..3 {
         let request = TransactionRequest::default()
             .with_to(SOMEBODY)
             .with_value(U256::from(1))
@@ -400,13 +400,6 @@ async fn transactions_that_follow_each_other_in_a_batch_go_in_together() {
     assert_eq!((code(2), code(4), code(6)), (Some(-32000), Some(-32602), Some(-32000)));
     assert_eq!(responses[3]["result"], "0x2", "what came before it in the batch is in");
     assert_eq!(*chain.pool.admitted.lock().await, [3, 2]);
-
-    // Calls that may not run: the others do.
-    let again =
-        [send(0, &raw[3]), send(1, &raw[3]), send(2, &raw[3]), send(3, &raw[3]), send(4, &raw[3])];
-    let responses = chain.post(&Value::Array(again.to_vec())).await;
-    assert!(is_data(&responses[0]["result"], 32), "{responses}");
-    assert_eq!(responses[4]["error"]["code"], -32005, "{responses}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
