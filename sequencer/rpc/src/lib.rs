@@ -26,6 +26,7 @@ mod json;
 mod logs;
 mod metrics;
 mod middleware;
+mod raw;
 mod reads;
 mod reject;
 mod server;

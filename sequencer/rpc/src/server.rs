@@ -32,6 +32,7 @@ use crate::{
     ids::HexIds,
     metrics::{CallMetrics, RpcMetrics},
     middleware::CallLayer,
+    raw::RawApiServer,
     subscriptions,
 };
 
@@ -261,7 +262,8 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     let api = Api(context.clone());
     let mut module = RpcModule::new(context);
     module.merge(EthApiServer::into_rpc(api.clone()))?;
-    module.merge(NodeApiServer::into_rpc(api))?;
+    module.merge(NodeApiServer::into_rpc(api.clone()))?;
+    module.merge(RawApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;
     if let Some(extra) = extra {
         module.merge(extra)?;

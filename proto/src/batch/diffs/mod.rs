@@ -120,24 +120,14 @@ impl DiffBatch<NamedDelta> {
     /// See [`NameError`].
     pub fn resolve(self, found: &[Option<Address>]) -> Result<DiffBatch, NameError> {
         let delta = self.delta.resolve(found, &self.messages)?;
-        let Self {
-            chain_id,
-            first_block,
-            parent_hash,
-            deposits_start,
-            transactions,
-            header,
-            messages,
-            ..
-        } = self;
         Ok(DiffBatch {
-            chain_id,
-            first_block,
-            parent_hash,
-            deposits_start,
-            transactions,
-            header,
-            messages,
+            chain_id: self.chain_id,
+            first_block: self.first_block,
+            parent_hash: self.parent_hash,
+            deposits_start: self.deposits_start,
+            transactions: self.transactions,
+            header: self.header,
+            messages: self.messages,
             delta,
         })
     }

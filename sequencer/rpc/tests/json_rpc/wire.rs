@@ -1,11 +1,16 @@
 //! The bytes on the wire: field formats, error codes, limits.
 
-use crate::support::{CHAIN_ID, Chain, counter};
+use crate::support::{CHAIN_ID, Chain, counter, loud};
 use alloy::{
+    consensus::{
+        Block,
+        proofs::{calculate_transaction_root, ordered_trie_root_with_encoder},
+    },
     eips::Encodable2718,
     network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
-    primitives::{Address, Bytes, U256, address},
+    primitives::{Address, B256, Bytes, U256, address, keccak256},
     providers::Provider,
+    rlp::Decodable,
     rpc::types::TransactionRequest,
 };
 use millrace_proto::{Deposit, RecoveredTx, TxEnvelope};
@@ -198,6 +203,50 @@ async fn receipts_have_the_standard_fields() {
 }
 
 /// The OP Stack's form, which clients know: zeros where they want a nonce, a price and a signature.
+/// Whoever has the bytes has the block: its hash and its roots follow from them.
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_blocks_and_receipts_give_the_headers_roots() {
+    let chain = Chain::start().await;
+    send(&chain, TransactionRequest::default().with_deploy_code(loud())).await;
+    let bytes = |value: Value| -> Bytes { serde_json::from_value(value).expect("bytes") };
+    for number in 0..=1 {
+        let at = json!([format!("{number:#x}")]);
+        let block =
+            chain.result("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await;
+        let header = bytes(chain.result("debug_getRawHeader", at.clone()).await);
+        let hash =
+            |value: &Value| -> B256 { serde_json::from_value(value.clone()).expect("a hash") };
+        assert_eq!(keccak256(&header), hash(&block["hash"]));
+        let raw = bytes(chain.result("debug_getRawBlock", at.clone()).await);
+        let whole = Block::<TxEnvelope>::decode(&mut &raw[..]).expect("a block's RLP");
+        assert_eq!(alloy::rlp::encode(&whole.header), header);
+        assert_eq!(
+            calculate_transaction_root(&whole.body.transactions),
+            whole.header.transactions_root
+        );
+        assert_eq!(block["size"], format!("{:#x}", raw.len()));
+        let by_hash = json!([block["hash"]]);
+        assert_eq!(bytes(chain.result("debug_getRawBlock", by_hash).await), raw);
+        let receipts = chain.result("debug_getRawReceipts", at).await;
+        let receipts: Vec<Bytes> = serde_json::from_value(receipts).expect("bytes");
+        let root = ordered_trie_root_with_encoder(&receipts, |receipt, out| {
+            out.extend_from_slice(receipt);
+        });
+        assert_eq!(root, whole.header.receipts_root);
+        for tx in &whole.body.transactions {
+            let raw = chain.result("debug_getRawTransaction", json!([tx.hash()])).await;
+            assert_eq!(bytes(raw), tx.encoded_2718());
+        }
+    }
+    let unknown = json!([B256::repeat_byte(1)]);
+    assert!(chain.result("debug_getRawTransaction", unknown.clone()).await.is_null());
+    for method in ["debug_getRawHeader", "debug_getRawBlock", "debug_getRawReceipts"] {
+        assert_eq!(chain.error(method, json!(["0x99"])).await.0, -32001, "{method}");
+        assert_eq!(chain.error(method, unknown.clone()).await.0, -32001, "{method}");
+        assert_eq!(chain.error(method, json!(["2"])).await.0, -32602, "{method}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn deposits_have_the_op_stacks_fields() {
     let chain = Chain::start().await;
