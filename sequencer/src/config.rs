@@ -126,7 +126,7 @@ impl SequencerConfig {
             "block_time",
             "be between 10ms and 12s",
         )?;
-        check(!self.min_block_time.is_zero(), "min_block_time", "be above zero")?;
+        check(self.min_block_time >= Self::MIN_BLOCK_TIME, "min_block_time", "be at least 10ms")?;
         check(
             (1..=BatchLimits::default().max_transactions).contains(&self.max_block_transactions),
             "max_block_transactions",

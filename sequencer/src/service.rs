@@ -125,8 +125,7 @@ impl SequencerService {
             config.recovery_thread_count(),
             config.recovery_queue,
         )?;
-        let (limits, block_time) =
-            (config.throttle.clone(), config.block_time.min(config.min_block_time));
+        let (limits, block_time) = (config.throttle.clone(), config.block_time);
         let throttle = Throttle::new(limits, block_time, std::time::Instant::now());
         let shared = Arc::new(Shared {
             heads: Heads::new(head.clone(), BlockNumHash::new(0, genesis)),

@@ -5,7 +5,7 @@
 //! * of bytes: 0 up to `lower_bytes` that are not posted, 1 from `upper_bytes` on, in between in proportion;
 //! * of time: 0 while more than half of the sequencing window is left, 1 when nothing is, in between in proportion.
 //!
-//! With a pressure, blocks take as many bytes of transactions a second as would fill one block after the other, times (1 - pressure)², and never less than
+//! With a pressure, blocks take as many bytes of transactions a second as would fill one block each block time, times (1 - pressure)², and never less than
 //! `min_bytes_per_second`. So intake falls faster than the backlog grows, and rises slower than it drains. What is not taken waits in the
 //! pool, and when that is full, it is refused. Deposits and forced transactions are not held back.
 
@@ -76,7 +76,6 @@ struct State {
 }
 
 impl Throttle {
-    /// `block_time`: of blocks that are full.
     pub(crate) fn new(config: ThrottleConfig, block_time: Duration, now: Instant) -> Self {
         let full_rate = BLOCK / block_time.as_secs_f64().max(0.001);
         let state =

@@ -31,7 +31,8 @@ pub(crate) trait RawApi {
 #[async_trait]
 impl RawApiServer for Api {
     async fn raw_header(&self, block: BlockId) -> Result<Bytes, CallError> {
-        Ok(rlp::encode(self.existing(block).await?.header.inner()).into())
+        let header = self.0.executor.header(self.0.select(Some(block)).await?).await?;
+        Ok(rlp::encode(header.ok_or_else(no_such_block)?.inner()).into())
     }
 
     async fn raw_block(&self, block: BlockId) -> Result<Bytes, CallError> {
@@ -59,6 +60,10 @@ impl RawApiServer for Api {
 impl Api {
     async fn existing(&self, block: BlockId) -> Result<Arc<ExecutedBlock>, CallError> {
         let found = self.0.executed(block).await?;
-        found.ok_or_else(|| CallError::NotFound("no such block".to_owned()))
+        found.ok_or_else(no_such_block)
     }
+}
+
+fn no_such_block() -> CallError {
+    CallError::NotFound("no such block".to_owned())
 }

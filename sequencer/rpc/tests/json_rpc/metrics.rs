@@ -1,11 +1,24 @@
 //! What the server counts.
 
+use std::time::Duration;
+
 use alloy::providers::{Provider, ProviderBuilder, WsConnect};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use millrace_rpc::RpcConfig;
 use serde_json::json;
 
 use crate::support::Chain;
+
+/// What the metered server's line with these labels says.
+fn value(text: &str, name: &str, labels: &[&str]) -> f64 {
+    let matches = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
+            && line.contains("server=\"metered\"")
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let line = text.lines().find(matches).unwrap_or_else(|| panic!("{name} {labels:?}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_connections_and_subscriptions_are_counted() {
@@ -20,16 +33,19 @@ async fn calls_connections_and_subscriptions_are_counted() {
     let socket = socket.expect("connection");
     let _heads = socket.subscribe_blocks().await.expect("heads");
 
-    let text = recorder.render();
-    let value = |name: &str, labels: &[&str]| -> f64 {
-        let matches = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
-                && line.contains("server=\"metered\"")
-                && labels.iter().all(|label| line.contains(label))
-        };
-        let line = text.lines().find(matches).unwrap_or_else(|| panic!("{name} {labels:?}"));
-        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    // The exporter takes samples over when it gets to it.
+    let taken_over = async {
+        loop {
+            let text = recorder.render();
+            let seconds = "millrace_rpc_request_seconds_count";
+            if value(&text, seconds, &["method=\"eth_chainId\""]) > 0.0 {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     };
+    let text = tokio::time::timeout(Duration::from_secs(60), taken_over).await.expect("in time");
+    let value = |name: &str, labels: &[&str]| value(&text, name, labels);
     let calls = |method: &str, result: &str| {
         let (method, result) = (format!("method=\"{method}\""), format!("result=\"{result}\""));
         value("millrace_rpc_requests_total", &[&method, &result])

@@ -203,50 +203,6 @@ async fn receipts_have_the_standard_fields() {
 }
 
 /// The OP Stack's form, which clients know: zeros where they want a nonce, a price and a signature.
-/// Whoever has the bytes has the block: its hash and its roots follow from them.
-#[tokio::test(flavor = "multi_thread")]
-async fn raw_blocks_and_receipts_give_the_headers_roots() {
-    let chain = Chain::start().await;
-    send(&chain, TransactionRequest::default().with_deploy_code(loud())).await;
-    let bytes = |value: Value| -> Bytes { serde_json::from_value(value).expect("bytes") };
-    for number in 0..=1 {
-        let at = json!([format!("{number:#x}")]);
-        let block =
-            chain.result("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await;
-        let header = bytes(chain.result("debug_getRawHeader", at.clone()).await);
-        let hash =
-            |value: &Value| -> B256 { serde_json::from_value(value.clone()).expect("a hash") };
-        assert_eq!(keccak256(&header), hash(&block["hash"]));
-        let raw = bytes(chain.result("debug_getRawBlock", at.clone()).await);
-        let whole = Block::<TxEnvelope>::decode(&mut &raw[..]).expect("a block's RLP");
-        assert_eq!(alloy::rlp::encode(&whole.header), header);
-        assert_eq!(
-            calculate_transaction_root(&whole.body.transactions),
-            whole.header.transactions_root
-        );
-        assert_eq!(block["size"], format!("{:#x}", raw.len()));
-        let by_hash = json!([block["hash"]]);
-        assert_eq!(bytes(chain.result("debug_getRawBlock", by_hash).await), raw);
-        let receipts = chain.result("debug_getRawReceipts", at).await;
-        let receipts: Vec<Bytes> = serde_json::from_value(receipts).expect("bytes");
-        let root = ordered_trie_root_with_encoder(&receipts, |receipt, out| {
-            out.extend_from_slice(receipt);
-        });
-        assert_eq!(root, whole.header.receipts_root);
-        for tx in &whole.body.transactions {
-            let raw = chain.result("debug_getRawTransaction", json!([tx.hash()])).await;
-            assert_eq!(bytes(raw), tx.encoded_2718());
-        }
-    }
-    let unknown = json!([B256::repeat_byte(1)]);
-    assert!(chain.result("debug_getRawTransaction", unknown.clone()).await.is_null());
-    for method in ["debug_getRawHeader", "debug_getRawBlock", "debug_getRawReceipts"] {
-        assert_eq!(chain.error(method, json!(["0x99"])).await.0, -32001, "{method}");
-        assert_eq!(chain.error(method, unknown.clone()).await.0, -32001, "{method}");
-        assert_eq!(chain.error(method, json!(["2"])).await.0, -32602, "{method}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn deposits_have_the_op_stacks_fields() {
     let chain = Chain::start().await;
@@ -449,6 +405,61 @@ async fn transactions_that_follow_each_other_in_a_batch_go_in_together() {
     assert_eq!((code(2), code(4), code(6)), (Some(-32000), Some(-32602), Some(-32000)));
     assert_eq!(responses[3]["result"], "0x2", "what came before it in the batch is in");
     assert_eq!(*chain.pool.admitted.lock().await, [3, 2]);
+}
+
+/// Whoever has the bytes has the block: its hash and its roots follow from them.
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_blocks_and_receipts_give_the_headers_roots() {
+    let chain = Chain::start().await;
+    send(&chain, TransactionRequest::default().with_deploy_code(loud())).await;
+    let deposit = Deposit {
+        index: 0,
+        from: SOMEBODY,
+        to: SOMEBODY,
+        value: U256::from(5),
+        gas_limit: 100_000,
+        data: Bytes::new(),
+    };
+    let deposit = TxEnvelope::from(deposit.to_tx(Address::repeat_byte(2)));
+    let deposit = Arc::new(RecoveredTx::recover(deposit).expect("deposits name their sender"));
+    chain.pool.seal(vec![deposit]).await.expect("deposits are always included");
+    let bytes = |value: Value| -> Bytes { serde_json::from_value(value).expect("bytes") };
+    for number in 0..=2 {
+        let at = json!([format!("{number:#x}")]);
+        let block =
+            chain.result("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await;
+        let header = bytes(chain.result("debug_getRawHeader", at.clone()).await);
+        let hash =
+            |value: &Value| -> B256 { serde_json::from_value(value.clone()).expect("a hash") };
+        assert_eq!(keccak256(&header), hash(&block["hash"]));
+        let raw = bytes(chain.result("debug_getRawBlock", at.clone()).await);
+        let whole = Block::<TxEnvelope>::decode(&mut &raw[..]).expect("a block's RLP");
+        assert_eq!(alloy::rlp::encode(&whole.header), header);
+        assert_eq!(
+            calculate_transaction_root(&whole.body.transactions),
+            whole.header.transactions_root
+        );
+        assert_eq!(block["size"], format!("{:#x}", raw.len()));
+        let by_hash = json!([block["hash"]]);
+        assert_eq!(bytes(chain.result("debug_getRawBlock", by_hash).await), raw);
+        let receipts = chain.result("debug_getRawReceipts", at).await;
+        let receipts: Vec<Bytes> = serde_json::from_value(receipts).expect("bytes");
+        let root = ordered_trie_root_with_encoder(&receipts, |receipt, out| {
+            out.extend_from_slice(receipt);
+        });
+        assert_eq!(root, whole.header.receipts_root);
+        for tx in &whole.body.transactions {
+            let raw = chain.result("debug_getRawTransaction", json!([tx.hash()])).await;
+            assert_eq!(bytes(raw), tx.encoded_2718());
+        }
+    }
+    let unknown = json!([B256::repeat_byte(1)]);
+    assert!(chain.result("debug_getRawTransaction", unknown.clone()).await.is_null());
+    for method in ["debug_getRawHeader", "debug_getRawBlock", "debug_getRawReceipts"] {
+        assert_eq!(chain.error(method, json!(["0x99"])).await.0, -32001, "{method}");
+        assert_eq!(chain.error(method, unknown.clone()).await.0, -32001, "{method}");
+        assert_eq!(chain.error(method, json!(["2"])).await.0, -32602, "{method}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
