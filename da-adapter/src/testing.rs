@@ -374,12 +374,8 @@ impl Executor for TestExecutorHandle {
             return Err(ExecutorError::StatePruned { block: 0, oldest: head });
         }
         let accounts = self.0.accounts.lock();
-        let find = |prefix: &AddressPrefix| {
-            let mut found = accounts.iter().filter(|account| prefix.begins(**account));
-            found.next().copied().filter(|_| found.next().is_none())
-        };
-        let total = accounts.len() as u64;
-        Ok(FoundAccounts { accounts: prefixes.iter().map(find).collect(), total })
+        let found = prefixes.iter().map(|prefix| prefix.only_of(&*accounts));
+        Ok(FoundAccounts { accounts: found.collect(), total: accounts.len() as u64 })
     }
 
     async fn storage(&self, _: Address, _: B256, _: BlockSelector) -> Result<U256, ExecutorError> {

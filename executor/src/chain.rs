@@ -159,9 +159,7 @@ impl SealedState {
             Err(error) => Err(StateReadError::source(error)),
         })
     }
-}
 
-impl SealedState {
     /// For each prefix the account whose address begins with it, if exactly one account's does.
     pub(crate) fn find_accounts(
         &self,

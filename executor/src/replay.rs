@@ -11,7 +11,6 @@ use millrace_proto::{
     DerivedStretch, ExecutedBlock, ExecutorError, RejectReason, Replay, ReplayError, SealedHeader,
     TxOutcome,
 };
-
 use rayon::prelude::*;
 
 use crate::{

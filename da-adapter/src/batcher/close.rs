@@ -108,8 +108,9 @@ pub(super) fn encode(
         let most = if attempt > TRIES / 2 { low.0 + (high.0 - low.0) / 2 } else { high.0 - 1 };
         count = even.min(most).max(low.0 + 1);
     }
-    fits.map(|(encoded, _)| EncodedBatch { whole, ..encoded })
-        .ok_or(CloseError::BlockTooLarge { number: first, max: sizes.max })
+    let (encoded, _) = fits.ok_or(CloseError::BlockTooLarge { number: first, max: sizes.max })?;
+    source.check(chain_id, cursor, names, &encoded)?;
+    Ok(EncodedBatch { whole, ..encoded })
 }
 
 /// What batches are made of.
@@ -167,7 +168,7 @@ impl Source {
                 let blocks = &blocks[..count];
                 let batch = DiffBatch::from_blocks(chain_id, start, parent, blocks)?;
                 let blocks = blocks.iter().map(|(block, _)| block.clone());
-                (encode_diffs(&batch, hints, names, level)?, blocks.collect())
+                (batch.encode(level, hints, names)?, blocks.collect())
             }
         };
         let last = blocks.last().and_then(|block| QueueMark::of(&block.header));
@@ -183,28 +184,31 @@ impl Source {
             whole: None,
         })
     }
-}
 
-/// A batch that reads back as what it was made of.
-fn encode_diffs(
-    batch: &DiffBatch,
-    hints: &KeyHints,
-    names: &AccountNames,
-    level: i32,
-) -> Result<Bytes, BatchEncodeError> {
-    let data = batch.encode(level, hints, names)?;
-    let read = DiffBatch::decode(&data, &BatchLimits::default()).ok().and_then(|read| {
-        let found = names.find(read.delta.names());
-        read.resolve(&found).ok()
-    });
-    if read.as_ref() == Some(batch) {
-        return Ok(data);
+    /// Whether a batch of state diffs reads back as what it was made of.
+    fn check(
+        &self,
+        chain_id: u64,
+        cursor: &Cursor,
+        names: &AccountNames,
+        encoded: &EncodedBatch,
+    ) -> Result<(), BatchEncodeError> {
+        let Self::StateDiffs { blocks, .. } = self else { return Ok(()) };
+        let blocks = &blocks[..encoded.blocks];
+        let (start, parent) = (cursor.deposits_end, cursor.block.hash);
+        let batch = DiffBatch::from_blocks(chain_id, start, parent, blocks)?;
+        let read = DiffBatch::decode(&encoded.data, &BatchLimits::default()).ok();
+        let read = read.and_then(|read| {
+            let found = names.find(read.delta.names());
+            read.resolve(&found).ok()
+        });
+        if read.as_ref() == Some(&batch) {
+            return Ok(());
+        }
+        let (number, problem) =
+            (batch.last_block(), "the batch that ends with it does not read back");
+        Err(BatchEncodeError::Block { number, problem })
     }
-    let number = batch.header.number;
-    Err(BatchEncodeError::Block {
-        number,
-        problem: "the batch that ends with it does not read back",
-    })
 }
 
 fn raw_bytes(blocks: &[Arc<ExecutedBlock>]) -> usize {

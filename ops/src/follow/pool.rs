@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
-use futures::{FutureExt, future::ready};
 use millrace_proto::{
     Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor,
     ExecutorError, PoolStatus, RecoveredTx, SequencerError, Settlement, SubmitError, TxPool,
-    grpc::SequencerClient, num_hash,
+    admitted, grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
 
@@ -52,7 +51,7 @@ impl TxPool for FollowPool {
     async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
         match &self.sequencer {
             Some(sequencer) => sequencer.admit(raw).await,
-            None => raw.iter().map(|_| ready(Err(no_sequencer())).boxed()).collect(),
+            None => admitted(raw.iter().map(|_| Err(no_sequencer()))),
         }
     }
 

@@ -28,7 +28,7 @@ pub use self::{
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{
         Admission, ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus,
-        SubmitError, TxPool,
+        SubmitError, TxPool, admitted,
     },
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,

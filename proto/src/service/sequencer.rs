@@ -50,6 +50,11 @@ pub struct PooledTx {
 /// The result of a submission that others may follow already.
 pub type Admission = BoxFuture<'static, Result<TxHash, SubmitError>>;
 
+/// Admissions whose results are there already.
+pub fn admitted(results: impl IntoIterator<Item = Result<TxHash, SubmitError>>) -> Vec<Admission> {
+    results.into_iter().map(|result| ready(result).boxed()).collect()
+}
+
 /// Takes transactions. What JSON-RPC needs of a sequencer, and of the embedded dev L1.
 #[async_trait]
 pub trait TxPool: fmt::Debug + Send + Sync + 'static {
@@ -66,9 +71,9 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
     async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
         let mut results = Vec::with_capacity(raw.len());
         for raw in raw {
-            results.push(ready(self.submit(raw).await).boxed());
+            results.push(self.submit(raw).await);
         }
-        results
+        admitted(results)
     }
 
     /// The nonce after all accepted transactions of `sender` that have no gap before them.

@@ -54,6 +54,12 @@ impl AddressPrefix {
     pub fn begins(self, address: Address) -> bool {
         Self::of(address, self.bits) == self
     }
+
+    /// The one of some distinct accounts whose address begins so, if no other's does.
+    pub fn only_of<'a>(self, accounts: impl IntoIterator<Item = &'a Address>) -> Option<Address> {
+        let mut alike = accounts.into_iter().filter(|account| self.begins(**account));
+        alike.next().copied().filter(|_| alike.next().is_none())
+    }
 }
 
 /// As hex digits, the last of them filled up with zeros, and the number of bits.
@@ -80,6 +86,10 @@ mod tests {
         assert!(prefix.begins(address) && prefix.begins(prefix.first()));
         assert!(!prefix.begins(address!("dabfffffffffffffffffffffffffffffffffffff")));
         assert!(!prefix.begins(address!("db00000000000000000000000000000000000000")));
+        let other = address!("db00000000000000000000000000000000000000");
+        assert_eq!(prefix.only_of(&[other, address]), Some(address));
+        assert_eq!(prefix.only_of(&[prefix.first(), other, address]), None);
+        assert_eq!(prefix.only_of(&[other]), None);
         let longest = AddressPrefix::of(address, 200);
         assert_eq!((longest.bits(), longest.value()), (64, 0xdac1_7f95_8d2e_e523));
         assert_eq!(AddressPrefix::of(address, 0).bits(), 1);

@@ -11,6 +11,8 @@ mod diffs;
 mod frozen;
 /// Batches that are made up.
 mod made;
+/// Accounts that batches of state diffs name.
+mod names;
 /// A batch's bytes, taken apart.
 mod parts;
 /// What is refused, and before what.

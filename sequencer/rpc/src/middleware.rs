@@ -1,6 +1,6 @@
 //! Around every call: the limit on calls in flight, and metrics.
 
-use std::{sync::Arc, time::Instant};
+use std::{iter::Peekable, sync::Arc, time::Instant};
 
 use alloy::primitives::Bytes;
 use jsonrpsee::{
@@ -100,24 +100,13 @@ where
             let mut notified = false;
             let mut entries = batch.into_iter().peekable();
             while let Some(entry) = entries.next() {
-                let response = match entry {
+                let done = match entry {
                     Ok(BatchEntry::Call(request)) => match Submission::of(&request) {
                         Some(first) => {
-                            let mut together = vec![first];
-                            while let Some(Ok(BatchEntry::Call(request))) = entries.peek()
-                                && let Some(next) = Submission::of(request)
-                            {
-                                together.push(next);
-                                entries.next();
-                            }
-                            for response in service.shared.submit(together).await {
-                                if let Err(too_large) = responses.append(response) {
-                                    return too_large;
-                                }
-                            }
-                            continue;
+                            let together = Submission::with_next(first, &mut entries);
+                            service.shared.submit(together).await
                         }
-                        None => service.call(request).await,
+                        None => vec![service.call(request).await],
                     },
                     Ok(BatchEntry::Notification(notification)) => {
                         notified = true;
@@ -126,11 +115,13 @@ where
                     }
                     Err(invalid) => {
                         let (error, id) = invalid.into_parts();
-                        MethodResponse::error(id, error)
+                        vec![MethodResponse::error(id, error)]
                     }
                 };
-                if let Err(too_large) = responses.append(response) {
-                    return too_large;
+                for response in done {
+                    if let Err(too_large) = responses.append(response) {
+                        return too_large;
+                    }
                 }
             }
             if notified && responses.is_empty() {
@@ -164,6 +155,21 @@ impl Submission {
         }
         let (raw,) = request.params().parse().ok()?;
         Some(Self { id: request.id().into_owned(), raw })
+    }
+
+    /// With those that follow it without another call in between.
+    fn with_next<'a, E>(
+        self,
+        entries: &mut Peekable<impl Iterator<Item = Result<BatchEntry<'a>, E>>>,
+    ) -> Vec<Self> {
+        let mut together = vec![self];
+        while let Some(Ok(BatchEntry::Call(request))) = entries.peek()
+            && let Some(next) = Self::of(request)
+        {
+            together.push(next);
+            entries.next();
+        }
+        together
     }
 }
 

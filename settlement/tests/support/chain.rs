@@ -100,11 +100,7 @@ impl TestChain {
 
     /// Accounts by how their addresses begin.
     pub(crate) fn find_accounts(&self, prefixes: &[AddressPrefix]) -> Vec<Option<Address>> {
-        let find = |prefix: &AddressPrefix| {
-            let mut found = self.accounts.iter().filter(|account| prefix.begins(**account));
-            found.next().copied().filter(|_| found.next().is_none())
-        };
-        prefixes.iter().map(find).collect()
+        prefixes.iter().map(|prefix| prefix.only_of(&self.accounts)).collect()
     }
 
     /// Takes back the blocks after `number`.

@@ -244,11 +244,8 @@ fn check_names(view: &StateView, state: &Model) {
     for bits in 1..=9 {
         let prefix = |address| AddressPrefix::of(address, bits);
         let prefixes: Vec<_> = (0..7).map(Address::repeat_byte).map(prefix).collect();
-        let find = |prefix: &AddressPrefix| {
-            let mut accounts = state.0.keys().filter(|address| prefix.begins(**address));
-            accounts.next().copied().filter(|_| accounts.next().is_none())
-        };
-        let expected: Vec<_> = prefixes.iter().map(find).collect();
+        let expected: Vec<_> =
+            prefixes.iter().map(|prefix| prefix.only_of(state.0.keys())).collect();
         let found = view.find_accounts(&prefixes).expect("it reads");
         assert_eq!(found, expected, "{prefixes:?} in block {}", view.header().number);
     }

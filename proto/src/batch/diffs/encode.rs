@@ -119,7 +119,7 @@ fn columns(
     let words = &delta.words;
     check(delta.accounts.len(), limits.max_changes, "accounts")?;
     check(delta.slots(), limits.max_changes, "slots")?;
-    check(words.names(), limits.max_changes, "names")?;
+    check(delta.names().len(), limits.max_changes, "names")?;
     check(words.len(), limits.max_changes.saturating_mul(WORDS_A_CHANGE), "words")?;
     check(delta.code.len(), limits.max_changes, "codes")?;
     words.write(&mut out);

@@ -36,11 +36,6 @@ impl<N> Words<N> {
         self.addresses() + self.numbers.len()
     }
 
-    /// How many of them are named.
-    pub(super) const fn names(&self) -> usize {
-        self.named.len()
-    }
-
     /// How many of them are addresses.
     pub(super) const fn addresses(&self) -> usize {
         self.named.len() + self.full.len()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
-use futures::{FutureExt, StreamExt, future::ready, stream};
+use futures::{StreamExt, stream};
 use tonic::transport::Channel;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     },
     service::{
         Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Sequencer,
-        SequencerError, SequencerStatus, SubmitError, TransportError, TxPool,
+        SequencerError, SequencerStatus, SubmitError, TransportError, TxPool, admitted,
     },
     types::{PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
 };
@@ -123,8 +123,7 @@ impl TxPool for SequencerClient {
     }
 
     async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
-        let results = self.submit_many(raw).await;
-        results.into_iter().map(|result| ready(result).boxed()).collect()
+        admitted(self.submit_many(raw).await)
     }
 
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {

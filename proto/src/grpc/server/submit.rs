@@ -99,6 +99,22 @@ struct ReplyForm {
     is_batch: bool,
 }
 
+impl ReplyForm {
+    /// Of a batch all results, else the only one.
+    fn answer(self, mut results: Vec<TxAnswer>) -> Answer {
+        if !self.is_batch
+            && let Some(result) = results.pop()
+        {
+            return match result {
+                TxAnswer::Status(status) => Answer::Status(status),
+                TxAnswer::Rejection(why) => Answer::Rejection(why),
+            };
+        }
+        let result = |result| pb::TransactionResult { result: Some(result) };
+        Answer::Batch(pb::BatchResult { results: results.into_iter().map(result).collect() })
+    }
+}
+
 /// Waits until there is room for a request's transactions.
 async fn with_room(
     request: Result<pb::SubmitTransactionsRequest, Status>,
@@ -194,20 +210,7 @@ impl Pending {
             Self::Admitted { reply, results } => {
                 let results =
                     results.into_iter().map(|result| answer(result, reply.wait, &*sequencer));
-                let mut results = join_all(results).await;
-                (
-                    reply.tag,
-                    match results.pop() {
-                        Some(TxAnswer::Status(status)) if !reply.is_batch => Answer::Status(status),
-                        Some(TxAnswer::Rejection(why)) if !reply.is_batch => Answer::Rejection(why),
-                        last => {
-                            results.extend(last);
-                            let result = |result| pb::TransactionResult { result: Some(result) };
-                            let results = results.into_iter().map(result).collect();
-                            Answer::Batch(pb::BatchResult { results })
-                        }
-                    },
-                )
+                (reply.tag, reply.answer(join_all(results).await))
             }
             Self::Refused { tag, error } => {
                 (tag, Answer::Rejection(request_fault(&error).into_rejection()))

@@ -13,12 +13,11 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use async_trait::async_trait;
-use futures::{FutureExt, future::ready};
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
     Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor,
     PoolStatus, QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome,
-    TxPool,
+    TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -115,9 +114,9 @@ impl TxPool for SealingPool {
         self.admitted.lock().await.push(raw.len());
         let mut results = Vec::new();
         for raw in raw {
-            results.push(ready(self.submit(raw).await).boxed());
+            results.push(self.submit(raw).await);
         }
-        results
+        admitted(results)
     }
 
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {
