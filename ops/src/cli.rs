@@ -14,6 +14,7 @@ use crate::{
     bridge::{DepositArgs, FinalizeArgs, ForceArgs, PostArgs, ProveArgs, WithdrawArgs},
     da::DaCommand,
     dictionary::DictionaryArgs,
+    load::LoadArgs,
     replay::ReplayArgs,
     statetest::StateTestArgs,
     telemetry::LogFormat,
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     PostBatch(PostArgs),
     /// Rebuild the chain from L1 alone and check every block, root and commitment.
     Verify(VerifyArgs),
+    /// Send transactions at a rate, measure how long each of their stages takes, and check that each is in a block once.
+    Load(LoadArgs),
     /// Measure Millrace beside an alternative, in the same run.
     #[command(subcommand)]
     Bench(Bench),

@@ -8,6 +8,7 @@
 //!  bench      figures beside an alternative's
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
 //!  torture    hard made-up inputs, checked    dictionary what batches are compressed with
+//!  load       transactions at a rate, timed   keys       whose they are
 //!  telemetry  logs, metrics, health       supervisor every task has an owner
 //!  allocation the allocator
 //! ```
@@ -25,6 +26,7 @@ mod dictionary;
 mod follow;
 mod genesis;
 mod keys;
+mod load;
 mod replay;
 mod service;
 mod statetest;
@@ -129,6 +131,10 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::Torture(args) => {
             log("warn")?;
             runtime.block_on(torture::run(args))
+        }
+        Command::Load(args) => {
+            log("warn")?;
+            runtime.block_on(load::run(args))
         }
         Command::Dictionary(args) => dictionary::run(&args),
         Command::Config => {

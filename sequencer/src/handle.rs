@@ -6,8 +6,8 @@ use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, PoolStatus, PooledTx, RecoveredTx, Sequencer,
-    SequencerError, SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
+    Admission, BlockSelector, BoxStream, ChainHeads, PoolStatus, PooledTx, Preconfirmations,
+    RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
 };
 use tokio::sync::watch;
 
@@ -144,6 +144,11 @@ impl TxPool for SequencerHandle {
 
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
         Ok(self.shared.heads.now().chain_heads())
+    }
+
+    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+        let shared = self.shared.clone();
+        Ok(Some(self.shared.preconfirmer.feed().subscribe(move || shared.closed_error())))
     }
 }
 

@@ -21,6 +21,7 @@ mod lifecycle;
 mod log;
 mod metrics;
 mod pool;
+mod preconfirmations;
 mod recovery;
 mod replay;
 mod service;

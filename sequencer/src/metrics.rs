@@ -28,6 +28,8 @@ pub(crate) struct SequencerMetrics {
     pub(crate) frame_transactions: Histogram,
     /// Execution of a frame.
     pub(crate) frame_seconds: Histogram,
+    /// From the cut of a frame until it is both on disk and executed.
+    pub(crate) preconfirm_seconds: Histogram,
     /// Sealing a block: roots and storage.
     pub(crate) seal_seconds: Histogram,
     /// From one sealed block to the next.
@@ -129,6 +131,10 @@ impl SequencerMetrics {
             sequence_seconds: stage("sequenced"),
             frame_transactions: distribution!("frame_transactions", "Transactions in a frame"),
             frame_seconds: seconds!("frame_seconds", "Execution of a frame"),
+            preconfirm_seconds: seconds!(
+                "preconfirm_seconds",
+                "From the cut of a frame until it is both on disk and executed"
+            ),
             seal_seconds: seconds!("seal_seconds", "Sealing a block: roots and storage"),
             block_interval_seconds: seconds!(
                 "block_interval_seconds",

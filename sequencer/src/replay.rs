@@ -9,7 +9,7 @@ use alloy::primitives::{
 };
 use millrace_proto::{
     BlockAttributes, BlockBuild, BlockSelector, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    QueueMark, RecoveredTx, RejectReason, SealedHeader, TxOutcome,
+    QueueMark, RecoveredTx, RejectReason, SealedHeader, SharedReceipt, TxOutcome,
 };
 
 use crate::{log::BlockOpened, pool::Verdict};
@@ -28,6 +28,15 @@ pub(crate) struct FrameResult {
     pub(crate) verdicts: Vec<(TxHash, Verdict)>,
     /// By those that are included.
     pub(crate) gas_used: u64,
+    /// Those that are included, and their receipts.
+    pub(crate) included: Included,
+}
+
+/// Transactions of a block, in order, and a receipt for each.
+#[derive(Debug, Default)]
+pub(crate) struct Included {
+    pub(crate) transactions: Vec<Arc<RecoveredTx>>,
+    pub(crate) receipts: Vec<SharedReceipt>,
 }
 
 /// An executor's open block with everything of a [`LoggedBlock`] in it.
@@ -36,6 +45,8 @@ pub(crate) struct Built {
     pub(crate) build: Box<dyn BlockBuild>,
     /// Gas that deposits and frames used.
     pub(crate) gas_used: u64,
+    /// What it has of L1's queue.
+    pub(crate) queued: Included,
     /// One for each frame.
     pub(crate) frames: Vec<FrameResult>,
 }
@@ -75,16 +86,19 @@ impl LoggedBlock {
     ) -> Result<Built, ExecutorError> {
         let mut build = executor.open_block(self.attributes(spec, parent)).await?;
         let mut gas_used = 0;
-        let queued = &self.opened.queued.txs;
-        if !queued.is_empty() {
+        let mut queued = Included::default();
+        let queue = &self.opened.queued.txs;
+        if !queue.is_empty() {
             // Forced transactions that are invalid here are left out; nobody waits for their fate.
-            let outcomes = build.execute(queued.clone()).await?;
+            let outcomes = build.execute(queue.clone()).await?;
             if outcomes.iter().any(|outcome| matches!(outcome, TxOutcome::NoRoom)) {
                 // Nobody else could leave them out.
                 let problem = "it has no room for what the queue's gas limits leave room for";
                 return Err(ExecutorError::Stopped(problem.to_owned()));
             }
-            gas_used += judge(queued, outcomes)?.gas_used;
+            let result = judge(queue, outcomes)?;
+            gas_used += result.gas_used;
+            queued = result.included;
         }
         let mut frames = Vec::with_capacity(self.frames.len());
         for txs in &self.frames {
@@ -92,7 +106,7 @@ impl LoggedBlock {
             gas_used += result.gas_used;
             frames.push(result);
         }
-        Ok(Built { build, gas_used, frames })
+        Ok(Built { build, gas_used, queued, frames })
     }
 
     /// What the outcomes mean for the transactions of a frame of this block.
@@ -165,8 +179,10 @@ fn judge(txs: &[Arc<RecoveredTx>], outcomes: Vec<TxOutcome>) -> Result<FrameResu
         FrameResult { verdicts: Vec::with_capacity(txs.len()), ..FrameResult::default() };
     for (tx, outcome) in txs.iter().zip(outcomes) {
         let verdict = match outcome {
-            TxOutcome::Included { gas_used, .. } => {
+            TxOutcome::Included { gas_used, receipt, .. } => {
                 result.gas_used += gas_used;
+                result.included.transactions.push(tx.clone());
+                result.included.receipts.push(receipt);
                 Verdict::Included
             }
             // A predecessor was left out, or the base fee rose: neither is the transaction's fault.

@@ -8,7 +8,8 @@ use std::{
 
 use alloy::primitives::B256;
 use millrace_proto::{
-    BlockNumHash, BlockSelector, DaAdapter, Executor, ExecutorError, L1Inbox, QueueMark, Settlement,
+    BlockNumHash, BlockSelector, DaAdapter, Executor, ExecutorError, FrameFeed, L1Inbox, QueueMark,
+    Settlement,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Notify, task::JoinSet};
@@ -25,6 +26,7 @@ use crate::{
     log::{LogError, LogWriter, OrderLog, RocksOrderLog, SettledBlocks, WriterSettings},
     metrics::SequencerMetrics,
     pool::{Closed, Loaded, Pool, load_accounts},
+    preconfirmations::Preconfirmer,
     recovery::{Recovered, recover},
     settlement::{self, Derived},
     shared::{Ledger, Shared},
@@ -129,6 +131,7 @@ impl SequencerService {
         let throttle = Throttle::new(limits, block_time, std::time::Instant::now());
         let shared = Arc::new(Shared {
             heads: Heads::new(head.clone(), BlockNumHash::new(0, genesis)),
+            preconfirmer: Preconfirmer::new(metrics.clone()),
             config,
             spec,
             executor,
@@ -205,6 +208,15 @@ async fn restore_settled(shared: &Arc<Shared>) -> Result<SettledBlocks, OpenErro
     Ok(settled)
 }
 
+/// Tells subscribers that there are no more frames once it goes, however the task ends.
+struct EndOfFrames(FrameFeed);
+
+impl Drop for EndOfFrames {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl SequencerTask {
     /// Makes blocks until `shutdown` is cancelled; then takes no more, seals the open block, brings the log to disk, and ends.
     ///
@@ -213,6 +225,7 @@ impl SequencerTask {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SequencerRunError> {
         let Self { shared, builder, deposits, da } = self;
         let _ended = shared.ended.clone().drop_guard();
+        let _told = EndOfFrames(shared.preconfirmer.feed().clone());
         // Background tasks end with the builder, whichever way that ends.
         let stop = CancellationToken::new();
         let _stop = stop.clone().drop_guard();

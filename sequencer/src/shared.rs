@@ -26,6 +26,7 @@ use crate::{
     log::OrderLog,
     metrics::SequencerMetrics,
     pool::{Closed, Now, Pool},
+    preconfirmations::Preconfirmer,
     settlement::Derived,
     throttle::Throttle,
 };
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) recovery: RecoveryPool,
     pub(crate) waiters: Waiters,
     pub(crate) heads: Heads,
+    pub(crate) preconfirmer: Preconfirmer,
     pub(crate) throttle: Throttle,
     /// What settlement has derived from L1 and is not here.
     pub(crate) derived: Derived,

@@ -94,6 +94,15 @@ impl Follower {
         ProviderBuilder::default().connect_http(self.rpc.clone())
     }
 
+    /// Its JSON-RPC over WebSocket.
+    ///
+    /// # Errors
+    /// Never, as it is an HTTP URL.
+    pub fn ws(&self) -> Result<String> {
+        let rest = self.rpc.as_str().strip_prefix("http");
+        rest.map(|rest| format!("ws{rest}")).ok_or_else(|| eyre!("{} is not HTTP", self.rpc))
+    }
+
     /// Its metrics.
     pub const fn metrics(&self) -> &Url {
         &self.metrics

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
+use futures::StreamExt;
 use millrace_proto::{
     Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor,
-    ExecutorError, PoolStatus, RecoveredTx, SequencerError, Settlement, SubmitError, TxPool,
-    admitted, grpc::SequencerClient, num_hash,
+    ExecutorError, FrameFeed, PoolStatus, Preconfirmations, RecoveredTx, SequencerError,
+    Settlement, SubmitError, TxPool, admitted, grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
+use tokio::sync::Mutex;
 
 /// Batches back in which the end of what is derived and here is looked for.
 const LOOK_BACK: u64 = 64;
@@ -20,15 +22,17 @@ pub(super) struct FollowPool {
     sequencer: Option<SequencerClient>,
     executor: Arc<dyn Executor>,
     settlement: SettlementHandle,
+    /// The sequencer's frames, followed while somebody here listens.
+    frames: Mutex<Option<FrameFeed>>,
 }
 
 impl FollowPool {
-    pub(super) const fn new(
+    pub(super) fn new(
         sequencer: Option<SequencerClient>,
         executor: Arc<dyn Executor>,
         settlement: SettlementHandle,
     ) -> Self {
-        Self { sequencer, executor, settlement }
+        Self { sequencer, executor, settlement, frames: Mutex::default() }
     }
 }
 
@@ -77,6 +81,30 @@ impl TxPool for FollowPool {
             Some(sequencer) => sequencer.pool_status().await,
             None => Ok(PoolStatus::default()),
         }
+    }
+
+    /// The sequencer's, as it tells them: what they say is not checked here before the block is sealed.
+    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+        let Some(sequencer) = &self.sequencer else { return Ok(None) };
+        let mut followed = self.frames.lock().await;
+        let ended = || SequencerError::Unavailable("the sequencer tells no more frames".to_owned());
+        if let Some(feed) = followed.as_ref().filter(|feed| feed.is_wanted()) {
+            return Ok(Some(feed.subscribe(ended)));
+        }
+        // One stream for all who listen here: those who are slow do not hold up what else comes from the sequencer.
+        let Some(mut frames) = sequencer.preconfirmations().await? else { return Ok(None) };
+        let feed = FrameFeed::default();
+        let subscribed = feed.subscribe(ended);
+        *followed = Some(feed.clone());
+        tokio::spawn(async move {
+            while let Some(Ok(frame)) = frames.next().await
+                && feed.is_wanted()
+            {
+                feed.tell(frame);
+            }
+            feed.close();
+        });
+        Ok(Some(subscribed))
     }
 
     /// Safe is what was derived from L1, executed here and found right; final is what L1 calls final of that.

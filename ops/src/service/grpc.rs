@@ -7,11 +7,10 @@ use millrace_proto::{
     DaAdapter, Executor, Sequencer, Settlement,
     grpc::{
         DaAdapterServer, ExecutorServer, FILE_DESCRIPTOR_SET, SequencerServer, SettlementServer,
-        server_builder,
+        incoming, server_builder,
     },
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     server::NamedService,
@@ -72,10 +71,9 @@ impl GrpcServer {
                 tokio::time::sleep(GRACE).await;
             }
         };
-        let served = server_builder().add_routes(self.routes).serve_with_incoming_shutdown(
-            TcpListenerStream::new(self.listener),
-            cancel.cancelled_owned(),
-        );
+        let served = server_builder()
+            .add_routes(self.routes)
+            .serve_with_incoming_shutdown(incoming(self.listener), cancel.cancelled_owned());
         tokio::select! {
             served = served => served.wrap_err("gRPC server failed"),
             () = overdue => Ok(()),

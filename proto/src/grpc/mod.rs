@@ -26,7 +26,7 @@ pub use self::{
     client::{DaAdapterClient, ExecutorClient, SequencerClient, SettlementClient},
     connection::{
         ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT, PUBLIC_REQUEST_LIMIT,
-        server_builder,
+        incoming, server_builder,
     },
     error::{ERROR_DOMAIN, RemoteError},
     pb::{

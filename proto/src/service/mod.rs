@@ -3,6 +3,7 @@
 mod da;
 mod error;
 mod executor;
+mod frame_feed;
 mod l1;
 mod replay;
 mod report;
@@ -23,12 +24,13 @@ pub use self::{
         BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,
         FoundAccounts, GasEstimate, TxLocation, TxOutcome,
     },
+    frame_feed::FrameFeed,
     l1::{L1Inbox, L1InboxError, Standing},
     replay::{DerivedStretch, Replay, ReplayError},
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{
-        Admission, ChainHeads, PoolStatus, PooledTx, Sequencer, SequencerError, SequencerStatus,
-        SubmitError, TxPool, admitted,
+        Admission, ChainHeads, PoolStatus, PooledTx, Preconfirmations, Sequencer, SequencerError,
+        SequencerStatus, SubmitError, TxPool, admitted,
     },
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,

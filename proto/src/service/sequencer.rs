@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::{
     service::{BoxStream, ErrorClass, ExecutorError, TransportError},
-    types::{RecoveredTx, RejectReason, Stage, TxStatus},
+    types::{Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
 /// The three heads. Each only moves forward, and unsafe >= safe >= finalized.
@@ -87,7 +87,17 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
 
     /// The heads.
     async fn heads(&self) -> Result<ChainHeads, SequencerError>;
+
+    /// Frames of open blocks from now on, each as soon as it is both on disk and executed. `None` where nobody tells of them.
+    ///
+    /// The last item of a stream is an error, which says why there are no more: [`SequencerError::Lagged`] if it was read too slowly.
+    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+        Ok(None)
+    }
 }
+
+/// Frames of open blocks, in order.
+pub type Preconfirmations = BoxStream<Arc<Preconfirmation>, SequencerError>;
 
 /// The sequencer service.
 #[async_trait]
@@ -157,6 +167,12 @@ pub enum SequencerError {
     /// The order log cannot be written: a full or broken disk. Nothing is acknowledged until it can.
     #[error("order log: {0}")]
     OrderLog(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A subscriber was too slow for what it subscribed to.
+    #[error("{missed} frames were missed; read faster, and subscribe again")]
+    Lagged {
+        /// Frames that it did not get.
+        missed: u64,
+    },
     /// The sequencer takes nothing now: it starts or stops, or has halted.
     #[error("the sequencer is not taking transactions: {0}")]
     Unavailable(String),
@@ -171,7 +187,9 @@ impl SequencerError {
         match self {
             Self::UnknownTransaction(_) => ErrorClass::Caller,
             Self::Executor(error) => error.class(),
-            Self::Unavailable(_) | Self::Transport(_) => ErrorClass::Retryable,
+            Self::Lagged { .. } | Self::Unavailable(_) | Self::Transport(_) => {
+                ErrorClass::Retryable
+            }
             Self::OrderLog(_) => ErrorClass::Fatal,
         }
     }

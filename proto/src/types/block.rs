@@ -68,15 +68,7 @@ impl ExecutedBlock {
 
     /// About what it takes in memory, in bytes: its transactions as bytes and decoded, and its logs.
     pub fn memory(&self) -> usize {
-        /// What a transaction takes beside its bytes, with its receipt and its place in an index.
-        const TRANSACTION: usize = 1024;
-        /// What a log takes beside its data.
-        const LOG: usize = 256;
-        let transactions = self.transactions.iter().map(|tx| 2 * tx.encoded().len());
-        let logs = self.receipts.iter().flat_map(|receipt| &receipt.logs);
-        TRANSACTION * self.transactions.len()
-            + transactions.sum::<usize>()
-            + logs.map(|log| LOG + log.data.data.len()).sum::<usize>()
+        memory(&self.transactions, &self.receipts)
     }
 
     /// Gas that the transaction at `index` used alone; `None` past the end.
@@ -88,6 +80,22 @@ impl ExecutedBlock {
         };
         cumulative.checked_sub(before)
     }
+}
+
+/// About what transactions and receipts take in memory, in bytes.
+pub(super) fn memory<'a>(
+    transactions: &[Arc<RecoveredTx>],
+    receipts: impl IntoIterator<Item = &'a Receipt>,
+) -> usize {
+    /// What a transaction takes beside its bytes, with its receipt and its place in an index.
+    const TRANSACTION: usize = 1024;
+    /// What a log takes beside its data.
+    const LOG: usize = 256;
+    let bytes = transactions.iter().map(|tx| 2 * tx.encoded().len());
+    let logs = receipts.into_iter().flat_map(|receipt| &receipt.logs);
+    TRANSACTION * transactions.len()
+        + bytes.sum::<usize>()
+        + logs.map(|log| LOG + log.data.data.len()).sum::<usize>()
 }
 
 /// Everything that an executor must be told to open a block; the rest follows from the parent and the chain's rules.

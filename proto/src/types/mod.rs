@@ -6,6 +6,7 @@ mod deposit;
 mod diff;
 mod l1;
 mod message;
+mod preconfirmation;
 mod prefix;
 mod receipt;
 mod recover;
@@ -33,6 +34,7 @@ pub use self::{
         BRIDGED_TOKEN, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE,
         message_ids, message_proof, message_root, message_slot,
     },
+    preconfirmation::{FrameStart, Preconfirmation},
     prefix::AddressPrefix,
     receipt::SharedReceipt,
     reject::RejectReason,

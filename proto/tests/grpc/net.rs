@@ -10,7 +10,6 @@ use millrace_proto::{
     grpc::{self, ClientConfig, Connection, ExecutorServer, SequencerServer},
 };
 use tokio::runtime::{Builder, Runtime};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{service::Routes, transport::Channel};
 
 /// A running server. It has a runtime of its own, so that dropping it ends its connections as well.
@@ -28,7 +27,7 @@ impl Server {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = grpc::incoming(listener);
             grpc::server_builder().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
         });
         Self { uri, runtime: Some(runtime) }

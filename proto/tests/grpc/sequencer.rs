@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy::primitives::{B256, TxKind};
+use alloy::{
+    consensus::{Signed, TxEip1559},
+    primitives::{B256, Signature, TxKind},
+};
 use futures::StreamExt;
 use millrace_proto::{
-    ChainHeads, ErrorClass, RejectReason, Sequencer, SequencerError, Stage, SubmitError, TxPool,
-    TxStatus,
+    ChainHeads, ErrorClass, FrameStart, Preconfirmation, RecoveredTx, RejectReason, Sequencer,
+    SequencerError, Stage, SubmitError, TxEnvelope, TxPool, TxStatus,
     grpc::{
         SequencerClient,
         pb::{self, get_block_request::Id, sequencer_client},
@@ -16,7 +19,7 @@ use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt;
 
 use crate::{
-    fixture::{ALICE, MemoryExecutor, ScriptedSequencer, transfer, tx},
+    fixture::{ALICE, MemoryExecutor, ScriptedSequencer, receipt, transfer, tx},
     net::Server,
 };
 
@@ -59,6 +62,83 @@ async fn reads_are_the_same() {
     }
     assert_eq!(remote.pooled(tx.hash()).await.unwrap(), None);
     assert!(remote.transaction(B256::ZERO).await.unwrap().is_none());
+}
+
+/// A transaction of a megabyte.
+fn large() -> Arc<RecoveredTx> {
+    let tx = TxEip1559 { input: vec![1; 1 << 20].into(), ..TxEip1559::default() };
+    let signed = Signed::new_unhashed(tx, Signature::test_signature());
+    Arc::new(RecoveredTx::new_unchecked(TxEnvelope::Eip1559(signed), ALICE))
+}
+
+/// Frames of open blocks, of which the second follows the first.
+fn frames() -> [Preconfirmation; 2] {
+    let start = FrameStart { index: 2, log_index: 5, gas_used: 63_000 };
+    let frame = |frame, start, txs: Vec<Arc<RecoveredTx>>| Preconfirmation {
+        block: 4,
+        parent_hash: B256::repeat_byte(3),
+        timestamp: 1_700_000_000,
+        base_fee: 7,
+        frame,
+        start,
+        receipts: (1..)
+            .zip(&txs)
+            .map(|(n, tx)| receipt(tx, start.gas_used + n * 21_000).into())
+            .collect(),
+        transactions: txs,
+    };
+    let first = frame(0, start, vec![transfer(7), tx(8, TxKind::Create)]);
+    let second = frame(1, start.after(&first.receipts), vec![transfer(9)]);
+    assert_eq!((second.start.index, second.start.gas_used), (4, 105_000));
+    [first, second]
+}
+
+#[tokio::test]
+async fn open_blocks_are_told_as_they_are() {
+    let Stack { direct, remote, mut raw, server: _server, .. } = stack().await;
+    let mut told = remote.preconfirmations().await.unwrap().unwrap();
+    let request = pb::SubscribePreconfirmationsRequest {};
+    let mut raw = raw.subscribe_preconfirmations(request).await.unwrap().into_inner();
+    for frame in frames() {
+        direct.frames.tell(Arc::new(frame.clone()));
+        assert_eq!(*told.next().await.unwrap().unwrap(), frame);
+        let message = raw.message().await.unwrap().unwrap();
+        let first = &message.transactions[0];
+        assert_eq!(first.hash, frame.transactions[0].hash().to_vec());
+        assert_eq!(first.receipt.as_ref().unwrap().gas_used, 21_000);
+    }
+}
+
+#[tokio::test]
+async fn the_last_that_a_subscriber_hears_is_why_there_is_no_more() {
+    let Stack { direct, remote, server: _server, .. } = stack().await;
+    let mut told = remote.preconfirmations().await.unwrap().unwrap();
+    // More than is kept, and what was told before the end comes before it.
+    let [mut frame, _] = frames();
+    frame.transactions[0] = large();
+    for _ in 0..100 {
+        direct.frames.tell(Arc::new(frame.clone()));
+    }
+    let mut seen = 0;
+    let error = loop {
+        match told.next().await.expect("it ends with an error") {
+            Ok(_) => seen += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, SequencerError::Lagged { missed } if missed + seen <= 100), "{error}");
+    assert!(told.next().await.is_none());
+
+    let mut told = remote.preconfirmations().await.unwrap().unwrap();
+    let [frame, _] = frames();
+    direct.frames.tell(Arc::new(frame.clone()));
+    direct.frames.close();
+    assert_eq!(*told.next().await.unwrap().unwrap(), frame);
+    let ended = told.next().await.unwrap();
+    assert!(
+        matches!(&ended, Err(SequencerError::Unavailable(why)) if why == "stopped"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]

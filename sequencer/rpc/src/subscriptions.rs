@@ -1,25 +1,59 @@
-//! `eth_subscribe`: new heads and logs, over WebSocket.
+//! `eth_subscribe`: new heads, logs, and frames of the open block, over WebSocket.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::rpc::types::{Filter, Log};
+use futures::StreamExt;
 use jsonrpsee::{
     Extensions, PendingSubscriptionSink, RpcModule, SubscriptionCloseResponse, SubscriptionSink,
     core::RegisterMethodError,
     server::SubscriptionMessage,
     types::{ErrorObjectOwned, Params},
 };
+use millrace_proto::{Preconfirmations, SequencerError};
 use serde::Serialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::sleep,
+};
 use tracing::{debug, error};
 
 use crate::{connection::Session, context::Context, error::CallError, feed::Change, json};
 
-/// What a subscription reports.
+/// Messages that may wait in a connection's queue before another frame is added to it.
+const QUEUED_FRAMES: usize = 8;
+/// Between two looks at a queue that is longer.
+const DRAIN: Duration = Duration::from_millis(5);
+
+/// What a subscription is to.
 #[derive(Debug)]
-enum Kind {
+enum Topic {
+    Blocks(Report),
+    NewPreconfirmations,
+}
+
+/// What is reported of blocks.
+#[derive(Debug)]
+enum Report {
     NewHeads,
     Logs(Box<Filter>),
+}
+
+/// What is reported, and where it comes from.
+enum Source {
+    Blocks(Report, Receiver<Change>),
+    Frames(Preconfirmations),
+}
+
+/// Why a subscription ended that the client has not ended.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error("{0} blocks behind")]
+    Blocks(u64),
+    #[error(transparent)]
+    Frames(#[from] SequencerError),
+    #[error("the sequencer tells no more")]
+    NoMoreFrames,
 }
 
 /// Adds `eth_subscribe` and `eth_unsubscribe`.
@@ -42,47 +76,58 @@ async fn serve(
     context: &Context,
     extensions: &Extensions,
 ) {
-    let kind = match parse(&params, context) {
-        Ok(kind) => kind,
+    let topic = match parse(&params, context) {
+        Ok(topic) => topic,
         Err(error) => return pending.reject(error).await,
     };
-    // Before the reply, so that no block is missed between the two.
-    let blocks = context.feed.subscribe();
+    // Before the reply, so that nothing is missed between the two.
+    let source = match topic.source(context).await {
+        Ok(source) => source,
+        Err(error) => return pending.reject(ErrorObjectOwned::from(error)).await,
+    };
     let Ok(sink) = pending.accept().await else { return };
     let _open = context.metrics.subscription_opened();
-    if let Err(lagged) = run(&kind, &sink, blocks).await {
-        debug!(target: "millrace::rpc", lagged, "closing a connection whose subscription lags");
+    if let Err(cut) = run(source, &sink).await {
+        debug!(target: "millrace::rpc", %cut, "closing a connection whose subscription cannot go on");
         context.metrics.subscription_dropped();
-        // Blocks are missing from here on. Closing tells the client so; going on would hide it.
+        // Something is missing from here on. Closing tells the client so; going on would hide it.
         if let Some(session) = extensions.get::<Session>() {
             session.close();
         }
     }
 }
 
-fn parse(params: &Params<'_>, context: &Context) -> Result<Kind, ErrorObjectOwned> {
+fn parse(params: &Params<'_>, context: &Context) -> Result<Topic, ErrorObjectOwned> {
     let mut params = params.sequence();
     let kind: String = params.next()?;
     match kind.as_str() {
-        "newHeads" => Ok(Kind::NewHeads),
+        "newHeads" => Ok(Topic::Blocks(Report::NewHeads)),
+        "newPreconfirmations" => Ok(Topic::NewPreconfirmations),
         "logs" => {
             let filter: Filter = params.optional_next()?.unwrap_or_default();
             context.check_criteria(&filter)?;
-            Ok(Kind::Logs(Box::new(filter)))
+            Ok(Topic::Blocks(Report::Logs(Box::new(filter))))
         }
         other => Err(CallError::InvalidParams(format!(
-            "unknown subscription {other:?}; there are newHeads and logs"
+            "unknown subscription {other:?}; there are newHeads, logs and newPreconfirmations"
         ))
         .into()),
     }
 }
 
-/// Reports block after block until the client leaves; an error says how many blocks it is behind too many.
-async fn run(
-    kind: &Kind,
+/// Reports until the client leaves; an error says why it cannot go on.
+async fn run(source: Source, sink: &SubscriptionSink) -> Result<(), Cut> {
+    match source {
+        Source::Blocks(report, changes) => report_changes(&report, sink, changes).await,
+        Source::Frames(frames) => report_frames(sink, frames).await,
+    }
+}
+
+async fn report_changes(
+    report: &Report,
     sink: &SubscriptionSink,
     mut changes: Receiver<Change>,
-) -> Result<(), u64> {
+) -> Result<(), Cut> {
     loop {
         let change = tokio::select! {
             () = sink.closed() => return Ok(()),
@@ -91,9 +136,9 @@ async fn run(
         let change = match change {
             Ok(change) => change,
             Err(RecvError::Closed) => return Ok(()),
-            Err(RecvError::Lagged(missed)) => return Err(missed),
+            Err(RecvError::Lagged(missed)) => return Err(Cut::Blocks(missed)),
         };
-        for message in kind.messages(&change) {
+        for message in report.messages(&change) {
             if sink.send(message).await.is_err() {
                 return Ok(());
             }
@@ -101,7 +146,40 @@ async fn run(
     }
 }
 
-impl Kind {
+async fn report_frames(sink: &SubscriptionSink, mut frames: Preconfirmations) -> Result<(), Cut> {
+    loop {
+        let frame = tokio::select! {
+            () = sink.closed() => return Ok(()),
+            frame = frames.next() => frame,
+        };
+        let frame = frame.ok_or(Cut::NoMoreFrames)??;
+        if let Some(message) = message(&json::RpcPreconfirmation::from(&*frame))
+            && sink.send(message).await.is_err()
+        {
+            return Ok(());
+        }
+        // Frames may be large: few of them wait in the connection's queue, and the others where they are shared.
+        while sink.capacity() + QUEUED_FRAMES < sink.max_capacity() && !sink.is_closed() {
+            sleep(DRAIN).await;
+        }
+    }
+}
+
+impl Topic {
+    async fn source(self, context: &Context) -> Result<Source, CallError> {
+        match self {
+            Self::Blocks(report) => Ok(Source::Blocks(report, context.feed.subscribe())),
+            Self::NewPreconfirmations => {
+                let frames = context.pool.preconfirmations().await?;
+                let none = "this node is told of no open block; ask the sequencer";
+                let frames = frames.ok_or_else(|| CallError::InvalidParams(none.to_owned()))?;
+                Ok(Source::Frames(frames))
+            }
+        }
+    }
+}
+
+impl Report {
     /// What a change means: a head for a sealed block; the logs of either, those of a block that was taken back marked as removed.
     fn messages(&self, change: &Change) -> Vec<SubscriptionMessage> {
         match (self, change) {

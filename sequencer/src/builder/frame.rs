@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use millrace_proto::RecoveredTx;
+use millrace_proto::{Preconfirmation, RecoveredTx};
 use tokio::time::Instant;
 
-use super::{Builder, persist::Batch};
+use super::{
+    Builder, OpenBlock, Place,
+    persist::{Batch, TakenFrame},
+};
 use crate::{
     SequencerRunError,
     pool::{Frame, FrameLimits},
+    preconfirmations::{Preconfirmer, Ticket},
+    replay::Included,
 };
 
 impl Builder {
@@ -27,11 +32,13 @@ impl Builder {
             (open.block.opened.number, limits)
         });
         let Some((number, limits)) = open else { return self.flush().await };
+        let ticket = self.shared.preconfirmer.ticket();
         let (batch, more, is_full) = {
             let mut pool = self.shared.ledger.pool.lock();
             let Frame { txs, is_full } = pool.take_frame(limits);
             let more = !txs.is_empty() && pool.has_executable(limits.base_fee);
-            (Batch::take(&mut pool, Some((number, txs))), more, is_full)
+            let frame = TakenFrame { block: number, ticket, txs };
+            (Batch::take(&mut pool, Some(frame)), more, is_full)
         };
         self.more = more;
         let txs = batch.framed().to_vec();
@@ -39,7 +46,7 @@ impl Builder {
         if !txs.is_empty() {
             self.last_frame = Instant::now();
             self.shared.metrics.frame_transactions.record(txs.len() as f64);
-            self.execute(txs).await?;
+            self.execute(ticket, txs).await?;
         }
         let min_block_time = self.shared.config.min_block_time;
         if let Some(open) = &mut self.open
@@ -50,7 +57,11 @@ impl Builder {
         Ok(())
     }
 
-    async fn execute(&mut self, txs: Vec<Arc<RecoveredTx>>) -> Result<(), SequencerRunError> {
+    async fn execute(
+        &mut self,
+        ticket: Ticket,
+        txs: Vec<Arc<RecoveredTx>>,
+    ) -> Result<(), SequencerRunError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let started = Instant::now();
         open.block.frames.push(txs.clone());
@@ -70,9 +81,34 @@ impl Builder {
             open.txs_left = open.txs_left.saturating_sub(txs.len());
             self.shared.throttle.took(framed);
             open.left_out.note(&result.verdicts);
+            open.tell(&self.shared.preconfirmer, ticket, result.included);
         }
         let now = self.shared.now();
         self.shared.ledger.pool.lock().settle_frame(result.verdicts, now);
         Ok(())
+    }
+}
+
+impl OpenBlock {
+    /// Tells subscribers what a frame came to, once it is on disk.
+    pub(super) fn tell(&mut self, preconfirmer: &Preconfirmer, ticket: Ticket, included: Included) {
+        if included.transactions.is_empty() {
+            return;
+        }
+        let Place { frame, start } = self.place;
+        self.place = self.place.after(&included);
+        let Included { transactions, receipts } = included;
+        let opened = &self.block.opened;
+        let told = preconfirmer.feed().is_wanted().then(|| Preconfirmation {
+            block: opened.number,
+            parent_hash: opened.parent_hash,
+            timestamp: opened.timestamp,
+            base_fee: self.base_fee,
+            frame,
+            start,
+            transactions,
+            receipts,
+        });
+        preconfirmer.executed(ticket, told);
     }
 }

@@ -17,7 +17,8 @@ mod unwind;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use millrace_proto::{
-    BlockBuild, ErrorChain, ErrorClass, ExecutorError, Outage, PastOutage, QueueMark, SealedHeader,
+    BlockBuild, ErrorChain, ErrorClass, ExecutorError, FrameStart, Outage, PastOutage, QueueMark,
+    SealedHeader,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use crate::{
     deposits::DepositFeed,
     log::{LogWriter, SettledBlocks},
     pool::Closed,
-    replay::{LeftOut, LoggedBlock},
+    replay::{Included, LeftOut, LoggedBlock},
     shared::Shared,
 };
 
@@ -54,6 +55,25 @@ struct OpenBlock {
     /// When it is sealed: once it is full, as soon as it may be.
     deadline: Instant,
     left_out: LeftOut,
+    place: Place,
+}
+
+/// Where the next frame of a block begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    /// Its number among those of which something is in the block.
+    frame: u64,
+    start: FrameStart,
+}
+
+impl Place {
+    /// The place after one more frame.
+    fn after(self, frame: &Included) -> Self {
+        if frame.transactions.is_empty() {
+            return self;
+        }
+        Self { frame: self.frame + 1, start: self.start.after(&frame.receipts) }
+    }
 }
 
 impl OpenBlock {

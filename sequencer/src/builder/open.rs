@@ -7,10 +7,10 @@ use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES, QueuedTxs};
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
-use super::{Builder, FIRST_RETRY, OpenBlock};
+use super::{Builder, FIRST_RETRY, OpenBlock, Place};
 use crate::{
     SequencerRunError,
-    log::{BlockOpened, Record},
+    log::{BlockOpened, Position, Record},
     replay::{Built, FrameResult, LeftOut, LoggedBlock},
     shared::Shared,
 };
@@ -32,12 +32,23 @@ impl Builder {
             queued,
         };
         trace!(target: "millrace::sequencer", number = opened.number, queued = opened.queued.txs.len(), "opening a block");
-        self.writer.append(vec![Record::BlockOpened(opened.clone())], Box::new(|_| {})).await;
+        let (shared, ticket) = (self.shared.clone(), self.shared.preconfirmer.ticket());
+        let written = move |result: Result<Position, _>| {
+            if result.is_ok() {
+                shared.preconfirmer.written(ticket);
+            }
+        };
+        let record = Record::BlockOpened(opened.clone());
+        self.writer.append(vec![record], Box::new(written)).await;
 
         let clock = (Instant::now(), self.next_deadline());
         let block = LoggedBlock::new(opened);
-        let built = self.build(&block).await?;
-        self.set_open(block, built, clock, LeftOut::default());
+        let mut built = self.build(&block).await?;
+        let queued = std::mem::take(&mut built.queued);
+        self.set_open(block, built, clock, LeftOut::default(), Place::default());
+        if let Some(open) = &mut self.open {
+            open.tell(&self.shared.preconfirmer, ticket, queued);
+        }
         Ok(())
     }
 
@@ -55,6 +66,7 @@ impl Builder {
         built: Built,
         (opened_at, deadline): (Instant, Instant),
         left_out: LeftOut,
+        place: Place,
     ) {
         let gas_limit = self.shared.spec.rollup().gas_limit;
         let bytes_left = MAX_BLOCK_TX_BYTES.saturating_sub(block.framed_bytes());
@@ -70,6 +82,7 @@ impl Builder {
             opened_at,
             deadline,
             left_out,
+            place,
         });
     }
 
@@ -89,7 +102,7 @@ impl Builder {
         open: OpenBlock,
         error: ExecutorError,
     ) -> Result<FrameResult, SequencerRunError> {
-        let OpenBlock { block, build, opened_at, deadline, left_out, .. } = open;
+        let OpenBlock { block, build, opened_at, deadline, left_out, place, .. } = open;
         drop(build);
         let number = block.opened.number;
         let mut delay = FIRST_RETRY;
@@ -97,7 +110,17 @@ impl Builder {
         let mut built = self.build(&block).await?;
         let last = built.frames.pop().unwrap_or_default();
         built.gas_used = built.gas_used.saturating_sub(last.gas_used);
-        self.set_open(block, built, (opened_at, deadline), left_out);
+        let earlier = std::iter::once(&built.queued);
+        let earlier = earlier.chain(built.frames.iter().map(|frame| &frame.included));
+        let again = earlier.fold(Place::default(), Place::after);
+        if again != place {
+            // What was told of it would not hold.
+            let problem =
+                format!("it built block {number} otherwise than before: {again:?}, not {place:?}");
+            let source = ExecutorError::Stopped(problem);
+            return Err(SequencerRunError::Executor { block: number, source });
+        }
+        self.set_open(block, built, (opened_at, deadline), left_out, place);
         if let Some(open) = &mut self.open
             && let Some(frame) = open.block.frames.last()
         {

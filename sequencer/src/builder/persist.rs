@@ -11,6 +11,7 @@ use crate::{
     SequencerRunError,
     log::{DroppedTx, LogError, Position, Record},
     pool::{Acks, Closed, Pool},
+    preconfirmations::Ticket,
     shared::Shared,
 };
 
@@ -23,23 +24,31 @@ const KEPT_BLOCKS: u64 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     drops: Vec<DroppedTx>,
-    frame: Option<(u64, Vec<Arc<RecoveredTx>>)>,
+    frame: Option<TakenFrame>,
     pooled: Vec<Arc<RecoveredTx>>,
     /// Nothing is written of these; those who wait for them are woken.
     gone: Vec<TxHash>,
 }
 
+/// A frame that was taken from the pool.
+#[derive(Debug)]
+pub(super) struct TakenFrame {
+    pub(super) block: u64,
+    pub(super) ticket: Ticket,
+    pub(super) txs: Vec<Arc<RecoveredTx>>,
+}
+
 impl Batch {
     /// Takes what the pool has not written yet, beside a frame that was taken from it.
-    pub(super) fn take(pool: &mut Pool, frame: Option<(u64, Vec<Arc<RecoveredTx>>)>) -> Self {
-        let frame = frame.filter(|(_, txs)| !txs.is_empty());
+    pub(super) fn take(pool: &mut Pool, frame: Option<TakenFrame>) -> Self {
+        let frame = frame.filter(|frame| !frame.txs.is_empty());
         let gone = pool.take_gone();
         Self { drops: pool.take_drops(), frame, pooled: pool.take_fresh(), gone }
     }
 
     /// The frame's transactions.
     pub(super) fn framed(&self) -> &[Arc<RecoveredTx>] {
-        self.frame.as_ref().map_or(&[], |(_, txs)| txs)
+        self.frame.as_ref().map_or(&[], |frame| &frame.txs)
     }
 
     /// The records, in an order in which a drop comes before a transaction that took the dropped one's place.
@@ -48,7 +57,7 @@ impl Batch {
         if !self.drops.is_empty() {
             records.push(Record::Dropped { txs: self.drops.clone() });
         }
-        if let Some((block, txs)) = &self.frame {
+        if let Some(TakenFrame { block, txs, .. }) = &self.frame {
             records.push(Record::Frame { block: *block, txs: txs.clone() });
         }
         if !self.pooled.is_empty() {
@@ -71,6 +80,9 @@ impl Batch {
         let drops = self.drops.iter().map(|dropped| dropped.tx.hash());
         shared.waiters.wake(acks.accepted.iter().copied().chain(drops));
         acks.send();
+        if let Some(frame) = &self.frame {
+            shared.preconfirmer.written(frame.ticket);
+        }
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Fault {
     gone: AtomicBool,
     /// Calls that failed because the executor is gone.
     refused: watch::Sender<u64>,
+    /// Calls of its kind.
+    calls: watch::Sender<u64>,
 }
 
 impl Fault {
@@ -69,6 +71,7 @@ impl Fault {
             hung: Notify::new(),
             gone: AtomicBool::new(false),
             refused: watch::Sender::new(0),
+            calls: watch::Sender::new(0),
         })
     }
 
@@ -97,7 +100,16 @@ impl Fault {
         Err(TransportError::Closed.into())
     }
 
+    /// Waits until there were so many calls of its kind.
+    pub(crate) async fn called(&self, times: u64) {
+        let mut calls = self.calls.subscribe();
+        calls.wait_for(|count| *count >= times).await.expect("the sender is here");
+    }
+
     fn strikes(&self, place: Place) -> Option<How> {
+        if self.place == place {
+            self.calls.send_modify(|count| *count += 1);
+        }
         let strikes = self.place == place && self.countdown.fetch_sub(1, Ordering::SeqCst) == 0;
         if strikes {
             self.gone.store(self.how == How::Gone, Ordering::SeqCst);

@@ -9,6 +9,7 @@ mod inbox;
 mod lifecycle;
 mod outage;
 mod overdue;
+mod preconfirmations;
 mod recovery;
 mod reorgs;
 mod support;

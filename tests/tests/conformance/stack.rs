@@ -11,7 +11,7 @@ use millrace_proto::{
     ExecutedBlock, Executor, L1Ref, Sequencer, Settlement, SettlementError, SettlementStatus,
     grpc::{
         ExecutorClient, ExecutorServer, SequencerClient, SequencerServer, SettlementClient,
-        SettlementServer, server_builder,
+        SettlementServer, incoming, server_builder,
     },
 };
 use millrace_sequencer::{SequencerConfig, SequencerDeps, SequencerService};
@@ -21,7 +21,6 @@ use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -43,9 +42,7 @@ impl Servers {
     async fn add(&mut self, routes: Routes) -> Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let uri = format!("http://{}", listener.local_addr()?);
-        let server = server_builder()
-            .add_routes(routes)
-            .serve_with_incoming(TcpListenerStream::new(listener));
+        let server = server_builder().add_routes(routes).serve_with_incoming(incoming(listener));
         self.0.spawn(async move { server.await.expect("a loopback listener accepts") });
         Ok(uri)
     }

@@ -12,6 +12,8 @@ mod l1_faults;
 mod l1_kills;
 mod l1_reorgs;
 mod l1_trouble;
+mod load;
 mod metrics;
+mod preconfirmations;
 mod services;
 mod verify_speed;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use crate::{
     grpc::{
@@ -16,8 +16,8 @@ use crate::{
         pb::{self, sequencer_client, submit_transactions_response::Result as Answer},
     },
     service::{
-        Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Sequencer,
-        SequencerError, SequencerStatus, SubmitError, TransportError, TxPool, admitted,
+        Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Preconfirmations,
+        Sequencer, SequencerError, SequencerStatus, SubmitError, TransportError, TxPool, admitted,
     },
     types::{PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
 };
@@ -145,6 +145,20 @@ impl TxPool for SequencerClient {
 
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
         Ok(self.status().await?.heads)
+    }
+
+    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+        let request = pb::SubscribePreconfirmationsRequest {};
+        match self.inner.clone().subscribe_preconfirmations(request).await {
+            Ok(frames) => {
+                let frames: Preconfirmations =
+                    receive(frames.into_inner(), |frame| frame.try_into().map(Arc::new));
+                Ok(Some(frames))
+            }
+            // An older one.
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
+            Err(status) => Err(SequencerError::from_status(status)),
+        }
     }
 }
 

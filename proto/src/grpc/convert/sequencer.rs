@@ -11,13 +11,15 @@ use alloy::{
 use crate::{
     grpc::{
         convert::{
-            Parsed, address, address_bytes, block::header_bytes, block_ref_from_pb,
-            block_ref_to_pb, hash_bytes, missing, status::public_receipt,
+            Parsed, address, address_bytes,
+            block::header_bytes,
+            block_ref_from_pb, block_ref_to_pb, hash, hash_bytes, missing,
+            status::{public_receipt, receipt_from_public},
         },
         pb,
     },
     service::{ChainHeads, PoolStatus, PooledTx, SequencerStatus, TransportError},
-    types::{ExecutedBlock, PublishedBlock, RecoveredTx},
+    types::{ExecutedBlock, FrameStart, Preconfirmation, PublishedBlock, Receipt, RecoveredTx},
 };
 
 /// The contract that a transaction creates. A deposit never creates one.
@@ -26,23 +28,76 @@ fn created_contract(tx: &RecoveredTx) -> Option<Address> {
     creates.then(|| tx.sender().create(tx.tx().nonce()))
 }
 
+fn block_transaction(tx: &RecoveredTx, receipt: &Receipt, gas_used: u64) -> pb::BlockTransaction {
+    pb::BlockTransaction {
+        hash: hash_bytes(tx.hash()),
+        from: address_bytes(tx.sender()),
+        raw: tx.encoded().0.clone(),
+        receipt: Some(public_receipt(receipt, gas_used, created_contract(tx))),
+    }
+}
+
+impl From<&Preconfirmation> for pb::Preconfirmation {
+    fn from(frame: &Preconfirmation) -> Self {
+        let transactions = frame.transactions.iter().zip(&frame.receipts).enumerate();
+        let transactions = transactions
+            .map(|(index, (tx, receipt))| {
+                block_transaction(tx, receipt, frame.gas_used_by(index).unwrap_or_default())
+            })
+            .collect();
+        Self {
+            block: frame.block,
+            parent_hash: hash_bytes(frame.parent_hash),
+            timestamp: frame.timestamp,
+            base_fee_per_gas: frame.base_fee,
+            frame: frame.frame,
+            first_index: frame.start.index,
+            first_log_index: frame.start.log_index,
+            gas_used_before: frame.start.gas_used,
+            transactions,
+        }
+    }
+}
+
+impl TryFrom<pb::Preconfirmation> for Preconfirmation {
+    type Error = TransportError;
+
+    fn try_from(message: pb::Preconfirmation) -> Parsed<Self> {
+        let count = message.transactions.len();
+        let (mut transactions, mut receipts) =
+            (Vec::with_capacity(count), Vec::with_capacity(count));
+        for tx in message.transactions {
+            let receipt = tx.receipt.ok_or_else(|| missing("BlockTransaction.receipt"))?;
+            receipts.push(receipt_from_public(receipt)?.into());
+            let sender = address("BlockTransaction.from", &tx.from)?;
+            let tx = RecoveredTx::decode_trusted(tx.raw.into(), sender)
+                .map_err(|error| TransportError::malformed("BlockTransaction.raw", error))?;
+            transactions.push(Arc::new(tx));
+        }
+        Ok(Self {
+            block: message.block,
+            parent_hash: hash("Preconfirmation.parent_hash", &message.parent_hash)?,
+            timestamp: message.timestamp,
+            base_fee: message.base_fee_per_gas,
+            frame: message.frame,
+            start: FrameStart {
+                index: message.first_index,
+                log_index: message.first_log_index,
+                gas_used: message.gas_used_before,
+            },
+            transactions,
+            receipts,
+        })
+    }
+}
+
 impl From<&ExecutedBlock> for pb::Block {
     fn from(block: &ExecutedBlock) -> Self {
         let header = &block.header;
-        let transactions = block
-            .transactions
-            .iter()
-            .zip(&block.receipts)
-            .enumerate()
-            .map(|(index, (tx, receipt))| pb::BlockTransaction {
-                hash: hash_bytes(tx.hash()),
-                from: address_bytes(tx.sender()),
-                raw: tx.encoded().0.clone(),
-                receipt: Some(public_receipt(
-                    receipt,
-                    block.gas_used_by(index).unwrap_or_default(),
-                    created_contract(tx),
-                )),
+        let transactions = block.transactions.iter().zip(&block.receipts).enumerate();
+        let transactions = transactions
+            .map(|(index, (tx, receipt))| {
+                block_transaction(tx, receipt, block.gas_used_by(index).unwrap_or_default())
             })
             .collect();
         Self {

@@ -89,7 +89,7 @@ pub(super) fn public_receipt(
     }
 }
 
-fn receipt_from_public(message: pb::Receipt) -> Parsed<Receipt> {
+pub(super) fn receipt_from_public(message: pb::Receipt) -> Parsed<Receipt> {
     let tx_type =
         u8::try_from(message.r#type).ok().and_then(|ty| TxType::try_from(ty).ok()).ok_or_else(
             || TransportError::malformed("Receipt.type", format!("{} is unknown", message.r#type)),

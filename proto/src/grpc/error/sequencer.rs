@@ -14,6 +14,7 @@ use crate::{
 const UNKNOWN_TRANSACTION: &str = "UNKNOWN_TRANSACTION";
 const ORDER_LOG: &str = "ORDER_LOG";
 const NOT_TAKING: &str = "NOT_TAKING_TRANSACTIONS";
+const LAGGED: &str = "SUBSCRIBER_LAGGED";
 
 impl WireError for SequencerError {
     fn fault(&self) -> Fault {
@@ -24,6 +25,9 @@ impl WireError for SequencerError {
             }
             Self::Executor(error) => error.fault().with("service", "executor"),
             Self::OrderLog(source) => fault(Code::Internal, ORDER_LOG).with("problem", source),
+            Self::Lagged { missed } => {
+                fault(Code::ResourceExhausted, LAGGED).with("missed", missed)
+            }
             Self::Unavailable(problem) => {
                 fault(Code::Unavailable, NOT_TAKING).with("problem", problem)
             }
@@ -38,6 +42,7 @@ impl WireError for SequencerError {
         Some(match fault.reason.as_ref() {
             UNKNOWN_TRANSACTION => Self::UnknownTransaction(fault.get("hash")?),
             ORDER_LOG => Self::OrderLog(RemoteError::boxed(fault)),
+            LAGGED => Self::Lagged { missed: fault.get("missed")? },
             NOT_TAKING => Self::Unavailable(fault.text("problem").to_owned()),
             _ => return transport_from_fault(fault).map(Self::Transport),
         })

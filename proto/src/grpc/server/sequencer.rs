@@ -87,6 +87,7 @@ impl sequencer_server::Sequencer for SequencerServer {
     type SubmitTransactionsStream = Replies<pb::SubmitTransactionsResponse>;
     type WatchTransactionStream = Replies<pb::TransactionStatus>;
     type SubscribeBlocksStream = Replies<pb::Block>;
+    type SubscribePreconfirmationsStream = Replies<pb::Preconfirmation>;
 
     async fn submit_transaction(
         &self,
@@ -150,6 +151,15 @@ impl sequencer_server::Sequencer for SequencerServer {
         let from = request.into_inner().from;
         let blocks = self.executor.subscribe(from).await.map_err(to_status)?;
         Ok(Response::new(replies(blocks, |block| (&*block).into())))
+    }
+
+    async fn subscribe_preconfirmations(
+        &self,
+        _: Request<pb::SubscribePreconfirmationsRequest>,
+    ) -> Reply<Self::SubscribePreconfirmationsStream> {
+        let frames = self.sequencer.preconfirmations().await.map_err(to_status)?;
+        let frames = frames.ok_or_else(|| Status::unimplemented("no frames are told here"))?;
+        Ok(Response::new(replies(frames, |frame| (&*frame).into())))
     }
 
     async fn get_pending_nonce(

@@ -2,12 +2,14 @@
 
 mod block;
 mod pool;
+mod preconfirmation;
 mod receipt;
 mod transaction;
 
 pub(crate) use self::{
     block::{RpcBlock, block, header},
     pool::PoolCounts,
+    preconfirmation::RpcPreconfirmation,
     receipt::{RpcReceipt, logs, receipt_at, receipts},
     transaction::RpcTransaction,
 };

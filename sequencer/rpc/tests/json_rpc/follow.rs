@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::support::{Chain, counter, loud};
 use alloy::{
     network::{EthereumWallet, TransactionBuilder},
-    primitives::{Address, B256, U256},
+    primitives::{Address, B256, TxKind, U256},
     providers::{Provider, ProviderBuilder, WsConnect},
     rpc::types::{Filter, Log, TransactionRequest},
 };
 use futures::StreamExt;
 use millrace_proto::{BlockSelector, Executor};
 use millrace_rpc::{RpcConfig, RpcLimits};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -59,6 +59,71 @@ async fn subscriptions_report_heads_and_logs() {
         assert_eq!(log.address(), contract);
         assert_eq!(log.topics()[1], B256::with_last_byte(count));
         assert_eq!(log.block_number, Some(u64::from(count) + 3));
+    }
+}
+
+/// What is told of a block before it is sealed is what its receipts are after it, but for the hash, which nobody knew.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_open_blocks_have_the_receipts_that_the_sealed_block_has() {
+    let chain = Chain::start().await;
+    let wallet = ws_wallet(&chain).await;
+    let contract = deploy(&wallet, counter()).await;
+    let frames = wallet.subscribe::<_, Value>(("newPreconfirmations",)).await.expect("frames");
+    let mut frames = frames.into_stream();
+    for kind in [TxKind::Call(contract), TxKind::Create] {
+        let request = match kind {
+            TxKind::Call(to) => TransactionRequest::default().with_to(to),
+            TxKind::Create => TransactionRequest::default().with_deploy_code(counter()),
+        };
+        let sent = wallet.send_transaction(request).await.expect("sent");
+        let mined = sent.get_receipt().await.expect("receipt");
+        let frame = timeout(SOON, frames.next()).await.expect("in time").expect("a frame");
+        assert_eq!(frame["transactions"], json!([mined.transaction_hash]));
+        assert_eq!(
+            (&frame["frame"], &frame["receipts"][0]["blockHash"]),
+            (&json!("0x0"), &Value::Null)
+        );
+        let number = mined.block_number.expect("mined");
+        let block =
+            chain.result("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await;
+        for (of_frame, of_block) in [
+            ("blockNumber", "number"),
+            ("parentHash", "parentHash"),
+            ("timestamp", "timestamp"),
+            ("baseFeePerGas", "baseFeePerGas"),
+        ] {
+            assert_eq!(frame[of_frame], block[of_block], "{of_frame}");
+        }
+        let hash = json!([mined.transaction_hash]);
+        let mut receipt = chain.result("eth_getTransactionReceipt", hash).await;
+        receipt["blockHash"] = Value::Null;
+        for log in receipt["logs"].as_array_mut().expect("logs") {
+            log["blockHash"] = Value::Null;
+        }
+        assert_eq!(frame["receipts"], json!([receipt]));
+    }
+}
+
+/// A subscription that is silent from then on would hide that frames are missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_closes_where_no_more_frames_are_told() {
+    let chain = Chain::start().await;
+    let mut client = bare_subscriber(&chain, json!(["newPreconfirmations"])).await;
+    chain.pool.frames.as_ref().expect("it tells").close();
+    let mut rest = Vec::new();
+    let _ = timeout(SOON, client.read_to_end(&mut rest)).await.expect("disconnected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_an_open_block_says_so() {
+    let chain = Chain::telling(RpcConfig::default(), None).await;
+    let provider = ProviderBuilder::new().connect_ws(WsConnect::new(chain.ws())).await;
+    let provider = provider.expect("connection");
+    for (topic, says) in [("newPreconfirmations", "ask the sequencer"), ("news", "newHeads, logs")]
+    {
+        let refused = provider.subscribe::<_, Value>((topic,)).await.expect_err("refused");
+        let error = refused.as_error_resp().expect("an error of the server");
+        assert!(error.code == -32602 && error.message.contains(says), "{error}");
     }
 }
 
@@ -159,16 +224,17 @@ async fn subscriptions_need_a_websocket_and_a_known_kind() {
 }
 
 /// A bare WebSocket that subscribes to all logs, and has read the reply.
-async fn bare_subscriber(chain: &Chain) -> TcpStream {
+async fn bare_subscriber(chain: &Chain, to: Value) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("socket");
     socket.set_recv_buffer_size(4_096).expect("buffer size");
     let mut client = socket.connect(chain.rpc.local_addr()).await.expect("connection");
     let handshake = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     client.write_all(handshake.as_bytes()).await.expect("handshake");
-    let request = br#"{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["logs",{}]}"#;
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": to});
+    let request = request.to_string();
     let mut frame = vec![0x81, 0x80 | u8::try_from(request.len()).expect("short"), 0, 0, 0, 0];
-    frame.extend_from_slice(request);
+    frame.extend_from_slice(request.as_bytes());
     client.write_all(&frame).await.expect("request");
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains("\"result\"") {
@@ -190,7 +256,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
     let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
     let wallet = chain.wallet();
     let contract = deploy(&wallet, loud()).await;
-    let mut client = bare_subscriber(&chain).await;
+    let mut client = bare_subscriber(&chain, json!(["logs", {}])).await;
 
     for _ in 0..80 {
         let call = TransactionRequest::default().with_to(contract);
@@ -209,7 +275,7 @@ async fn stopping_closes_what_is_open_and_idle_at_once() {
     let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
     let wallet = chain.wallet();
     wallet.get_chain_id().await.expect("a call, whose connection is kept");
-    let mut client = bare_subscriber(&chain).await;
+    let mut client = bare_subscriber(&chain, json!(["logs", {}])).await;
     let address = chain.rpc.local_addr();
     timeout(SOON, chain.rpc.stop()).await.expect("in time").expect("no panic");
     assert!(TcpSocket::new_v4().expect("socket").connect(address).await.is_err());

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
     Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor,
-    PoolStatus, QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome,
-    TxPool, admitted,
+    FrameFeed, FrameStart, PoolStatus, Preconfirmation, Preconfirmations, QueueMark, RecoveredTx,
+    RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -42,6 +42,8 @@ pub(crate) struct SealingPool {
     pub(crate) asked: Notify,
     pub(crate) safe: AtomicU64,
     pub(crate) finalized: AtomicU64,
+    /// Tells of each block as one frame before it is sealed, if anybody is to be told.
+    pub(crate) frames: Option<FrameFeed>,
 }
 
 impl SealingPool {
@@ -71,14 +73,27 @@ impl SealingPool {
         let timestamp = head.timestamp + 1;
         let attributes = BlockAttributes::rollup(&self.spec, &head, timestamp, queue);
         let mut block = self.executor.open_block(attributes).await.expect("open");
-        for outcome in block.execute(transactions).await.expect("execute") {
+        let mut receipts = Vec::new();
+        for outcome in block.execute(transactions.clone()).await.expect("execute") {
             match outcome {
-                TxOutcome::Included { .. } => {}
+                TxOutcome::Included { receipt, .. } => receipts.push(receipt),
                 TxOutcome::Invalid(reason) => return Err(reason),
                 TxOutcome::NoRoom => {
                     return Err(RejectReason::GasOverLimit { got: 0, limit: head.gas_limit });
                 }
             }
+        }
+        if let Some(frames) = &self.frames {
+            frames.tell(Arc::new(Preconfirmation {
+                block: head.number + 1,
+                parent_hash: head.seal(),
+                timestamp,
+                base_fee: block.base_fee().expect("London"),
+                frame: 0,
+                start: FrameStart::default(),
+                transactions,
+                receipts,
+            }));
         }
         Ok(block.seal().await.expect("seal"))
     }
@@ -135,6 +150,11 @@ impl TxPool for SealingPool {
         Ok(PoolStatus { pending, queued: 0 })
     }
 
+    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+        let over = || SequencerError::Unavailable("over".into());
+        Ok(self.frames.as_ref().map(|frames| frames.subscribe(over)))
+    }
+
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
         self.asked.notify_one();
         let _open = self.gate.lock().await;
@@ -165,6 +185,10 @@ impl Chain {
     }
 
     pub(crate) async fn with(config: RpcConfig) -> Self {
+        Self::telling(config, Some(FrameFeed::default())).await
+    }
+
+    pub(crate) async fn telling(config: RpcConfig, frames: Option<FrameFeed>) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let signer: PrivateKeySigner = KEY.parse().expect("key");
         let spec = Arc::new(spec(signer.address()));
@@ -182,6 +206,7 @@ impl Chain {
             asked: Notify::new(),
             safe: AtomicU64::new(0),
             finalized: AtomicU64::new(0),
+            frames,
         });
         let listen = ([127, 0, 0, 1], 0).into();
         let rpc = RpcServer::start(
