@@ -138,6 +138,20 @@ impl TxPool for SequencerHandle {
         Ok(pooled.filter(|pooled| pooled.durable).map(|pooled| pooled.tx))
     }
 
+    async fn stages(&self, hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
+        let Some(known) = self.shared.find(hash).await? else { return Ok(Vec::new()) };
+        let reached = known.stage(&self.shared.heads);
+        let stages: &[Stage] = match reached {
+            Stage::Dropped => &[Stage::Dropped],
+            _ => &STAGES,
+        };
+        let mut statuses = Vec::new();
+        for stage in stages.iter().filter(|stage| **stage <= reached) {
+            statuses.push(self.status_when(hash, &known, *stage).await);
+        }
+        Ok(statuses)
+    }
+
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {
         Ok(self.shared.ledger.pool.lock().status())
     }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use millrace_proto::{
     Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor,
     ExecutorError, FrameFeed, PoolStatus, Preconfirmations, RecoveredTx, SequencerError,
-    Settlement, SubmitError, TxPool, admitted, grpc::SequencerClient, num_hash,
+    Settlement, SubmitError, TxPool, TxStatus, admitted, grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
 use tokio::sync::Mutex;
@@ -73,6 +73,13 @@ impl TxPool for FollowPool {
         match &self.sequencer {
             Some(sequencer) => sequencer.pooled(hash).await,
             None => Ok(None),
+        }
+    }
+
+    async fn stages(&self, hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
+        match &self.sequencer {
+            Some(sequencer) => sequencer.stages(hash).await,
+            None => Ok(Vec::new()),
         }
     }
 

@@ -82,6 +82,11 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
     /// A transaction that is accepted and in no sealed block yet.
     async fn pooled(&self, hash: TxHash) -> Result<Option<Arc<RecoveredTx>>, SequencerError>;
 
+    /// Every stage that a transaction has reached, in order; none of one that was never accepted, or where nobody tells.
+    async fn stages(&self, _hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
+        Ok(Vec::new())
+    }
+
     /// How full the pool is.
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError>;
 

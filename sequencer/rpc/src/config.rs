@@ -79,6 +79,12 @@ pub struct RpcLimits {
     pub max_proof_keys: u32,
     /// Blocks of an `eth_feeHistory`.
     pub max_fee_history: u32,
+    /// How long an `eth_sendRawTransactionSync` waits that does not say.
+    #[serde(with = "humantime_serde")]
+    pub sync_timeout: Duration,
+    /// The longest that one may ask for.
+    #[serde(with = "humantime_serde")]
+    pub max_sync_timeout: Duration,
     /// A connection on which nothing arrives for this long is closed. WebSocket clients answer pings.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
@@ -110,6 +116,8 @@ impl Default for RpcLimits {
             max_log_criteria: 1_000,
             max_proof_keys: 1_024,
             max_fee_history: 1_024,
+            sync_timeout: Duration::from_secs(2),
+            max_sync_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),

@@ -1,9 +1,9 @@
 //! Errors: why the server does not run, and what a client is told.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use alloy::{
-    primitives::{Bytes, hex},
+    primitives::{Bytes, TxHash, hex},
     sol_types::{Panic, Revert, SolError},
 };
 use jsonrpsee::{
@@ -56,6 +56,11 @@ const SERVER_ERROR: i32 = -32000;
 /// A revert, by the convention that all clients share.
 const REVERTED: i32 = 3;
 
+/// EIP-7966: accepted, and not processed in time.
+const NOT_IN_TIME: i32 = 4;
+/// EIP-7966: accepted, and not ready to be processed.
+const NOT_READY: i32 = 5;
+
 /// What calls have seen of each service. That an outage is over, the block feed says.
 static EXECUTOR: Mutex<Outage> = Mutex::new(Outage::new());
 static SEQUENCER: Mutex<Outage> = Mutex::new(Outage::new());
@@ -75,6 +80,10 @@ pub(crate) enum CallError {
     Halted(String),
     #[error("{0}")]
     InvalidParams(String),
+    #[error("the transaction was accepted, but is in no block after {timeout:?}; it still counts")]
+    NotInTime { hash: TxHash, timeout: Duration },
+    #[error("the transaction was accepted, and waits for one with an earlier nonce")]
+    NotReady(TxHash),
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
@@ -104,6 +113,8 @@ impl From<CallError> for ErrorObjectOwned {
             CallError::Reverted(ref data) => {
                 object(REVERTED, error.to_string(), Some(hex::encode_prefixed(data)))
             }
+            CallError::NotInTime { hash, .. } => object(NOT_IN_TIME, error.to_string(), Some(hash)),
+            CallError::NotReady(hash) => object(NOT_READY, error.to_string(), Some(hash)),
             CallError::Halted(message) => plain(SERVER_ERROR, message),
             CallError::InvalidParams(message) => plain(INVALID_PARAMS_CODE, message),
             CallError::NotFound(message) => plain(RESOURCE_NOT_FOUND, message),

@@ -23,6 +23,7 @@ mod fees;
 mod filters;
 mod ids;
 mod json;
+mod lifecycle;
 mod logs;
 mod metrics;
 mod middleware;

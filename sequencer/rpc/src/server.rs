@@ -30,6 +30,7 @@ use crate::{
     fees::FeeOracle,
     filters::FilterRegistry,
     ids::HexIds,
+    lifecycle::LifecycleApiServer,
     metrics::{CallMetrics, RpcMetrics},
     middleware::CallLayer,
     raw::RawApiServer,
@@ -263,7 +264,8 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     let mut module = RpcModule::new(context);
     module.merge(EthApiServer::into_rpc(api.clone()))?;
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
-    module.merge(RawApiServer::into_rpc(api))?;
+    module.merge(RawApiServer::into_rpc(api.clone()))?;
+    module.merge(LifecycleApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;
     if let Some(extra) = extra {
         module.merge(extra)?;

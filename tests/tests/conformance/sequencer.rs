@@ -32,6 +32,8 @@ pub(crate) async fn a_transaction_goes_through_its_life(stack: &SequencerStack) 
     let known = sequencer.transaction(hash).await?.ok_or_else(|| eyre!("forgotten"))?;
     assert_eq!((&known.tx, known.status.stage), (&tx, Stage::Sequenced));
     assert_eq!(sequencer.pooled(hash).await?, None);
+    let reached = sequencer.stages(hash).await?;
+    assert_eq!((reached.len(), &reached[1]), (2, &status));
     let heads = sequencer.heads().await?;
     assert!(heads.latest.number >= inclusion.block.number);
     assert_eq!((heads.safe.hash, heads.finalized.hash), (genesis.seal(), genesis.seal()));
@@ -57,6 +59,8 @@ pub(crate) async fn a_transaction_goes_through_its_life(stack: &SequencerStack) 
     assert_eq!(stages, [Accepted, Sequenced, Posted, Committed, Finalized]);
     assert!(seen[1..].iter().all(|status| status.inclusion.as_ref() == Some(&inclusion)));
     // Who comes late still sees all of them.
+    let late = sequencer.stages(hash).await?;
+    assert_eq!((late.len(), &late[1..]), (5, &seen[1..]));
     assert_eq!(sequencer.watch(hash).await?.count().await, 5);
     Ok(())
 }
@@ -135,12 +139,14 @@ pub(crate) async fn a_replacement_drops_what_it_replaces(stack: &SequencerStack)
     let stages = sequencer.watch(first.hash()).await?;
     let last = stages.collect::<Vec<_>>().await.pop().ok_or_else(|| eyre!("no stage"))??;
     assert_eq!(last.stage, Stage::Dropped);
+    assert_eq!(sequencer.stages(first.hash()).await?, [last]);
     Ok(())
 }
 
 pub(crate) async fn what_was_never_accepted_is_unknown(stack: &SequencerStack) -> Result<()> {
     let SequencerStack { sequencer, .. } = stack;
     let hash = B256::repeat_byte(9);
+    assert_eq!(sequencer.stages(hash).await?, []);
     let waited = sequencer.wait_for(hash, Stage::Accepted).await.map(|_| ());
     let watched = sequencer.watch(hash).await.map(|_| ());
     for result in [waited, watched] {

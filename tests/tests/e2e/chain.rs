@@ -228,6 +228,39 @@ async fn the_archive_has_what_beacon_nodes_have_dropped() -> Result<()> {
     Ok(())
 }
 
+async fn raw(
+    chain: &Chain,
+    method: &'static str,
+    parameters: impl alloy::rpc::json_rpc::RpcSend,
+) -> Result<Value> {
+    Ok(chain.provider().raw_request(method.into(), parameters).await?)
+}
+
+/// JSON-RPC tells every stage of a final transaction, with its block, batch and L1 transactions.
+async fn stages_are_told(chain: &Chain, hash: alloy::primitives::B256) -> Result<()> {
+    let life = raw(chain, "millrace_getTransactionStatus", (hash,)).await?;
+    ensure!(life["transactionHash"] == hash.to_string() && life["stage"] == "FINALIZED", "{life}");
+    let stages = life["stages"].as_array().ok_or_else(|| eyre!("no stages: {life}"))?;
+    let names: Vec<_> = stages.iter().filter_map(|stage| stage["stage"].as_str()).collect();
+    ensure!(names == ["ACCEPTED", "SEQUENCED", "POSTED", "COMMITTED", "FINALIZED"], "{life}");
+    let receipt = chain.provider().get_transaction_receipt(hash).await?;
+    let receipt = receipt.ok_or_else(|| eyre!("no receipt of {hash}"))?;
+    let number = format!("{:#x}", receipt.block_number.unwrap_or_default());
+    for (index, stage) in stages.iter().enumerate() {
+        let is_in_block = stage["blockNumber"] == number.as_str();
+        ensure!(is_in_block == (index >= 1), "{stage}");
+        let on_l1 = stage["l1TransactionHash"].is_string() && stage["batch"].is_string();
+        ensure!(on_l1 == (index >= 2), "{stage}");
+        if let Some(l1) = stage["l1TransactionHash"].as_str() {
+            let mined = chain.l1_provider().get_transaction_receipt(l1.parse()?).await?;
+            let mined = mined.ok_or_else(|| eyre!("L1 does not have {l1}"))?;
+            let block = format!("{:#x}", mined.block_number.unwrap_or_default());
+            ensure!(stage["l1BlockNumber"] == block.as_str(), "{stage}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_drains_and_a_second_start_resumes() -> Result<()> {
     let mut chain = Chain::start(ChainOptions::default()).await?;
@@ -249,6 +282,12 @@ async fn ctrl_c_drains_and_a_second_start_resumes() -> Result<()> {
     chain.wait_for(after, Stage::Finalized).await?;
     let earlier = chain.wait_for(hash, Stage::Finalized).await?;
     ensure!(earlier.batch.is_some(), "a transaction from before the restart has its batch");
+    for hash in [hash, after] {
+        stages_are_told(&chain, hash).await?;
+    }
+    let unknown = (alloy::primitives::B256::ZERO,);
+    let unknown: Value = raw(&chain, "millrace_getTransactionStatus", unknown).await?;
+    ensure!(unknown.is_null(), "{unknown}");
     ensure!(verify(chain.ready(), &[]).await?["ok"] == true);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use tonic::{Code, transport::Channel};
 
 use crate::{
@@ -137,6 +137,11 @@ impl TxPool for SequencerClient {
         Ok(transaction
             .filter(|transaction| transaction.status.stage == Stage::Accepted)
             .map(|transaction| transaction.tx))
+    }
+
+    async fn stages(&self, hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
+        let Some(transaction) = self.transaction(hash).await? else { return Ok(Vec::new()) };
+        self.watch_until(hash, Some(transaction.status.stage)).await?.try_collect().await
     }
 
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {

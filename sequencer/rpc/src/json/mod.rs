@@ -4,6 +4,7 @@ mod block;
 mod pool;
 mod preconfirmation;
 mod receipt;
+mod stages;
 mod transaction;
 
 pub(crate) use self::{
@@ -11,5 +12,6 @@ pub(crate) use self::{
     pool::PoolCounts,
     preconfirmation::RpcPreconfirmation,
     receipt::{RpcReceipt, logs, receipt_at, receipts},
+    stages::RpcStages,
     transaction::RpcTransaction,
 };

@@ -492,3 +492,61 @@ async fn browsers_are_let_in_from_configured_origins() {
     assert!(allowed("https://app.example.org").await);
     assert!(!allowed("https://evil.example.org").await);
 }
+
+/// A legacy transfer of the chain's account, signed.
+async fn signed(chain: &Chain, nonce: u64) -> Bytes {
+    let request = TransactionRequest::default()
+        .with_to(SOMEBODY)
+        .with_value(U256::from(1))
+        .with_nonce(nonce)
+        .with_chain_id(CHAIN_ID)
+        .with_gas_limit(21_000)
+        .with_max_fee_per_gas(100_000_000_000)
+        .with_max_priority_fee_per_gas(1);
+    let wallet = EthereumWallet::from(chain.signer.clone());
+    request.build(&wallet).await.expect("it signs").encoded_2718().into()
+}
+
+/// EIP-7966: the receipt in one call, or an error that says why there is none, with the hash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_sent_and_its_receipt_waited_for() {
+    const METHOD: &str = "eth_sendRawTransactionSync";
+    let limits =
+        RpcLimits { sync_timeout: std::time::Duration::from_millis(50), ..RpcLimits::default() };
+    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
+    let raw = signed(&chain, 0).await;
+    let receipt = chain.result(METHOD, json!([raw])).await;
+    let hash = json!([keccak256(&raw)]);
+    assert_eq!(receipt["status"], "0x1");
+    assert_eq!(receipt, chain.result("eth_getTransactionReceipt", hash).await);
+
+    // In no block in time: the default one, also in the place of one that is none.
+    chain.pool.hold().await;
+    for (nonce, timeout) in [(1, None), (2, Some(json!(0))), (3, Some(json!("0x1")))] {
+        let raw = signed(&chain, nonce).await;
+        let parameters: Vec<_> = [json!(raw)].into_iter().chain(timeout).collect();
+        let (code, message, data) = chain.error(METHOD, json!(parameters)).await;
+        assert_eq!((code, data), (4, json!(keccak256(&raw))), "{message}");
+        assert!(message.contains("accepted"), "{message}");
+    }
+    // It waits for another.
+    let (code, message, data) = chain.error(METHOD, json!([signed(&chain, 9).await])).await;
+    assert_eq!((code, data), (5, json!(keccak256(signed(&chain, 9).await))), "{message}");
+    // As eth_sendRawTransaction.
+    let (code, message, _) = chain.error(METHOD, json!([raw])).await;
+    assert_eq!((code, message.as_str()), (-32000, "already known"));
+
+    // The block comes while the call waits.
+    let chain = Chain::start().await;
+    chain.pool.hold().await;
+    let raw = signed(&chain, 0).await;
+    let (receipt, ()) = tokio::join!(chain.result(METHOD, json!([raw, "0xea60"])), async {
+        while chain.result("txpool_status", json!([])).await["pending"] == "0x0" {}
+        chain.pool.release().await;
+    });
+    assert_eq!(receipt["transactionHash"], json!(keccak256(&raw)));
+    assert_eq!(
+        chain.result("millrace_getTransactionStatus", json!([B256::ZERO])).await,
+        json!(null)
+    );
+}
