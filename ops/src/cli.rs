@@ -184,6 +184,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_enum, default_value_t = PayloadChoice::Transactions)]
     pub(crate) batch_payload: PayloadChoice,
 
+    /// Gas of a block at most, which cannot be changed for a chain that was started before.
+    #[arg(long, value_name = "GAS", value_parser = clap::value_parser!(u64).range(5_000_000..=4_000_000_000))]
+    pub(crate) gas_limit: Option<u64>,
+
     /// Where batches go: through the first of these that takes them.
     #[arg(
         long,

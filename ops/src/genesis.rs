@@ -25,15 +25,15 @@ const CREATE2_FACTORY_CODE: Bytes = bytes!(
 /// Ether that each development key has on each development chain.
 const DEV_BALANCE_ETH: u64 = 10_000;
 
-/// The dev rollup. Every start on a fresh folder gives the same genesis block for a payload.
-pub(crate) fn dev_rollup(batch_payload: BatchPayload) -> Result<ChainSpec> {
+/// The dev rollup. Every start on a fresh folder gives the same genesis block for a payload and a gas limit, which is a default one if there is none.
+pub(crate) fn dev_rollup(batch_payload: BatchPayload, gas_limit: Option<u64>) -> Result<ChainSpec> {
     let params = RollupParams {
         fee_recipient: address!("4200000000000000000000000000000000000011"),
         batch_payload,
-        gas_limit: match batch_payload {
+        gas_limit: gas_limit.unwrap_or(match batch_payload {
             BatchPayload::Transactions => RollupParams::default().gas_limit,
             BatchPayload::StateDiffs => 40_000_000,
-        },
+        }),
         ..RollupParams::default()
     };
     let mut genesis = base(DEV_ROLLUP_CHAIN_ID, params.gas_limit)?;

@@ -42,6 +42,10 @@ impl KnownTxs for Ledger {
     fn is_known(&self, hash: TxHash) -> bool {
         self.pool.lock().is_acknowledged(hash) || self.recent.read().contains(hash)
     }
+
+    fn has_room(&self) -> Result<(), usize> {
+        self.pool.lock().has_room()
+    }
 }
 
 /// What the handle and the task share.

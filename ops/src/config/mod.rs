@@ -76,7 +76,7 @@ impl Chain {
 /// Reads a genesis file, or makes the built-in one for `dev`.
 pub(crate) fn load_genesis(path: &Path) -> Result<ChainSpec> {
     if path == Path::new("dev") {
-        return genesis::dev_rollup(BatchPayload::default());
+        return genesis::dev_rollup(BatchPayload::default(), None);
     }
     let json = std::fs::read(path)
         .wrap_err_with(|| format!("cannot read genesis file {}", path.display()))?;

@@ -31,13 +31,16 @@ use crate::{
 /// Blocks that the embedded L1's `safe` tag lags behind; `finalized` lags twice as many.
 const DEV_L1_SLOTS_PER_EPOCH: u64 = 2;
 
+/// Bytes of a batch that goes to a folder.
+const DEV_STORE_BATCH: usize = 8 << 20;
+
 /// Runs the command.
 pub(crate) async fn run(args: DevArgs) -> Result<()> {
     std::fs::create_dir_all(&args.data_dir)
         .wrap_err_with(|| format!("cannot create {}", args.data_dir.display()))?;
     let recorder = install_recorder()?;
     let mut supervisor = Supervisor::new();
-    let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload())?);
+    let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload(), args.gas_limit)?);
 
     let (l1_url, beacon_url) = l1(&args, &mut supervisor).await?;
     let state = rollup(&args, &l1_url, &spec).await?;
@@ -234,6 +237,10 @@ fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Conf
     config.da_adapter.archive = args.archive.clone().map(ObjectStoreConfig::at);
     if args.da.contains(&DaChoice::ObjectStore) {
         config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
+        if args.da.len() == 1 {
+            // A folder takes batches of any size: what a chain under full load makes between two L1 blocks.
+            config.da_adapter.target_size = Some(DEV_STORE_BATCH);
+        }
     }
     config.da_adapter.backends = args.da.iter().map(|choice| choice.backend()).collect();
     Ok(config)

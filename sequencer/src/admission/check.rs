@@ -26,6 +26,9 @@ const OSAKA_GAS_CAP: u64 = 1 << 24;
 pub(crate) trait Known: fmt::Debug + Send + Sync {
     /// Whether it is in the pool or was in a block lately.
     fn is_known(&self, hash: TxHash) -> bool;
+
+    /// Whether the pool has room for a transaction; the error is how many it takes.
+    fn has_room(&self) -> Result<(), usize>;
 }
 
 /// The checks that need no state.
@@ -80,6 +83,7 @@ impl Checker {
                 })
             })
             .collect();
+        let room = self.known.has_room();
         let hashed = TxEnvelope::hash_batch(txs);
         let mut new = Vec::with_capacity(hashed.len());
         let going_on = checked.iter_mut().filter(|checked| checked.is_ok());
@@ -87,6 +91,9 @@ impl Checker {
             let hash = tx.hash();
             if self.known.is_known(hash) {
                 *checked = Err(RejectReason::AlreadyKnown { hash });
+            } else if let Err(limit) = room {
+                // Recovering its sender would be for nothing.
+                *checked = Err(RejectReason::PoolFull { limit: limit as u64 });
             } else {
                 new.push((tx, raw));
             }

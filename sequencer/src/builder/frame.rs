@@ -48,11 +48,11 @@ impl Builder {
             self.shared.metrics.frame_transactions.record(txs.len() as f64);
             self.execute(ticket, txs).await?;
         }
-        let min_block_time = self.shared.config.min_block_time;
+        let (last, min_block_time) = (self.last_deadline, self.shared.config.min_block_time);
         if let Some(open) = &mut self.open
             && (is_full || open.txs_left == 0)
         {
-            open.close_early(min_block_time);
+            open.close_early(last, min_block_time);
         }
         Ok(())
     }

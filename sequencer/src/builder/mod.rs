@@ -51,7 +51,6 @@ struct OpenBlock {
     /// Of what one block may bring into a batch; what was framed counts, included or not.
     bytes_left: usize,
     txs_left: usize,
-    opened_at: Instant,
     /// When it is sealed: once it is full, as soon as it may be.
     deadline: Instant,
     left_out: LeftOut,
@@ -77,14 +76,16 @@ impl Place {
 }
 
 impl OpenBlock {
-    /// Whoever waits need not wait for the end of a block that has no room for them.
-    fn close_early(&mut self, min_block_time: Duration) {
-        self.deadline = early_deadline(self.opened_at, self.deadline, min_block_time);
+    /// Whoever waits need not wait for the end of a block that has no room for them, but for so long after the last block's.
+    fn close_early(&mut self, last_deadline: Instant, min_block_time: Duration) {
+        self.deadline =
+            early_deadline(Instant::now(), self.deadline, last_deadline + min_block_time);
     }
 }
 
-fn early_deadline(opened_at: Instant, deadline: Instant, min_block_time: Duration) -> Instant {
-    deadline.min(opened_at + min_block_time)
+fn early_deadline(now: Instant, deadline: Instant, earliest: Instant) -> Instant {
+    // From now on, so that blocks that are late are not followed by others all the sooner.
+    deadline.min(earliest.max(now))
 }
 
 /// The loop that makes blocks.
@@ -347,15 +348,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_block_is_open_for_the_least_block_time_and_never_longer_than_it_would_be() {
-        let opened = Instant::now();
-        let at = |millis| opened + Duration::from_millis(millis);
-        let early =
-            |deadline, least| early_deadline(opened, deadline, Duration::from_millis(least));
-        assert_eq!(early(at(250), 100), at(100));
-        assert_eq!(early(at(250), 250), at(250));
-        assert_eq!(early(at(250), 400), at(250));
-        // One on the grid may have less than a block time.
-        assert_eq!(early(at(60), 100), at(60));
+    fn full_blocks_end_as_far_apart_as_they_have_to_and_none_later_than_it_would() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        // The last block's end was at 0, and this one would end at 250.
+        assert_eq!(early_deadline(at(10), at(250), at(100)), at(100));
+        assert_eq!(early_deadline(at(10), at(250), at(250)), at(250));
+        assert_eq!(early_deadline(at(10), at(250), at(400)), at(250));
+        // It is full only later: at once then.
+        assert_eq!(early_deadline(at(180), at(250), at(100)), at(180));
+        // Late already.
+        assert_eq!(early_deadline(at(300), at(250), at(100)), at(250));
     }
 }

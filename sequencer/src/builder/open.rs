@@ -41,11 +41,11 @@ impl Builder {
         let record = Record::BlockOpened(opened.clone());
         self.writer.append(vec![record], Box::new(written)).await;
 
-        let clock = (Instant::now(), self.next_deadline());
+        let deadline = self.next_deadline();
         let block = LoggedBlock::new(opened);
         let mut built = self.build(&block).await?;
         let queued = std::mem::take(&mut built.queued);
-        self.set_open(block, built, clock, LeftOut::default(), Place::default());
+        self.set_open(block, built, deadline, LeftOut::default(), Place::default());
         if let Some(open) = &mut self.open {
             open.tell(&self.shared.preconfirmer, ticket, queued);
         }
@@ -59,12 +59,11 @@ impl Builder {
         if on_grid > now { on_grid } else { now + block_time }
     }
 
-    /// `clock`: when the block was opened, and when it is to be sealed.
     fn set_open(
         &mut self,
         block: LoggedBlock,
         built: Built,
-        (opened_at, deadline): (Instant, Instant),
+        deadline: Instant,
         left_out: LeftOut,
         place: Place,
     ) {
@@ -79,7 +78,6 @@ impl Builder {
             gas_left: gas_limit.saturating_sub(built.gas_used),
             bytes_left,
             txs_left,
-            opened_at,
             deadline,
             left_out,
             place,
@@ -102,7 +100,7 @@ impl Builder {
         open: OpenBlock,
         error: ExecutorError,
     ) -> Result<FrameResult, SequencerRunError> {
-        let OpenBlock { block, build, opened_at, deadline, left_out, place, .. } = open;
+        let OpenBlock { block, build, deadline, left_out, place, .. } = open;
         drop(build);
         let number = block.opened.number;
         let mut delay = FIRST_RETRY;
@@ -120,7 +118,7 @@ impl Builder {
             let source = ExecutorError::Stopped(problem);
             return Err(SequencerRunError::Executor { block: number, source });
         }
-        self.set_open(block, built, (opened_at, deadline), left_out, place);
+        self.set_open(block, built, deadline, left_out, place);
         if let Some(open) = &mut self.open
             && let Some(frame) = open.block.frames.last()
         {

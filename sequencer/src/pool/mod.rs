@@ -214,6 +214,14 @@ impl Pool {
         Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
     }
 
+    /// Whether there is room for one more; the error is how many there may be.
+    pub(crate) fn has_room(&self) -> Result<(), usize> {
+        let limits = &self.limits;
+        let is_full =
+            self.by_hash.len() >= limits.max_transactions || self.bytes >= limits.max_bytes;
+        if is_full { Err(limits.max_transactions) } else { Ok(()) }
+    }
+
     /// Whether a transaction is here.
     pub(crate) fn holds(&self, hash: TxHash) -> bool {
         self.by_hash.contains_key(&hash)

@@ -17,6 +17,14 @@ use crate::{
     support::{CHAIN_ID, CONTRACT, GWEI, POOR, Setup, hash_of, sign, signer, soon, transfer},
 };
 
+/// A transaction whose signature nobody can have made: the last bytes are its s, and a large one breaks EIP-2.
+fn badly_signed(good: &Bytes) -> Bytes {
+    let mut broken = good.to_vec();
+    let at = broken.len() - 32;
+    broken[at..].fill(0xfe);
+    broken.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_no_state() {
     let mut setup = Setup::new();
@@ -75,11 +83,7 @@ async fn what_needs_no_state() {
     };
     assert!(matches!(node.refusal(sign(&key, delegation)).await, R::Invalid { .. }));
 
-    // The last byte belongs to the signature's s: zero makes it invalid, a large s breaks EIP-2.
-    let mut broken = good.to_vec();
-    let at = broken.len() - 32;
-    broken[at..].fill(0xfe);
-    let reason = node.refusal(broken.into()).await;
+    let reason = node.refusal(badly_signed(&good)).await;
     assert!(matches!(reason, R::BadSignature { .. }), "{reason:?}");
 
     let pool = node.handle.pool_status().await.expect("status");
@@ -180,6 +184,11 @@ async fn a_full_pool_takes_nothing() {
     node.submit(sign(&signer(1), transfer(1))).await.expect("accepted");
     let reason = node.refusal(sign(&signer(2), transfer(1))).await;
     assert_eq!(reason, R::PoolFull { limit: 3 });
+    // Before its sender is recovered, but not where it is there already.
+    let good = sign(&signer(2), transfer(0));
+    assert_eq!(node.refusal(badly_signed(&good)).await, R::PoolFull { limit: 3 });
+    let known = sign(&signer(1), transfer(1));
+    assert_eq!(node.refusal(known.clone()).await, R::AlreadyKnown { hash: hash_of(&known) });
     let status = node.handle.pool_status().await.expect("status");
     assert_eq!(status, PoolStatus { pending: 0, queued: 3 });
     node.stop().await.expect("a clean end");
