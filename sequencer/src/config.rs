@@ -14,7 +14,7 @@ pub struct SequencerConfig {
     /// Time between blocks that hold transactions, 10 ms to 12 s.
     #[serde(with = "humantime_serde")]
     pub block_time: Duration,
-    /// A block that is full is sealed before the block time is over, so long after the last block at the soonest; at the block time or above: never sooner.
+    /// A block that is full is sealed before the block time is over, so long after the last block was due at the soonest; at the block time or above: never sooner.
     #[serde(with = "humantime_serde")]
     pub min_block_time: Duration,
     /// Most transactions in a block, without deposits and forced ones.

@@ -43,8 +43,8 @@ impl KnownTxs for Ledger {
         self.pool.lock().is_acknowledged(hash) || self.recent.read().contains(hash)
     }
 
-    fn has_room(&self) -> Result<(), usize> {
-        self.pool.lock().has_room()
+    fn has_room_for(&self, hash: TxHash) -> Result<(), usize> {
+        self.pool.lock().has_room_for(hash)
     }
 }
 

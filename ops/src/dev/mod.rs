@@ -4,7 +4,11 @@ mod banner;
 mod state;
 mod status;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use eyre::{Result, WrapErr, bail, eyre};
 use millrace_da_adapter::{AltDaConfig, ObjectStoreConfig};
@@ -40,10 +44,15 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         .wrap_err_with(|| format!("cannot create {}", args.data_dir.display()))?;
     let recorder = install_recorder()?;
     let mut supervisor = Supervisor::new();
-    let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload(), args.gas_limit)?);
+    let known = DevState::load(&state_file(&args))?;
+    let gas_limit = known.as_ref().map_or(args.gas_limit, |known| known.gas_limit);
+    if args.gas_limit.is_some_and(|wanted| Some(wanted) != gas_limit) {
+        bail!("the chain in {} was started with another --gas-limit", args.data_dir.display());
+    }
+    let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload(), gas_limit)?);
 
     let (l1_url, beacon_url) = l1(&args, &mut supervisor).await?;
-    let state = rollup(&args, &l1_url, &spec).await?;
+    let state = rollup(&args, known, &l1_url, &spec).await?;
     let config = config(&args, l1_url.clone(), beacon_url.clone(), &state)?;
     config.sequencer.validate()?;
 
@@ -135,6 +144,10 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
     Ok(())
 }
 
+fn state_file(args: &DevArgs) -> PathBuf {
+    args.data_dir.join("dev.json")
+}
+
 /// The L1's JSON-RPC and beacon URLs: an external one's, or the embedded one's, which is started here.
 async fn l1(args: &DevArgs, supervisor: &mut Supervisor) -> Result<(Url, Url)> {
     if let Some(url) = &args.l1 {
@@ -155,9 +168,12 @@ async fn l1(args: &DevArgs, supervisor: &mut Supervisor) -> Result<(Url, Url)> {
 }
 
 /// The rollup contract: the one that this data folder's chain has, or a newly deployed one.
-async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<DevState> {
-    let path = args.data_dir.join("dev.json");
-    let known = DevState::load(&path)?;
+async fn rollup(
+    args: &DevArgs,
+    known: Option<DevState>,
+    l1: &Url,
+    spec: &ChainSpec,
+) -> Result<DevState> {
     let client = L1Client::new(l1.clone(), ClientOptions::default())?;
     let chain_id = client
         .chain_id()
@@ -188,8 +204,8 @@ async fn rollup(args: &DevArgs, l1: &Url, spec: &ChainSpec) -> Result<DevState> 
         inclusion_window: args.inclusion_window,
     };
     let rollup = deploy(&client, spec, &terms).await?.contracts.rollup;
-    let state = DevState { l1_chain_id: chain_id, rollup };
-    state.store(&path)?;
+    let state = DevState { l1_chain_id: chain_id, rollup, gas_limit: args.gas_limit };
+    state.store(&state_file(args))?;
     Ok(state)
 }
 
@@ -238,7 +254,7 @@ fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Conf
     if args.da.contains(&DaChoice::ObjectStore) {
         config.da_adapter.object_store = Some(local_store(&args.data_dir.join("da"))?);
         if args.da.len() == 1 {
-            // A folder takes batches of any size: what a chain under full load makes between two L1 blocks.
+            // What a chain under full load makes between two L1 blocks; more than blobs could hold.
             config.da_adapter.target_size = Some(DEV_STORE_BATCH);
         }
     }

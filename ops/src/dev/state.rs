@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub(super) struct DevState {
     pub(super) l1_chain_id: u64,
     pub(super) rollup: Address,
+    /// Of a chain that has another gas limit than the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gas_limit: Option<u64>,
 }
 
 impl DevState {

@@ -27,8 +27,8 @@ pub(crate) trait Known: fmt::Debug + Send + Sync {
     /// Whether it is in the pool or was in a block lately.
     fn is_known(&self, hash: TxHash) -> bool;
 
-    /// Whether the pool has room for a transaction; the error is how many it takes.
-    fn has_room(&self) -> Result<(), usize>;
+    /// Whether the pool has room for a transaction; the error is how many it takes. What it holds already needs none.
+    fn has_room_for(&self, hash: TxHash) -> Result<(), usize>;
 }
 
 /// The checks that need no state.
@@ -71,7 +71,9 @@ impl Checker {
     }
 
     /// Decodes transactions, checks them, and recovers their senders, several at a time where the processor can. A result for each, in order.
-    pub(super) fn check(&self, raw: Vec<Bytes>) -> Checked {
+    ///
+    /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, are refused with it then.
+    pub(super) fn check(&self, raw: Vec<Bytes>, shed: bool) -> Checked {
         let (mut txs, mut encoded) = (Vec::new(), Vec::new());
         let mut checked: Vec<_> = raw
             .into_iter()
@@ -83,7 +85,6 @@ impl Checker {
                 })
             })
             .collect();
-        let room = self.known.has_room();
         let hashed = TxEnvelope::hash_batch(txs);
         let mut new = Vec::with_capacity(hashed.len());
         let going_on = checked.iter_mut().filter(|checked| checked.is_ok());
@@ -91,8 +92,7 @@ impl Checker {
             let hash = tx.hash();
             if self.known.is_known(hash) {
                 *checked = Err(RejectReason::AlreadyKnown { hash });
-            } else if let Err(limit) = room {
-                // Recovering its sender would be for nothing.
+            } else if shed && let Err(limit) = self.known.has_room_for(hash) {
                 *checked = Err(RejectReason::PoolFull { limit: limit as u64 });
             } else {
                 new.push((tx, raw));

@@ -127,10 +127,10 @@ impl Shared {
     fn work(&self) {
         // One by one nothing is gained by waiting for the others' answers.
         let together = engine().recover != RecoverPath::Scalar;
-        while let Some(batch) = self.next_batch() {
+        while let Some((batch, more)) = self.next_batch() {
             if !together {
                 for job in batch {
-                    let _ = job.reply.send(self.checker.check(job.raw));
+                    let _ = job.reply.send(self.checker.check(job.raw, more));
                 }
                 continue;
             }
@@ -140,7 +140,7 @@ impl Shared {
                 replies.push((job.reply, job.raw.len()));
                 raw.append(&mut job.raw);
             }
-            let mut checked = self.checker.check(raw).into_iter();
+            let mut checked = self.checker.check(raw, more).into_iter();
             for (reply, count) in replies {
                 // A caller that went away does not want the reply any more.
                 let _ = reply.send(checked.by_ref().take(count).collect());
@@ -148,8 +148,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a job, and takes those that wait with it, up to a batch.
-    fn next_batch(&self) -> Option<Vec<Job>> {
+    /// Waits for a job, and takes those that wait with it, up to a batch. `true` if more wait behind them: there are more signatures than time.
+    fn next_batch(&self) -> Option<(Vec<Job>, bool)> {
         let mut queue = self.queue.lock();
         loop {
             if queue.closed {
@@ -168,6 +168,6 @@ impl Shared {
             count += job.raw.len();
             batch.push(job);
         }
-        Some(batch)
+        Some((batch, !queue.jobs.is_empty()))
     }
 }

@@ -214,12 +214,15 @@ impl Pool {
         Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
     }
 
-    /// Whether there is room for one more; the error is how many there may be.
-    pub(crate) fn has_room(&self) -> Result<(), usize> {
+    /// Whether there is room for a transaction that may be here already; the error is how many there may be. A closed pool says so when it is given one.
+    pub(crate) fn has_room_for(&self, hash: TxHash) -> Result<(), usize> {
         let limits = &self.limits;
         let is_full =
             self.by_hash.len() >= limits.max_transactions || self.bytes >= limits.max_bytes;
-        if is_full { Err(limits.max_transactions) } else { Ok(()) }
+        if is_full && self.closed.is_none() && !self.holds(hash) {
+            return Err(limits.max_transactions);
+        }
+        Ok(())
     }
 
     /// Whether a transaction is here.

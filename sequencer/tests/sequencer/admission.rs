@@ -184,11 +184,31 @@ async fn a_full_pool_takes_nothing() {
     node.submit(sign(&signer(1), transfer(1))).await.expect("accepted");
     let reason = node.refusal(sign(&signer(2), transfer(1))).await;
     assert_eq!(reason, R::PoolFull { limit: 3 });
-    // Before its sender is recovered, but not where it is there already.
-    let good = sign(&signer(2), transfer(0));
-    assert_eq!(node.refusal(badly_signed(&good)).await, R::PoolFull { limit: 3 });
     let known = sign(&signer(1), transfer(1));
     assert_eq!(node.refusal(known.clone()).await, R::AlreadyKnown { hash: hash_of(&known) });
+    // Where nothing else waits, it is found out what a transaction is.
+    let bad = badly_signed(&sign(&signer(2), transfer(0)));
+    assert!(matches!(node.refusal(bad.clone()).await, R::BadSignature { .. }));
+    let more = TxEip1559 {
+        max_fee_per_gas: 200 * GWEI,
+        max_priority_fee_per_gas: 2 * GWEI,
+        ..transfer(1)
+    };
+    let known = sign(&signer(1), more);
+    node.submit(known.clone()).await.expect("a replacement needs no room");
+    // Where others wait, it is not, but for what is known.
+    let mut many = vec![bad; 8_000];
+    many.insert(0, known.clone());
+    let results = node.handle.submit_many(many).await;
+    assert!(
+        matches!(results[0], Err(SubmitError::Rejected(R::AlreadyKnown { .. }))),
+        "{:?}",
+        results[0]
+    );
+    let is_full = |result: &&Result<_, _>| {
+        matches!(result, Err(SubmitError::Rejected(R::PoolFull { limit: 3 })))
+    };
+    assert!(results.iter().filter(is_full).count() > 4_000);
     let status = node.handle.pool_status().await.expect("status");
     assert_eq!(status, PoolStatus { pending: 0, queued: 3 });
     node.stop().await.expect("a clean end");

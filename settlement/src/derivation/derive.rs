@@ -8,7 +8,7 @@ use alloy::{
     primitives::{Address, B256},
 };
 use millrace_proto::{
-    Batch, BatchBlock, BatchHeader, BatchLimits, BatchPayload, BlockMark, ChainSpec, DecodedBatch,
+    Batch, BatchHeader, BatchLimits, BatchPayload, BlockMark, ChainSpec, DecodedBatch,
     DerivedBlock, DerivedStretch, PostedBatch, QueueEntry, QueueMark, QueuedTxs, RecoveredTx,
     SealedHeader, TxEnvelope, Unsigned, batch_digest,
 };
@@ -65,6 +65,37 @@ pub struct DerivedBatch {
     pub number: u64,
     /// What it holds, by the chain's payload.
     pub content: DerivedContent,
+}
+
+/// What of a batch its bytes alone tell.
+#[derive(Debug)]
+pub(crate) struct PreparedBatch {
+    digest: B256,
+    /// Without its blocks' transactions, or why there is none.
+    batch: Result<DecodedBatch, SkipReason>,
+    transactions: Transactions,
+}
+
+/// The transactions of a batch's blocks.
+#[derive(Debug)]
+enum Transactions {
+    /// As the batch has them. The first block's number is what the batch says.
+    Signed { first_block: u64, blocks: Vec<Vec<TxEnvelope>> },
+    /// With their senders.
+    Recovered(Result<Vec<Vec<Arc<RecoveredTx>>>, SkipReason>),
+}
+
+impl Transactions {
+    fn recover(self) -> Self {
+        Self::Recovered(self.recovered())
+    }
+
+    fn recovered(self) -> Result<Vec<Vec<Arc<RecoveredTx>>>, SkipReason> {
+        match self {
+            Self::Signed { first_block, blocks } => recover(first_block, blocks),
+            Self::Recovered(recovered) => recovered,
+        }
+    }
 }
 
 /// What a valid batch holds.
@@ -145,20 +176,66 @@ impl Derivation {
         bytes: &[u8],
         deposits: &QueuedDeposits,
     ) -> Result<DerivedBatch, DeriveError> {
-        let header = &posted.header;
-        self.join(head, header)?;
-        let digest = batch_digest(bytes);
-        if digest != header.digest {
-            return Err(SkipReason::Digest { posted: header.digest, computed: digest }.into());
+        self.join(head, &posted.header)?;
+        self.finish(head, posted, self.decode(&posted.header, bytes), deposits)
+    }
+
+    /// Does what of deriving a batch needs its bytes alone: it can be done before the batches before it are executed.
+    ///
+    /// Recovers senders on rayon's threads; call it off the async ones.
+    pub(crate) fn prepare(&self, header: &BatchHeader, bytes: &[u8]) -> PreparedBatch {
+        let mut prepared = self.decode(header, bytes);
+        // What is skipped for this anyway is not worth it.
+        let is_worth_it = |batch: &DecodedBatch| self.agrees(header, batch).is_ok();
+        if prepared.batch.as_ref().is_ok_and(is_worth_it) {
+            prepared.transactions = prepared.transactions.recover();
         }
-        let batch = DecodedBatch::decode(bytes, self.payload, &self.limits)
-            .map_err(|error| SkipReason::Undecodable(error.to_string()))?;
+        prepared
+    }
+
+    fn decode(&self, header: &BatchHeader, bytes: &[u8]) -> PreparedBatch {
+        let digest = batch_digest(bytes);
+        let mut transactions = Transactions::Signed { first_block: 0, blocks: Vec::new() };
+        if digest != header.digest {
+            let batch = Err(SkipReason::Digest { posted: header.digest, computed: digest });
+            return PreparedBatch { digest, batch, transactions };
+        }
+        let mut batch = DecodedBatch::decode(bytes, self.payload, &self.limits)
+            .map_err(|error| SkipReason::Undecodable(error.to_string()));
+        if let Ok(DecodedBatch::Transactions(batch)) = &mut batch {
+            let blocks = batch.blocks.iter_mut();
+            let blocks = blocks.map(|block| std::mem::take(&mut block.transactions)).collect();
+            transactions = Transactions::Signed { first_block: batch.first_block, blocks };
+        }
+        PreparedBatch { digest, batch, transactions }
+    }
+
+    /// Derives a batch that was prepared, which [joins](Self::join) the head.
+    ///
+    /// # Errors
+    /// As [`Self::derive`], and the same of them where there are several.
+    pub(crate) fn finish(
+        &self,
+        head: &DerivationHead,
+        posted: &PostedBatch,
+        prepared: PreparedBatch,
+        deposits: &QueuedDeposits,
+    ) -> Result<DerivedBatch, DeriveError> {
+        let header = &posted.header;
+        let PreparedBatch { digest, batch, transactions } = prepared;
+        let batch = batch?;
         self.check(head, header, &batch)?;
         let entries = covered(head, header, deposits)?;
         let content = match batch {
             DecodedBatch::Transactions(batch) => DerivedContent::Blocks {
                 claimed_hash: batch.last_block_hash,
-                blocks: self.blocks(head, batch, deposits.before, entries)?,
+                blocks: self.blocks(
+                    head,
+                    batch,
+                    transactions.recovered()?,
+                    deposits.before,
+                    entries,
+                ),
             },
             DecodedBatch::StateDiffs(batch) => DerivedContent::Stretch {
                 transactions: batch.transactions.saturating_add(entries.len() as u64),
@@ -174,13 +251,8 @@ impl Derivation {
         Ok(DerivedBatch { number: header.number, content })
     }
 
-    /// Checks the batch's own words against the posted header and the head.
-    fn check(
-        &self,
-        head: &DerivationHead,
-        header: &BatchHeader,
-        batch: &DecodedBatch,
-    ) -> Result<(), SkipReason> {
+    /// Checks the batch's own words against the posted header.
+    fn agrees(&self, header: &BatchHeader, batch: &DecodedBatch) -> Result<(), SkipReason> {
         let outline = batch.outline();
         if outline.chain_id != self.chain_id {
             return Err(SkipReason::ChainId { found: outline.chain_id, expected: self.chain_id });
@@ -190,7 +262,18 @@ impl Derivation {
         };
         agree("first block", outline.first_block, header.first_block)?;
         agree("last block", outline.last_block, header.last_block)?;
-        agree("deposits end", outline.deposits_end, header.deposits_end)?;
+        agree("deposits end", outline.deposits_end, header.deposits_end)
+    }
+
+    /// Checks the batch's own words against the posted header and the head.
+    fn check(
+        &self,
+        head: &DerivationHead,
+        header: &BatchHeader,
+        batch: &DecodedBatch,
+    ) -> Result<(), SkipReason> {
+        self.agrees(header, batch)?;
+        let outline = batch.outline();
         if outline.parent_hash != head.hash {
             return Err(SkipReason::ParentHash { found: outline.parent_hash, expected: head.hash });
         }
@@ -220,26 +303,28 @@ impl Derivation {
         Ok(())
     }
 
+    /// The batch's blocks, with their transactions and what they take of the queue.
     fn blocks(
         &self,
         head: &DerivationHead,
         batch: Batch,
+        transactions: Vec<Vec<Arc<RecoveredTx>>>,
         before: B256,
         entries: &[QueueEntry],
-    ) -> Result<Vec<DerivedBlock>, SkipReason> {
+    ) -> Vec<DerivedBlock> {
+        debug_assert_eq!(batch.blocks.len(), transactions.len(), "one list a block");
         let mut entries = entries.iter();
         let mut mark = QueueMark { end: head.deposits_end, hash: before, forced: 0 };
-        let blocks: Vec<_> = (batch.first_block..)
-            .zip(batch.blocks)
-            .map(|(number, block)| {
+        (batch.first_block..)
+            .zip(batch.blocks.into_iter().zip(transactions))
+            .map(|(number, (block, transactions))| {
                 let count = block.deposits_end.saturating_sub(mark.end);
                 let taken = entries.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX));
                 let queued = QueuedTxs::new(mark, taken, self.rollup);
                 mark = queued.mark;
-                (number, block, queued)
+                DerivedBlock { number, timestamp: block.timestamp, queued, transactions }
             })
-            .collect();
-        recover(blocks)
+            .collect()
     }
 }
 
@@ -265,33 +350,30 @@ fn covered<'a>(
     Ok(entries)
 }
 
-/// The blocks with the senders of their transactions: recovered on rayon's threads, several at a time where the processor can.
-fn recover(blocks: Vec<(u64, BatchBlock, QueuedTxs)>) -> Result<Vec<DerivedBlock>, SkipReason> {
-    let mut derived = Vec::with_capacity(blocks.len());
+/// Each block's transactions with their senders: recovered on rayon's threads, several at a time where the processor can.
+fn recover(
+    first_block: u64,
+    blocks: Vec<Vec<TxEnvelope>>,
+) -> Result<Vec<Vec<Arc<RecoveredTx>>>, SkipReason> {
+    let counts: Vec<usize> = blocks.iter().map(Vec::len).collect();
     // Transactions of several blocks make a chunk, as blocks can be small.
     let (mut chunks, mut chunk) = (Vec::new(), Vec::new());
-    for (number, block, queued) in blocks {
-        let signed = block.transactions.len();
-        for tx in block.transactions {
+    // The number may be anything yet.
+    let numbers = (0..).map(|offset| first_block.saturating_add(offset));
+    for (number, txs) in numbers.zip(blocks) {
+        for tx in txs {
             chunk.push((number, tx));
             if chunk.len() == CHUNK {
                 chunks.push(std::mem::take(&mut chunk));
             }
         }
-        let timestamp = block.timestamp;
-        let block = DerivedBlock { number, timestamp, queued, transactions: Vec::new() };
-        derived.push((block, signed));
     }
     chunks.push(chunk);
     let recovered: Vec<_> = chunks.into_par_iter().map(recover_chunk).collect();
     // The first bad one in order, whichever thread was first: everyone names the same.
     let recovered = recovered.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let mut recovered = recovered.into_iter().flatten();
-    let complete = |(mut block, signed): (DerivedBlock, usize)| {
-        block.transactions.extend(recovered.by_ref().take(signed).map(Arc::new));
-        block
-    };
-    Ok(derived.into_iter().map(complete).collect())
+    let mut recovered = recovered.into_iter().flatten().map(Arc::new);
+    Ok(counts.into_iter().map(|count| recovered.by_ref().take(count).collect()).collect())
 }
 
 /// Recovers the senders of some transactions, which come with their blocks' numbers.

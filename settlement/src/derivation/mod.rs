@@ -12,6 +12,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::derive::PreparedBatch;
 pub use self::{
     derive::{Derivation, DerivationHead, DerivedBatch, DerivedContent, QueuedDeposits},
     hash::batch_hash,

@@ -52,12 +52,15 @@ impl Case {
     }
 
     fn derive(&self) -> Result<DerivedBatch, DeriveError> {
-        Derivation::new(&self.chain.spec(), ROLLUP).derive(
-            &self.head,
-            &self.posted,
-            &self.bytes,
-            &self.deposits,
-        )
+        let derivation = Derivation::new(&self.chain.spec(), ROLLUP);
+        let Self { head, posted, bytes, deposits, .. } = self;
+        let derived = derivation.derive(head, posted, bytes, deposits);
+        // What is done ahead of a batch's turn changes nothing.
+        let prepared = derivation.prepare(&posted.header, bytes);
+        let joined = derivation.join(head, &posted.header).map_err(DeriveError::from);
+        let ahead = joined.and_then(|()| derivation.finish(head, posted, prepared, deposits));
+        assert_eq!(derived, ahead);
+        derived
     }
 
     /// The blocks of the derived batch, and the hash that it claims.
@@ -251,6 +254,16 @@ fn the_first_transaction_without_a_sender_is_named() {
     }
     case.encode();
     assert_eq!(case.skipped(), SkipReason::Signature { block: 2, hash: unsigned[0] });
+
+    // Signatures are looked at last: everyone names the same of several faults.
+    let before = case.head;
+    case.head.hash = B256::repeat_byte(9);
+    assert!(matches!(case.skipped(), SkipReason::ParentHash { .. }));
+    case.head = DerivationHead { timestamp: 102, ..before };
+    assert!(matches!(case.skipped(), SkipReason::Timestamp { .. }));
+    case.head = before;
+    case.deposits.entries[1] = Deposit { value: U256::from(1), ..deposit(1) }.into();
+    assert!(matches!(case.derive(), Err(DeriveError::Deposits { .. })));
 }
 
 /// As many as are recovered in several pieces, in blocks that do not end where those do.

@@ -70,6 +70,9 @@ pub enum VerifyError {
         /// Its head.
         head: u64,
     },
+    /// Reading or decoding a batch failed with a panic.
+    #[error("a batch could not be read and decoded: {0}")]
+    Prepare(#[source] tokio::task::JoinError),
     /// The rebuilt chain's store failed.
     #[error("rebuilt chain: {0}")]
     Replay(#[from] ReplayError),

@@ -10,12 +10,16 @@ use alloy::primitives::{B256, Bytes};
 use backon::{ExponentialBuilder, Retryable};
 use millrace_l1::RollupEvent;
 use millrace_proto::{BatchPoint, Commitment, DaReadError, DaReader, PostedBatch, QueueEntry};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::Mutex, task::JoinError};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 
 use super::{Difference, SkippedBatch, VerifyError};
 use crate::{
-    derivation::{Derivation, DerivationHead, DeriveError, QueuedDeposits, SkipReason, batch_hash},
+    derivation::{
+        Derivation, DerivationHead, DeriveError, PreparedBatch, QueuedDeposits, SkipReason,
+        batch_hash,
+    },
     execution::{ExecutedBatch, ExecutionError, ReplayWorker, execute_batch},
     finality, retry,
     store::{L1Point, VerifiedBatch},
@@ -31,6 +35,28 @@ pub(super) struct Rebuilt {
     pub(super) finalized_at: Option<L1Point>,
     pub(super) head: DerivationHead,
     pub(super) state: Progress,
+    /// The next batch, while the last one is executed.
+    pub(super) ahead: Option<Ahead>,
+    /// Held while a batch is decoded.
+    pub(super) preparing: Arc<Mutex<()>>,
+}
+
+/// A batch that is read and prepared beside what else is done: its bytes, decoded, and the senders of its transactions. Given up when dropped; what is being
+/// decoded then is decoded to its end, and nothing else meanwhile.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    batch: PostedBatch,
+    task: AbortOnDropHandle<Result<Result<PreparedBatch, DaReadError>, JoinError>>,
+}
+
+impl Ahead {
+    fn is_of(&self, batch: &PostedBatch) -> bool {
+        self.batch == *batch
+    }
+
+    async fn ready(self) -> Result<Result<PreparedBatch, DaReadError>, VerifyError> {
+        self.task.await.and_then(|prepared| prepared).map_err(VerifyError::Prepare)
+    }
 }
 
 /// What the events have brought so far.
@@ -73,11 +99,15 @@ impl Progress {
 }
 
 impl Rebuilt {
-    /// Checks the next event.
-    pub(super) async fn event(&mut self, event: RollupEvent) -> Result<(), VerifyError> {
+    /// Checks the next event. `after`: the batch that is posted next, if that is known: it is read and prepared meanwhile.
+    pub(super) async fn event(
+        &mut self,
+        event: RollupEvent,
+        after: Option<&PostedBatch>,
+    ) -> Result<(), VerifyError> {
         match event {
             RollupEvent::Queued { entry, accumulator, .. } => self.queued(entry, accumulator)?,
-            RollupEvent::Posted(batch) => self.posted(&batch).await?,
+            RollupEvent::Posted(batch) => self.posted(&batch, after).await?,
             RollupEvent::Committed(commitment) => self.committed(commitment),
             RollupEvent::CommitmentsReverted { from, .. } => {
                 self.state.commitments.split_off(&from);
@@ -103,7 +133,11 @@ impl Rebuilt {
         Ok(())
     }
 
-    async fn posted(&mut self, batch: &PostedBatch) -> Result<(), VerifyError> {
+    async fn posted(
+        &mut self,
+        batch: &PostedBatch,
+        after: Option<&PostedBatch>,
+    ) -> Result<(), VerifyError> {
         let number = batch.header.number;
         let at = format!("batch {number}");
         let expected = self.state.batches + 1;
@@ -116,7 +150,7 @@ impl Rebuilt {
         }
         self.state.batches = number;
         self.state.batch_hash = computed;
-        match self.execute(batch).await {
+        match self.execute(batch, after).await {
             Ok(executed) => self.executed(batch, &executed),
             Err(BatchError::Skip(reason)) => {
                 let reason = reason.to_string();
@@ -128,16 +162,27 @@ impl Rebuilt {
         Ok(())
     }
 
-    async fn execute(&self, batch: &PostedBatch) -> Result<ExecutedBatch, BatchError> {
+    async fn execute(
+        &mut self,
+        batch: &PostedBatch,
+        after: Option<&PostedBatch>,
+    ) -> Result<ExecutedBatch, BatchError> {
         let head = self.head;
+        let ahead = self.ahead.take();
         self.derivation.join(&head, &batch.header)?;
-        let bytes = match read(&self.reader, batch).await {
-            Ok(bytes) => bytes,
+        let prepared = match self.prepared(batch, ahead.filter(|ahead| ahead.is_of(batch))).await? {
+            Ok(prepared) => prepared,
             Err(DaReadError::Invalid { problem, .. }) => {
                 return Err(SkipReason::Unreadable(problem).into());
             }
             Err(error) => return Err(BatchError::Failed(error.into())),
         };
+        // One that cannot follow this one is not read, as it would not be in its turn.
+        let follows = |after: &&PostedBatch| {
+            after.header.first_block == batch.header.last_block.saturating_add(1)
+                && after.header.deposits_end >= batch.header.deposits_end
+        };
+        self.ahead = after.filter(follows).map(|after| self.start(after));
         let count = usize::try_from(batch.header.deposits_end.saturating_sub(head.deposits_end))
             .unwrap_or(usize::MAX);
         let deposits = QueuedDeposits {
@@ -147,11 +192,47 @@ impl Rebuilt {
         let (derivation, batch) = (self.derivation, batch.clone());
         self.replay
             .run(move |replay| {
-                let derived = derivation.derive(&head, &batch, &bytes, &deposits)?;
+                let derived = derivation.finish(&head, &batch, prepared, &deposits)?;
                 Ok(execute_batch(replay, derived, &CancellationToken::new())?)
             })
             .await
             .map_err(VerifyError::from)?
+    }
+
+    /// Begins to read and prepare a batch.
+    fn start(&self, batch: &PostedBatch) -> Ahead {
+        let (derivation, reader) = (self.derivation, Arc::clone(&self.reader));
+        let (posted, preparing) = (batch.clone(), Arc::clone(&self.preparing));
+        let task = tokio::spawn(async move {
+            let bytes = match read(&reader, &posted).await {
+                Ok(bytes) => bytes,
+                Err(error) => return Ok(Err(error)),
+            };
+            let turn = preparing.lock_owned().await;
+            let prepare = move || {
+                let _turn = turn;
+                derivation.prepare(&posted.header, &bytes)
+            };
+            tokio::task::spawn_blocking(prepare).await.map(Ok)
+        });
+        Ahead { batch: batch.clone(), task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The batch, prepared: ahead, if it was, or now. What could not be read ahead is tried once more.
+    async fn prepared(
+        &self,
+        batch: &PostedBatch,
+        ahead: Option<Ahead>,
+    ) -> Result<Result<PreparedBatch, DaReadError>, VerifyError> {
+        if let Some(ahead) = ahead {
+            match ahead.ready().await? {
+                Err(error) if !matches!(error, DaReadError::Invalid { .. }) => {
+                    warn!(target: "millrace::settlement", batch = batch.header.number, %error, "could not read a batch ahead of its turn; trying again");
+                }
+                prepared => return Ok(prepared),
+            }
+        }
+        self.start(batch).ready().await
     }
 
     fn executed(&mut self, batch: &PostedBatch, executed: &ExecutedBatch) {

@@ -1,9 +1,9 @@
 //! Reading L1 from the contract's deployment to the target.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use alloy::eips::BlockNumHash;
-use millrace_l1::{L1Block, L1Error, RollupContract};
+use millrace_l1::{L1Block, L1Error, RollupContract, RollupEvent};
 use millrace_proto::{ChainSpec, DaReader, Replay};
 use tracing::{info, warn};
 
@@ -83,6 +83,8 @@ pub async fn verify_chain(
         finalized_at: finalized.filter(|block| block.number <= target.number).map(Into::into),
         head,
         state: Progress::default(),
+        ahead: None,
+        preparing: Arc::default(),
     };
     info!(target: "millrace::settlement", from = start, to = target.number, "verifying the chain on L1");
     let range = Range { start, target, by_block: l1_checked == L1Check::Receipts };
@@ -213,10 +215,19 @@ async fn read_all(
         } else {
             rollup.events(next, last).await?
         };
-        for event in events {
+        let mut events = VecDeque::from(events);
+        while let Some(event) = events.pop_front() {
             let l1_block = event.l1().block.number;
             let batches = rebuilt.state.batches;
-            rebuilt.event(event).await?;
+            let next_batch = || {
+                events.iter().find_map(|event| match event {
+                    RollupEvent::Posted(batch) => Some(batch),
+                    _ => None,
+                })
+            };
+            let is_batch = matches!(event, RollupEvent::Posted(_));
+            let after = is_batch.then(next_batch).flatten();
+            rebuilt.event(event, after).await?;
             if rebuilt.state.batches != batches {
                 progress(reached(rebuilt, range, l1_block));
             }

@@ -43,6 +43,8 @@ impl Case {
                 finalized_at: None,
                 head: DerivationHead::of(&chain.head_of(0).header).expect("a rollup's"),
                 state: Progress::default(),
+                ahead: None,
+                preparing: Arc::default(),
             },
             chain,
             reader,
@@ -83,7 +85,15 @@ impl Case {
     }
 
     async fn see(&mut self, event: RollupEvent) -> Result<(), VerifyError> {
-        self.rebuilt.event(event).await
+        // The batch after it, as in a stretch of L1.
+        let after = match &event {
+            RollupEvent::Posted(batch) => {
+                let next = batch.header.number + 1;
+                self.batches.iter().find(|batch| batch.header.number == next).cloned()
+            }
+            _ => None,
+        };
+        self.rebuilt.event(event, after.as_ref()).await
     }
 
     async fn see_posted(&mut self) {
@@ -132,6 +142,30 @@ async fn a_right_chain_is_rebuilt() {
     let block = BlockNumHash::new(20, B256::ZERO);
     case.rebuilt.finalized_at = Some(L1Point { block, timestamp: 1_100 });
     assert_eq!(case.rebuilt.finalized().map(|point| point.batch), Some(2));
+}
+
+/// Whether the next batch was prepared meanwhile, or another one, or none: the same comes of it.
+#[tokio::test]
+async fn what_is_prepared_ahead_is_taken_where_it_is_the_next_batch() {
+    for ahead in ["the next", "another", "none"] {
+        let mut case = Case::new();
+        let batches = case.batches.clone();
+        for batch in &batches {
+            let mut after = batches.last().filter(|last| *last != batch).cloned();
+            if ahead == "another"
+                && let Some(after) = &mut after
+            {
+                after.batch_hash = B256::repeat_byte(7);
+                after.header.digest = B256::repeat_byte(8);
+            }
+            let after = after.filter(|_| ahead != "none");
+            let event = RollupEvent::Posted(batch.clone());
+            case.rebuilt.event(event, after.as_ref()).await.expect("a right batch");
+            assert_eq!(case.rebuilt.ahead.is_some(), after.is_some(), "{ahead}");
+        }
+        assert_eq!(case.rebuilt.head.hash, case.chain.head().hash(), "{ahead}");
+        assert_eq!(case.rebuilt.state.skipped.len(), 0, "{ahead}");
+    }
 }
 
 #[tokio::test]
