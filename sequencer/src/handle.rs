@@ -6,8 +6,9 @@ use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, PoolStatus, PooledTx, Preconfirmations,
-    RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
+    Admission, BlockSelector, BoxStream, ChainHeads, PoolContent, PoolStatus, PooledTx,
+    Preconfirmations, RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError,
+    TxPool, TxStatus,
 };
 use tokio::sync::watch;
 
@@ -150,6 +151,14 @@ impl TxPool for SequencerHandle {
             statuses.push(self.status_when(hash, &known, *stage).await);
         }
         Ok(statuses)
+    }
+
+    async fn pool_content(
+        &self,
+        sender: Option<Address>,
+        limit: usize,
+    ) -> Result<Option<PoolContent>, SequencerError> {
+        Ok(self.shared.ledger.pool.lock().content(sender, limit))
     }
 
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {

@@ -29,8 +29,8 @@ pub use self::{
     replay::{DerivedStretch, Replay, ReplayError},
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{
-        Admission, ChainHeads, PoolStatus, PooledTx, Preconfirmations, Sequencer, SequencerError,
-        SequencerStatus, SubmitError, TxPool, admitted,
+        Admission, ChainHeads, PoolContent, PoolStatus, PooledTx, Preconfirmations, Sequencer,
+        SequencerError, SequencerStatus, SubmitError, TxPool, admitted,
     },
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,

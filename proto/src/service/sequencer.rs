@@ -38,6 +38,15 @@ pub struct PoolStatus {
     pub queued: u64,
 }
 
+/// What is in the pool: accepted, and in no sealed block.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolContent {
+    /// Executable in the next frame, or in the open block already.
+    pub pending: Vec<Arc<RecoveredTx>>,
+    /// Waiting for an earlier nonce.
+    pub queued: Vec<Arc<RecoveredTx>>,
+}
+
 /// A transaction in the pool or in a block, with its place.
 #[derive(Debug, Clone)]
 pub struct PooledTx {
@@ -85,6 +94,19 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
     /// Every stage that a transaction has reached, in order; none of one that was never accepted, or where nobody tells.
     async fn stages(&self, _hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
         Ok(Vec::new())
+    }
+
+    /// The transactions in the pool, or one sender's; `None` if they are more than `limit`.
+    ///
+    /// # Errors
+    /// [`SequencerError::Unavailable`] where only their number is told.
+    async fn pool_content(
+        &self,
+        _sender: Option<Address>,
+        _limit: usize,
+    ) -> Result<Option<PoolContent>, SequencerError> {
+        let why = "this node does not tell what is in the pool; ask the sequencer";
+        Err(SequencerError::Unavailable(why.to_owned()))
     }
 
     /// How full the pool is.

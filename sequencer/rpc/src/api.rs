@@ -16,7 +16,7 @@ use jsonrpsee::{core::async_trait, proc_macros::rpc};
 use crate::{
     context::Context,
     error::CallError,
-    json::{PoolCounts, RpcBlock, RpcReceipt, RpcTransaction},
+    json::{RpcBlock, RpcReceipt, RpcTransaction},
     reads::call_request,
 };
 
@@ -56,6 +56,25 @@ pub(crate) trait EthApi {
 
     #[method(name = "getBlockTransactionCountByHash")]
     async fn transaction_count_by_hash(&self, hash: B256) -> Result<Option<U64>, CallError>;
+
+    #[method(name = "getUncleCountByBlockNumber")]
+    async fn uncle_count_by_number(
+        &self,
+        number: BlockNumberOrTag,
+    ) -> Result<Option<U64>, CallError>;
+
+    #[method(name = "getUncleCountByBlockHash")]
+    async fn uncle_count_by_hash(&self, hash: B256) -> Result<Option<U64>, CallError>;
+
+    #[method(name = "getUncleByBlockNumberAndIndex")]
+    async fn uncle_by_number(
+        &self,
+        number: BlockNumberOrTag,
+        index: U64,
+    ) -> Result<Option<RpcBlock>, CallError>;
+
+    #[method(name = "getUncleByBlockHashAndIndex")]
+    async fn uncle_by_hash(&self, hash: B256, index: U64) -> Result<Option<RpcBlock>, CallError>;
 
     #[method(name = "getBlockReceipts")]
     async fn block_receipts(&self, block: BlockId) -> Result<Option<Vec<RpcReceipt>>, CallError>;
@@ -177,7 +196,7 @@ pub(crate) trait EthApi {
     async fn send_raw_transaction(&self, raw: Bytes) -> Result<TxHash, CallError>;
 }
 
-/// `net_`, `web3_` and `txpool_`.
+/// `net_` and `web3_`.
 #[rpc(server)]
 pub(crate) trait NodeApi {
     #[method(name = "net_version")]
@@ -194,9 +213,6 @@ pub(crate) trait NodeApi {
 
     #[method(name = "web3_sha3")]
     async fn sha3(&self, data: Bytes) -> Result<B256, CallError>;
-
-    #[method(name = "txpool_status")]
-    async fn txpool_status(&self) -> Result<PoolCounts, CallError>;
 }
 
 /// The methods, over what they share.
@@ -246,6 +262,29 @@ impl EthApiServer for Api {
 
     async fn transaction_count_by_hash(&self, hash: B256) -> Result<Option<U64>, CallError> {
         self.0.transaction_count_of_block(hash.into()).await
+    }
+
+    async fn uncle_count_by_number(
+        &self,
+        number: BlockNumberOrTag,
+    ) -> Result<Option<U64>, CallError> {
+        self.0.uncle_count(number.into()).await
+    }
+
+    async fn uncle_count_by_hash(&self, hash: B256) -> Result<Option<U64>, CallError> {
+        self.0.uncle_count(hash.into()).await
+    }
+
+    async fn uncle_by_number(
+        &self,
+        _number: BlockNumberOrTag,
+        _index: U64,
+    ) -> Result<Option<RpcBlock>, CallError> {
+        Ok(None)
+    }
+
+    async fn uncle_by_hash(&self, _hash: B256, _index: U64) -> Result<Option<RpcBlock>, CallError> {
+        Ok(None)
     }
 
     async fn block_receipts(&self, block: BlockId) -> Result<Option<Vec<RpcReceipt>>, CallError> {
@@ -414,9 +453,5 @@ impl NodeApiServer for Api {
 
     async fn sha3(&self, data: Bytes) -> Result<B256, CallError> {
         Ok(keccak256(data))
-    }
-
-    async fn txpool_status(&self) -> Result<PoolCounts, CallError> {
-        Ok(self.0.pool.pool_status().await?.into())
     }
 }

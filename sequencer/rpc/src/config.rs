@@ -77,6 +77,8 @@ pub struct RpcLimits {
     pub max_log_criteria: u32,
     /// Storage keys of an `eth_getProof`.
     pub max_proof_keys: u32,
+    /// Transactions that a `txpool_content` or `txpool_inspect` may list.
+    pub max_pool_content: u32,
     /// Blocks of an `eth_feeHistory`.
     pub max_fee_history: u32,
     /// How long an `eth_sendRawTransactionSync` waits that does not say.
@@ -115,6 +117,7 @@ impl Default for RpcLimits {
             max_log_searches: 32,
             max_log_criteria: 1_000,
             max_proof_keys: 1_024,
+            max_pool_content: 10_000,
             max_fee_history: 1_024,
             sync_timeout: Duration::from_secs(2),
             max_sync_timeout: Duration::from_secs(60),

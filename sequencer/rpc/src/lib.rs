@@ -32,6 +32,7 @@ mod reads;
 mod reject;
 mod server;
 mod subscriptions;
+mod txpool;
 
 pub use self::{
     config::{RpcConfig, RpcLimits},

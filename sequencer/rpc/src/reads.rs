@@ -43,6 +43,12 @@ impl Context {
         Ok(self.executed(id).await?.map(|block| U64::from(block.transactions.len())))
     }
 
+    /// No block has any; `None` if there is no such block.
+    pub(crate) async fn uncle_count(&self, id: BlockId) -> Result<Option<U64>, CallError> {
+        let header = self.executor.header(self.select(Some(id)).await?).await?;
+        Ok(header.map(|_| U64::ZERO))
+    }
+
     pub(crate) async fn block_receipts(
         &self,
         id: BlockId,

@@ -35,6 +35,7 @@ use crate::{
     middleware::CallLayer,
     raw::RawApiServer,
     subscriptions,
+    txpool::TxPoolApiServer,
 };
 
 /// How often WebSocket clients are pinged.
@@ -265,7 +266,8 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     module.merge(EthApiServer::into_rpc(api.clone()))?;
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
     module.merge(RawApiServer::into_rpc(api.clone()))?;
-    module.merge(LifecycleApiServer::into_rpc(api))?;
+    module.merge(LifecycleApiServer::into_rpc(api.clone()))?;
+    module.merge(TxPoolApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;
     if let Some(extra) = extra {
         module.merge(extra)?;

@@ -28,7 +28,7 @@ use alloy::{
         map::{AddressMap, B256Map},
     },
 };
-use millrace_proto::{PoolStatus, RecoveredTx, RejectReason, StateDiff, SubmitError};
+use millrace_proto::{PoolContent, PoolStatus, RecoveredTx, RejectReason, StateDiff, SubmitError};
 use tokio::sync::oneshot;
 
 pub(crate) use self::{
@@ -202,6 +202,26 @@ impl Pool {
             pending: (self.ready.len() + self.parked.len()) as u64,
             queued: self.queued as u64,
         }
+    }
+
+    /// The acknowledged transactions, or one sender's, each sender's in the order of their nonces; `None` if there are more than `limit`.
+    pub(crate) fn content(&self, sender: Option<Address>, limit: usize) -> Option<PoolContent> {
+        let senders: Vec<&Sender> = match sender {
+            Some(sender) => self.senders.get(&sender).into_iter().collect(),
+            None => self.senders.values().collect(),
+        };
+        if senders.iter().map(|sender| sender.entries.len()).sum::<usize>() > limit {
+            return None;
+        }
+        let mut content = PoolContent::default();
+        let entries = senders.into_iter().flat_map(|sender| sender.entries.values());
+        for entry in entries.filter(|entry| matches!(entry.disk, Disk::Durable(_))) {
+            match entry.place {
+                Place::Queued => content.queued.push(entry.tx.clone()),
+                Place::Pending(_) | Place::Framed(_) => content.pending.push(entry.tx.clone()),
+            }
+        }
+        Some(content)
     }
 
     /// A transaction that is here, or leaving.

@@ -16,7 +16,7 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_proto::{
     DaAdapter, DaAdapterError, DaStatus, Executor, L1Inbox, OutboxBatch, PoolStatus, QueueEntry,
-    QueueMark, RefusedBlocks, Sequencer, Stage, TxEnvelope, TxPool,
+    QueueMark, RecoveredTx, RefusedBlocks, Sequencer, Stage, TxEnvelope, TxPool,
 };
 use millrace_sequencer::{OrderLog, Position, Record, ThrottleConfig};
 use parking_lot::Mutex;
@@ -52,6 +52,19 @@ async fn a_predecessor_revives_what_waits_for_it() {
     let second = node.submit(sign(&key, transfer(1))).await.expect("accepted");
     let status = node.handle.pool_status().await.expect("status");
     assert_eq!(status, PoolStatus { pending: 0, queued: 2 });
+    let listed = async |sender, limit| {
+        let content = node.handle.pool_content(sender, limit).await.expect("it tells");
+        content.map(|content| {
+            let hashes =
+                |txs: Vec<Arc<RecoveredTx>>| txs.iter().map(|tx| tx.hash()).collect::<Vec<_>>();
+            (hashes(content.pending), hashes(content.queued))
+        })
+    };
+    for sender in [None, Some(key.address())] {
+        assert_eq!(listed(sender, 2).await, Some((vec![], vec![second, third])));
+        assert_eq!(listed(sender, 1).await, None);
+    }
+    assert_eq!(listed(Some(signer(1).address()), 0).await, Some((vec![], vec![])));
     assert_eq!(node.handle.pending_nonce(key.address()).await.expect("nonce"), 0);
     let first = node.submit(sign(&key, transfer(0))).await.expect("accepted");
     node.sequenced(third).await;

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
     Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor,
-    FrameFeed, FrameStart, PoolStatus, Preconfirmation, Preconfirmations, QueueMark, RecoveredTx,
-    RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
+    FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations, QueueMark,
+    RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -143,6 +143,20 @@ impl TxPool for SealingPool {
     async fn pooled(&self, hash: TxHash) -> Result<Option<Arc<RecoveredTx>>, SequencerError> {
         let held = self.held.lock().await;
         Ok(held.iter().flatten().find(|tx| tx.hash() == hash).cloned())
+    }
+
+    /// All that is held is pending.
+    async fn pool_content(
+        &self,
+        sender: Option<Address>,
+        limit: usize,
+    ) -> Result<Option<PoolContent>, SequencerError> {
+        let held = self.held.lock().await;
+        let held = held.iter().flatten();
+        let wanted = held.filter(|tx| sender.is_none_or(|sender| tx.sender() == sender));
+        let pending: Vec<_> = wanted.cloned().collect();
+        let content = PoolContent { pending, ..PoolContent::default() };
+        Ok((content.pending.len() <= limit).then_some(content))
     }
 
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {

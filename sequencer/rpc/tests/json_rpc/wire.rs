@@ -550,3 +550,55 @@ async fn a_transaction_is_sent_and_its_receipt_waited_for() {
         json!(null)
     );
 }
+
+/// As geth shows it: by sender, then by nonce in decimal.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pool_is_listed_as_geth_lists_it() {
+    let limits = RpcLimits { max_pool_content: 2, ..RpcLimits::default() };
+    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
+    chain.pool.hold().await;
+    for nonce in 0..2 {
+        let raw = signed(&chain, nonce).await;
+        chain.result("eth_sendRawTransaction", json!([raw])).await;
+    }
+    let sender = chain.signer.address().to_checksum(None);
+    let content = chain.result("txpool_content", json!([])).await;
+    let first = &content["pending"][&sender]["0"];
+    assert_eq!((&first["nonce"], &first["blockHash"]), (&json!("0x0"), &Value::Null));
+    assert_eq!(first["hash"], json!(keccak256(signed(&chain, 0).await)));
+    assert_eq!(content["pending"][&sender].as_object().expect("by nonce").len(), 2);
+    assert_eq!(content["queued"], json!({}));
+    let from = chain.result("txpool_contentFrom", json!([sender])).await;
+    assert_eq!(from, json!({ "pending": content["pending"][&sender], "queued": {} }));
+    let nobody = chain.result("txpool_contentFrom", json!([SOMEBODY])).await;
+    assert_eq!(nobody, json!({ "pending": {}, "queued": {} }));
+    let said = chain.result("txpool_inspect", json!([])).await;
+    let to = SOMEBODY.to_checksum(None);
+    let line = format!("{to}: 1 wei + 21000 gas \u{d7} 100000000000 wei");
+    assert_eq!(said["pending"][&sender]["1"], json!(line));
+
+    // More than may be listed at once.
+    chain.result("eth_sendRawTransaction", json!([signed(&chain, 2).await])).await;
+    let (code, message, _) = chain.error("txpool_content", json!([])).await;
+    assert!(code == -32005 && message.contains("txpool_status"), "{code}: {message}");
+    assert_eq!(chain.result("txpool_status", json!([])).await["pending"], "0x3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_block_has_uncles() {
+    let chain = Chain::start().await;
+    let genesis = chain.result("eth_getBlockByNumber", json!(["0x0", false])).await["hash"].clone();
+    for (method, block, none) in [
+        ("eth_getUncleCountByBlockNumber", json!("0x0"), json!("0x99")),
+        ("eth_getUncleCountByBlockHash", genesis.clone(), json!(B256::ZERO)),
+    ] {
+        assert_eq!(chain.result(method, json!([block])).await, "0x0");
+        assert_eq!(chain.result(method, json!([none])).await, json!(null));
+    }
+    for (method, block) in [
+        ("eth_getUncleByBlockNumberAndIndex", json!("0x0")),
+        ("eth_getUncleByBlockHashAndIndex", genesis),
+    ] {
+        assert_eq!(chain.result(method, json!([block, "0x0"])).await, json!(null));
+    }
+}
