@@ -22,7 +22,7 @@ use crate::{
     SequencerConfig,
     admission::{Known as KnownTxs, RecoveryPool},
     clock::Clock,
-    lifecycle::{Heads, Known, RecentBlocks, Waiters},
+    lifecycle::{Heads, Known, RecentBlocks, RecentTx, Waiters},
     log::OrderLog,
     metrics::SequencerMetrics,
     pool::{Closed, Now, Pool},
@@ -114,14 +114,14 @@ impl Shared {
             return Ok(Some(Known::Pooled { tx: pooled.tx, accepted_at: pooled.accepted_at }));
         }
         let recent = self.ledger.recent.read().find(hash);
-        if let Some((block, index)) = recent {
-            return Ok(Some(Known::Included { block, index }));
+        if let Some(RecentTx { block, index, accepted_at }) = recent {
+            return Ok(Some(Known::Included { block, index, accepted_at }));
         }
         if let Some(place) = self.executor.locate(hash).await?
             && let Some(block) = self.executor.block(BlockSelector::Hash(place.block.hash)).await?
             && let Ok(index) = usize::try_from(place.index)
         {
-            return Ok(Some(Known::Included { block, index }));
+            return Ok(Some(Known::Included { block, index, accepted_at: None }));
         }
         let log = self.log.clone();
         let dropped = tokio::task::spawn_blocking(move || log.dropped(hash)).await;

@@ -90,7 +90,8 @@ impl Builder {
         let changes = self.changes(sealed.number()).await?;
         let now = shared.now();
         // Recent blocks first: a transaction is always found in one of the two.
-        shared.ledger.recent.write().push(sealed.clone());
+        let accepted_at = shared.ledger.pool.lock().accepted_at(&sealed);
+        shared.ledger.recent.write().push(sealed.clone(), accepted_at);
         shared.heads.sealed(sealed.header.clone(), now.wall);
         shared.set_next_block(&sealed.header);
         let (since, status) = {

@@ -200,7 +200,8 @@ impl Builder {
             let mut recent = shared.ledger.recent.write();
             recent.unwind(stays.number);
             for block in with {
-                recent.push(block.clone());
+                // When others acknowledged them is not known.
+                recent.push(block.clone(), Vec::new());
             }
             drop(recent);
             old.status()

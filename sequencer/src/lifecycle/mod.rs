@@ -10,7 +10,7 @@ mod waiters;
 use self::timeline::Timeline;
 pub(crate) use self::{
     heads::{Heads, SettledWhen, stage_of},
-    recent::RecentBlocks,
+    recent::{RecentBlocks, RecentTx},
     status::{Known, reached, status_at},
     waiters::Waiters,
 };

@@ -1,6 +1,6 @@
 //! The last sealed blocks, so that a transaction's result is at hand when it is asked for.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use alloy::primitives::{TxHash, map::B256Map};
 use millrace_proto::ExecutedBlock;
@@ -23,18 +23,30 @@ pub(crate) struct RecentBlocks {
 #[derive(Debug)]
 struct Kept {
     block: Arc<ExecutedBlock>,
+    /// When each transaction was acknowledged, if it was, since the Unix epoch.
+    accepted_at: Vec<Option<Duration>>,
     bytes: usize,
 }
 
+/// A transaction's place in a block that is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct RecentTx {
+    pub(crate) block: Arc<ExecutedBlock>,
+    /// In the block.
+    pub(crate) index: usize,
+    /// When it was acknowledged, since the Unix epoch.
+    pub(crate) accepted_at: Option<Duration>,
+}
+
 impl RecentBlocks {
-    /// Adds the block after the last one.
-    pub(crate) fn push(&mut self, block: Arc<ExecutedBlock>) {
+    /// Adds the block after the last one. `accepted_at`: when each of its transactions was acknowledged, as far as they were.
+    pub(crate) fn push(&mut self, block: Arc<ExecutedBlock>, accepted_at: Vec<Option<Duration>>) {
         for (position, tx) in block.transactions.iter().enumerate() {
             self.index.insert(tx.hash(), (block.number(), position));
         }
         let bytes = block.memory();
         self.bytes += bytes;
-        self.blocks.push_back(Kept { block, bytes });
+        self.blocks.push_back(Kept { block, accepted_at, bytes });
         while self.blocks.len() > 1 && self.are_too_many() {
             let Some(oldest) = self.blocks.pop_front() else { return };
             self.bytes -= oldest.bytes;
@@ -60,12 +72,13 @@ impl RecentBlocks {
             || self.bytes > MAX_BYTES
     }
 
-    /// The block that holds a transaction, and its index there.
-    pub(crate) fn find(&self, hash: TxHash) -> Option<(Arc<ExecutedBlock>, usize)> {
-        let (number, position) = *self.index.get(&hash)?;
+    /// The block that holds a transaction, and its place there.
+    pub(crate) fn find(&self, hash: TxHash) -> Option<RecentTx> {
+        let (number, index) = *self.index.get(&hash)?;
         let first = self.blocks.front()?.block.number();
         let kept = self.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?)?;
-        Some((kept.block.clone(), position))
+        let accepted_at = kept.accepted_at.get(index).copied().flatten();
+        Some(RecentTx { block: kept.block.clone(), index, accepted_at })
     }
 
     /// Whether one of the blocks holds a transaction.
@@ -108,12 +121,20 @@ mod tests {
         })
     }
 
+    /// Adds a block whose transaction was acknowledged at the second of its number.
+    fn push(recent: &mut RecentBlocks, block: &Arc<ExecutedBlock>) {
+        recent.push(block.clone(), vec![Some(Duration::from_secs(block.number()))]);
+    }
+
     fn kept(recent: &RecentBlocks, blocks: &[Arc<ExecutedBlock>]) -> Vec<u64> {
         let found = blocks.iter().filter(|block| {
             let hash = block.transactions[0].hash();
             let found = recent.find(hash);
             assert_eq!(found.is_some(), recent.contains(hash));
-            found.is_some_and(|(found, index)| found.number() == block.number() && index == 0)
+            found.is_some_and(|found| {
+                let at = Some(Duration::from_secs(block.number()));
+                (found.block.number(), found.index, found.accepted_at) == (block.number(), 0, at)
+            })
         });
         found.map(|block| block.number()).collect()
     }
@@ -125,17 +146,17 @@ mod tests {
         let blocks: Vec<_> = (1..=9).map(|number| block(number, data.clone())).collect();
         let mut recent = RecentBlocks::default();
         for block in &blocks {
-            recent.push(block.clone());
+            push(&mut recent, block);
             assert!(recent.bytes <= MAX_BYTES);
         }
         assert_eq!(kept(&recent, &blocks), [7, 8, 9]);
 
         // The last block is kept whatever its size, and makes no trouble for the next ones.
         let huge = block(10, Bytes::from(vec![0; 2 * MAX_BYTES]));
-        recent.push(huge.clone());
+        push(&mut recent, &huge);
         assert_eq!(kept(&recent, &[blocks, vec![huge]].concat()), [10]);
         let small: Vec<_> = (11..=20).map(|number| block(number, Bytes::new())).collect();
-        small.iter().for_each(|block| recent.push(block.clone()));
+        small.iter().for_each(|block| push(&mut recent, block));
         assert_eq!(kept(&recent, &small), (11..=20).collect::<Vec<_>>());
     }
 
@@ -144,7 +165,7 @@ mod tests {
         let count = MAX_BLOCKS as u64 + 5;
         let blocks: Vec<_> = (1..=count).map(|number| block(number, Bytes::new())).collect();
         let mut recent = RecentBlocks::default();
-        blocks.iter().for_each(|block| recent.push(block.clone()));
+        blocks.iter().for_each(|block| push(&mut recent, block));
         assert_eq!(kept(&recent, &blocks), (6..=count).collect::<Vec<_>>());
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Known {
         block: Arc<ExecutedBlock>,
         /// The index there.
         index: usize,
+        /// When it was acknowledged, if that is known.
+        accepted_at: Option<Duration>,
     },
     /// Dropped, and on disk as such.
     Dropped(DroppedTx),
@@ -34,7 +36,7 @@ impl Known {
     pub(crate) fn tx(&self) -> Option<Arc<RecoveredTx>> {
         match self {
             Self::Pooled { tx, .. } => Some(tx.clone()),
-            Self::Included { block, index } => block.transactions.get(*index).cloned(),
+            Self::Included { block, index, .. } => block.transactions.get(*index).cloned(),
             Self::Dropped(dropped) => Some(dropped.tx.clone()),
         }
     }
@@ -86,7 +88,7 @@ pub(crate) fn status_at(
             status.reached_at = Some(dropped.at);
             status.reason = Some(dropped.reason.clone());
         }
-        Known::Included { block, index } if stage >= Stage::Sequenced => {
+        Known::Included { block, index, .. } if stage >= Stage::Sequenced => {
             status.inclusion = inclusion(block, *index);
             status.reached_at = heads.reached(stage, block.number());
             if stage >= Stage::Posted
@@ -99,7 +101,7 @@ pub(crate) fn status_at(
                 };
             }
         }
-        Known::Included { .. } => {}
+        Known::Included { accepted_at, .. } => status.reached_at = *accepted_at,
     }
     status
 }

@@ -28,7 +28,9 @@ use alloy::{
         map::{AddressMap, B256Map},
     },
 };
-use millrace_proto::{PoolContent, PoolStatus, RecoveredTx, RejectReason, StateDiff, SubmitError};
+use millrace_proto::{
+    ExecutedBlock, PoolContent, PoolStatus, RecoveredTx, RejectReason, StateDiff, SubmitError,
+};
 use tokio::sync::oneshot;
 
 pub(crate) use self::{
@@ -243,6 +245,12 @@ impl Pool {
             return Err(limits.max_transactions);
         }
         Ok(())
+    }
+
+    /// When each transaction of a block was acknowledged, since the Unix epoch, as far as they are here.
+    pub(crate) fn accepted_at(&self, block: &ExecutedBlock) -> Vec<Option<Duration>> {
+        let accepted = |hash| self.entry(hash)?.accepted_at;
+        block.transactions.iter().map(|tx| accepted(tx.hash())).collect()
     }
 
     /// Whether a transaction is here.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use alloy::{eips::BlockId, providers::Provider};
 use eyre::{Result, ensure, eyre};
-use millrace_tests::{Chain, ChainOptions, millrace, occurrences, repository, run};
+use millrace_tests::{Chain, ChainOptions, millrace, occurrences, repository, run, verify};
 use serde_json::{Value, json};
 
 async fn load(chain: &Chain, more: &[&str]) -> Result<millrace_tests::Output> {
@@ -104,5 +104,21 @@ async fn what_cannot_work_is_said_before_anything_is_sent() -> Result<()> {
     let nobody = ["load", "--url", "http://127.0.0.1:1", "--transactions", "1"];
     let nobody = run(&millrace()?, &nobody).await?;
     ensure!(nobody.code == Some(1) && nobody.stderr.contains("--url"), "{nobody:?}");
+    Ok(())
+}
+
+/// A chain whose blocks are a hundredth of a second apart is a chain like others: everything is in blocks once, on L1, and rebuilt from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_ten_milliseconds_work_as_well() -> Result<()> {
+    let options = ["--block-time", "10ms", "--batch-age", "1s"];
+    let chain = Chain::start(ChainOptions::default().args(options)).await?;
+    let arguments = ["--senders", "20", "--transactions", "600", "--rate", "300"];
+    let report = load(&chain, &[&arguments[..], &["--until", "posted"]].concat()).await?;
+    is_whole(&report.success()?.last_json()?, 600)?;
+    // Two seconds of transactions, a few in each block.
+    let blocks = chain.provider().get_block_number().await?;
+    ensure!(blocks > 60, "{blocks} blocks");
+    ensure!(occurrences(&chain).await?.values().all(|count| *count == 1));
+    ensure!(verify(chain.ready(), &[]).await?["ok"] == true);
     Ok(())
 }
