@@ -43,8 +43,12 @@ impl KnownTxs for Ledger {
         self.pool.lock().is_acknowledged(hash) || self.recent.read().contains(hash)
     }
 
-    fn has_room_for(&self, hash: TxHash) -> Result<(), usize> {
-        self.pool.lock().has_room_for(hash)
+    fn holds(&self, hash: TxHash) -> bool {
+        self.pool.lock().holds(hash)
+    }
+
+    fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize> {
+        self.pool.lock().has_room_for(hash, bytes)
     }
 }
 

@@ -46,10 +46,11 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
     let mut supervisor = Supervisor::new();
     let known = DevState::load(&state_file(&args))?;
     let gas_limit = known.as_ref().map_or(args.gas_limit, |known| known.gas_limit);
-    if args.gas_limit.is_some_and(|wanted| Some(wanted) != gas_limit) {
-        bail!("the chain in {} was started with another --gas-limit", args.data_dir.display());
-    }
     let spec = Arc::new(genesis::dev_rollup(args.batch_payload.payload(), gas_limit)?);
+    let has = spec.rollup().gas_limit;
+    if args.gas_limit.is_some_and(|wanted| wanted != has) {
+        bail!("the chain in {} was started with --gas-limit {has}", args.data_dir.display());
+    }
 
     let (l1_url, beacon_url) = l1(&args, &mut supervisor).await?;
     let state = rollup(&args, known, &l1_url, &spec).await?;

@@ -23,7 +23,7 @@ pub(super) struct FollowPool {
     executor: Arc<dyn Executor>,
     settlement: SettlementHandle,
     /// The sequencer's frames, followed while somebody here listens.
-    frames: Mutex<Option<FrameFeed>>,
+    frames: Arc<Mutex<Option<FrameFeed>>>,
 }
 
 impl FollowPool {
@@ -32,7 +32,7 @@ impl FollowPool {
         executor: Arc<dyn Executor>,
         settlement: SettlementHandle,
     ) -> Self {
-        Self { sequencer, executor, settlement, frames: Mutex::default() }
+        Self { sequencer, executor, settlement, frames: Arc::default() }
     }
 }
 
@@ -79,7 +79,10 @@ impl TxPool for FollowPool {
     async fn stages(&self, hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
         match &self.sequencer {
             Some(sequencer) => sequencer.stages(hash).await,
-            None => Ok(Vec::new()),
+            None => Err(SequencerError::Unavailable(
+                "this node has no sequencer to ask; see the receipt and the block's tags"
+                    .to_owned(),
+            )),
         }
     }
 
@@ -103,11 +106,23 @@ impl TxPool for FollowPool {
         let feed = FrameFeed::default();
         let subscribed = feed.subscribe(ended);
         *followed = Some(feed.clone());
+        let slot = Arc::clone(&self.frames);
         tokio::spawn(async move {
-            while let Some(Ok(frame)) = frames.next().await
-                && feed.is_wanted()
-            {
-                feed.tell(frame);
+            loop {
+                tokio::select! {
+                    frame = frames.next() => match frame {
+                        Some(Ok(frame)) => feed.tell(frame),
+                        _ => break,
+                    },
+                    () = feed.unwanted() => {
+                        // Nobody can begin to listen meanwhile.
+                        let mut followed = slot.lock().await;
+                        if !feed.is_wanted() {
+                            *followed = None;
+                            break;
+                        }
+                    }
+                }
             }
             feed.close();
         });

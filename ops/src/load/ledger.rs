@@ -112,16 +112,24 @@ pub(super) struct Tally {
     pub(super) whole: u64,
     pub(super) posted: u64,
     pub(super) finalized: u64,
-    /// When the last one was answered, and when the last one was seen in a block.
-    pub(super) last_answer: Duration,
+    /// When the last one was acknowledged, and when the last one was seen in a block.
+    pub(super) last_accepted: Duration,
     pub(super) last_block: Duration,
+}
+
+/// One that was not seen in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) index: u32,
+    /// It was there before: a block may have had it then.
+    pub(super) was_known: bool,
 }
 
 /// The check at the end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Check {
-    /// Acknowledged, and in no block.
-    pub(super) missing: Vec<u32>,
+    /// Acknowledged, now or before, and in no block since.
+    pub(super) missing: Vec<Missing>,
     /// In more than one block.
     pub(super) doubled: u64,
     /// Refused, and yet in a block.
@@ -187,12 +195,16 @@ impl Ledger {
     }
 
     /// What the sequencer said of some: nothing, or why it refused one.
-    pub(super) fn answered(&self, answers: impl Iterator<Item = (u32, Result<(), String>)>) {
+    pub(super) fn answered(&self, answers: Vec<(u32, Result<(), String>)>) {
+        if answers.is_empty() {
+            return;
+        }
         let now = self.now();
         let mut state = self.state.lock();
         for (index, answer) in answers {
             let answer = match answer {
                 Ok(()) => {
+                    state.tally.last_accepted = now;
                     state.tally.accepted += 1;
                     state.tally.whole += u64::from(state.seen[index as usize].blocks > 0);
                     self.reach(&mut state, Stage::Accepted, index, now);
@@ -207,7 +219,6 @@ impl Ledger {
             };
             state.seen[index as usize].answer = answer;
         }
-        state.tally.last_answer = now;
         state.last_step = Instant::now();
     }
 
@@ -291,6 +302,12 @@ impl Ledger {
         self.state.lock().tally
     }
 
+    /// Whether something is sent that is not answered, or acknowledged that is in no block.
+    pub(super) fn is_waiting(&self) -> bool {
+        let Tally { sent, accepted, refused, whole, .. } = self.tally();
+        sent > accepted + refused || accepted > whole
+    }
+
     /// How long ago something went on.
     pub(super) fn idle(&self) -> Duration {
         self.state.lock().last_step.elapsed()
@@ -317,7 +334,10 @@ impl Ledger {
         let mut check = Check::default();
         for (index, seen) in (0..).zip(&state.seen) {
             match (seen.answer, seen.blocks) {
-                (Answer::Accepted, 0) => check.missing.push(index),
+                (answer @ (Answer::Accepted | Answer::Known), 0) => {
+                    let was_known = answer == Answer::Known;
+                    check.missing.push(Missing { index, was_known });
+                }
                 (_, 2..) => check.doubled += 1,
                 (Answer::Refused, 1) => check.intruders += 1,
                 _ => {}
@@ -380,12 +400,12 @@ mod tests {
         ledger.sent((0..5).map(due));
         assert_eq!((ledger.lateness().min(), ledger.lateness().len()), (10_000, 5));
         let refused = |index, reason: &str| (index, Err(reason.to_owned()));
-        ledger.answered([(0, Ok(())), (1, Ok(()))].into_iter());
+        ledger.answered(vec![(0, Ok(())), (1, Ok(()))]);
         ledger.returned("POOL_FULL".to_owned());
         tokio::time::advance(Duration::from_millis(100)).await;
         // Sent again: due when it was first.
         ledger.sent([(2, Duration::from_millis(130))].into_iter());
-        ledger.answered([(2, Ok(())), refused(3, "UNDERPRICED")].into_iter());
+        ledger.answered(vec![(2, Ok(())), refused(3, "UNDERPRICED")]);
         let accepted = ledger.latencies(Stage::Accepted);
         // To three digits.
         assert_eq!((accepted.len(), accepted.min().div_ceil(100)), (3, 250));
@@ -398,7 +418,10 @@ mod tests {
         ledger.sealed(9, [hash(1)].into_iter());
         ledger.settled(8, 7);
         let check = ledger.check();
-        assert_eq!((check.missing, check.doubled, check.intruders), (vec![2], 1, 1));
+        assert_eq!(
+            (check.missing, check.doubled, check.intruders),
+            (vec![Missing { index: 2, was_known: false }], 1, 1)
+        );
         assert_eq!(check.unanswered, 1);
         let tally = ledger.tally();
         assert_eq!((tally.sent, tally.sequenced, tally.whole, tally.posted), (5, 3, 2, 3));

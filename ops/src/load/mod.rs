@@ -35,7 +35,7 @@ use tonic::transport::Channel;
 use url::Url;
 
 use self::{
-    ledger::{Ledger, Tally},
+    ledger::{Ledger, Missing, Tally},
     plan::{Accounts, Brief, Plan},
     report::{Outcome, Report, own_cpu},
     sender::{Lane, OpenLane},
@@ -335,7 +335,8 @@ impl LoadArgs {
                     tokio::time::sleep(2 * block_time).await;
                     return Ok(());
                 }
-                ensure!(ledger.idle() <= self.patience, "nothing went on for {:?}", self.patience);
+                let is_stuck = (is_sent || ledger.is_waiting()) && ledger.idle() > self.patience;
+                ensure!(!is_stuck, "nothing went on for {:?}", self.patience);
             }
         };
         let result: Result<()> = tokio::select! {
@@ -434,13 +435,18 @@ async fn check(client: &SequencerClient, plan: &Plan, ledger: &Ledger) -> Outcom
         ..Outcome::default()
     };
     let missing = check.missing.into_iter().take(ASKED);
-    let missing = missing.map(|index| plan.load[index as usize].hash);
-    let mut found = stream::iter(missing).map(|hash| client.transaction(hash)).buffered(CALLS);
+    let ask = async |missing: Missing| {
+        let found = client.transaction(plan.load[missing.index as usize].hash).await;
+        found.map(|found| (missing, found))
+    };
+    let mut found = stream::iter(missing).map(ask).buffered(CALLS);
     // Who does not answer once is not asked for the others.
-    while let Some(Ok(found)) = found.next().await {
+    while let Some(Ok((missing, found))) = found.next().await {
         outcome.unknown -= 1;
         match found.map(|tx| tx.status.stage) {
             Some(Reached::Dropped) => outcome.dropped += 1,
+            // In a block from before.
+            Some(stage) if missing.was_known && stage >= Reached::Sequenced => {}
             Some(_) => outcome.waiting += 1,
             None => outcome.lost += 1,
         }

@@ -20,7 +20,7 @@ pub(super) struct Report {
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) sequenced: u64,
-    /// From the begin to the last answer, seconds.
+    /// From the begin to the last acknowledgement, seconds.
     pub(super) seconds: f64,
     /// Transactions a second, until the last was acknowledged.
     pub(super) accepted_per_s: f64,
@@ -107,7 +107,7 @@ impl Report {
         own_cpu: Option<Duration>,
     ) -> Self {
         let tally = ledger.tally();
-        let Tally { sent, accepted, refused, sequenced, last_answer, last_block, .. } = tally;
+        let Tally { sent, accepted, refused, sequenced, last_accepted, last_block, .. } = tally;
         let rate = |count: u64, time: Duration| count as f64 / time.as_secs_f64().max(1e-6);
         let latency_ms = Stage::ALL.into_iter().filter_map(|stage| {
             let latency = Latency::of(&ledger.latencies(stage));
@@ -121,8 +121,8 @@ impl Report {
             accepted,
             refused,
             sequenced,
-            seconds: last_answer.as_secs_f64(),
-            accepted_per_s: rate(accepted, last_answer),
+            seconds: last_accepted.as_secs_f64(),
+            accepted_per_s: rate(accepted, last_accepted),
             sequenced_per_s: rate(sequenced, last_block),
             sent_late_ms: Latency::of(&ledger.lateness()),
             latency_ms: latency_ms.collect(),

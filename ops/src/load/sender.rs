@@ -215,7 +215,7 @@ impl Flight {
                 Answer::Rejection(why) => Some((index, Err(why.reason))),
             })
             .collect();
-        self.ledger.answered(answers.into_iter());
+        self.ledger.answered(answers);
         if !again.is_empty() {
             // The sender has given up.
             let _ = self.again.send(Returned { indices: again, wait });

@@ -58,11 +58,19 @@ impl FrameFeed {
         kept.told.as_ref().is_some_and(|told| told.receiver_count() > 0)
     }
 
+    /// Waits until nobody listens any more, or there are no more frames.
+    pub async fn unwanted(&self) {
+        let told = self.kept.lock().told.clone();
+        if let Some(told) = told {
+            told.closed().await;
+        }
+    }
+
     /// The next frame. Nothing is kept where nobody listens.
     pub fn tell(&self, frame: Arc<Preconfirmation>) {
         let mut kept = self.kept.lock();
-        let listening = kept.told.as_ref().map_or(0, watch::Sender::receiver_count);
-        if listening == 0 {
+        let Some(told) = kept.told.clone() else { return };
+        if told.receiver_count() == 0 {
             kept.frames.clear();
             kept.bytes = 0;
         } else {
@@ -73,9 +81,7 @@ impl FrameFeed {
                 kept.pop();
             }
         }
-        if let Some(told) = &kept.told {
-            told.send_modify(|count| *count += 1);
-        }
+        told.send_modify(|count| *count += 1);
     }
 
     /// There will be no more.
@@ -180,8 +186,9 @@ mod tests {
         assert!(matches!(next(&mut early), Some(Ok(1))));
         assert!(matches!(next(&mut early), Some(Ok(2))));
         assert!(next(&mut early).is_none() && next(&mut late).is_none());
+        assert!(feed.unwanted().now_or_never().is_none());
         drop((early, late));
-        assert!(!feed.is_wanted());
+        assert!(!feed.is_wanted() && feed.unwanted().now_or_never().is_some());
         feed.tell(frame(3));
         assert!(feed.kept.lock().frames.is_empty(), "nothing is kept for nobody");
     }
@@ -193,6 +200,8 @@ mod tests {
         feed.tell(frame(0));
         feed.tell(frame(1));
         feed.close();
+        // Nobody is told of it, and what was told stays.
+        feed.tell(frame(2));
         assert!(matches!(next(&mut frames), Some(Ok(0))));
         assert!(matches!(next(&mut frames), Some(Ok(1))));
         assert!(matches!(next(&mut frames), Some(Err(SequencerError::Unavailable(_)))));

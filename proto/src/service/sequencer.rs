@@ -96,7 +96,7 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// The transactions in the pool, or one sender's; `None` if they are more than `limit`.
+    /// The transactions in the pool in no order, or one sender's; `None` if they are more than `limit`.
     ///
     /// # Errors
     /// [`SequencerError::Unavailable`] where only their number is told.

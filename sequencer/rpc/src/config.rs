@@ -81,6 +81,8 @@ pub struct RpcLimits {
     pub max_pool_content: u32,
     /// Blocks of an `eth_feeHistory`.
     pub max_fee_history: u32,
+    /// Calls of `eth_sendRawTransactionSync` that wait at the same time, over all connections; more are refused.
+    pub max_sync_waits: u32,
     /// How long an `eth_sendRawTransactionSync` waits that does not say.
     #[serde(with = "humantime_serde")]
     pub sync_timeout: Duration,
@@ -119,6 +121,7 @@ impl Default for RpcLimits {
             max_proof_keys: 1_024,
             max_pool_content: 10_000,
             max_fee_history: 1_024,
+            max_sync_waits: 1_024,
             sync_timeout: Duration::from_secs(2),
             max_sync_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(120),

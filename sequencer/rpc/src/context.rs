@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use millrace_proto::{BlockSelector, ChainSpec, Executor, TxPool};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::RpcConfig, error::CallError, feed::BlockFeed, fees::FeeOracle, filters::FilterRegistry,
@@ -23,6 +24,12 @@ pub(crate) struct Context {
     pub(crate) feed: BlockFeed,
     /// One permit a log search that may run.
     pub(crate) log_searches: Semaphore,
+    /// One permit a call that may wait for a transaction's block.
+    pub(crate) sync_waits: Semaphore,
+    /// One permit a listing of the pool that may be made.
+    pub(crate) pool_listings: Semaphore,
+    /// Cancelled when the server stops.
+    pub(crate) stop: CancellationToken,
     pub(crate) metrics: Arc<RpcMetrics>,
 }
 

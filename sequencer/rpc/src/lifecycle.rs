@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use alloy::primitives::{Bytes, TxHash, U64};
 use jsonrpsee::{core::async_trait, proc_macros::rpc};
+use millrace_proto::SubmitError;
 use tokio::{
-    sync::broadcast::error::RecvError,
+    sync::broadcast::{Receiver, error::RecvError},
     time::{Instant, timeout_at},
 };
 
@@ -13,7 +14,8 @@ use crate::{
     api::Api,
     context::Context,
     error::CallError,
-    json::{RpcReceipt, RpcStages},
+    feed::Change,
+    json::{self, RpcReceipt, RpcStages},
 };
 
 #[rpc(server)]
@@ -55,24 +57,62 @@ impl Context {
         let is_valid =
             |timeout: &Duration| !timeout.is_zero() && *timeout <= limits.max_sync_timeout;
         let timeout = timeout.filter(is_valid).unwrap_or(limits.sync_timeout);
-        let until = Instant::now() + timeout;
+        let _waiting = self.sync_waits.try_acquire().map_err(|_| {
+            let limit = limits.max_sync_waits;
+            CallError::Limit(format!("{limit} calls wait for their transactions' blocks already: use eth_sendRawTransaction, and look for the receipt"))
+        })?;
         // Before it is submitted, so that its block is not missed.
-        let mut changes = self.feed.subscribe();
+        let changes = self.feed.subscribe();
         let hash = self.pool.submit(raw).await?;
-        if self.waits_for_another(hash).await? {
+        // It is accepted: whatever cannot be answered from here on is looked at again, and the hash is told in the end.
+        if self.waits_for_another(hash).await.unwrap_or(false) {
             return Err(CallError::NotReady(hash));
         }
+        let in_time = timeout_at(Instant::now() + timeout, self.receipt_when_sealed(hash, changes));
+        let receipt = tokio::select! {
+            receipt = in_time => receipt.ok(),
+            () = self.stop.cancelled() => None,
+        };
+        match receipt {
+            Some(receipt) => Ok(receipt),
+            None => self.fate(hash, timeout).await,
+        }
+    }
+
+    /// The receipt, once there is one.
+    async fn receipt_when_sealed(&self, hash: TxHash, mut changes: Receiver<Change>) -> RpcReceipt {
+        let mut look = true;
         loop {
-            if let Some(receipt) = self.receipt(hash).await? {
-                return Ok(receipt);
+            if look && let Ok(Some(receipt)) = self.receipt(hash).await {
+                return receipt;
             }
-            match timeout_at(until, changes.recv()).await {
-                // Blocks that were missed are looked into all the same.
-                Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
-                Ok(Err(RecvError::Closed)) | Err(_) => {
-                    return Err(CallError::NotInTime { hash, timeout });
+            look = match changes.recv().await {
+                Ok(Change::Sealed(block)) => {
+                    let index = block.transactions.iter().position(|tx| tx.hash() == hash);
+                    let receipt =
+                        index.and_then(|index| json::receipt_at(&block, &self.spec, index));
+                    if let Some(receipt) = receipt {
+                        return receipt;
+                    }
+                    false
                 }
-            }
+                Ok(Change::Removed(_)) => false,
+                // Blocks were missed.
+                Err(RecvError::Lagged(_)) => true,
+                Err(RecvError::Closed) => std::future::pending().await,
+            };
+        }
+    }
+
+    /// What is to be said of a transaction whose block was not seen in time.
+    async fn fate(&self, hash: TxHash, timeout: Duration) -> Result<RpcReceipt, CallError> {
+        if let Ok(Some(receipt)) = self.receipt(hash).await {
+            return Ok(receipt);
+        }
+        let stages = self.pool.stages(hash).await.unwrap_or_default();
+        match stages.into_iter().next_back().and_then(|last| last.reason) {
+            Some(reason) => Err(SubmitError::Rejected(reason).into()),
+            None => Err(CallError::NotInTime { hash, timeout }),
         }
     }
 

@@ -38,6 +38,8 @@ use crate::{
     txpool::TxPoolApiServer,
 };
 
+/// Listings of the pool that are made at the same time.
+const POOL_LISTINGS: usize = 2;
 /// How often WebSocket clients are pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A WebSocket client that answers no ping for this long is gone.
@@ -82,6 +84,7 @@ impl RpcServer {
             head + 1,
         ));
         let feed = BlockFeed::new(limits.max_subscription_lag as usize);
+        let stop = CancellationToken::new();
         let context = Context {
             executor: executor.clone(),
             pool: pool.clone(),
@@ -90,6 +93,9 @@ impl RpcServer {
             filters: filters.clone(),
             feed: feed.clone(),
             log_searches: Semaphore::new(limits.max_log_searches as usize),
+            sync_waits: Semaphore::new(limits.max_sync_waits as usize),
+            pool_listings: Semaphore::new(POOL_LISTINGS),
+            stop: stop.clone(),
             metrics: metrics.clone(),
             config,
         };
@@ -101,7 +107,6 @@ impl RpcServer {
             pool,
         );
 
-        let stop = CancellationToken::new();
         let serving = Serving {
             listener,
             metrics,

@@ -76,14 +76,25 @@ impl Context {
         &self,
         sender: Option<Address>,
     ) -> Result<Both<Vec<Arc<RecoveredTx>>>, CallError> {
-        let limit = self.config.limits.max_pool_content;
-        let content = self.pool.pool_content(sender, limit as usize).await?;
-        match content {
-            Some(PoolContent { pending, queued }) => Ok(Both { pending, queued }),
-            None => Err(CallError::Limit(format!(
-                "more than {limit} transactions wait: ask for one sender's with txpool_contentFrom, or only how many there are with txpool_status"
-            ))),
+        /// Bytes of JSON that a byte of a transaction becomes, about.
+        const JSON: usize = 4;
+        let too_many = |what: &str| {
+            CallError::Limit(format!(
+                "{what}: ask for one sender's with txpool_contentFrom, or only how many there are with txpool_status"
+            ))
+        };
+        let listing = self.pool_listings.try_acquire();
+        let _listing = listing.map_err(|_| too_many("others list the pool just now"))?;
+        let limits = &self.config.limits;
+        let content = self.pool.pool_content(sender, limits.max_pool_content as usize).await?;
+        let PoolContent { pending, queued } = content.ok_or_else(|| {
+            too_many(&format!("more than {} transactions wait", limits.max_pool_content))
+        })?;
+        let bytes: usize = pending.iter().chain(&queued).map(|tx| tx.encoded().len()).sum();
+        if bytes.saturating_mul(JSON) > limits.max_response_bytes as usize {
+            return Err(too_many("what waits is too large for a reply"));
         }
+        Ok(Both { pending, queued })
     }
 }
 
@@ -97,12 +108,11 @@ fn by_sender<T>(
     txs: Vec<Arc<RecoveredTx>>,
     show: impl Fn(&Arc<RecoveredTx>) -> T,
 ) -> BTreeMap<String, ByNonce<T>> {
-    let mut senders: BTreeMap<String, ByNonce<T>> = BTreeMap::new();
+    let mut senders: BTreeMap<Address, ByNonce<T>> = BTreeMap::new();
     for tx in txs {
-        let sender = tx.sender().to_checksum(None);
-        senders.entry(sender).or_default().insert(nonce(&tx), show(&tx));
+        senders.entry(tx.sender()).or_default().insert(nonce(&tx), show(&tx));
     }
-    senders
+    senders.into_iter().map(|(sender, txs)| (sender.to_checksum(None), txs)).collect()
 }
 
 fn nonce(tx: &RecoveredTx) -> String {

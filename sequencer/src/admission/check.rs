@@ -27,8 +27,11 @@ pub(crate) trait Known: fmt::Debug + Send + Sync {
     /// Whether it is in the pool or was in a block lately.
     fn is_known(&self, hash: TxHash) -> bool;
 
-    /// Whether the pool has room for a transaction; the error is how many it takes. What it holds already needs none.
-    fn has_room_for(&self, hash: TxHash) -> Result<(), usize>;
+    /// Whether it is in the pool, acknowledged or not.
+    fn holds(&self, hash: TxHash) -> bool;
+
+    /// Whether the pool has room for a transaction of so many bytes; the error is how many it takes. What it holds already needs none.
+    fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize>;
 }
 
 /// The checks that need no state.
@@ -70,6 +73,11 @@ impl Checker {
         self.next_timestamp.store(timestamp, Ordering::Relaxed);
     }
 
+    /// Whether a transaction is in the pool.
+    pub(super) fn holds(&self, hash: TxHash) -> bool {
+        self.known.holds(hash)
+    }
+
     /// Decodes transactions, checks them, and recovers their senders, several at a time where the processor can. A result for each, in order.
     ///
     /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, are refused with it then.
@@ -92,7 +100,7 @@ impl Checker {
             let hash = tx.hash();
             if self.known.is_known(hash) {
                 *checked = Err(RejectReason::AlreadyKnown { hash });
-            } else if shed && let Err(limit) = self.known.has_room_for(hash) {
+            } else if shed && let Err(limit) = self.known.has_room_for(hash, raw.len()) {
                 *checked = Err(RejectReason::PoolFull { limit: limit as u64 });
             } else {
                 new.push((tx, raw));

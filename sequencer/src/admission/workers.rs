@@ -7,8 +7,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use alloy::primitives::Bytes;
+use alloy::primitives::{Bytes, TxHash};
 use millrace_crypto::{RecoverPath, engine};
+use millrace_proto::RejectReason;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
@@ -33,6 +34,8 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     checker: Arc<Checker>,
+    /// How many of these there are.
+    threads: usize,
 }
 
 /// The bounded pool of recovery threads. They end when it is dropped.
@@ -56,7 +59,8 @@ impl RecoveryPool {
         threads: usize,
         capacity: usize,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), arrived: Condvar::new(), checker });
+        let shared = Shared { queue: Mutex::default(), arrived: Condvar::new(), checker, threads };
+        let shared = Arc::new(shared);
         let mut pool =
             Self { shared, threads: Vec::new(), slots: Semaphore::new(capacity), capacity };
         for index in 0..threads {
@@ -80,6 +84,7 @@ impl RecoveryPool {
             let later = rest.split_off(rest.len().min(self.capacity));
             checked.extend(self.check_some(std::mem::replace(&mut rest, later)).await?);
         }
+        refuse_after_full(&mut checked, |hash| self.shared.checker.holds(hash));
         Some(checked)
     }
 
@@ -108,6 +113,25 @@ impl RecoveryPool {
             checked.extend(reply.await.ok()?);
         }
         Some(checked)
+    }
+}
+
+/// What comes after one that there was no room for has none either, though there was time to look at it, unless it is in the pool: else a sender's later transactions would
+/// take the room of its earlier ones.
+fn refuse_after_full(checked: &mut Checked, holds: impl Fn(TxHash) -> bool) {
+    let is_full = |checked: &Result<_, RejectReason>| match checked {
+        Err(RejectReason::PoolFull { limit }) => Some(*limit),
+        _ => None,
+    };
+    let Some((first, limit)) =
+        checked.iter().enumerate().find_map(|(at, one)| Some((at, is_full(one)?)))
+    else {
+        return;
+    };
+    for later in &mut checked[first..] {
+        if later.as_ref().is_ok_and(|tx| !holds(tx.hash())) {
+            *later = Err(RejectReason::PoolFull { limit });
+        }
     }
 }
 
@@ -168,6 +192,7 @@ impl Shared {
             count += job.raw.len();
             batch.push(job);
         }
-        Some((batch, !queue.jobs.is_empty()))
+        // The other threads take some of those that wait at once.
+        Some((batch, queue.jobs.len() > self.threads))
     }
 }

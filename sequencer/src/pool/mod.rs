@@ -206,22 +206,27 @@ impl Pool {
         }
     }
 
-    /// The acknowledged transactions, or one sender's, each sender's in the order of their nonces; `None` if there are more than `limit`.
+    /// The acknowledged transactions in no order, or one sender's by nonce; `None` if there are more than `limit`.
     pub(crate) fn content(&self, sender: Option<Address>, limit: usize) -> Option<PoolContent> {
-        let senders: Vec<&Sender> = match sender {
-            Some(sender) => self.senders.get(&sender).into_iter().collect(),
-            None => self.senders.values().collect(),
-        };
-        if senders.iter().map(|sender| sender.entries.len()).sum::<usize>() > limit {
-            return None;
-        }
         let mut content = PoolContent::default();
-        let entries = senders.into_iter().flat_map(|sender| sender.entries.values());
-        for entry in entries.filter(|entry| matches!(entry.disk, Disk::Durable(_))) {
-            match entry.place {
-                Place::Queued => content.queued.push(entry.tx.clone()),
-                Place::Pending(_) | Place::Framed(_) => content.pending.push(entry.tx.clone()),
+        let mut list = |entry: &Entry| match (entry.disk, entry.place) {
+            (Disk::Fresh | Disk::Writing, _) => {}
+            (Disk::Durable(_), Place::Queued) => content.queued.push(entry.tx.clone()),
+            (Disk::Durable(_), Place::Pending(_) | Place::Framed(_)) => {
+                content.pending.push(entry.tx.clone());
             }
+        };
+        match sender {
+            Some(sender) => {
+                let entries = self.senders.get(&sender).map(|sender| &sender.entries);
+                if entries.is_some_and(|entries| entries.len() > limit) {
+                    return None;
+                }
+                entries.into_iter().flat_map(BTreeMap::values).for_each(&mut list);
+            }
+            // Without a look at senders that have nothing here: there may be many.
+            None if self.by_hash.len() > limit => return None,
+            None => self.by_hash.keys().filter_map(|hash| self.entry(*hash)).for_each(&mut list),
         }
         Some(content)
     }
@@ -236,11 +241,11 @@ impl Pool {
         Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
     }
 
-    /// Whether there is room for a transaction that may be here already; the error is how many there may be. A closed pool says so when it is given one.
-    pub(crate) fn has_room_for(&self, hash: TxHash) -> Result<(), usize> {
+    /// Whether there is room for a transaction of so many bytes that may be here already; the error is how many there may be. A closed pool says so when it is given one.
+    pub(crate) fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize> {
         let limits = &self.limits;
         let is_full =
-            self.by_hash.len() >= limits.max_transactions || self.bytes >= limits.max_bytes;
+            self.by_hash.len() >= limits.max_transactions || self.bytes + bytes > limits.max_bytes;
         if is_full && self.closed.is_none() && !self.holds(hash) {
             return Err(limits.max_transactions);
         }

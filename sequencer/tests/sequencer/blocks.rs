@@ -55,8 +55,10 @@ async fn a_predecessor_revives_what_waits_for_it() {
     let listed = async |sender, limit| {
         let content = node.handle.pool_content(sender, limit).await.expect("it tells");
         content.map(|content| {
-            let hashes =
-                |txs: Vec<Arc<RecoveredTx>>| txs.iter().map(|tx| tx.hash()).collect::<Vec<_>>();
+            let hashes = |mut txs: Vec<Arc<RecoveredTx>>| {
+                txs.sort_by_key(|tx| alloy::consensus::Transaction::nonce(tx.tx()));
+                txs.iter().map(|tx| tx.hash()).collect::<Vec<_>>()
+            };
             (hashes(content.pending), hashes(content.queued))
         })
     };

@@ -536,6 +536,13 @@ async fn a_transaction_is_sent_and_its_receipt_waited_for() {
     let (code, message, _) = chain.error(METHOD, json!([raw])).await;
     assert_eq!((code, message.as_str()), (-32000, "already known"));
 
+    // No more wait than may; nothing is submitted then.
+    let limits = RpcLimits { max_sync_waits: 0, ..RpcLimits::default() };
+    let chain = Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await;
+    let (code, message, _) = chain.error(METHOD, json!([signed(&chain, 0).await])).await;
+    assert!(code == -32005 && message.contains("use eth_sendRawTransaction"), "{message}");
+    assert_eq!(chain.result("eth_blockNumber", json!([])).await, "0x0");
+
     // The block comes while the call waits.
     let chain = Chain::start().await;
     chain.pool.hold().await;
