@@ -189,11 +189,6 @@ impl Ledger {
         }
     }
 
-    /// One was refused for now, and is sent again.
-    pub(super) fn returned(&self, reason: String) {
-        *self.state.lock().errors.entry(reason).or_default() += 1;
-    }
-
     /// What the sequencer said of some: nothing, or why it refused one.
     pub(super) fn answered(&self, answers: Vec<(u32, Result<(), String>)>) {
         if answers.is_empty() {
@@ -222,7 +217,8 @@ impl Ledger {
         state.last_step = Instant::now();
     }
 
-    /// Something went wrong that concerns no transaction.
+    /// Something went wrong that settles no transaction: one was refused for now and is sent again, or a stream
+    /// ended.
     pub(super) fn failed(&self, reason: String) {
         *self.state.lock().errors.entry(reason).or_default() += 1;
     }
@@ -401,7 +397,7 @@ mod tests {
         assert_eq!((ledger.lateness().min(), ledger.lateness().len()), (10_000, 5));
         let refused = |index, reason: &str| (index, Err(reason.to_owned()));
         ledger.answered(vec![(0, Ok(())), (1, Ok(()))]);
-        ledger.returned("POOL_FULL".to_owned());
+        ledger.failed("POOL_FULL".to_owned());
         tokio::time::advance(Duration::from_millis(100)).await;
         // Sent again: due when it was first.
         ledger.sent([(2, Duration::from_millis(130))].into_iter());

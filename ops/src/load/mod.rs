@@ -31,7 +31,7 @@ use millrace_proto::{
     grpc::{ClientConfig, SequencerClient, pb::sequencer_client},
 };
 use millrace_workload::Artifacts;
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 use url::Url;
 
 use self::{
@@ -60,6 +60,11 @@ const ASKED: usize = 100_000;
 fn up_to_a_day(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time <= LONGEST { Ok(time) } else { Err("at most a day".to_owned()) }
+}
+
+/// What a gRPC call failed with, in words.
+fn told(status: Status) -> eyre::Report {
+    eyre!("{} ({:?})", status.message(), status.code())
 }
 
 /// What accounts do.
@@ -366,13 +371,13 @@ impl LoadArgs {
             shares[(tx.sender % count) as usize].push(index);
         }
         let duration = match self.rate {
+            // What is late is sent all the same.
             Rate::Each(rate) => {
-                Duration::try_from_secs_f64(plan.load.len() as f64 / rate).unwrap_or(LONGEST)
+                let due = Duration::try_from_secs_f64(plan.load.len() as f64 / rate);
+                due.unwrap_or(LONGEST) + self.patience
             }
             Rate::Max => self.duration,
         };
-        // What is late is sent all the same.
-        let duration = if self.rate == Rate::Max { duration } else { duration + self.patience };
         shares
             .into_iter()
             .map(|indices| {

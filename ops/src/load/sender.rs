@@ -21,7 +21,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming, transport::Channel};
 
-use super::{Rate, ledger::Ledger, plan::Plan};
+use super::{Rate, ledger::Ledger, plan::Plan, told};
 
 /// Most transactions of a message.
 const BATCH: usize = 512;
@@ -177,8 +177,7 @@ impl Flight {
                 Ok(None) if self.open.load(Ordering::Acquire) == 0 => return Ok(()),
                 Ok(None) => return Err(eyre!("the stream of submissions ended early")),
                 Err(status) => {
-                    let error = eyre!("{} ({:?})", status.message(), status.code());
-                    return Err(error).wrap_err("the stream of submissions broke");
+                    return Err(told(status)).wrap_err("the stream of submissions broke");
                 }
             };
             let indices = self.messages.recv().await;
@@ -209,7 +208,7 @@ impl Flight {
                 Answer::Rejection(why) if comes_back(&why) => {
                     again.push(index);
                     wait = wait.max(Duration::from_millis(why.retry_after_ms));
-                    self.ledger.returned(why.reason);
+                    self.ledger.failed(why.reason);
                     None
                 }
                 Answer::Rejection(why) => Some((index, Err(why.reason))),

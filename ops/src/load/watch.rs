@@ -6,9 +6,9 @@ use alloy::primitives::{B256, TxHash};
 use eyre::{Result, WrapErr, eyre};
 use millrace_proto::grpc::pb::{self, sequencer_client::SequencerClient};
 use tokio::task::JoinSet;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Streaming, transport::Channel};
 
-use super::ledger::Ledger;
+use super::{ledger::Ledger, told};
 
 /// How often the heads are asked for, and so how exact the latencies of later stages are.
 const POLL: Duration = Duration::from_millis(50);
@@ -98,10 +98,6 @@ async fn follow_frames(
             }
         }
     }
-}
-
-fn told(status: Status) -> eyre::Report {
-    eyre!("{} ({:?})", status.message(), status.code())
 }
 
 fn hashes(transactions: &[pb::BlockTransaction]) -> impl Iterator<Item = TxHash> {
