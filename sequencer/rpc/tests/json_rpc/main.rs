@@ -3,6 +3,7 @@
 mod follow;
 mod logs;
 mod metrics;
+mod pool;
 mod support;
 mod wallet;
 mod wire;

@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use alloy::{
-    eips::BlockNumHash,
-    network::EthereumWallet,
-    primitives::{Address, Bytes, TxHash, U256, keccak256},
+    eips::{BlockNumHash, Encodable2718},
+    network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
+    primitives::{Address, Bytes, TxHash, U256, address, keccak256},
     providers::{Provider, ProviderBuilder},
+    rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
 };
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, Notify};
 
 pub(crate) const CHAIN_ID: u64 = 4_242;
+pub(crate) const SOMEBODY: Address = address!("00000000000000000000000000000000000a11ce");
 /// The first account of anvil's mnemonic.
 pub(crate) const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
@@ -325,4 +327,18 @@ fn deployment(runtime: &[u8]) -> Bytes {
     let mut code = vec![0x60, length, 0x60, 0x0c, 0x60, 0x00, 0x39, 0x60, length, 0x60, 0x00, 0xf3];
     code.extend(runtime);
     code.into()
+}
+
+/// A transfer of the chain's account, signed.
+pub(crate) async fn signed(chain: &Chain, nonce: u64) -> Bytes {
+    let request = TransactionRequest::default()
+        .with_to(SOMEBODY)
+        .with_value(U256::from(1))
+        .with_nonce(nonce)
+        .with_chain_id(CHAIN_ID)
+        .with_gas_limit(21_000)
+        .with_max_fee_per_gas(100_000_000_000)
+        .with_max_priority_fee_per_gas(1);
+    let wallet = EthereumWallet::from(chain.signer.clone());
+    request.build(&wallet).await.expect("it signs").encoded_2718().into()
 }
