@@ -1,4 +1,6 @@
 //! A chain in its store, and how it grows by a block: what building and replaying have in common.
+//!
+//! A block is first closed, which gives its roots and thereby its hash, and then stored. Another can be executed on one that is closed.
 
 use std::{
     path::Path,
@@ -8,15 +10,18 @@ use std::{
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::{
-    AccountInfo, AddressPrefix, BlockAttributes, BlockSelector, ChainSpec, ExecutedBlock,
-    ExecutorError, SealedHeader, StateDiff,
+    AccountDiff, AccountInfo, AddressPrefix, BlockAttributes, BlockSelector, ChainSpec,
+    ExecutedBlock, ExecutorError, SealedHeader, StateDiff,
 };
+use parking_lot::Mutex;
+use rayon::ThreadPool;
 
 use crate::{
     evm::{
-        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, PlanError, StateReadError,
-        StateReader, WorkerPool,
+        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, BlockRoots, CodeCache, PlanError,
+        StateReadError, StateReader, WorkerPool,
     },
+    state::RootUpdate,
     store::{StateView, Store, StoreConfig, StoreError},
     warm::{WarmReader, WarmState},
 };
@@ -28,13 +33,19 @@ pub(crate) struct Chain {
     store: Arc<Store>,
     codes: Arc<CodeCache>,
     warm: Arc<WarmState>,
+    /// Computes roots: threads of its own, so that they do not wait for those of another chain in this process.
+    roots: ThreadPool,
+    /// What the head changed, if it was stored since the start.
+    latest: Mutex<Option<(u64, Arc<StateDiff>)>>,
 }
 
-/// A block that was committed, and how long that took.
-pub(crate) struct Committed {
+/// A block with its roots, and what storing it takes.
+#[derive(Debug)]
+pub(crate) struct Closed {
     pub(crate) block: Arc<ExecutedBlock>,
+    pub(crate) diff: Arc<StateDiff>,
     pub(crate) root_time: Duration,
-    pub(crate) commit_time: Duration,
+    root: RootUpdate,
 }
 
 impl Chain {
@@ -45,7 +56,11 @@ impl Chain {
     ) -> Result<Self, StoreError> {
         let store = Arc::new(Store::open(data_dir, config, &spec)?);
         let warm = Arc::new(WarmState::new(store.head().number));
-        Ok(Self { spec, store, codes: Arc::default(), warm })
+        let name = config.name;
+        let roots =
+            rayon::ThreadPoolBuilder::new().thread_name(move |at| format!("{name}-root-{at}"));
+        let roots = roots.build().map_err(|error| StoreError::Threads(error.to_string()))?;
+        Ok(Self { spec, store, codes: Arc::default(), warm, roots, latest: Mutex::default() })
     }
 
     pub(crate) const fn spec(&self) -> &Arc<ChainSpec> {
@@ -69,19 +84,29 @@ impl Chain {
         Ok(SealedState { view: self.store.view(at)?, store: self.store.clone() })
     }
 
+    /// What a block changed, or `None` if there is no such block or its diff was pruned.
+    pub(crate) fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, StoreError> {
+        let latest = self.latest.lock().clone();
+        match latest.filter(|(at, _)| *at == number) {
+            Some((_, diff)) => Ok(Some(diff)),
+            None => Ok(self.store.state_diff(number)?.map(Arc::new)),
+        }
+    }
+
     /// Checks that a block with these attributes can follow the head.
     pub(crate) fn plan(&self, attributes: BlockAttributes) -> Result<BlockPlan, PlanError> {
         BlockPlan::new(self.spec.clone(), &self.head(), attributes)
     }
 
-    /// Opens a block on top of the head, to be executed on the threads of `pool`.
+    /// Opens a block on top of the head, or of a block that is closed on top of it, to be executed on the threads of `pool`.
     pub(crate) fn build(
         &self,
         plan: BlockPlan,
+        after: Option<(SealedHeader, Arc<StateDiff>)>,
         pool: Arc<WorkerPool>,
     ) -> Result<BlockBuilder, ExecutorError> {
         let state = self.state(BlockSelector::Latest)?;
-        let reader = Arc::new(self.warm.reader(state));
+        let reader = Arc::new(self.warm.reader(ParentState::new(state, after)));
         Ok(BlockBuilder::open(plan, reader, self.codes.clone(), pool)?)
     }
 
@@ -91,29 +116,62 @@ impl Chain {
         plan: &BlockPlan,
     ) -> Result<BlockExecutor<WarmReader>, ExecutorError> {
         let state = self.state(BlockSelector::Latest)?;
-        Ok(BlockExecutor::open(plan, self.warm.reader(state), self.codes.clone())?)
+        let reader = self.warm.reader(ParentState::new(state, None));
+        Ok(BlockExecutor::open(plan, reader, self.codes.clone())?)
+    }
+
+    /// Computes the block's roots. What was closed before is stored.
+    pub(crate) fn close(
+        &self,
+        plan: &BlockPlan,
+        mut output: BlockOutput,
+    ) -> Result<Closed, StoreError> {
+        let started = Instant::now();
+        let diff = std::mem::take(&mut output.diff);
+        let (root, roots) = self.roots.install(|| {
+            rayon::join(|| self.store.root(&diff), || BlockRoots::new(&output, B256::ZERO))
+        });
+        let root = root?;
+        let roots = BlockRoots { state: root.root, ..roots };
+        let root_time = started.elapsed();
+        let block = Arc::new(plan.seal(output, roots));
+        self.warm.follow(block.number(), &diff);
+        Ok(Closed { block, diff: Arc::new(diff), root_time, root })
+    }
+
+    /// Makes a closed block the head.
+    pub(crate) fn store_closed(&self, closed: Closed) -> Result<(), StoreError> {
+        let Closed { block, diff, root, .. } = closed;
+        let number = block.number();
+        let stored = self.store.commit(block, &diff, root);
+        match &stored {
+            Ok(()) => *self.latest.lock() = Some((number, diff)),
+            Err(_) => self.forget_closed(),
+        }
+        stored
+    }
+
+    /// A closed block will not be stored.
+    pub(crate) fn forget_closed(&self) {
+        self.warm.forget(self.store.head().number);
     }
 
     /// Computes the block's roots and makes it the head.
     pub(crate) fn commit(
         &self,
         plan: &BlockPlan,
-        mut output: BlockOutput,
-    ) -> Result<Committed, StoreError> {
-        let started = Instant::now();
-        let diff = std::mem::take(&mut output.diff);
-        let root = self.store.root(&diff)?;
-        let root_time = started.elapsed();
-        let block = Arc::new(plan.seal(output, root.root));
-        let started = Instant::now();
-        self.store.commit(block.clone(), &diff, root)?;
-        self.warm.follow(block.number(), &diff);
-        Ok(Committed { block, root_time, commit_time: started.elapsed() })
+        output: BlockOutput,
+    ) -> Result<Arc<ExecutedBlock>, StoreError> {
+        let closed = self.close(plan, output)?;
+        let block = closed.block.clone();
+        self.store_closed(closed)?;
+        Ok(block)
     }
 
     /// Takes back the blocks after `number`.
     pub(crate) fn unwind(&self, number: u64) -> Result<(), StoreError> {
         let result = self.store.unwind(number);
+        *self.latest.lock() = None;
         // Also if only some were taken back.
         self.warm.forget(self.store.head().number);
         result
@@ -127,12 +185,13 @@ impl Chain {
         diff: &StateDiff,
         digest: B256,
     ) -> Result<Result<(), B256>, StoreError> {
-        let root = self.store.root(diff)?;
+        let root = self.roots.install(|| self.store.root(diff))?;
         if root.root != header.state_root {
             return Ok(Err(root.root));
         }
         let number = header.number;
         self.store.jump(header, diff, root, digest)?;
+        *self.latest.lock() = None;
         self.warm.follow(number, diff);
         Ok(Ok(()))
     }
@@ -199,5 +258,93 @@ impl StateReader for SealedState {
 
     fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
         self.view.block_hash(number).map_err(StateReadError::source)
+    }
+}
+
+/// The state that a block is executed on: that after the head, or after a block that is closed on top of it. What that block changed holds
+/// whether or not it is stored by now.
+#[derive(Debug)]
+pub(crate) struct ParentState {
+    state: SealedState,
+    after: Option<(SealedHeader, Arc<StateDiff>)>,
+}
+
+impl ParentState {
+    pub(crate) const fn new(
+        state: SealedState,
+        after: Option<(SealedHeader, Arc<StateDiff>)>,
+    ) -> Self {
+        Self { state, after }
+    }
+
+    pub(crate) fn header(&self) -> &SealedHeader {
+        self.after.as_ref().map_or_else(|| self.state.header(), |(header, _)| header)
+    }
+
+    fn changed(&self, address: Address) -> Option<&AccountDiff> {
+        self.after.as_ref()?.1.accounts.get(&address)
+    }
+
+    /// The slots after the changes, of those before them.
+    fn with_changes(&self, address: Address, slots: Vec<(U256, U256)>) -> Vec<(U256, U256)> {
+        let Some(changed) = self.changed(address) else { return slots };
+        let kept =
+            slots.into_iter().filter(|(slot, _)| !changed.storage.contains_key(&B256::from(*slot)));
+        let set = changed
+            .storage
+            .iter()
+            .map(|(slot, values)| (U256::from_be_bytes(slot.0), values.after));
+        kept.chain(set.filter(|(_, value)| !value.is_zero())).collect()
+    }
+}
+
+impl StateReader for ParentState {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        match self.changed(address) {
+            Some(changed) => Ok(changed.after),
+            None => self.state.account(address),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let changed = self.changed(address);
+        match changed.and_then(|changed| changed.storage.get(&B256::from(slot))) {
+            Some(values) => Ok(values.after),
+            None => self.state.storage(address, slot),
+        }
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        Ok(self.with_changes(address, self.state.storage_of(address)?))
+    }
+
+    fn storage_of_at_most(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        // As many more were there before as are gone after.
+        let changed = self.changed(address).map_or(0, |changed| changed.storage.len());
+        let Some(slots) = self.state.storage_of_at_most(address, limit.saturating_add(changed))?
+        else {
+            return Ok(None);
+        };
+        let slots = self.with_changes(address, slots);
+        Ok((slots.len() <= limit).then_some(slots))
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        let new = self.after.as_ref().and_then(|(_, diff)| diff.code.get(&hash));
+        match new {
+            Some(code) => Ok(Some(code.clone())),
+            None => self.state.code(hash),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        match &self.after {
+            Some((header, _)) if header.number == number => Ok(Some(header.seal())),
+            _ => self.state.block_hash(number),
+        }
     }
 }

@@ -26,9 +26,10 @@ mod warm;
 pub use self::{
     delta::{DeltaError, apply_delta},
     evm::{
-        AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, CodeCache, EvmEnv,
-        ExecutionError, ForcedCount, ListedExecutor, MemoryState, ParallelExecutor, ParallelStats,
-        PlanError, SharedReader, StateReadError, StateReader, WorkProfile, WorkerPool,
+        AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, BlockRoots,
+        CodeCache, EvmEnv, ExecutionError, ForcedCount, ListedExecutor, MemoryState,
+        ParallelExecutor, ParallelStats, PlanError, SharedReader, StateReadError, StateReader,
+        WorkProfile, WorkerPool,
     },
     replay::Replayer,
     service::{ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},

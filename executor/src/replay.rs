@@ -42,7 +42,8 @@ impl Replayer {
         config: &StoreConfig,
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
-        let chain = Chain::open(data_dir, &Self::store_config(config), spec)?;
+        let config = StoreConfig { transaction_index: false, ..Self::store_config(config) };
+        let chain = Chain::open(data_dir, &config, spec)?;
         Ok(Self { chain: Arc::new(chain), shown: None })
     }
 
@@ -144,9 +145,9 @@ impl Replay for Replayer {
         let mut output = executor.finish().map_err(ExecutorError::from)?;
         output.forced = forced.included();
         plan.check(&output).map_err(invalid)?;
-        let committed = self.chain.commit(&plan, output).map_err(ExecutorError::from)?;
+        let block = self.chain.commit(&plan, output).map_err(ExecutorError::from)?;
         self.show();
-        Ok(committed.block)
+        Ok(block)
     }
 
     fn find_accounts(

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 
 use crate::{
-    chain::SealedState,
+    chain::ParentState,
     evm::{StateReadError, StateReader},
 };
 
@@ -37,7 +37,7 @@ impl WarmState {
     }
 
     /// Reads a state through it.
-    pub(crate) fn reader(self: &Arc<Self>, state: SealedState) -> WarmReader {
+    pub(crate) fn reader(self: &Arc<Self>, state: ParentState) -> WarmReader {
         WarmReader { state, warm: self.clone() }
     }
 
@@ -95,7 +95,7 @@ impl WarmState {
 /// The state after a block, read through what is warm.
 #[derive(Debug)]
 pub(crate) struct WarmReader {
-    state: SealedState,
+    state: ParentState,
     warm: Arc<WarmState>,
 }
 
@@ -118,6 +118,14 @@ impl StateReader for WarmReader {
 
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
         self.state.storage_of(address)
+    }
+
+    fn storage_of_at_most(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        self.state.storage_of_at_most(address, limit)
     }
 
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
@@ -172,7 +180,7 @@ mod tests {
         let chain = Chain::open(folder.path(), &config, Arc::new(spec)).expect("the store opens");
         let state = chain.state(BlockSelector::Latest).expect("the head is there");
         let warm = Arc::new(WarmState::new(0));
-        let reader = warm.reader(state);
+        let reader = warm.reader(ParentState::new(state, None));
         assert!(reader.keeps_reads(), "reading ahead of transactions that wait pays");
 
         let read = |reader: &WarmReader| {

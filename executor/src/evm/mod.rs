@@ -51,6 +51,6 @@ pub use self::{
         AccessListError, ListedExecutor, ParallelExecutor, ParallelStats, SharedReader,
         WorkProfile, WorkerPool,
     },
-    plan::{BlockPlan, PlanError},
+    plan::{BlockPlan, BlockRoots, PlanError},
     reader::{StateReadError, StateReader},
 };

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use alloy::{
-    consensus::{
-        EMPTY_ROOT_HASH, Eip2718EncodableReceipt, TxReceipt, proofs::ordered_trie_root_with_encoder,
-    },
+    consensus::{Eip2718EncodableReceipt, TxReceipt},
     eips::{eip7685::Requests, eip7928::BlockAccessList},
 };
 use alloy_primitives::{B256, Bloom};
 use millrace_proto::{Receipt, RecoveredTx, SharedReceipt, StateDiff};
 
 use super::tally::Tally;
+use crate::trie::ordered_root;
 
 /// A block without its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +29,8 @@ pub struct BlockOutput {
     pub blob_gas_used: u64,
     /// Union of the receipts' blooms.
     pub logs_bloom: Bloom,
-    /// Root of the receipts' trie.
-    pub receipts_root: B256,
+    /// The bloom of each receipt.
+    pub blooms: Vec<Bloom>,
     /// Requests to the consensus layer (EIP-7685).
     pub requests: Requests,
     /// What each transaction reads and writes (EIP-7928), if the block's environment asks for it.
@@ -48,7 +47,6 @@ impl BlockOutput {
         let Tally { transactions, receipts, gas_used, blob_gas_used } = tally;
         let receipts: Vec<Receipt> = receipts.into_iter().map(SharedReceipt::into_inner).collect();
         let blooms: Vec<Bloom> = receipts.iter().map(TxReceipt::bloom).collect();
-        let receipts_root = receipts_root(&receipts, &blooms);
         let logs_bloom = blooms.iter().fold(Bloom::ZERO, |union, bloom| union | *bloom);
         Self {
             transactions,
@@ -58,7 +56,7 @@ impl BlockOutput {
             gas_used,
             blob_gas_used,
             logs_bloom,
-            receipts_root,
+            blooms,
             requests,
             access_list,
         }
@@ -66,21 +64,17 @@ impl BlockOutput {
 
     /// Root of the transactions' trie.
     pub fn transactions_root(&self) -> B256 {
-        if self.transactions.is_empty() {
-            return EMPTY_ROOT_HASH;
-        }
-        ordered_trie_root_with_encoder(&self.transactions, |tx, out| {
-            out.extend_from_slice(tx.encoded());
-        })
+        let transactions: Vec<_> = self.transactions.iter().map(|tx| tx.encoded()).collect();
+        ordered_root(&transactions)
     }
-}
 
-fn receipts_root(receipts: &[Receipt], blooms: &[Bloom]) -> B256 {
-    if receipts.is_empty() {
-        return EMPTY_ROOT_HASH;
+    /// Root of the receipts' trie.
+    pub fn receipts_root(&self) -> B256 {
+        let receipts = self.receipts.iter().zip(&self.blooms).map(|(receipt, bloom)| {
+            let mut out = Vec::with_capacity(receipt.eip2718_encoded_length_with_bloom(bloom));
+            receipt.eip2718_encode_with_bloom(bloom, &mut out);
+            out
+        });
+        ordered_root(&receipts.collect::<Vec<_>>())
     }
-    let items: Vec<(&Receipt, &Bloom)> = receipts.iter().zip(blooms).collect();
-    ordered_trie_root_with_encoder(&items, |(receipt, bloom), out| {
-        receipt.eip2718_encode_with_bloom(bloom, out);
-    })
 }

@@ -23,6 +23,25 @@ pub struct BlockPlan {
     consumed: u64,
 }
 
+/// The roots that a block's header has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockRoots {
+    /// Of the state after the block.
+    pub state: B256,
+    /// Of its transactions.
+    pub transactions: B256,
+    /// Of its receipts.
+    pub receipts: B256,
+}
+
+impl BlockRoots {
+    /// With a state root that is known.
+    pub fn new(output: &BlockOutput, state: B256) -> Self {
+        let (transactions, receipts) = (output.transactions_root(), output.receipts_root());
+        Self { state, transactions, receipts }
+    }
+}
+
 /// Why attributes make no block, or transactions do not fit them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -142,22 +161,22 @@ impl BlockPlan {
         Ok(())
     }
 
-    /// Joins the output of the block's execution and the root of its state to a block.
-    pub fn seal(&self, output: BlockOutput, state_root: B256) -> ExecutedBlock {
-        let header = self.header(&output, state_root).seal_slow();
+    /// Joins the output of the block's execution and its roots to a block.
+    pub fn seal(&self, output: BlockOutput, roots: BlockRoots) -> ExecutedBlock {
+        let header = self.header(&output, roots).seal_slow();
         ExecutedBlock { header, transactions: output.transactions, receipts: output.receipts }
     }
 
-    fn header(&self, output: &BlockOutput, state_root: B256) -> Header {
+    fn header(&self, output: &BlockOutput, roots: BlockRoots) -> Header {
         let attributes = &self.attributes;
         let fork = self.spec.hardfork(attributes.number, attributes.timestamp);
         let cancun = fork >= Hardfork::Cancun;
         Header {
             parent_hash: attributes.parent_hash,
             beneficiary: attributes.fee_recipient,
-            state_root,
-            transactions_root: output.transactions_root(),
-            receipts_root: output.receipts_root,
+            state_root: roots.state,
+            transactions_root: roots.transactions,
+            receipts_root: roots.receipts,
             logs_bloom: output.logs_bloom,
             number: attributes.number,
             gas_limit: attributes.gas_limit,

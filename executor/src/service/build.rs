@@ -39,6 +39,11 @@ impl BlockBuild for OpenBuild {
         self.inner.worker.ask(|reply| Command::Execute { build, transactions, reply }).await
     }
 
+    async fn close(&mut self) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        let build = self.build;
+        self.inner.worker.ask(|reply| Command::Close { build, reply }).await
+    }
+
     async fn seal(mut self: Box<Self>) -> Result<Arc<ExecutedBlock>, ExecutorError> {
         self.sealed = true;
         let build = self.build;

@@ -223,8 +223,8 @@ impl Executor for ExecutorHandle {
     }
 
     async fn state_diff(&self, number: u64) -> Result<Option<Arc<StateDiff>>, ExecutorError> {
-        let store = self.inner.chain.store().clone();
-        blocking(move || Ok(store.state_diff(number)?.map(Arc::new))).await
+        let chain = self.inner.chain.clone();
+        blocking(move || Ok(chain.state_diff(number)?)).await
     }
 }
 

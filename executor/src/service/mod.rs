@@ -1,7 +1,7 @@
 //! The executor service.
 //!
-//! One worker thread owns the open block and is fed through a bounded channel; it alone writes to the store. Everything else
-//! reads sealed blocks on the caller's side: point reads where they are asked (they hit the store's caches), whatever walks
+//! One worker thread owns the open block and is fed through a bounded channel. A second one stores what is closed, beside the execution of the next
+//! block; it alone writes to the store, but for blocks that are taken back, for which the first waits for it. Everything else reads sealed blocks on the caller's side: point reads where they are asked (they hit the store's caches), whatever walks
 //! or executes on tokio's blocking threads, calls no more of them at a time than configured.
 
 mod build;
@@ -11,6 +11,7 @@ mod feed;
 mod handle;
 mod logs;
 mod metrics;
+mod storer;
 mod worker;
 
 use std::sync::Arc;

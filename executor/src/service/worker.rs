@@ -4,32 +4,37 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use millrace_proto::{
     BlockAttributes, BlockNumHash, BlockSelector, ExecutedBlock, ExecutorError, RecoveredTx,
-    TxOutcome,
+    StateDiff, TxOutcome,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, warn};
 
-use super::{feed::Shown, metrics::ExecutorMetrics};
+use super::{
+    feed::Shown,
+    metrics::ExecutorMetrics,
+    storer::{Storer, Storing},
+};
 use crate::{
-    chain::Chain,
-    evm::{BlockBuilder, WorkerPool},
+    chain::{Chain, Closed},
+    evm::{BlockBuilder, BlockPlan, WorkerPool},
 };
 
 /// How many commands may wait. Callers wait for replies, so a few builders never fill it.
 const QUEUED_COMMANDS: usize = 16;
 
-type Reply<T> = oneshot::Sender<Result<T, ExecutorError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, ExecutorError>>;
 
 /// What the worker is asked to do.
 pub(super) enum Command {
     Open { attributes: BlockAttributes, reply: Reply<Opened> },
     Execute { build: u64, transactions: Vec<Arc<RecoveredTx>>, reply: Reply<Vec<TxOutcome>> },
+    Close { build: u64, reply: Reply<Arc<ExecutedBlock>> },
     Seal { build: u64, reply: Reply<Arc<ExecutedBlock>> },
     Discard { build: u64 },
     Unwind { to: BlockNumHash, reply: Reply<()> },
@@ -55,12 +60,16 @@ impl Worker {
         metrics: ExecutorMetrics,
     ) -> Result<Self, ExecutorError> {
         let (sender, receiver) = mpsc::channel(QUEUED_COMMANDS);
+        let no_thread = |error| ExecutorError::Stopped(format!("cannot start the thread: {error}"));
+        let storer =
+            Storer::start(chain.clone(), shown.clone(), metrics.clone()).map_err(no_thread)?;
         let thread = thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || {
-                Builder { chain, pool, shown, metrics, builds: 0, open: None }.run(receiver);
+                let (builds, open, closed) = (0, None, None);
+                Builder { chain, pool, shown, metrics, storer, builds, open, closed }.run(receiver);
             })
-            .map_err(|error| ExecutorError::Stopped(format!("cannot start the thread: {error}")))?;
+            .map_err(no_thread)?;
         Ok(Self { commands: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 
@@ -109,13 +118,38 @@ struct Builder {
     pool: Arc<WorkerPool>,
     shown: Shown,
     metrics: ExecutorMetrics,
+    storer: Storer,
     builds: u64,
     open: Option<OpenBlock>,
+    closed: Option<ClosedBlock>,
 }
 
 struct OpenBlock {
     build: u64,
     block: BlockBuilder,
+    /// The build of the closed block on which it was opened.
+    after: Option<u64>,
+}
+
+/// The block after the head, with its roots.
+struct ClosedBlock {
+    build: u64,
+    block: Arc<ExecutedBlock>,
+    diff: Arc<StateDiff>,
+    state: ClosedState,
+}
+
+enum ClosedState {
+    /// Not to be stored yet. With how long it took to close it.
+    Waiting(Closed, Duration),
+    Storing(Storing),
+}
+
+impl ClosedBlock {
+    /// Whether it is stored, or lost.
+    fn is_over(&self) -> bool {
+        matches!(&self.state, ClosedState::Storing(storing) if storing.is_over())
+    }
 }
 
 impl Builder {
@@ -126,6 +160,7 @@ impl Builder {
             if catch_unwind(AssertUnwindSafe(|| self.handle(command))).is_err() {
                 error!(target: "millrace::executor", "discarded a block that panicked");
                 self.open = None;
+                self.forget_closed();
             }
         }
     }
@@ -143,9 +178,10 @@ impl Builder {
                 }
                 let _ = reply.send(outcomes);
             }
-            Command::Seal { build, reply } => {
-                let _ = reply.send(self.seal(build));
+            Command::Close { build, reply } => {
+                let _ = reply.send(self.close(build));
             }
+            Command::Seal { build, reply } => self.seal(build, reply),
             Command::Discard { build } => self.discard(build),
             Command::Unwind { to, reply } => {
                 let _ = reply.send(self.unwind(to));
@@ -155,19 +191,29 @@ impl Builder {
 
     fn open(&mut self, attributes: BlockAttributes) -> Result<Opened, ExecutorError> {
         self.open = None;
-        let plan = self.chain.plan(attributes).map_err(|error| {
-            let head = self.chain.head();
-            ExecutorError::NotHead {
-                head_number: head.number,
-                head_hash: head.seal(),
+        self.closed.take_if(|closed| closed.is_over());
+        let closed = (self.closed.as_ref())
+            .filter(|closed| attributes.parent_hash == closed.block.hash())
+            .map(|closed| (closed.build, closed.block.header.clone(), closed.diff.clone()));
+        if closed.is_none() {
+            // Nobody builds on it any more.
+            self.forget_closed();
+        }
+        let parent =
+            closed.as_ref().map_or_else(|| self.chain.head(), |(_, header, _)| header.clone());
+        let spec = self.chain.spec().clone();
+        let plan =
+            BlockPlan::new(spec, &parent, attributes).map_err(|error| ExecutorError::NotHead {
+                head_number: parent.number,
+                head_hash: parent.seal(),
                 problem: error.to_string(),
-            }
-        })?;
+            })?;
         let base_fee = plan.base_fee();
-        let block = self.chain.build(plan, self.pool.clone())?;
+        let (after, on) = closed.map(|(build, header, diff)| (build, (header, diff))).unzip();
+        let block = self.chain.build(plan, on, self.pool.clone())?;
         self.builds += 1;
         let opened = Opened { build: self.builds, base_fee };
-        self.open = Some(OpenBlock { build: self.builds, block });
+        self.open = Some(OpenBlock { build: self.builds, block, after });
         Ok(opened)
     }
 
@@ -191,41 +237,70 @@ impl Builder {
         Ok(outcomes)
     }
 
-    fn seal(&mut self, build: u64) -> Result<Arc<ExecutedBlock>, ExecutorError> {
-        let OpenBlock { block, .. } =
+    fn close(&mut self, build: u64) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        if let Some(closed) = self.closed.as_ref().filter(|closed| closed.build == build) {
+            return Ok(closed.block.clone());
+        }
+        let OpenBlock { block, after, .. } =
             self.open.take_if(|open| open.build == build).ok_or(ExecutorError::BuildDiscarded)?;
         let started = Instant::now();
         self.metrics.count(block.stats());
         let (plan, output) = block.finish()?;
         plan.check(&output).map_err(|error| ExecutorError::InvalidRequest(error.to_string()))?;
-        let committed = self.chain.commit(&plan, output)?;
-        self.metrics.root.record(committed.root_time);
-        self.metrics.commit.record(committed.commit_time);
-        self.metrics.seal.record(started.elapsed());
-        self.publish(&committed.block);
-        Ok(committed.block)
+        self.store_before(after)?;
+        let closed = self.chain.close(&plan, output)?;
+        let (block, diff) = (closed.block.clone(), closed.diff.clone());
+        let state = ClosedState::Waiting(closed, started.elapsed());
+        self.closed = Some(ClosedBlock { build, block: block.clone(), diff, state });
+        Ok(block)
     }
 
-    fn publish(&self, block: &Arc<ExecutedBlock>) {
-        let header = &block.header;
-        self.metrics.blocks.increment(1);
-        self.metrics.transactions.increment(block.transactions.len() as u64);
-        self.metrics.gas.increment(header.gas_used);
-        self.metrics.head.set(header.number as f64);
-        self.metrics.fill.set(header.gas_used as f64 / header.gas_limit.max(1) as f64);
-        debug!(
-            target: "millrace::executor",
-            number = header.number,
-            hash = %header.seal(),
-            transactions = block.transactions.len(),
-            gas = header.gas_used,
-            "sealed",
-        );
-        self.shown.head(block.header.clone());
+    /// The block before must be in the store before the next one's root is computed.
+    fn store_before(&mut self, after: Option<u64>) -> Result<(), ExecutorError> {
+        let Some(closed) = &self.closed else { return Ok(()) };
+        if let ClosedState::Waiting(..) = closed.state {
+            let problem = "the block before is closed and not sealed: seal it first";
+            return Err(ExecutorError::InvalidRequest(problem.to_owned()));
+        }
+        let hash = closed.block.hash();
+        self.forget_closed();
+        if after.is_some() && self.chain.head().seal() != hash {
+            return Err(ExecutorError::BuildDiscarded);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, build: u64, reply: Reply<Arc<ExecutedBlock>>) {
+        if let Err(error) = self.close(build) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let Some(ClosedBlock { build, block, diff, state }) = self.closed.take() else { return };
+        let state = match state {
+            ClosedState::Waiting(closed, closing) => {
+                ClosedState::Storing(self.storer.store(closed, closing, reply))
+            }
+            // It is sealed already, and the build with it.
+            storing @ ClosedState::Storing(_) => {
+                let _ = reply.send(Err(ExecutorError::BuildDiscarded));
+                storing
+            }
+        };
+        self.closed = Some(ClosedBlock { build, block, diff, state });
+    }
+
+    /// Lets go of the closed block: it is discarded, or, where it is to be stored, waited for.
+    fn forget_closed(&mut self) {
+        match self.closed.take().map(|closed| closed.state) {
+            None => {}
+            Some(ClosedState::Waiting(..)) => self.chain.forget_closed(),
+            Some(ClosedState::Storing(storing)) => storing.wait(),
+        }
     }
 
     fn unwind(&mut self, to: BlockNumHash) -> Result<(), ExecutorError> {
         self.open = None;
+        self.forget_closed();
         let unknown = || ExecutorError::UnknownBlock(BlockSelector::Hash(to.hash));
         let store = self.chain.store();
         let stays = store.header(BlockSelector::Number(to.number))?;
@@ -242,9 +317,13 @@ impl Builder {
         Ok(result?)
     }
 
+    /// Nobody wants this build any more, unless it is to be stored.
     fn discard(&mut self, build: u64) {
-        if self.open.as_ref().is_some_and(|open| open.build == build) {
-            self.open = None;
+        let waits = |closed: &ClosedBlock| matches!(closed.state, ClosedState::Waiting(..));
+        if self.closed.as_ref().is_some_and(|closed| closed.build == build && waits(closed)) {
+            self.forget_closed();
+            self.open.take_if(|open| open.after == Some(build));
         }
+        self.open.take_if(|open| open.build == build);
     }
 }

@@ -12,6 +12,9 @@ pub struct StoreConfig {
     pub write_buffer_bytes: usize,
     /// How many blocks back from the head state, proofs and diffs can be read; `None` keeps everything.
     pub history_blocks: Option<u64>,
+    /// Whether transactions are found by their hashes, which nobody asks where a chain is only verified.
+    #[serde(skip)]
+    pub transaction_index: bool,
     /// The `chain` label of this chain's metrics: a process may hold several chains.
     #[serde(skip)]
     pub name: &'static str,
@@ -23,6 +26,7 @@ impl Default for StoreConfig {
             cache_bytes: 512 << 20,
             write_buffer_bytes: 128 << 20,
             history_blocks: Some(10_000),
+            transaction_index: true,
             name: "rollup",
         }
     }

@@ -42,7 +42,8 @@ impl Db {
         options.set_max_log_file_size(16 << 20);
 
         let cache = Cache::new_lru_cache(config.cache_bytes);
-        let tables = Table::ALL.map(|table| table.descriptor(&cache));
+        let tables = Table::ALL.iter().map(|table| table.descriptor(&cache));
+        let tables = tables.collect::<Result<Vec<_>, _>>()?;
         Ok(Self { inner: DB::open_cf_descriptors(&options, path, tables)? })
     }
 

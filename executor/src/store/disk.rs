@@ -35,6 +35,8 @@ pub(crate) struct Store {
     history_blocks: Option<u64>,
     /// Whether what blocks changed is kept longer than other history: for batches, however late they are made.
     keeps_diffs: bool,
+    /// Whether transactions are found by their hashes.
+    transaction_index: bool,
     chain: RwLock<Chain>,
     /// Held by the commit in progress; says why writing has stopped, if it has.
     failed: Mutex<Option<String>>,
@@ -94,6 +96,7 @@ impl Store {
             db: Arc::new(db),
             history_blocks: config.history_blocks,
             keeps_diffs: spec.rollup().batch_payload == BatchPayload::StateDiffs,
+            transaction_index: config.transaction_index,
             chain: RwLock::new(Chain { head, recent }),
             failed: Mutex::new(None),
             metrics,
@@ -250,7 +253,7 @@ impl Store {
 
         let mut batch = self.db.batch();
         write::state(&mut batch, diff, &root, History::Of(number));
-        write::block(&mut batch, &block);
+        write::block(&mut batch, &block, self.transaction_index);
         let oldest = match self.history_blocks {
             Some(blocks) => {
                 prune::prune(&mut batch, self.reader(), number, blocks, self.keeps_diffs)?

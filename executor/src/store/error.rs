@@ -11,6 +11,9 @@ use crate::trie::TrieError;
 /// Why the store did not answer, or refused to open.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Threads cannot be started.
+    #[error("cannot start threads: {0}; see whether the system allows more of them")]
+    Threads(String),
     /// The folder cannot be opened as a database.
     #[error("cannot open the executor's database at {path}: {source}")]
     Open {

@@ -112,7 +112,10 @@ impl Table {
         }
     }
 
-    pub(crate) fn descriptor(self, cache: &Cache) -> ColumnFamilyDescriptor {
+    pub(crate) fn descriptor(
+        self,
+        cache: &Cache,
+    ) -> Result<ColumnFamilyDescriptor, rocksdb::Error> {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(cache);
         blocks.set_block_size(self.block_size());
@@ -122,7 +125,9 @@ impl Table {
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
 
-        let mut options = Options::default();
+        // Blocks write each table in the order of its keys: the place of the next key in memory is looked for from the last one's.
+        let mut options = Options::default()
+            .get_options_from_string("memtable_insert_with_hint_prefix_extractor=fixed:0")?;
         match self.lookup() {
             Lookup::Key => {}
             Lookup::Prefix(bytes) => {
@@ -143,6 +148,6 @@ impl Table {
         // New files are rewritten soon: cheap compression there, small files where data stays.
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_bottommost_compression_type(DBCompressionType::Zstd);
-        ColumnFamilyDescriptor::new(self.name(), options)
+        Ok(ColumnFamilyDescriptor::new(self.name(), options))
     }
 }

@@ -91,21 +91,27 @@ fn set(
     batch.set(table, key, after);
 }
 
-/// Writes a block and makes it the head.
-pub(super) fn block(batch: &mut Batch<'_>, block: &ExecutedBlock) {
+/// Writes a block, with or without an index of its transactions, and makes it the head.
+pub(super) fn block(batch: &mut Batch<'_>, block: &ExecutedBlock, index: bool) {
     let number = block.number().to_be_bytes();
     batch.put(Table::Bodies, number, block_codec::encode_body(&block.transactions));
     batch.put(Table::Receipts, number, block_codec::encode_receipts(&block.receipts));
+    if index {
+        locations(batch, block);
+    }
+    header(batch, &block.header);
+}
+
+fn locations(batch: &mut Batch<'_>, block: &ExecutedBlock) {
     let mut hashes: Vec<_> =
         (0u32..).zip(&block.transactions).map(|(index, tx)| (tx.hash(), index)).collect();
     hashes.sort_unstable();
     for (hash, index) in hashes {
         let mut location = [0; 12];
-        location[..8].copy_from_slice(&number);
+        location[..8].copy_from_slice(&block.number().to_be_bytes());
         location[8..].copy_from_slice(&index.to_be_bytes());
         batch.put(Table::Transactions, hash, location);
     }
-    header(batch, &block.header);
 }
 
 /// Writes a header and makes its block the head.

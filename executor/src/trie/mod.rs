@@ -3,6 +3,8 @@
 //!
 //! ```text
 //!  update   sorted updates + touched nodes -> root, changed nodes
+//!  build    leaves                         -> nodes above them
+//!  seal     new nodes                      -> their RLP and hashes, level by level
 //!  proof    key + nodes on its path        -> EIP-1186 proof, value
 //!  node     a node as it is worked on; RLP through alloy-trie
 //! ```
@@ -11,8 +13,10 @@
 //! whose RLP has 32 bytes or more lives under its path; a shorter one lives inside its parent's RLP and nowhere else. The
 //! root node is always stored, however short.
 
+mod build;
 mod node;
 mod proof;
+mod seal;
 mod source;
 mod update;
 
@@ -21,6 +25,7 @@ mod tests;
 
 pub use self::source::TrieError;
 pub(crate) use self::{
+    build::ordered_root,
     proof::{Proof, prove},
     source::NodeSource,
     update::{NodeChange, TrieUpdate, Update, update},

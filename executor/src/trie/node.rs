@@ -15,7 +15,7 @@ pub(super) const KEY_NIBBLES: usize = 64;
 #[derive(Debug)]
 pub(super) enum Node {
     Leaf { key: Nibbles, value: Vec<u8> },
-    Extension { key: Nibbles, child: RlpNode },
+    Extension { key: Nibbles, child: Child },
     Branch(Box<Branch>),
 }
 
@@ -25,18 +25,31 @@ pub(super) struct Branch {
     pub(super) children: [Child; 16],
 }
 
-/// What a branch holds at a nibble.
+/// What a branch holds at a nibble, or an extension leads to.
 #[derive(Debug, Default)]
 pub(super) enum Child {
     #[default]
     Empty,
-    /// As it is in the stored branch: a hash, or the RLP of a node shorter than a hash.
+    /// As it is in the stored node: a hash, or the RLP of a node shorter than a hash.
     Stored(RlpNode),
     /// A node that is not encoded yet.
-    New(Node),
+    New(Box<Fresh>),
+    /// The same, by its place among all of them.
+    At(usize),
+}
+
+/// A node that is not encoded yet, and what is stored under its path.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) node: Node,
+    pub(super) before: Option<Vec<u8>>,
 }
 
 impl Child {
+    pub(super) fn new(node: Node, before: Option<Vec<u8>>) -> Self {
+        Self::New(Box::new(Fresh { node, before }))
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
@@ -60,7 +73,8 @@ impl Node {
             TrieNode::Extension(extension) => {
                 let nibbles = extension.key.len();
                 length(nibbles, nibbles > 0 && path.len() + nibbles < KEY_NIBBLES)?;
-                Some(Self::Extension { key: extension.key, child: extension.child })
+                let child = Child::Stored(extension.child);
+                Some(Self::Extension { key: extension.key, child })
             }
             TrieNode::Branch(branch) => {
                 length(0, path.len() < KEY_NIBBLES)?;
@@ -73,26 +87,31 @@ impl Node {
         })
     }
 
-    /// The node's RLP.
+    /// The node's RLP. `sealed`: what parents hold of the nodes that were encoded before it, by their place.
     ///
     /// # Panics
-    /// If a branch still holds a child that is not encoded.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// If a child has no place, or is not among those.
+    pub(super) fn encode(&self, sealed: &[RlpNode]) -> Vec<u8> {
+        let told = |child: &Child| match child {
+            Child::Empty => None,
+            Child::Stored(child) => Some(child.clone()),
+            Child::At(place) => Some(sealed[*place].clone()),
+            Child::New(_) => unreachable!("children are given places before their parent"),
+        };
         let mut out = Vec::new();
         match self {
             Self::Leaf { key, value } => LeafNodeRef::new(key, value).encode(&mut out),
-            Self::Extension { key, child } => ExtensionNodeRef::new(key, child).encode(&mut out),
+            Self::Extension { key, child } => {
+                let child = told(child).unwrap_or_default();
+                ExtensionNodeRef::new(key, &child).encode(&mut out);
+            }
             Self::Branch(branch) => {
                 let mut mask = TrieMask::default();
                 let mut stack = Vec::with_capacity(16);
                 for (nibble, child) in (0u8..).zip(&branch.children) {
-                    match child {
-                        Child::Empty => {}
-                        Child::Stored(child) => {
-                            mask.set_bit(nibble);
-                            stack.push(child.clone());
-                        }
-                        Child::New(_) => unreachable!("children are encoded before their branch"),
+                    if let Some(child) = told(child) {
+                        mask.set_bit(nibble);
+                        stack.push(child);
                     }
                 }
                 BranchNodeRef::new(&stack, mask).encode(&mut out);

@@ -38,7 +38,10 @@ pub(crate) fn prove<S: NodeSource>(source: &S, key: B256) -> Result<Proof, S::Er
                     return Ok(Proof { nodes, value: None });
                 }
                 path = path.join(&key);
-                child
+                match child {
+                    Child::Stored(child) => child,
+                    _ => return Ok(Proof { nodes, value: None }),
+                }
             }
             Some(Node::Branch(mut branch)) => {
                 let nibble = rest.get_unchecked(0);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use alloy::primitives::B256;
+use alloy::{consensus::proofs::ordered_trie_root_with_encoder, primitives::B256};
 use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles, proof::verify_proof};
 use proptest::prelude::*;
 
@@ -72,6 +72,20 @@ fn check(blocks: &[BTreeMap<B256, Option<Vec<u8>>>]) {
             check_proof(&memory, root, *key, entries.get(key));
         }
     }
+}
+
+#[test]
+fn lists_have_the_roots_that_alloy_finds() {
+    let item = |index: usize| vec![index as u8; 1 + index * 7 % 300];
+    for len in [0, 1, 2, 16, 17, 127, 128, 129, 255, 256, 257, 700] {
+        let items: Vec<_> = (0..len).map(item).collect();
+        let expected = ordered_trie_root_with_encoder(&items, |item, out| out.extend(item));
+        assert_eq!(ordered_root(&items), expected, "{len} items");
+    }
+    // Nodes shorter than a hash lie inside their parents.
+    let short: Vec<_> = (0..40u8).map(|index| [index % 3]).collect();
+    let expected = ordered_trie_root_with_encoder(&short, |item, out| out.extend(item));
+    assert_eq!(ordered_root(&short), expected);
 }
 
 fn check_proof(memory: &Memory, root: B256, key: B256, value: Option<&Vec<u8>>) {

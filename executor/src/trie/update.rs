@@ -1,11 +1,15 @@
 //! The incremental root: walks only the paths that change.
 
-use alloy::primitives::{B256, keccak256};
+use std::cmp::Ordering;
+
+use alloy::primitives::B256;
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, nodes::RlpNode};
 use rayon::prelude::*;
 
 use super::{
-    node::{Branch, Child, Node},
+    build::{build, nibble},
+    node::{Branch, Child, Fresh, Node},
+    seal::seal,
     source::{NodeSource, TrieError},
 };
 
@@ -37,7 +41,7 @@ pub(crate) struct NodeChange {
 pub(crate) struct TrieUpdate {
     /// The new root hash.
     pub(crate) root: B256,
-    /// The stored nodes that change; every path at most once.
+    /// The stored nodes that change; every path at most once, in the order of the store's keys.
     pub(crate) changes: Vec<NodeChange>,
 }
 
@@ -57,10 +61,13 @@ pub(crate) fn update<S: NodeSource>(
     };
     let mut walk = Walk { source, changes: Vec::new() };
     let node = walk.apply(path, node, updates)?;
-    let after = node.map(|node| node.encode());
-    let root = after.as_ref().map_or(EMPTY_ROOT_HASH, keccak256);
-    walk.record(path, before, after);
-    Ok(TrieUpdate { root, changes: walk.changes })
+    let mut changes = walk.changes;
+    let root = seal(node.map(|node| Fresh { node, before: before.clone() }), &mut changes);
+    if root.is_none() {
+        record(&mut changes, path, before, None);
+    }
+    changes.sort_unstable_by(|a, b| in_key_order(&a.path, &b.path));
+    Ok(TrieUpdate { root: root.unwrap_or(EMPTY_ROOT_HASH), changes })
 }
 
 /// A stretch of the work and the changes that it has found.
@@ -94,8 +101,8 @@ impl<S: NodeSource> Walk<'_, S> {
             return Ok(node);
         }
         match node {
-            None => Ok(self.build(path, &inserts(updates).collect::<Vec<_>>())),
-            Some(Node::Leaf { key, value }) => Ok(self.apply_to_leaf(path, &key, &value, updates)),
+            None => Ok(build(path, &inserts(updates).collect::<Vec<_>>())),
+            Some(Node::Leaf { key, value }) => Ok(apply_to_leaf(path, &key, &value, updates)),
             Some(Node::Extension { key, child }) => {
                 self.apply_to_extension(path, key, child, updates)
             }
@@ -103,48 +110,11 @@ impl<S: NodeSource> Walk<'_, S> {
         }
     }
 
-    /// Makes the nodes for `entries` (sorted, all below `path`) where there were none.
-    fn build(&mut self, path: Nibbles, entries: &[(Nibbles, &[u8])]) -> Option<Node> {
-        let (first, last) = (entries.first()?, entries.last()?);
-        let depth = path.len();
-        if entries.len() == 1 {
-            return Some(Node::Leaf { key: first.0.slice(depth..), value: first.1.to_vec() });
-        }
-        let split = first.0.common_prefix_length(&last.0);
-        let branch_path = first.0.slice(..split);
-        let mut branch = Branch::default();
-        for group in entries.chunk_by(|a, b| nibble(&a.0, split) == nibble(&b.0, split)) {
-            let child_path = group[0].0.slice(..split + 1);
-            if let Some(node) = self.build(child_path, group) {
-                let child = self.seal(child_path, &node, None);
-                branch.children[usize::from(nibble(&group[0].0, split))] = Child::Stored(child);
-            }
-        }
-        let branch = Node::Branch(Box::new(branch));
-        self.prefix(branch_path.slice(depth..), Some(branch), branch_path, None)
-    }
-
-    fn apply_to_leaf(
-        &mut self,
-        path: Nibbles,
-        key: &Nibbles,
-        value: &[u8],
-        updates: &[Update],
-    ) -> Option<Node> {
-        let leaf = path.join(key);
-        let mut entries: Vec<_> = inserts(updates).collect();
-        if updates.binary_search_by(|update| update.key.cmp(&leaf)).is_err() {
-            let at = entries.partition_point(|(key, _)| *key < leaf);
-            entries.insert(at, (leaf, value));
-        }
-        self.build(path, &entries)
-    }
-
     fn apply_to_extension(
         &mut self,
         path: Nibbles,
         key: Nibbles,
-        child: RlpNode,
+        child: Child,
         updates: &[Update],
     ) -> Result<Option<Node>, S::Error> {
         let end = path.join(&key);
@@ -160,16 +130,16 @@ impl<S: NodeSource> Walk<'_, S> {
         }
         let prefix = split_path.slice(path.len()..);
         if kept == end.len() {
-            let (node, before) = self.load(end, &child)?;
+            let (node, before) = self.open(end, child)?;
             let node = self.apply(end, node, updates)?;
             return Ok(self.prefix(prefix, node, end, before));
         }
         let rest = end.slice(kept + 1..);
         let mut branch = Branch::default();
         branch.children[usize::from(nibble(&end, kept))] = if rest.is_empty() {
-            Child::Stored(child)
+            child
         } else {
-            Child::New(Node::Extension { key: rest, child })
+            Child::new(Node::Extension { key: rest, child }, None)
         };
         let node = self.apply_to_branch(split_path, Box::new(branch), updates)?;
         Ok(self.prefix(prefix, node, split_path, None))
@@ -189,12 +159,9 @@ impl<S: NodeSource> Walk<'_, S> {
         let mut only = None;
         for Touched { path, nibble, node, before, .. } in touched {
             match node {
-                None => self.record(path, before, None),
+                None => record(&mut self.changes, path, before, None),
                 Some(node) if alive == 1 => only = Some((path, nibble, node, before)),
-                Some(node) => {
-                    let child = self.seal(path, &node, before);
-                    branch.children[usize::from(nibble)] = Child::Stored(child);
-                }
+                Some(node) => branch.children[usize::from(nibble)] = Child::new(node, before),
             }
         }
         match (alive, only) {
@@ -203,16 +170,7 @@ impl<S: NodeSource> Walk<'_, S> {
                 Ok(self.prefix(Nibbles::from_nibbles([nibble]), Some(node), path, before))
             }
             (1, None) => self.collapse(path, *branch),
-            _ => {
-                for (nibble, child) in (0u8..).zip(&mut branch.children) {
-                    if let Child::New(node) = child {
-                        let mut path = path;
-                        path.push(nibble);
-                        *child = Child::Stored(self.seal(path, node, None));
-                    }
-                }
-                Ok(Some(Node::Branch(branch)))
-            }
+            _ => Ok(Some(Node::Branch(branch))),
         }
     }
 
@@ -229,16 +187,14 @@ impl<S: NodeSource> Walk<'_, S> {
         for updates in updates.chunk_by(|a, b| nibble(&a.key, depth) == nibble(&b.key, depth)) {
             let nibble = nibble(&updates[0].key, depth);
             let path = updates[0].key.slice(..depth + 1);
-            let node = match std::mem::take(&mut branch.children[usize::from(nibble)]) {
-                Child::Empty => None,
-                Child::New(node) => Some(node),
+            let (node, before) = match std::mem::take(&mut branch.children[usize::from(nibble)]) {
                 Child::Stored(child) if child.is_hash() => {
                     stored.push((path, touched.len()));
-                    None
+                    (None, None)
                 }
-                Child::Stored(child) => Node::decode(&path, &child)?,
+                child => self.open(path, child)?,
             };
-            touched.push(Touched { path, nibble, node, before: None, updates });
+            touched.push(Touched { path, nibble, node, before, updates });
         }
         let paths: Vec<_> = stored.iter().map(|(path, _)| *path).collect();
         for ((path, index), rlp) in stored.into_iter().zip(self.source.nodes(&paths)?) {
@@ -286,13 +242,15 @@ impl<S: NodeSource> Walk<'_, S> {
         let mut child_path = path;
         child_path.push(nibble);
         let prefix = Nibbles::from_nibbles([nibble]);
-        match child {
-            Child::Empty => Ok(None),
-            Child::New(node) => Ok(self.prefix(prefix, Some(node), child_path, None)),
-            Child::Stored(child) => match self.load(child_path, &child)? {
-                (Some(Node::Branch(_)), _) => Ok(Some(Node::Extension { key: prefix, child })),
-                (node, before) => Ok(self.prefix(prefix, node, child_path, before)),
-            },
+        let Child::Stored(child) = child else {
+            let (node, before) = self.open(child_path, child)?;
+            return Ok(self.prefix(prefix, node, child_path, before));
+        };
+        match self.load(child_path, &child)? {
+            (Some(Node::Branch(_)), _) => {
+                Ok(Some(Node::Extension { key: prefix, child: Child::Stored(child) }))
+            }
+            (node, before) => Ok(self.prefix(prefix, node, child_path, before)),
         }
     }
 
@@ -309,25 +267,32 @@ impl<S: NodeSource> Walk<'_, S> {
         }
         match node {
             None => {
-                self.record(path, before, None);
+                record(&mut self.changes, path, before, None);
                 None
             }
             Some(branch @ Node::Branch(_)) => {
-                let child = self.seal(path, &branch, before);
-                Some(Node::Extension { key: prefix, child })
+                Some(Node::Extension { key: prefix, child: Child::new(branch, before) })
             }
             Some(Node::Leaf { key, value }) => {
-                self.record(path, before, None);
+                record(&mut self.changes, path, before, None);
                 Some(Node::Leaf { key: prefix.join(&key), value })
             }
             Some(Node::Extension { key, child }) => {
-                self.record(path, before, None);
+                record(&mut self.changes, path, before, None);
                 Some(Node::Extension { key: prefix.join(&key), child })
             }
         }
     }
 
     /// The node that `child` stands for, and what is stored under `path`.
+    fn open(&self, path: Nibbles, child: Child) -> Result<LoadedNode, S::Error> {
+        match child {
+            Child::Stored(child) => self.load(path, &child),
+            Child::New(fresh) => Ok((Some(fresh.node), fresh.before)),
+            Child::Empty | Child::At(_) => Ok((None, None)),
+        }
+    }
+
     fn load(&self, path: Nibbles, child: &RlpNode) -> Result<LoadedNode, S::Error> {
         if !child.is_hash() {
             return Ok((Node::decode(&path, child)?, None));
@@ -335,26 +300,41 @@ impl<S: NodeSource> Walk<'_, S> {
         let rlp = self.source.node(path)?.ok_or(TrieError::Missing { path })?;
         Ok((Node::decode(&path, &rlp)?, Some(rlp)))
     }
+}
 
-    /// Encodes the node at `path` for its parent, and records it if it is stored by itself.
-    fn seal(&mut self, path: Nibbles, node: &Node, before: Option<Vec<u8>>) -> RlpNode {
-        let rlp = node.encode();
-        let sealed = RlpNode::from_rlp(&rlp);
-        self.record(path, before, sealed.is_hash().then_some(rlp));
-        sealed
+fn apply_to_leaf(path: Nibbles, key: &Nibbles, value: &[u8], updates: &[Update]) -> Option<Node> {
+    let leaf = path.join(key);
+    let mut entries: Vec<_> = inserts(updates).collect();
+    if updates.binary_search_by(|update| update.key.cmp(&leaf)).is_err() {
+        let at = entries.partition_point(|(key, _)| *key < leaf);
+        entries.insert(at, (leaf, value));
     }
+    build(path, &entries)
+}
 
-    fn record(&mut self, path: Nibbles, before: Option<Vec<u8>>, after: Option<Vec<u8>>) {
-        if before != after {
-            self.changes.push(NodeChange { path, before, after });
-        }
+/// Notes what becomes of a stored node.
+pub(super) fn record(
+    changes: &mut Vec<NodeChange>,
+    path: Nibbles,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+) {
+    if before != after {
+        changes.push(NodeChange { path, before, after });
+    }
+}
+
+/// Nodes come behind those below them, as their keys do in the store.
+fn in_key_order(a: &Nibbles, b: &Nibbles) -> Ordering {
+    let common = a.common_prefix_length(b);
+    match (a.len() == common, b.len() == common) {
+        (true, true) => Ordering::Equal,
+        (true, false) => Ordering::Greater,
+        (false, true) => Ordering::Less,
+        (false, false) => nibble(a, common).cmp(&nibble(b, common)),
     }
 }
 
 fn inserts(updates: &[Update]) -> impl Iterator<Item = (Nibbles, &[u8])> {
     updates.iter().filter_map(|update| Some((update.key, update.value.as_deref()?)))
-}
-
-fn nibble(key: &Nibbles, at: usize) -> u8 {
-    key.get_unchecked(at)
 }

@@ -7,8 +7,8 @@ use alloy::{
     primitives::{Address, B256, U256},
 };
 use millrace_executor::{
-    AccessListError, BlockExecutor, BlockOutput, BlockPlan, CodeCache, ListedExecutor, MemoryState,
-    ParallelExecutor, StateReader, WorkerPool,
+    AccessListError, BlockExecutor, BlockOutput, BlockPlan, BlockRoots, CodeCache, ListedExecutor,
+    MemoryState, ParallelExecutor, StateReader, WorkerPool,
 };
 use millrace_proto::{
     AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, QueueMark, RecoveredTx, SealedHeader,
@@ -97,7 +97,7 @@ impl Chain {
             self.replicate(&plan, &outcomes, &output);
         }
         plan.check(&output).expect("the deposits are there");
-        let block = plan.seal(output.clone(), B256::ZERO);
+        let block = plan.seal(output.clone(), BlockRoots::new(&output, B256::ZERO));
         self.state.apply(&output.diff);
         self.state.set_block_hash(block.number(), block.hash());
         self.head = block.header.clone();

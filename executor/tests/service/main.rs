@@ -6,6 +6,7 @@ mod support;
 mod build;
 mod calls;
 mod chain;
+mod closed;
 mod feed;
 mod logs;
 mod replay;

@@ -40,7 +40,10 @@ fn replayer(folder: &tempfile::TempDir, chain: &Chain) -> Replayer {
 }
 
 /// Builds blocks of transactions that `picks` chooses, invalid ones among them.
-async fn build(chain: &Chain, picks: &[Vec<(u8, u8)>]) -> Vec<(Arc<ExecutedBlock>, DerivedBlock)> {
+pub(crate) async fn build(
+    chain: &Chain,
+    picks: &[Vec<(u8, u8)>],
+) -> Vec<(Arc<ExecutedBlock>, DerivedBlock)> {
     let mut blocks = Vec::new();
     let mut deposits = 0;
     for picks in picks {

@@ -164,7 +164,7 @@ impl Execution {
             ("gas counts", a.gas_used != b.gas_used),
             ("blob gas counts", a.blob_gas_used != b.blob_gas_used),
             ("logs blooms", a.logs_bloom != b.logs_bloom),
-            ("receipts roots", a.receipts_root != b.receipts_root),
+            ("receipts roots", a.receipts_root() != b.receipts_root()),
             ("requests", a.requests != b.requests),
             ("access lists", a.access_list != b.access_list),
         ];

@@ -203,9 +203,9 @@ fn check(block: &Fixture, execution: &Execution) -> Result<Vec<ReplayProblem>, S
         problems.push(ReplayProblem::Gas { expected: block.gas_used, got: output.gas_used });
     }
     if let Some(expected) = block.receipts_root
-        && output.receipts_root != expected
+        && output.receipts_root() != expected
     {
-        problems.push(ReplayProblem::ReceiptsRoot { expected, got: output.receipts_root });
+        problems.push(ReplayProblem::ReceiptsRoot { expected, got: output.receipts_root() });
     }
     if output.logs_bloom != block.logs_bloom {
         let (expected, got) = (Box::new(block.logs_bloom), Box::new(output.logs_bloom));

@@ -25,6 +25,8 @@ use super::{is_wanted, median, print_json, print_summary, time};
 
 /// For how long one way of a case is measured at a time.
 const SLICE: Duration = Duration::from_millis(25);
+/// How often bare recovery is measured where that is not given.
+const ROUNDS: usize = 21;
 /// As many at once as are not shared out to other threads.
 const BATCH: usize = 256;
 
@@ -99,6 +101,13 @@ pub(super) fn run(args: &CryptoArgs) -> Result<()> {
     }
     print_summary(&summary);
     Ok(())
+}
+
+/// Signers that libsecp256k1 recovers a second on all processors, one at a time.
+pub(super) fn recover_per_s() -> Result<f64> {
+    let pool = ThreadPoolBuilder::new().build()?;
+    let (singly, _) = measure(&recovery(BATCH, None)?, &pool, ROUNDS);
+    Ok(pool.current_num_threads() as f64 * 1e9 / singly)
 }
 
 /// Results a second, of all threads.

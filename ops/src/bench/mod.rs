@@ -3,6 +3,7 @@
 mod codec;
 mod crypto;
 mod executor;
+mod ingress;
 mod span_batch;
 
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub(crate) enum Bench {
     Executor(executor::ExecutorArgs),
     /// Encode batches: their bytes, and the time it takes, beside other encodings.
     Codec(codec::CodecArgs),
+    /// Send transfers through a whole chain: as many as it takes, and their latencies at half of that.
+    Ingress(ingress::IngressArgs),
     /// Recover signers and hash: one at a time as everyone does, and several at a time.
     Crypto(crypto::CryptoArgs),
 }
@@ -28,6 +31,7 @@ pub(crate) fn run(bench: Bench, meter: &dyn AllocationMeter) -> Result<()> {
     match bench {
         Bench::Executor(args) => executor::run(&args, meter),
         Bench::Codec(args) => codec::run(&args),
+        Bench::Ingress(args) => ingress::run(&args),
         Bench::Crypto(args) => crypto::run(&args),
     }
 }

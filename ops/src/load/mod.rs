@@ -4,6 +4,7 @@
 //!  plan    what is sent: setup, then load; signed ahead of time, or read from a file that was
 //!  setup   senders get ether, contracts are deployed
 //!  sender  open loop: each transaction has its time, late or not
+//!  rpc     the same over JSON-RPC, to any node, and no further than its answers
 //!  watch   frames, blocks and heads, as the sequencer tells them
 //!  ledger  when each transaction reached each stage
 //!  report  histograms, errors by reason, the check at the end
@@ -14,13 +15,20 @@ mod file;
 mod ledger;
 mod plan;
 mod report;
+mod rpc;
 mod sender;
 mod setup;
 mod watch;
 
-use std::{io::IsTerminal, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
-use alloy::signers::local::PrivateKeySigner;
+use alloy::{primitives::Bytes, signers::local::PrivateKeySigner};
 use clap::{Args, ValueEnum};
 use eyre::{Result, WrapErr, bail, ensure, eyre};
 use futures::{StreamExt, future::try_join_all, stream};
@@ -38,6 +46,7 @@ use self::{
     ledger::{Ledger, Missing, Tally},
     plan::{Accounts, Brief, Plan},
     report::{Outcome, Report, own_cpu},
+    rpc::{Rpc, RpcReport},
     sender::{Lane, OpenLane},
     watch::Watch,
 };
@@ -60,6 +69,12 @@ const ASKED: usize = 100_000;
 fn up_to_a_day(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time <= LONGEST { Ok(time) } else { Err("at most a day".to_owned()) }
+}
+
+/// The first transactions, as they are sent, of what `--save` wrote to a file.
+pub(crate) fn saved(path: &Path, count: usize) -> Result<Vec<Bytes>> {
+    let plan = Plan::read(path)?;
+    Ok(plan.load.into_iter().take(count).map(|tx| tx.raw).collect())
 }
 
 /// What a gRPC call failed with, in words.
@@ -164,6 +179,14 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "senders", "seed", "max_fee", "transactions"])]
     replay: Option<PathBuf>,
 
+    /// Send over JSON-RPC instead, to any Ethereum node, as fast as it accepts, and measure that alone. What is sent has to be signed before.
+    #[arg(long, value_name = "URL", requires = "replay")]
+    rpc: Option<Url>,
+
+    /// Calls in one JSON-RPC request.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "rpc", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    batch: u16,
+
     /// Wait for this stage of all transactions before the end.
     #[arg(long, value_enum, default_value_t = Until::Sequenced)]
     until: Until,
@@ -221,6 +244,9 @@ impl Target {
 
 /// Runs the command.
 pub(crate) async fn run(args: LoadArgs) -> Result<()> {
+    if let (Some(url), Some(path)) = (&args.rpc, &args.replay) {
+        return args.run_rpc(url, Plan::read(path)?).await;
+    }
     let target = Target::connect(&args.url)?;
     let plan = match &args.replay {
         Some(path) => {
@@ -258,6 +284,25 @@ pub(crate) async fn run(args: LoadArgs) -> Result<()> {
 }
 
 impl LoadArgs {
+    /// Sends over JSON-RPC.
+    async fn run_rpc(&self, url: &Url, plan: Plan) -> Result<()> {
+        let (connections, batch, duration) = (self.connections, self.batch, self.duration);
+        let rpc = Rpc { url: url.clone(), connections, batch, duration };
+        let report = rpc.run(plan).await?;
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+            return Ok(());
+        }
+        let RpcReport { sent, accepted, seconds, accepted_per_s, errors } = report;
+        println!(
+            "{sent} sent in {seconds:.1} s: {accepted} accepted ({accepted_per_s:.0} a second)"
+        );
+        for (error, count) in errors {
+            println!("{count:9} {error}");
+        }
+        Ok(())
+    }
+
     /// Signs what the arguments ask for.
     async fn plan(&self, client: &SequencerClient) -> Result<Plan> {
         let status = client.status().await.wrap_err("--url")?;

@@ -77,10 +77,17 @@ pub trait BlockBuild: fmt::Debug + Send {
         transactions: Vec<Arc<RecoveredTx>>,
     ) -> Result<Vec<TxOutcome>, ExecutorError>;
 
-    /// Closes the block: computes its roots, stores it in one atomic write, and makes it the head.
+    /// Closes the block: nothing more is executed, its roots are computed, and the next block may be opened on it. Nobody else sees it until it is
+    /// sealed.
     ///
     /// # Errors
-    /// On an error the head is as it was.
+    /// An error discards the block.
+    async fn close(&mut self) -> Result<Arc<ExecutedBlock>, ExecutorError>;
+
+    /// Closes the block if it is not closed yet, stores it in one atomic write, and makes it the head.
+    ///
+    /// # Errors
+    /// On an error the head is as it was, and what was opened on the block is discarded.
     async fn seal(self: Box<Self>) -> Result<Arc<ExecutedBlock>, ExecutorError>;
 }
 
@@ -170,7 +177,8 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         from: u64,
     ) -> Result<BoxStream<Arc<ExecutedBlock>, ExecutorError>, ExecutorError>;
 
-    /// Opens the block after the head. At most one block is open at a time; opening another discards the first.
+    /// Opens the block after the head, or after one that is closed and not sealed yet. At most one block is open at a time, and one is closed; opening another discards the
+    /// first.
     ///
     /// # Errors
     /// [`ExecutorError::NotHead`] if the attributes do not follow the head.

@@ -11,6 +11,7 @@ mod prefix;
 mod receipt;
 mod recover;
 mod reject;
+mod senders;
 mod spec;
 mod stage;
 mod tx;

@@ -13,7 +13,10 @@ use alloy::{
 use millrace_crypto::keccak256_batch;
 use op_alloy_consensus::TxDeposit;
 
-use crate::types::recover::{hashes, recover_signer, recover_signers};
+use crate::types::{
+    recover::{hashes, recover_signer, recover_signers},
+    senders::recover_once,
+};
 
 /// Every transaction type that a Millrace chain can hold.
 ///
@@ -247,7 +250,8 @@ impl RecoveredTx {
         errors.into_iter().filter_map(|error| error.map(Err).or_else(|| recovered.next())).collect()
     }
 
-    /// [`RecoveredTx::recover`] for many transactions, which all have to be signed: several at a time where the processor can.
+    /// [`RecoveredTx::recover`] for many transactions, which all have to be signed: several at a time where the processor can, and as
+    /// [`RecoveredTx::recover_encoded_batch_once`] does.
     ///
     /// # Errors
     /// The first whose signature does not recover.
@@ -255,7 +259,7 @@ impl RecoveredTx {
         let encoded: Vec<Bytes> = txs.iter().map(|tx| tx.encoded_2718().into()).collect();
         let hashes = keccak256_batch(&encoded);
         let txs = txs.into_iter().zip(&hashes).map(|(tx, hash)| tx.with_hash(*hash));
-        let recovered = Self::recover_encoded_batch(txs.zip(encoded).collect());
+        let recovered = Self::recover_encoded_batch_once(txs.zip(encoded).collect());
         let numbered = recovered.into_iter().zip(hashes).enumerate();
         numbered
             .map(|(index, (tx, hash))| tx.map_err(|source| Unsigned { index, hash, source }))
@@ -272,6 +276,17 @@ impl RecoveredTx {
             Ok(Self { tx, sender, encoded })
         };
         txs.into_iter().zip(senders).map(join).collect()
+    }
+
+    /// The same, but what this has recovered in this process lately it does not recover again.
+    pub fn recover_encoded_batch_once(
+        txs: Vec<(TxEnvelope, Bytes)>,
+    ) -> Vec<Result<Self, DecodeTxError>> {
+        recover_once(txs)
+    }
+
+    pub(super) const fn joined(tx: TxEnvelope, sender: Address, encoded: Bytes) -> Self {
+        Self { tx, sender, encoded }
     }
 
     /// Joins a transaction and a sender that the caller knows to be right.

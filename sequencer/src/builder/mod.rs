@@ -3,7 +3,8 @@
 //! ```text
 //!  pool ──frame──┬─> log thread (one fsync for all that waits) ──> ACCEPTED
 //!                └─> executor (beside it)
-//!  at the block's deadline, or when it is full: frames on disk, then seal ──> BlockSealed ──> SEQUENCED, pool, heads
+//!  at the block's deadline, or when it is full: close ──> BlockSealed, next block
+//!                                                 └─frames on disk─> store ──> SEQUENCED, pool, heads
 //! ```
 
 mod adopt;
@@ -24,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::{adopt::Behind, overdue::Owed};
+use self::{adopt::Behind, overdue::Owed, seal::Storing};
 use crate::{
     SequencerRunError,
     deposits::DepositFeed,
@@ -98,6 +99,8 @@ pub(crate) struct Builder {
     /// How far the chain has consumed L1's queue.
     queue: QueueMark,
     open: Option<OpenBlock>,
+    /// The block before it.
+    storing: Option<Storing>,
     last_frame: Instant,
     last_sealed: Instant,
     /// The last block's deadline.
@@ -133,6 +136,7 @@ impl Builder {
             head,
             queue,
             open: None,
+            storing: None,
             last_frame: now,
             last_sealed: now,
             last_deadline: now,
@@ -175,17 +179,10 @@ impl Builder {
             self.check_log()?;
             self.expire();
             self.note_settled().await;
-            if self.deposits.as_ref().is_some_and(|deposits| deposits.has_vanished()) {
-                self.unwind().await?;
+            if self.has_stored() {
+                self.stored().await?;
             }
-            if let Some(end) = self.shared.derived.take() {
-                self.adopt(end).await?;
-            }
-            // It is told again for as long as it is so.
-            let refused = self.shared.refused.lock().take();
-            if let Some(refused) = refused {
-                self.take_overdue(refused).await?;
-            }
+            self.look_back().await?;
             let deadline = self.open.as_ref().map(|open| open.deadline);
             match deadline {
                 Some(deadline) if Instant::now() >= deadline => {
@@ -204,6 +201,25 @@ impl Builder {
         self.drain().await
     }
 
+    /// Takes blocks back, or others over, where L1 has something else than was sequenced.
+    async fn look_back(&mut self) -> Result<(), SequencerRunError> {
+        if self.deposits.as_ref().is_some_and(|deposits| deposits.has_vanished()) {
+            self.stored().await?;
+            self.unwind().await?;
+        }
+        if let Some(end) = self.shared.derived.take() {
+            self.stored().await?;
+            self.adopt(end).await?;
+        }
+        // It is told again for as long as it is so.
+        let refused = self.shared.refused.lock().take();
+        if let Some(refused) = refused {
+            self.stored().await?;
+            self.take_overdue(refused).await?;
+        }
+        Ok(())
+    }
+
     /// Takes no more, puts everything that was taken on disk, and seals the open block.
     async fn drain(&mut self) -> Result<(), SequencerRunError> {
         self.shared.ledger.pool.lock().close(Closed::Stopping);
@@ -211,6 +227,7 @@ impl Builder {
         if self.open.is_some() {
             self.seal().await?;
         }
+        self.stored().await?;
         self.note_settled().await;
         self.writer.durable().await.map_err(SequencerRunError::Log)?;
         debug!(target: "millrace::sequencer", head = self.head.number, "drained");

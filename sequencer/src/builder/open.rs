@@ -87,6 +87,18 @@ impl Builder {
     /// Brings a block into the executor, however often that takes.
     pub(super) async fn build(&mut self, block: &LoggedBlock) -> Result<Built, SequencerRunError> {
         let head = &self.head.clone();
+        if self.storing.is_some() {
+            let shared = self.shared.clone();
+            let built = block.build(&*shared.executor, &shared.spec, head);
+            match self.busy(built).await? {
+                Ok(built) => return Ok(built),
+                // It may have lost the block that is being stored.
+                Err(error) => {
+                    debug!(target: "millrace::sequencer", number = block.opened.number, %error, "cannot build on the block that is being stored");
+                    self.stored().await?;
+                }
+            }
+        }
         let build = move |shared: Arc<Shared>| async move {
             block.build(&*shared.executor, &shared.spec, head).await
         };
@@ -103,6 +115,7 @@ impl Builder {
         let OpenBlock { block, build, deadline, left_out, place, .. } = open;
         drop(build);
         let number = block.opened.number;
+        self.stored().await?;
         let mut delay = FIRST_RETRY;
         self.before_retry(number, error, &mut delay).await?;
         let mut built = self.build(&block).await?;

@@ -1,9 +1,10 @@
-//! Sealing a block, and telling everyone.
+//! Sealing a block: it is closed, which gives its hash, and then stored beside the next one. Once it is stored, everyone is told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use millrace_proto::{ExecutedBlock, ExecutorError, StateDiff};
-use tokio::time::Instant;
+use millrace_proto::{BlockBuild, ExecutedBlock, ExecutorError, SealedHeader, StateDiff};
+use tokio::{task::JoinError, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::{Builder, FIRST_RETRY, OpenBlock, persist::Batch};
@@ -12,24 +13,59 @@ use crate::{
     log::Record,
     pool::{Loaded, load_accounts},
     replay::{Brought, LeftOut, LoggedBlock},
+    shared::Shared,
 };
 
+/// A block that is closed, in the log as sealed, and on its way into the executor's store.
+#[derive(Debug)]
+pub(super) struct Storing {
+    /// Its inputs, to build it again if the executor loses it.
+    block: LoggedBlock,
+    parent: SealedHeader,
+    sealed: Arc<ExecutedBlock>,
+    /// Since the block before was closed.
+    interval: Option<Duration>,
+    started: Instant,
+    task: AbortOnDropHandle<Result<(), ExecutorError>>,
+}
+
 impl Builder {
-    /// Seals the open block once all its frames are on disk.
+    /// Closes the open block, and has it stored once all its frames are on disk. What was closed before is stored then.
     pub(super) async fn seal(&mut self) -> Result<(), SequencerRunError> {
-        let Some(OpenBlock { block, build, deadline, left_out, .. }) = self.open.take() else {
+        self.stored().await?;
+        let Some(OpenBlock { block, mut build, deadline, left_out, .. }) = self.open.take() else {
             return Ok(());
         };
         let started = Instant::now();
-        let durable = self.writer.durable();
-        self.busy(durable).await?.map_err(SequencerRunError::Log)?;
-        let sealed = match self.busy(build.seal()).await? {
-            Ok(sealed) => sealed,
-            Err(error) => self.seal_again(&block, error).await?,
+        let parent = self.head.clone();
+        let (sealed, build) = match self.busy(build.close()).await? {
+            Ok(sealed) => (sealed, Some(build)),
+            Err(error) => {
+                drop(build);
+                let durable = self.writer.durable();
+                self.busy(durable).await?.map_err(SequencerRunError::Log)?;
+                (self.seal_again(&block, &parent, error).await?, None)
+            }
         };
-        self.shared.metrics.seal_seconds.record(started.elapsed());
+        let interval = self.sealed_any.then(|| self.last_sealed.elapsed());
+        self.last_sealed = Instant::now();
+        self.sealed_any = true;
+        self.last_deadline = deadline;
+        self.queue = block.opened.queued.mark;
+        self.head = sealed.header.clone();
 
-        let number = sealed.number();
+        let task = AbortOnDropHandle::new(tokio::spawn(store(
+            self.writer.durable(),
+            build,
+            self.shared.clone(),
+        )));
+        self.note_sealed(&sealed, left_out).await;
+        self.storing = Some(Storing { block, parent, sealed, interval, started, task });
+        Ok(())
+    }
+
+    /// Writes that a block is sealed, and what of its frames it does not include.
+    async fn note_sealed(&mut self, sealed: &ExecutedBlock, left_out: LeftOut) {
         // The block's drops are in the same write: its record alone would say that they are included.
         let (batch, returned) = {
             let mut pool = self.shared.ledger.pool.lock();
@@ -38,13 +74,42 @@ impl Builder {
             returned.extend(dropped.into_keys().filter(|hash| pool.holds(*hash)));
             (Batch::take(&mut pool, None), returned)
         };
-        let hash = sealed.hash();
+        let (number, hash) = (sealed.number(), sealed.hash());
         let returned = returned.into_iter().collect();
         self.write_after(vec![Record::BlockSealed { number, hash, returned }], batch).await;
+    }
 
-        self.last_deadline = deadline;
-        self.queue = block.opened.queued.mark;
-        self.publish(sealed).await?;
+    /// Whether a block was being stored, and that is over.
+    pub(super) fn has_stored(&self) -> bool {
+        self.storing.as_ref().is_some_and(|storing| storing.task.is_finished())
+    }
+
+    /// Waits until the last block is stored, however often that takes, and tells everyone.
+    pub(super) async fn stored(&mut self) -> Result<(), SequencerRunError> {
+        let Some(storing) = self.storing.take() else { return Ok(()) };
+        let Storing { block, parent, sealed, interval, started, task } = storing;
+        let number = sealed.number();
+        let stored = self.busy(task).await?;
+        let task = |source: JoinError| SequencerRunError::Task { name: "store", source };
+        let sealed = match stored.map_err(task)? {
+            Ok(()) => {
+                self.answered();
+                sealed
+            }
+            Err(error) => {
+                self.check_log()?;
+                let again = self.seal_again(&block, &parent, error).await?;
+                if again.hash() != sealed.hash() {
+                    let (was, is) = (sealed.hash(), again.hash());
+                    let problem = format!("it sealed block {number} as {is}, and as {was} before");
+                    let source = ExecutorError::Stopped(problem);
+                    return Err(SequencerRunError::Executor { block: number, source });
+                }
+                again
+            }
+        };
+        self.shared.metrics.seal_seconds.record(started.elapsed());
+        self.publish(sealed, interval).await?;
         self.checkpoint(number).await
     }
 
@@ -52,6 +117,7 @@ impl Builder {
     async fn seal_again(
         &mut self,
         block: &LoggedBlock,
+        parent: &SealedHeader,
         error: ExecutorError,
     ) -> Result<Arc<ExecutedBlock>, SequencerRunError> {
         let number = block.opened.number;
@@ -59,8 +125,8 @@ impl Builder {
         let mut error = error;
         loop {
             self.before_retry(number, error, &mut delay).await?;
-            let (shared, parent) = (self.shared.clone(), self.head.clone());
-            let brought = block.bring(&*shared.executor, &shared.spec, &parent);
+            let shared = self.shared.clone();
+            let brought = block.bring(&*shared.executor, &shared.spec, parent);
             error = match self.busy(brought).await? {
                 Ok(Brought::Sealed(sealed, _)) => {
                     self.answered();
@@ -79,12 +145,12 @@ impl Builder {
     }
 
     /// Brings pool, heads and waiters up to date with a sealed block.
-    async fn publish(&mut self, sealed: Arc<ExecutedBlock>) -> Result<(), SequencerRunError> {
+    async fn publish(
+        &mut self,
+        sealed: Arc<ExecutedBlock>,
+        interval: Option<Duration>,
+    ) -> Result<(), SequencerRunError> {
         let shared = self.shared.clone();
-        let interval = self.sealed_any.then(|| self.last_sealed.elapsed());
-        self.last_sealed = Instant::now();
-        self.sealed_any = true;
-        self.head = sealed.header.clone();
         shared.metrics.sealed(&sealed, interval);
 
         let changes = self.changes(sealed.number()).await?;
@@ -130,4 +196,20 @@ impl Builder {
         })
         .await
     }
+}
+
+/// Has a closed block stored, unless it is stored already, once its frames are on disk.
+async fn store<E>(
+    durable: impl Future<Output = Result<(), E>>,
+    build: Option<Box<dyn BlockBuild>>,
+    shared: Arc<Shared>,
+) -> Result<(), ExecutorError> {
+    let stored = match build {
+        None => Ok(()),
+        // The log's failure ends the service; until then nothing is stored that a start would not find there.
+        Some(_) if durable.await.is_err() => Err(ExecutorError::BuildDiscarded),
+        Some(build) => build.seal().await.map(drop),
+    };
+    shared.work.notify_one();
+    stored
 }

@@ -271,7 +271,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_holds() {
     let book = Arc::new(Mutex::new(Book::default()));
     let mut replaced = 0;
     for cycle in 0..30 {
-        let places = [Place::Append, Place::Execute, Place::Seal, Place::Unwind];
+        let places = [Place::Append, Place::Execute, Place::Close, Place::Seal, Place::Unwind];
         let fault = random_fault(&mut random, &places);
         let kill_after = Duration::from_micros(random.below(80_000));
         let Some(node) = start_with(&mut setup, &fault, cycle).await else { continue };

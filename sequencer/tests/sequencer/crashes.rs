@@ -162,7 +162,8 @@ async fn nothing_acknowledged_is_lost_or_doubled() {
     setup.config.frame_interval = Duration::from_millis(1);
     let book = Arc::new(Mutex::new(Book::default()));
     for cycle in 0..30 {
-        let fault = random_fault(&mut random, &[Place::Append, Place::Execute, Place::Seal]);
+        let fault =
+            random_fault(&mut random, &[Place::Append, Place::Execute, Place::Close, Place::Seal]);
         arm(&mut setup, &fault);
         let kill_after = Duration::from_micros(random.below(60_000));
         // The block that was open could not be recorded as sealed.
@@ -213,6 +214,8 @@ async fn an_executor_that_loses_the_open_block_gets_it_again() {
     for (place, how) in [
         (Place::Execute, How::Before),
         (Place::Execute, How::After),
+        (Place::Close, How::Before),
+        (Place::Close, How::After),
         (Place::Seal, How::Before),
         (Place::Seal, How::After),
     ] {

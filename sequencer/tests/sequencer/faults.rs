@@ -27,6 +27,7 @@ use tokio::sync::{Notify, watch};
 pub(crate) enum Place {
     Append,
     Execute,
+    Close,
     Seal,
     Unwind,
 }
@@ -209,6 +210,22 @@ impl BlockBuild for FaultyBuild {
             Some(How::Before) => Err(ExecutorError::BuildDiscarded),
             Some(how) => {
                 self.inner.execute(transactions).await?;
+                if how == How::Hang {
+                    self.fault.hang().await;
+                }
+                Err(ExecutorError::BuildDiscarded)
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        self.fault.reach()?;
+        match self.fault.strikes(Place::Close) {
+            Some(How::Gone) => Err(TransportError::Closed.into()),
+            None => self.inner.close().await,
+            Some(How::Before) => Err(ExecutorError::BuildDiscarded),
+            Some(how) => {
+                self.inner.close().await?;
                 if how == How::Hang {
                     self.fault.hang().await;
                 }

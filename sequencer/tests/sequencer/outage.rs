@@ -49,6 +49,8 @@ async fn stops_soon(place: Place, how: How) {
 async fn a_stop_does_not_wait_for_an_executor_that_is_gone() {
     tokio::join!(
         stops_soon(Place::Execute, How::Gone),
+        stops_soon(Place::Close, How::Gone),
+        stops_soon(Place::Close, How::Hang),
         stops_soon(Place::Seal, How::Gone),
         stops_soon(Place::Execute, How::Hang),
         stops_soon(Place::Seal, How::Hang),

@@ -236,7 +236,8 @@ async fn what_was_told_holds() {
     let book = Arc::new(Mutex::new(Book::default()));
     let mut told = Vec::new();
     for cycle in 0..25 {
-        let fault = random_fault(&mut random, &[Place::Append, Place::Execute, Place::Seal]);
+        let fault =
+            random_fault(&mut random, &[Place::Append, Place::Execute, Place::Close, Place::Seal]);
         let kill_after = Duration::from_micros(random.below(60_000));
         let Some(node) = start_with(&mut setup, &fault, cycle).await else { continue };
         let mut frames = subscribe(&node).await;

@@ -225,7 +225,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_l1_takes_back() {
     setup.config.deposit_poll_interval = Duration::from_millis(1);
     let book = Arc::new(Mutex::new(Book::default()));
     for cycle in 0..40 {
-        let places = [Place::Append, Place::Execute, Place::Seal, Place::Unwind];
+        let places = [Place::Append, Place::Execute, Place::Close, Place::Seal, Place::Unwind];
         let fault = random_fault(&mut random, &places);
         let kill_after = Duration::from_micros(random.below(60_000));
         let Some(node) = start_with(&mut setup, &fault, cycle).await else { continue };

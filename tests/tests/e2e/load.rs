@@ -4,6 +4,7 @@ use std::path::Path;
 
 use alloy::{eips::BlockId, providers::Provider};
 use eyre::{Result, ensure, eyre};
+use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_tests::{Chain, ChainOptions, millrace, occurrences, repository, run, verify};
 use serde_json::{Value, json};
 
@@ -120,5 +121,53 @@ async fn blocks_of_ten_milliseconds_work_as_well() -> Result<()> {
     ensure!(blocks > 60, "{blocks} blocks");
     ensure!(occurrences(&chain).await?.values().all(|count| *count == 1));
     ensure!(verify(chain.ready(), &[]).await?["ok"] == true);
+    Ok(())
+}
+
+/// The same file goes to anybody's node over JSON-RPC: to ours, and to anvil.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_is_sent_over_json_rpc_to_any_node() -> Result<()> {
+    let chain = Chain::start(ChainOptions::default()).await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("load");
+    let file = path(&file)?;
+    let arguments = ["--senders", "10", "--transactions", "100", "--max-fee", "20"];
+    load(&chain, &[&arguments[..], &["--save", file]].concat()).await?.success()?;
+    let chain_id = Some(chain.ready().chain_id);
+    let anvil = Anvil::start(AnvilOptions { chain_id, ..AnvilOptions::default() })?;
+    for url in [chain.ready().rpc.clone(), anvil.url().clone()] {
+        let how = ["--connections", "3", "--batch", "7"];
+        let what = ["--replay", file, "--rpc", url.as_str()];
+        let report = load(&chain, &[&how[..], &what].concat()).await?.success()?.last_json()?;
+        let counts = (report["sent"].as_u64(), report["accepted"].as_u64());
+        ensure!(counts == (Some(100), Some(100)) && report["errors"] == json!({}), "{report}");
+    }
+    // Known there by now.
+    let again = ["--replay", file, "--rpc", chain.ready().rpc.as_str()];
+    let report = load(&chain, &again).await?.success()?.last_json()?;
+    ensure!(report["accepted"] == 0 && report["sent"] == 100, "{report}");
+    let errors = report["errors"].as_object().map(|errors| errors.len());
+    ensure!(errors > Some(0), "{report}");
+    Ok(())
+}
+
+/// The benchmark runs, and its figures add up.
+#[tokio::test(flavor = "multi_thread")]
+async fn ingress_is_measured_beside_bare_recoveries() -> Result<()> {
+    let arguments = ["bench", "ingress", "--json", "--seconds", "2", "--half-seconds", "2"];
+    let output = run(&millrace()?, &[&arguments[..], &["--senders", "50"]].concat()).await?;
+    let report = output.success()?.last_json()?;
+    let number = |value: &Value| value.as_f64().ok_or_else(|| eyre!("{report}"));
+    let (transfers, bare) =
+        (number(&report["transfers_per_s"])?, number(&report["recover_per_s"])?);
+    ensure!((number(&report["ratio"])? - transfers / bare).abs() < 1e-6, "{report}");
+    let cpu = &report["cpu_us"];
+    let stages = ["decode", "recover", "pool", "log", "execute", "root", "persist", "batch"];
+    let mut sum = number(&cpu["verify"])? + number(&cpu["other"])?;
+    for stage in stages {
+        sum += number(&cpu[stage])?;
+    }
+    ensure!((sum - number(&cpu["all"])?).abs() < 1.0, "{report}");
+    ensure!(report["half"]["latency_ms"]["preconfirmed"]["p99"].is_number(), "{report}");
     Ok(())
 }

@@ -140,7 +140,7 @@ pub fn as_rollup_block(
         timestamp,
         state_root: keccak256(number.to_be_bytes()),
         transactions_root: output.transactions_root(),
-        receipts_root: output.receipts_root,
+        receipts_root: output.receipts_root(),
         logs_bloom: output.logs_bloom,
         gas_used: output.gas_used,
         extra_data: queue.extra_data(),

@@ -30,7 +30,7 @@ pub(super) async fn open(
     let (requests, receiver) = mpsc::channel(1);
     let replies = client.build(ReceiverStream::new(receiver)).await;
     let replies = replies.map_err(ExecutorError::from_status)?.into_inner();
-    let mut build = RemoteBuild { requests, replies, base_fee: None, step_timeout };
+    let mut build = RemoteBuild { requests, replies, base_fee: None, block: None, step_timeout };
     match build.step(Request::Open(attributes.into())).await? {
         Reply::Opened(opened) => build.base_fee = opened.base_fee_per_gas,
         _ => return Err(unexpected("opened")),
@@ -44,6 +44,8 @@ struct RemoteBuild {
     requests: mpsc::Sender<pb::BuildRequest>,
     replies: Streaming<pb::BuildResponse>,
     base_fee: Option<u64>,
+    /// Once it is closed.
+    block: Option<Arc<ExecutedBlock>>,
     step_timeout: Duration,
 }
 
@@ -88,12 +90,28 @@ impl BlockBuild for RemoteBuild {
         Ok(reply.outcomes.into_iter().map(outcome_from_pb).collect::<Parsed<_>>()?)
     }
 
+    async fn close(&mut self) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+        if let Some(block) = &self.block {
+            return Ok(block.clone());
+        }
+        let Reply::Closed(block) = self.step(Request::Close(pb::Close {})).await? else {
+            return Err(unexpected("closed"));
+        };
+        let block: Arc<_> = block_from_pb(block)?;
+        self.block = Some(block.clone());
+        Ok(block)
+    }
+
     async fn seal(mut self: Box<Self>) -> Result<Arc<ExecutedBlock>, ExecutorError> {
         let Reply::Sealed(block) = self.step(Request::Seal(pb::Seal {})).await? else {
             return Err(unexpected("sealed"));
         };
-        Ok(Option::try_from(block)?.ok_or_else(|| missing("ExecutedBlock.header"))?)
+        self.block.map_or_else(|| block_from_pb(block), Ok)
     }
+}
+
+fn block_from_pb(block: pb::ExecutedBlock) -> Result<Arc<ExecutedBlock>, ExecutorError> {
+    Ok(Option::try_from(block)?.ok_or_else(|| missing("ExecutedBlock.header"))?)
 }
 
 fn unexpected(expected: &str) -> ExecutorError {

@@ -38,6 +38,7 @@ struct Build {
 enum State {
     New,
     Open(Box<dyn BlockBuild>),
+    Closed(Box<dyn BlockBuild>),
     Sealed,
 }
 
@@ -62,13 +63,26 @@ impl Build {
                 let outcomes = outcomes.into_iter().map(outcome_to_pb).collect();
                 Ok(Reply::Outcomes(pb::TransactionOutcomes { outcomes }))
             }
-            Request::Seal(pb::Seal {}) => {
-                let State::Open(build) = std::mem::replace(&mut self.state, State::Sealed) else {
+            Request::Close(pb::Close {}) => {
+                let State::Open(mut build) = std::mem::replace(&mut self.state, State::Sealed)
+                else {
                     return Err(not_open());
                 };
-                let block = build.seal().await.map_err(to_status)?;
-                Ok(Reply::Sealed(block_to_pb(Some(&block))))
+                let block = build.close().await.map_err(to_status)?;
+                self.state = State::Closed(build);
+                Ok(Reply::Closed(block_to_pb(Some(&block))))
             }
+            Request::Seal(pb::Seal {}) => match std::mem::replace(&mut self.state, State::Sealed) {
+                State::Open(build) => {
+                    let block = build.seal().await.map_err(to_status)?;
+                    Ok(Reply::Sealed(block_to_pb(Some(&block))))
+                }
+                State::Closed(build) => {
+                    build.seal().await.map_err(to_status)?;
+                    Ok(Reply::Sealed(block_to_pb(None)))
+                }
+                State::New | State::Sealed => Err(not_open()),
+            },
         }
     }
 }

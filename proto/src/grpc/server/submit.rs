@@ -11,11 +11,7 @@
 use std::sync::Arc;
 
 use alloy::primitives::Bytes;
-use futures::{
-    FutureExt, StreamExt,
-    future::{join_all, ready},
-    stream,
-};
+use futures::{FutureExt, StreamExt, future::ready, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, Streaming};
 
@@ -208,9 +204,12 @@ impl Pending {
     ) -> Result<pb::SubmitTransactionsResponse, Status> {
         let (tag, answer) = match self {
             Self::Admitted { reply, results } => {
-                let results =
-                    results.into_iter().map(|result| answer(result, reply.wait, &*sequencer));
-                (reply.tag, reply.answer(join_all(results).await))
+                // One after the other: the reply waits for the last anyway.
+                let mut answers = Vec::with_capacity(results.len());
+                for result in results {
+                    answers.push(answer(result, reply.wait, &*sequencer).await);
+                }
+                (reply.tag, reply.answer(answers))
             }
             Self::Refused { tag, error } => {
                 (tag, Answer::Rejection(request_fault(&error).into_rejection()))
