@@ -44,10 +44,34 @@ pub struct SequencerConfig {
     pub recovery_threads: usize,
     /// Transactions that may wait for those threads; beyond, callers wait.
     pub recovery_queue: usize,
+    /// In which order transactions are taken into blocks.
+    pub order: OrderBy,
     /// Limits of the pool.
     pub pool: PoolConfig,
     /// When sequencing slows down.
     pub throttle: ThrottleConfig,
+}
+
+/// In which order transactions are taken into frames, and so into blocks. A sender's follow each other by nonce in any case, and what comes from L1 is
+/// first in its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderBy {
+    /// As they became executable: first come, first served.
+    #[default]
+    Arrival,
+    /// By what they pay above the base fee, a gas; as they became executable where that is the same.
+    PriorityFee,
+}
+
+impl OrderBy {
+    /// Its name in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::PriorityFee => "priority_fee",
+        }
+    }
 }
 
 /// Limits of the pool.
@@ -87,6 +111,7 @@ impl Default for SequencerConfig {
             deposit_patience: Duration::from_secs(60),
             recovery_threads: 0,
             recovery_queue: 16_384,
+            order: OrderBy::default(),
             pool: PoolConfig::default(),
             throttle: ThrottleConfig::default(),
         }

@@ -32,7 +32,7 @@ mod throttle;
 
 pub use self::{
     clock::{Clock, SystemClock},
-    config::{PoolConfig, SequencerConfig, SequencerConfigError},
+    config::{OrderBy, PoolConfig, SequencerConfig, SequencerConfigError},
     error::{OpenError, SequencerRunError},
     handle::SequencerHandle,
     log::{

@@ -113,7 +113,12 @@ impl SequencerService {
 
         let metrics = SequencerMetrics::new();
         let ledger = Arc::new(Ledger {
-            pool: Mutex::new(Pool::new(config.pool.clone(), metrics.clone(), head.number)),
+            pool: Mutex::new(Pool::new(
+                config.pool.clone(),
+                config.order,
+                metrics.clone(),
+                head.number,
+            )),
             recent: RwLock::new(RecentBlocks::default()),
         });
         let checker = Checker::new(
@@ -151,8 +156,8 @@ impl SequencerService {
         });
         shared.set_next_block(&head);
         {
-            let mut pool =
-                Pool::new(shared.config.pool.clone(), shared.metrics.clone(), head.number);
+            let (limits, order) = (shared.config.pool.clone(), shared.config.order);
+            let mut pool = Pool::new(limits, order, shared.metrics.clone(), head.number);
             restore(&shared, &mut pool, waiting).await?;
             *shared.ledger.pool.lock() = pool;
         }
@@ -170,6 +175,7 @@ impl SequencerService {
             head = head.number,
             pooled = shared.ledger.pool.lock().status().pending,
             next_deposit = queue.end,
+            order = shared.config.order.as_str(),
             "the sequencer is open"
         );
         let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue, noted);

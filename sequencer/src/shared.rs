@@ -10,8 +10,8 @@ use std::{
 
 use alloy::primitives::TxHash;
 use millrace_proto::{
-    BatchRecord, BlockSelector, ChainSpec, Executor, RefusedBlocks, SealedHeader, SequencerError,
-    Settlement,
+    BatchRecord, BlockSelector, ChainSpec, Executor, RefusedBlocks, RejectReason, SealedHeader,
+    SequencerError, Settlement,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ use crate::{
     lifecycle::{Heads, Known, RecentBlocks, RecentTx, Waiters},
     log::OrderLog,
     metrics::SequencerMetrics,
-    pool::{Closed, Now, Pool},
+    pool::{Asked, Closed, Now, Pool},
     preconfirmations::Preconfirmer,
     settlement::Derived,
     throttle::Throttle,
@@ -47,8 +47,8 @@ impl KnownTxs for Ledger {
         self.pool.lock().holds(hash)
     }
 
-    fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize> {
-        self.pool.lock().has_room_for(hash, bytes)
+    fn has_room_for(&self, asked: Asked) -> Result<(), RejectReason> {
+        self.pool.lock().has_room_for(asked)
     }
 }
 

@@ -156,6 +156,11 @@ pub enum RejectReason {
     /// Waited longer for its turn than the pool keeps transactions.
     #[error("expired after waiting for an earlier nonce")]
     Expired,
+    /// It waited, for an earlier nonce or a lower base fee, and the full pool needed its room for one that can be executed, or that offers more.
+    #[error(
+        "evicted from a full pool while it waited; send it again later, with the nonces before it or a higher fee"
+    )]
+    Evicted,
 }
 
 impl RejectReason {
@@ -183,6 +188,7 @@ impl RejectReason {
             Self::PoolFull { .. } => "POOL_FULL",
             Self::Replaced { .. } => "REPLACED",
             Self::Expired => "EXPIRED",
+            Self::Evicted => "EVICTED",
         }
     }
 
@@ -190,7 +196,7 @@ impl RejectReason {
     pub const fn grpc_code(&self) -> Code {
         match self {
             Self::AlreadyKnown { .. } => Code::AlreadyExists,
-            Self::PoolFull { .. } => Code::ResourceExhausted,
+            Self::PoolFull { .. } | Self::Evicted => Code::ResourceExhausted,
             Self::NonceTooLow { .. }
             | Self::NonceTooFar { .. }
             | Self::Underpriced { .. }

@@ -16,7 +16,8 @@ struct Rejection {
 }
 
 pub(crate) fn error_object(reason: &RejectReason) -> ErrorObjectOwned {
-    let code = matches!(reason, RejectReason::PoolFull { .. }).then_some(LIMIT_EXCEEDED);
+    let is_limit = matches!(reason, RejectReason::PoolFull { .. } | RejectReason::Evicted);
+    let code = is_limit.then_some(LIMIT_EXCEEDED);
     rejected(code, message(reason), Rejection { reason: reason.code(), detail: reason.to_string() })
 }
 
@@ -72,7 +73,8 @@ fn message(reason: &RejectReason) -> String {
         | RejectReason::BadEncoding { .. }
         | RejectReason::Invalid { .. }
         | RejectReason::Replaced { .. }
-        | RejectReason::Expired => reason.to_string(),
+        | RejectReason::Expired
+        | RejectReason::Evicted => reason.to_string(),
     }
 }
 

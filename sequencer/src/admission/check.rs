@@ -16,6 +16,7 @@ use alloy::{
 use millrace_proto::{ChainSpec, DecodeTxError, Hardfork, RecoveredTx, RejectReason, TxEnvelope};
 
 use super::{Checked, intrinsic::least_gas_limit};
+use crate::pool::Asked;
 
 /// EIP-3860: twice the code size limit of EIP-170.
 const MAX_INIT_CODE: usize = 49_152;
@@ -30,8 +31,8 @@ pub(crate) trait Known: fmt::Debug + Send + Sync {
     /// Whether it is in the pool, acknowledged or not.
     fn holds(&self, hash: TxHash) -> bool;
 
-    /// Whether the pool has room for a transaction of so many bytes; the error is how many it takes. What it holds already needs none.
-    fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize>;
+    /// Whether the pool may have room for a transaction; the error is why not. What it holds already needs none.
+    fn has_room_for(&self, asked: Asked) -> Result<(), RejectReason>;
 }
 
 /// The checks that need no state.
@@ -80,7 +81,7 @@ impl Checker {
 
     /// Decodes transactions, checks them, and recovers their senders, several at a time where the processor can. A result for each, in order.
     ///
-    /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, are refused with it then.
+    /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, and what could be executed at once are refused with it then, unless they offer more than the cheapest that waits in the pool.
     pub(super) fn check(&self, raw: Vec<Bytes>, shed: bool) -> Checked {
         let (mut txs, mut encoded) = (Vec::new(), Vec::new());
         let mut checked: Vec<_> = raw
@@ -100,8 +101,11 @@ impl Checker {
             let hash = tx.hash();
             if self.known.is_known(hash) {
                 *checked = Err(RejectReason::AlreadyKnown { hash });
-            } else if shed && let Err(limit) = self.known.has_room_for(hash, raw.len()) {
-                *checked = Err(RejectReason::PoolFull { limit: limit as u64 });
+                continue;
+            }
+            let asked = Asked { hash, bytes: raw.len(), max_fee: tx.max_fee_per_gas() };
+            if shed && let Err(reason) = self.known.has_room_for(asked) {
+                *checked = Err(reason);
             } else {
                 new.push((tx, raw));
             }

@@ -55,6 +55,7 @@ pub(super) fn encode_reason(out: &mut Writer, reason: &RejectReason) {
             out.fixed(by.as_slice());
         }
         R::Expired => out.u8(21),
+        R::Evicted => out.u8(22),
     }
 }
 
@@ -87,6 +88,7 @@ pub(super) fn decode_reason(input: &mut Reader) -> Result<RejectReason, CodecErr
         19 => R::PoolFull { limit: input.u64()? },
         20 => R::Replaced { by: input.b256()? },
         21 => R::Expired,
+        22 => R::Evicted,
         other => return Err(CodecError::UnknownReason(other)),
     })
 }

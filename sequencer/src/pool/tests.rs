@@ -1,5 +1,8 @@
 //! The pool against a list of everything that happened to it.
 
+mod eviction;
+mod order;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::{
@@ -42,6 +45,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
+fn orders() -> impl Strategy<Value = OrderBy> {
+    prop_oneof![Just(OrderBy::Arrival), Just(OrderBy::PriorityFee)]
+}
+
 fn address(sender: u8) -> Address {
     Address::repeat_byte(sender + 1)
 }
@@ -70,10 +77,14 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let limits = PoolConfig { max_transactions: 40, max_per_sender: 20, ..Default::default() };
+    fn new(order: OrderBy) -> Self {
+        let limits = PoolConfig { max_transactions: 24, max_per_sender: 20, ..Default::default() };
+        Self::with_limits(order, limits)
+    }
+
+    fn with_limits(order: OrderBy, limits: PoolConfig) -> Self {
         Self {
-            pool: Pool::new(limits, SequencerMetrics::new(), 0),
+            pool: Pool::new(limits, order, SequencerMetrics::new(), 0),
             nonces: BTreeMap::new(),
             included: Vec::new(),
             number: 0,
@@ -161,7 +172,7 @@ impl World {
     /// What must hold after every step.
     fn check(&self) {
         let pool = &self.pool;
-        let (mut count, mut bytes, mut queued) = (0, 0, 0);
+        let (mut count, mut bytes, mut queued, mut listed) = (0, 0, 0, 0);
         for (address, sender) in &pool.senders {
             let mut cost = U256::ZERO;
             for (nonce, entry) in &sender.entries {
@@ -171,6 +182,10 @@ impl World {
                 assert_eq!(pool.by_hash.get(&entry.tx.hash()), Some(&(*address, *nonce)));
                 assert_eq!((entry.tx.sender(), entry.tx.tx().nonce()), (*address, *nonce));
                 let key = (*address, *nonce);
+                let is_parked = matches!(entry.place, Place::Pending(place) if pool.parked.contains_key(&place));
+                assert!(entry.listed || !(is_parked || entry.place == Place::Queued));
+                assert_eq!(entry.listed, pool.waiting.names(entry));
+                listed += usize::from(entry.listed);
                 match entry.place {
                     Place::Queued => {
                         queued += 1;
@@ -196,6 +211,8 @@ impl World {
             assert!(places.is_sorted(), "one sender's are in the order of their nonces");
         }
         assert_eq!((count, bytes, queued), (pool.by_hash.len(), pool.bytes, pool.queued));
+        assert_eq!(listed, pool.waiting.len());
+        assert!(count <= pool.limits.max_transactions && bytes <= pool.limits.max_bytes);
         let pending = pool.status().pending as usize;
         let framed = self.included.len();
         assert_eq!(pending + queued + framed, count);
@@ -204,8 +221,8 @@ impl World {
 
 proptest! {
     #[test]
-    fn it_always_holds_together(steps in steps()) {
-        let mut world = World::new();
+    fn it_always_holds_together(order in orders(), steps in steps()) {
+        let mut world = World::new(order);
         for step in steps {
             match step {
                 Step::Insert { sender, ahead, fee } => world.insert(sender, ahead, fee),
@@ -224,7 +241,7 @@ proptest! {
 
 #[test]
 fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
-    let mut world = World::new();
+    let mut world = World::new(OrderBy::Arrival);
     for _ in 0..6 {
         world.insert(0, 3, 1);
     }
@@ -244,7 +261,7 @@ fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
 
 #[test]
 fn a_block_is_full_of_gas_when_the_first_does_not_fit() {
-    let mut world = World::new();
+    let mut world = World::new(OrderBy::Arrival);
     for _ in 0..3 {
         world.insert(0, 3, 1);
     }

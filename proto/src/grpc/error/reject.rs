@@ -47,7 +47,7 @@ pub(super) fn add_facts(reason: &RejectReason, fault: Fault) -> Fault {
         R::AlreadyKnown { hash } => fault.with("hash", hash),
         R::PoolFull { limit } => fault.with("limit", limit),
         R::Replaced { by } => fault.with("by", by),
-        R::Unprotected | R::Expired => fault,
+        R::Unprotected | R::Expired | R::Evicted => fault,
     }
 }
 
@@ -102,6 +102,7 @@ pub(super) fn reject_from_parts(reason: &str, fault: &Fault) -> Option<RejectRea
         "POOL_FULL" => R::PoolFull { limit: fault.get("limit")? },
         "REPLACED" => R::Replaced { by: fault.get("by")? },
         "EXPIRED" => R::Expired,
+        "EVICTED" => R::Evicted,
         _ => return None,
     })
 }

@@ -57,6 +57,7 @@ fn reject() -> impl Strategy<Value = RejectReason> {
         n().prop_map(|limit| R::PoolFull { limit }),
         hash().prop_map(|by| R::Replaced { by }),
         Just(R::Expired),
+        Just(R::Evicted),
     ]
 }
 

@@ -136,6 +136,7 @@ fn reasons() -> impl Strategy<Value = RejectReason> {
         any::<u64>().prop_map(|limit| R::PoolFull { limit }),
         hash().prop_map(|by| R::Replaced { by }),
         Just(R::Expired),
+        Just(R::Evicted),
     ]
 }
 
