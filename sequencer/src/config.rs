@@ -1,7 +1,13 @@
 //! Settings of the sequencer.
 
-use std::{num::NonZeroUsize, thread, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroUsize,
+    thread,
+    time::Duration,
+};
 
+use ipnet::{IpNet, Ipv4Net};
 use millrace_proto::{BatchLimits, MAX_BLOCK_TX_BYTES};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +90,12 @@ pub struct PoolConfig {
     pub max_bytes: usize,
     /// Most transactions of one sender.
     pub max_per_sender: usize,
+    /// Most transactions of one client: an IPv4 address, or the network (/64) of an IPv6 address.
+    pub max_per_source: usize,
+    /// Most bytes of transactions of one client.
+    pub max_bytes_per_source: usize,
+    /// Networks whose machines no such limit counts for: this machine, proxies, full nodes that pass on what others send.
+    pub trusted_sources: Vec<IpNet>,
     /// How far a nonce may lie above the sender's next one.
     pub max_nonce_gap: u64,
     /// How long a transaction that cannot be executed yet is kept.
@@ -124,12 +136,21 @@ impl Default for PoolConfig {
             max_transactions: 100_000,
             max_bytes: 256 * 1024 * 1024,
             max_per_sender: 4096,
+            max_per_source: 25_000,
+            max_bytes_per_source: 64 * 1024 * 1024,
+            trusted_sources: loopback(),
             max_nonce_gap: 64,
             queued_lifetime: Duration::from_secs(600),
             replacement_bump_percent: 10,
             cached_senders: 100_000,
         }
     }
+}
+
+/// This machine.
+fn loopback() -> Vec<IpNet> {
+    let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+    vec![v4.into(), IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))]
 }
 
 impl SequencerConfig {
@@ -196,6 +217,12 @@ impl SequencerConfig {
             "be at least max_transaction_bytes",
         )?;
         check(self.pool.max_per_sender > 0, "pool.max_per_sender", "be above zero")?;
+        check(self.pool.max_per_source > 0, "pool.max_per_source", "be above zero")?;
+        check(
+            self.pool.max_bytes_per_source >= self.max_transaction_bytes,
+            "pool.max_bytes_per_source",
+            "be at least max_transaction_bytes",
+        )?;
         check(
             self.pool.replacement_bump_percent > 0,
             "pool.replacement_bump_percent",

@@ -1,6 +1,6 @@
 //! The service as callers see it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
@@ -113,12 +113,20 @@ impl SequencerHandle {
 #[async_trait]
 impl TxPool for SequencerHandle {
     async fn submit(&self, raw: Bytes) -> Result<TxHash, SubmitError> {
-        let mut results = self.shared.submit(vec![raw]).await;
+        self.submit_from(raw, None).await
+    }
+
+    async fn submit_from(&self, raw: Bytes, from: Option<IpAddr>) -> Result<TxHash, SubmitError> {
+        let mut results = self.shared.submit(vec![raw], from).await;
         results.pop().unwrap_or_else(|| Err(self.shared.closed_error().into()))
     }
 
     async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
-        let entered = self.shared.enter(raw).await;
+        self.admit_from(raw, None).await
+    }
+
+    async fn admit_from(&self, raw: Vec<Bytes>, from: Option<IpAddr>) -> Vec<Admission> {
+        let entered = self.shared.enter(raw, from).await;
         let finish = |progress| {
             let shared = self.shared.clone();
             async move { shared.finish(progress).await }.boxed()
@@ -178,7 +186,7 @@ impl TxPool for SequencerHandle {
 #[async_trait]
 impl Sequencer for SequencerHandle {
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
-        self.shared.submit(raw).await
+        self.shared.submit(raw, None).await
     }
 
     async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError> {

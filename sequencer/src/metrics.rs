@@ -110,6 +110,7 @@ impl SequencerMetrics {
         );
         // Alerts on these need a series before the first one happens.
         counter!(REJECTED, "reason" => RejectReason::PoolFull { limit: 0 }.code()).increment(0);
+        counter!(REJECTED, "reason" => RejectReason::SourceLimit { limit: 0 }.code()).increment(0);
         counter!(DROPPED, "reason" => RejectReason::Expired.code()).increment(0);
         counter!(DROPPED, "reason" => RejectReason::Evicted.code()).increment(0);
         let stage = |stage| histogram!("millrace_sequencer_stage_seconds", "stage" => stage);

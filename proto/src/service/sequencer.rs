@@ -1,6 +1,6 @@
 //! The sequencer: takes transactions, orders them, and tells their fate.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use alloy::{
     eips::BlockNumHash,
@@ -83,6 +83,16 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
             results.push(self.submit(raw).await);
         }
         admitted(results)
+    }
+
+    /// As [`submit`](Self::submit), of a client at an address: how much of one client waits may be limited.
+    async fn submit_from(&self, raw: Bytes, _from: Option<IpAddr>) -> Result<TxHash, SubmitError> {
+        self.submit(raw).await
+    }
+
+    /// As [`admit`](Self::admit), of a client at an address.
+    async fn admit_from(&self, raw: Vec<Bytes>, _from: Option<IpAddr>) -> Vec<Admission> {
+        self.admit(raw).await
     }
 
     /// The nonce after all accepted transactions of `sender` that have no gap before them.

@@ -147,6 +147,14 @@ pub enum RejectReason {
         /// Its capacity in transactions.
         limit: u64,
     },
+    /// Too much of the client that sent it is in the pool.
+    #[error(
+        "as many transactions as one client may have in the pool ({limit}), or as many bytes, are there already; try again when they are in blocks"
+    )]
+    SourceLimit {
+        /// Transactions that a client may have there.
+        limit: u64,
+    },
     /// Replaced by another transaction with the same sender and nonce.
     #[error("replaced by transaction {by}")]
     Replaced {
@@ -186,6 +194,7 @@ impl RejectReason {
             Self::Invalid { .. } => "INVALID",
             Self::AlreadyKnown { .. } => "ALREADY_KNOWN",
             Self::PoolFull { .. } => "POOL_FULL",
+            Self::SourceLimit { .. } => "SOURCE_LIMIT",
             Self::Replaced { .. } => "REPLACED",
             Self::Expired => "EXPIRED",
             Self::Evicted => "EVICTED",
@@ -196,7 +205,9 @@ impl RejectReason {
     pub const fn grpc_code(&self) -> Code {
         match self {
             Self::AlreadyKnown { .. } => Code::AlreadyExists,
-            Self::PoolFull { .. } | Self::Evicted => Code::ResourceExhausted,
+            Self::PoolFull { .. } | Self::SourceLimit { .. } | Self::Evicted => {
+                Code::ResourceExhausted
+            }
             Self::NonceTooLow { .. }
             | Self::NonceTooFar { .. }
             | Self::Underpriced { .. }

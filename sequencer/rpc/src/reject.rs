@@ -16,7 +16,10 @@ struct Rejection {
 }
 
 pub(crate) fn error_object(reason: &RejectReason) -> ErrorObjectOwned {
-    let is_limit = matches!(reason, RejectReason::PoolFull { .. } | RejectReason::Evicted);
+    let is_limit = matches!(
+        reason,
+        RejectReason::PoolFull { .. } | RejectReason::SourceLimit { .. } | RejectReason::Evicted
+    );
     let code = is_limit.then_some(LIMIT_EXCEEDED);
     rejected(code, message(reason), Rejection { reason: reason.code(), detail: reason.to_string() })
 }
@@ -67,6 +70,11 @@ fn message(reason: &RejectReason) -> String {
         }
         RejectReason::PoolFull { limit } => {
             format!("txpool is full: it holds {limit} transactions; try again later")
+        }
+        RejectReason::SourceLimit { limit } => {
+            format!(
+                "txpool is full: it holds {limit} transactions of your address, or as many bytes as it may; try again later"
+            )
         }
         // These say "replacement transaction underpriced" and the like themselves.
         RejectReason::Underpriced { .. }

@@ -15,7 +15,7 @@ use alloy::{
 };
 use millrace_proto::{ChainSpec, DecodeTxError, Hardfork, RecoveredTx, RejectReason, TxEnvelope};
 
-use super::{Checked, intrinsic::least_gas_limit};
+use super::{Checked, Submitted, intrinsic::least_gas_limit};
 use crate::pool::Asked;
 
 /// EIP-3860: twice the code size limit of EIP-170.
@@ -82,28 +82,29 @@ impl Checker {
     /// Decodes transactions, checks them, and recovers their senders, several at a time where the processor can. A result for each, in order.
     ///
     /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, and what could be executed at once are refused with it then, unless they offer more than the cheapest that waits in the pool.
-    pub(super) fn check(&self, raw: Vec<Bytes>, shed: bool) -> Checked {
+    pub(super) fn check(&self, submitted: Vec<Submitted>, shed: bool) -> Checked {
         let (mut txs, mut encoded) = (Vec::new(), Vec::new());
-        let mut checked: Vec<_> = raw
+        let mut checked: Vec<_> = submitted
             .into_iter()
-            .map(|raw| {
+            .map(|Submitted { raw, source }| {
                 let tx = self.decode_and_check(&raw);
                 tx.map(|tx| {
                     txs.push(tx);
-                    encoded.push(raw);
+                    encoded.push((raw, source));
                 })
             })
             .collect();
         let hashed = TxEnvelope::hash_batch(txs);
         let mut new = Vec::with_capacity(hashed.len());
         let going_on = checked.iter_mut().filter(|checked| checked.is_ok());
-        for ((tx, raw), checked) in hashed.into_iter().zip(encoded).zip(going_on) {
+        for ((tx, (raw, source)), checked) in hashed.into_iter().zip(encoded).zip(going_on) {
             let hash = tx.hash();
             if self.known.is_known(hash) {
                 *checked = Err(RejectReason::AlreadyKnown { hash });
                 continue;
             }
-            let asked = Asked { hash, bytes: raw.len(), max_fee: tx.max_fee_per_gas() };
+            let (bytes, max_fee) = (raw.len(), tx.max_fee_per_gas());
+            let asked = Asked { hash, bytes, max_fee, source };
             if shed && let Err(reason) = self.known.has_room_for(asked) {
                 *checked = Err(reason);
             } else {

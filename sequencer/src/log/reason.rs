@@ -56,6 +56,10 @@ pub(super) fn encode_reason(out: &mut Writer, reason: &RejectReason) {
         }
         R::Expired => out.u8(21),
         R::Evicted => out.u8(22),
+        R::SourceLimit { limit } => {
+            out.u8(23);
+            out.u64(*limit);
+        }
     }
 }
 
@@ -89,6 +93,7 @@ pub(super) fn decode_reason(input: &mut Reader) -> Result<RejectReason, CodecErr
         20 => R::Replaced { by: input.b256()? },
         21 => R::Expired,
         22 => R::Evicted,
+        23 => R::SourceLimit { limit: input.u64()? },
         other => return Err(CodecError::UnknownReason(other)),
     })
 }

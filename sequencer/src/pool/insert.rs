@@ -13,7 +13,7 @@ use super::{
     Ack, Closed, Disk, Entry, Loaded, Now, Place, Pool, Sender,
     eviction::{Newcomer, bumped},
 };
-use crate::log::Position;
+use crate::{admission::Source, log::Position};
 
 /// Tells when the transaction is acknowledged, or why it never will be.
 pub(crate) type Acceptance = oneshot::Receiver<Result<(), SubmitError>>;
@@ -36,10 +36,11 @@ impl From<RejectReason> for Refusal {
 }
 
 impl Pool {
-    /// Takes a checked transaction.
+    /// Takes a checked transaction of a client.
     pub(crate) fn insert(
         &mut self,
         tx: Arc<RecoveredTx>,
+        source: Option<Source>,
         loaded: &Loaded,
         now: Now,
     ) -> Result<Acceptance, Refusal> {
@@ -54,7 +55,7 @@ impl Pool {
         let (per_sender, gap) = (self.limits.max_per_sender, self.limits.max_nonce_gap);
         let bump = self.limits.replacement_bump_percent;
 
-        let mut entry = Entry::new(tx, Disk::Fresh, now);
+        let mut entry = Entry::new(tx, source, Disk::Fresh, now);
         let sender = self.sender_or_load(address, loaded).ok_or(Refusal::AccountNeeded)?;
         if sender.account.is_contract {
             return Err(RejectReason::SenderIsContract { sender: address }.into());
@@ -82,13 +83,16 @@ impl Pool {
             }
         }
         check_funds(sender, old, &entry)?;
-        let victims = if old.is_some() {
+        let (is_new, bytes) = (old.is_none(), entry.tx.encoded().len());
+        if old.is_none_or(|old| old.source != source) {
+            self.sources.check(&self.limits, source, bytes)?;
+        }
+        let victims = if is_new {
+            let (max_fee, waits) = (entry.max_fee(), self.would_wait(address, nonce));
+            self.victims(Newcomer { address, bytes, max_fee, waits })?
+        } else {
             // It takes the room of what it replaces.
             Vec::new()
-        } else {
-            let waits = self.would_wait(address, nonce);
-            let (bytes, max_fee) = (entry.tx.encoded().len(), entry.max_fee());
-            self.victims(Newcomer { address, bytes, max_fee, waits })?
         };
 
         let (reply, acceptance) = oneshot::channel();
@@ -112,7 +116,7 @@ impl Pool {
         if self.by_hash.contains_key(&tx.hash()) {
             return;
         }
-        let entry = Entry::new(tx, Disk::Durable(position), now);
+        let entry = Entry::new(tx, None, Disk::Durable(position), now);
         let Some(sender) = self.sender_or_load(address, loaded) else { return };
         if nonce < sender.account.nonce {
             let expected = sender.account.nonce;

@@ -14,6 +14,7 @@ mod expiry;
 mod frames;
 mod insert;
 mod order;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -46,10 +47,11 @@ pub(crate) use self::{
 use self::{
     eviction::WaitingSet,
     order::{OrderPolicy, Places},
+    sources::Sources,
 };
 use crate::{
     OrderBy, PoolConfig,
-    admission::most_cost,
+    admission::{Source, most_cost},
     log::{DroppedTx, Position},
     metrics::SequencerMetrics,
 };
@@ -96,6 +98,8 @@ struct Ack {
 #[derive(Debug)]
 struct Entry {
     tx: Arc<RecoveredTx>,
+    /// Who sent it, where that counts.
+    source: Option<Source>,
     /// The most that it can cost, wei.
     cost: U256,
     place: Place,
@@ -148,6 +152,7 @@ pub(crate) struct Asked {
     pub(crate) bytes: usize,
     /// Wei per gas.
     pub(crate) max_fee: u128,
+    pub(crate) source: Option<Source>,
 }
 
 /// The pool. Plain data behind the service's lock: nothing in here waits.
@@ -173,6 +178,7 @@ pub(crate) struct Pool {
     next_place: u64,
     /// Those that cannot be taken now, by what they offer: what is evicted from a full pool.
     waiting: WaitingSet,
+    sources: Sources,
     /// In order of arrival; may name some that were written or left since.
     fresh: Vec<TxHash>,
     /// Dropped, and not yet on disk as such.
@@ -212,6 +218,7 @@ impl Pool {
             parked: BTreeMap::new(),
             next_place: 0,
             waiting: WaitingSet::default(),
+            sources: Sources::default(),
             fresh: Vec::new(),
             leaving: B256Map::default(),
             unrecorded: Vec::new(),
@@ -278,6 +285,7 @@ impl Pool {
         if self.closed.is_some() || self.holds(asked.hash) {
             return Ok(());
         }
+        self.sources.check(&self.limits, asked.source, asked.bytes)?;
         if self.excess(asked.bytes) != (0, 0) && !self.outbids(asked.max_fee) {
             return Err(RejectReason::PoolFull { limit: self.limits.max_transactions as u64 });
         }
@@ -337,7 +345,9 @@ impl Pool {
         self.waiting.forget(&mut entry);
         sender.cost = sender.cost.saturating_sub(entry.cost);
         self.by_hash.remove(&entry.tx.hash());
-        self.bytes -= entry.tx.encoded().len();
+        let bytes = entry.tx.encoded().len();
+        self.bytes -= bytes;
+        self.sources.remove(entry.source, bytes);
         match entry.place {
             Place::Queued => self.queued -= 1,
             Place::Pending(place) => {
@@ -354,7 +364,9 @@ impl Pool {
         debug_assert_eq!(entry.place, Place::Queued, "places are given by promotion");
         let Some(sender) = self.senders.get_mut(&address) else { return };
         self.by_hash.insert(entry.tx.hash(), (address, nonce));
-        self.bytes += entry.tx.encoded().len();
+        let bytes = entry.tx.encoded().len();
+        self.bytes += bytes;
+        self.sources.add(entry.source, bytes);
         self.queued += 1;
         sender.cost = sender.cost.saturating_add(entry.cost);
         sender.entries.insert(nonce, entry);
@@ -438,10 +450,11 @@ impl Sender {
 }
 
 impl Entry {
-    fn new(tx: Arc<RecoveredTx>, disk: Disk, now: Now) -> Self {
+    fn new(tx: Arc<RecoveredTx>, source: Option<Source>, disk: Disk, now: Now) -> Self {
         let cost = most_cost(tx.tx());
         Self {
             tx,
+            source,
             cost,
             place: Place::Queued,
             disk,

@@ -45,7 +45,7 @@ pub(super) fn add_facts(reason: &RejectReason, fault: Fault) -> Fault {
         R::IntrinsicGas { got, required } => fault.with("got", got).with("required", required),
         R::SenderIsContract { sender } => fault.with("sender", sender),
         R::AlreadyKnown { hash } => fault.with("hash", hash),
-        R::PoolFull { limit } => fault.with("limit", limit),
+        R::PoolFull { limit } | R::SourceLimit { limit } => fault.with("limit", limit),
         R::Replaced { by } => fault.with("by", by),
         R::Unprotected | R::Expired | R::Evicted => fault,
     }
@@ -100,6 +100,7 @@ pub(super) fn reject_from_parts(reason: &str, fault: &Fault) -> Option<RejectRea
         "INVALID" => R::Invalid { detail: detail() },
         "ALREADY_KNOWN" => R::AlreadyKnown { hash: fault.get("hash")? },
         "POOL_FULL" => R::PoolFull { limit: fault.get("limit")? },
+        "SOURCE_LIMIT" => R::SourceLimit { limit: fault.get("limit")? },
         "REPLACED" => R::Replaced { by: fault.get("by")? },
         "EXPIRED" => R::Expired,
         "EVICTED" => R::Evicted,

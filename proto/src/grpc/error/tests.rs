@@ -55,6 +55,7 @@ fn reject() -> impl Strategy<Value = RejectReason> {
         text().prop_map(|detail| R::Invalid { detail }),
         hash().prop_map(|hash| R::AlreadyKnown { hash }),
         n().prop_map(|limit| R::PoolFull { limit }),
+        n().prop_map(|limit| R::SourceLimit { limit }),
         hash().prop_map(|by| R::Replaced { by }),
         Just(R::Expired),
         Just(R::Evicted),

@@ -1,8 +1,11 @@
 //! A chain on a real executor, whose pool seals each transaction into a block of its own, and a server on it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use alloy::{
@@ -38,6 +41,8 @@ pub(crate) struct SealingPool {
     held: Mutex<Option<Vec<Arc<RecoveredTx>>>>,
     /// How many transactions came together, each time that some did.
     pub(crate) admitted: Mutex<Vec<usize>>,
+    /// Where what was submitted came from.
+    pub(crate) senders: Mutex<Vec<Option<IpAddr>>>,
     /// While it is held, nobody is told the heads.
     pub(crate) gate: Mutex<()>,
     /// Somebody asks for the heads.
@@ -136,6 +141,16 @@ impl TxPool for SealingPool {
         admitted(results)
     }
 
+    async fn submit_from(&self, raw: Bytes, from: Option<IpAddr>) -> Result<TxHash, SubmitError> {
+        self.senders.lock().await.push(from);
+        self.submit(raw).await
+    }
+
+    async fn admit_from(&self, raw: Vec<Bytes>, from: Option<IpAddr>) -> Vec<Admission> {
+        self.senders.lock().await.push(from);
+        self.admit(raw).await
+    }
+
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {
         let held = self.held.lock().await;
         let waiting = held.iter().flatten().filter(|tx| tx.sender() == sender).count() as u64;
@@ -218,6 +233,7 @@ impl Chain {
             spec,
             held: Mutex::default(),
             admitted: Mutex::default(),
+            senders: Mutex::default(),
             gate: Mutex::default(),
             asked: Notify::new(),
             safe: AtomicU64::new(0),

@@ -134,6 +134,7 @@ fn reasons() -> impl Strategy<Value = RejectReason> {
         any::<String>().prop_map(|detail| R::Invalid { detail }),
         hash().prop_map(|hash| R::AlreadyKnown { hash }),
         any::<u64>().prop_map(|limit| R::PoolFull { limit }),
+        any::<u64>().prop_map(|limit| R::SourceLimit { limit }),
         hash().prop_map(|by| R::Replaced { by }),
         Just(R::Expired),
         Just(R::Evicted),

@@ -19,7 +19,7 @@ fn take(world: &mut World, (sender, nonce, fee): Key) -> Result<(), RejectReason
     let mut loaded = Loaded { at: world.pool.head(), ..Loaded::default() };
     let account = Account::for_tests(world.info(sender));
     loaded.accounts.insert(address(sender), account);
-    let taken = world.pool.insert(tx(sender, nonce, fee), &loaded, world.now);
+    let taken = world.pool.insert(tx(sender, nonce, fee), None, &loaded, world.now);
     world.check();
     match taken {
         Ok(acceptance) => {
@@ -71,7 +71,7 @@ fn what_a_base_fee_keeps_waiting_gives_way_from_its_end() {
     let mut world = full_of(4, &[(0, 0, 5), (0, 1, 50), (1, 0, 9), (2, 3, 7)]);
     assert!(!world.pool.has_executable(10), "nobody pays as much");
     world.check();
-    let asked = |max_fee| Asked { hash: TxHash::ZERO, bytes: 100, max_fee };
+    let asked = |max_fee| Asked { hash: TxHash::ZERO, bytes: 100, max_fee, source: None };
     assert!(world.pool.has_room_for(asked(6)).is_ok(), "5 and a tenth");
     assert!(world.pool.has_room_for(asked(5)).is_err());
     take(&mut world, (3, 0, 12)).expect("it can be executed");

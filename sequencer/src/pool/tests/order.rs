@@ -62,7 +62,7 @@ fn filled(order: OrderBy, bids: &[Bid]) -> World {
         let mut loaded = Loaded::default();
         let account = Account::for_tests(world.info(bid.sender));
         loaded.accounts.insert(address(bid.sender), account);
-        let taken = world.pool.insert(bid.tx(), &loaded, world.now);
+        let taken = world.pool.insert(bid.tx(), None, &loaded, world.now);
         world.acceptances.push(taken.expect("there is room"));
     }
     world
@@ -184,7 +184,7 @@ fn a_replacement_is_ranked_by_what_it_offers() {
     let mut world = filled(OrderBy::PriorityFee, &[bid(0, 5), bid(1, 6), bid(2, 7)]);
     assert!(world.pool.has_executable(0));
     let better = bid(0, 20);
-    let taken_in = world.pool.insert(better.tx(), &Loaded::default(), world.now);
+    let taken_in = world.pool.insert(better.tx(), None, &Loaded::default(), world.now);
     world.acceptances.push(taken_in.expect("it offers more"));
     assert_eq!(taken(&mut world, 10, 0), [(0, 0), (2, 0), (1, 0)]);
 }
