@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use millrace_proto::{BatchLimits, MAX_BLOCK_TX_BYTES};
 use serde::{Deserialize, Serialize};
 
-use crate::throttle::ThrottleConfig;
+use crate::{data_fee::DataFeeConfig, throttle::ThrottleConfig};
 
 /// Settings of the sequencer. Everything has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub struct SequencerConfig {
     pub recovery_queue: usize,
     /// In which order transactions are taken into blocks.
     pub order: OrderBy,
+    /// What the fee floor asks for data.
+    pub data_fee: DataFeeConfig,
     /// Limits of the pool.
     pub pool: PoolConfig,
     /// When sequencing slows down.
@@ -124,6 +126,7 @@ impl Default for SequencerConfig {
             recovery_threads: 0,
             recovery_queue: 16_384,
             order: OrderBy::default(),
+            data_fee: DataFeeConfig::default(),
             pool: PoolConfig::default(),
             throttle: ThrottleConfig::default(),
         }
@@ -197,6 +200,11 @@ impl SequencerConfig {
             (1..=1 << 20).contains(&self.recovery_queue),
             "recovery_queue",
             "be between 1 and 1048576",
+        )?;
+        check(
+            self.data_fee.scalar_percent <= 10_000,
+            "data_fee.scalar_percent",
+            "be at most 10000",
         )?;
         let throttle = &self.throttle;
         check(

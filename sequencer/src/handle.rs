@@ -6,7 +6,7 @@ use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, PoolContent, PoolStatus, PooledTx,
+    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, PoolContent, PoolStatus, PooledTx,
     Preconfirmations, RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError,
     TxPool, TxStatus,
 };
@@ -169,6 +169,10 @@ impl TxPool for SequencerHandle {
         Ok(self.shared.ledger.pool.lock().content(sender, limit))
     }
 
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(self.shared.data_fees.price())
+    }
+
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {
         Ok(self.shared.ledger.pool.lock().status())
     }
@@ -235,6 +239,7 @@ impl Sequencer for SequencerHandle {
             next_base_fee: shared.spec.next_base_fee(&heads.latest).unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             heads: heads.chain_heads(),
+            data_price: shared.data_fees.price(),
         })
     }
 }

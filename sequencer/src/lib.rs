@@ -14,6 +14,7 @@ mod admission;
 mod builder;
 mod clock;
 mod config;
+mod data_fee;
 mod deposits;
 mod error;
 mod handle;
@@ -33,6 +34,7 @@ mod throttle;
 pub use self::{
     clock::{Clock, SystemClock},
     config::{OrderBy, PoolConfig, SequencerConfig, SequencerConfigError},
+    data_fee::DataFeeConfig,
     error::{OpenError, SequencerRunError},
     handle::SequencerHandle,
     log::{

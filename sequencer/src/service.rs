@@ -21,6 +21,7 @@ use crate::{
     admission::{Checker, RecoveryPool},
     builder::Builder,
     clock::{Clock, SystemClock},
+    data_fee::DataFees,
     deposits::DepositFeed,
     lifecycle::{Heads, RecentBlocks, SettledWhen, Waiters},
     log::{LogError, LogWriter, OrderLog, RocksOrderLog, SettledBlocks, WriterSettings},
@@ -121,11 +122,14 @@ impl SequencerService {
             )),
             recent: RwLock::new(RecentBlocks::default()),
         });
+        let payload = spec.rollup().batch_payload;
+        let data_fees = Arc::new(DataFees::new(&config.data_fee, payload));
         let checker = Checker::new(
             spec.clone(),
             config.max_transaction_bytes,
             config.min_fee_per_gas,
             ledger.clone(),
+            data_fees.clone(),
         );
         let recovery = RecoveryPool::start(
             Arc::new(checker),
@@ -147,6 +151,7 @@ impl SequencerService {
             recovery,
             waiters: Waiters::default(),
             throttle,
+            data_fees,
             derived: Derived::default(),
             own_posted: AtomicU64::new(if da.is_some() { 0 } else { u64::MAX }),
             refused: Mutex::default(),

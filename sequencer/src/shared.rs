@@ -22,6 +22,7 @@ use crate::{
     SequencerConfig,
     admission::{Known as KnownTxs, RecoveryPool},
     clock::Clock,
+    data_fee::DataFees,
     lifecycle::{Heads, Known, RecentBlocks, RecentTx, Waiters},
     log::OrderLog,
     metrics::SequencerMetrics,
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) heads: Heads,
     pub(crate) preconfirmer: Preconfirmer,
     pub(crate) throttle: Throttle,
+    pub(crate) data_fees: Arc<DataFees>,
     /// What settlement has derived from L1 and is not here.
     pub(crate) derived: Derived,
     /// The last block that the DA adapter knows to be on L1; everything counts where there is none to ask.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::{
     service::{BoxStream, ErrorClass, ExecutorError, TransportError},
-    types::{Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
+    types::{DataPrice, Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
 /// The three heads. Each only moves forward, and unsafe >= safe >= finalized.
@@ -119,6 +119,11 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
         Err(SequencerError::Unavailable(why.to_owned()))
     }
 
+    /// What a priority fee has to pay for data; nothing where none is asked for.
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(DataPrice::default())
+    }
+
     /// How full the pool is.
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError>;
 
@@ -179,6 +184,8 @@ pub struct SequencerStatus {
     pub next_base_fee: u64,
     /// The software's version.
     pub version: String,
+    /// What a priority fee has to pay for data.
+    pub data_price: DataPrice,
 }
 
 /// Why a submission failed.

@@ -53,6 +53,9 @@ fn message(reason: &RejectReason) -> String {
         RejectReason::FeeBelowFloor { got, floor } => format!(
             "max fee per gas less than block base fee: maxFeePerGas: {got}, baseFee: {floor}"
         ),
+        RejectReason::TipBelowFloor { got, floor, data_fee } => format!(
+            "transaction underpriced: gas tip cap {got}, minimum needed {floor}, for data that costs {data_fee} wei"
+        ),
         RejectReason::TipAboveMaxFee { tip, max_fee } => format!(
             "max priority fee per gas higher than max fee per gas: maxPriorityFeePerGas: {tip}, maxFeePerGas: {max_fee}"
         ),
@@ -113,6 +116,10 @@ mod tests {
             (
                 RejectReason::TipAboveMaxFee { tip: 2, max_fee: 1 },
                 "max priority fee per gas higher than max fee per gas",
+            ),
+            (
+                RejectReason::TipBelowFloor { got: 1, floor: 2, data_fee: 42_000 },
+                "transaction underpriced: gas tip cap 1, minimum needed 2",
             ),
             (RejectReason::UnsupportedType { ty: 3 }, "transaction type not supported"),
             (RejectReason::GasOverLimit { got: 2, limit: 1 }, "exceeds block gas limit"),

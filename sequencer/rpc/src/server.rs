@@ -30,6 +30,7 @@ use crate::{
     connection::{Connection, MarkSession},
     context::Context,
     error::RpcError,
+    estimate::EstimateApiServer,
     feed::BlockFeed,
     fees::FeeOracle,
     filters::FilterRegistry,
@@ -275,6 +276,7 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     module.merge(EthApiServer::into_rpc(api.clone()))?;
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
     module.merge(RawApiServer::into_rpc(api.clone()))?;
+    module.merge(EstimateApiServer::into_rpc(api.clone()))?;
     module.merge(LifecycleApiServer::into_rpc(api.clone()))?;
     module.merge(TxPoolApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;

@@ -16,7 +16,7 @@ use alloy::{
 use millrace_proto::{ChainSpec, DecodeTxError, Hardfork, RecoveredTx, RejectReason, TxEnvelope};
 
 use super::{Checked, Submitted, intrinsic::least_gas_limit};
-use crate::pool::Asked;
+use crate::{data_fee::DataFees, pool::Asked};
 
 /// EIP-3860: twice the code size limit of EIP-170.
 const MAX_INIT_CODE: usize = 49_152;
@@ -47,6 +47,7 @@ pub(crate) struct Checker {
     next_number: AtomicU64,
     next_timestamp: AtomicU64,
     known: Arc<dyn Known>,
+    data_fees: Arc<DataFees>,
 }
 
 impl Checker {
@@ -55,6 +56,7 @@ impl Checker {
         max_bytes: usize,
         min_fee: u64,
         known: Arc<dyn Known>,
+        data_fees: Arc<DataFees>,
     ) -> Self {
         Self {
             spec,
@@ -64,6 +66,7 @@ impl Checker {
             next_number: AtomicU64::new(0),
             next_timestamp: AtomicU64::new(0),
             known,
+            data_fees,
         }
     }
 
@@ -138,6 +141,8 @@ impl Checker {
         self.check_fees(&tx)?;
         self.check_gas(&tx, fork)?;
         check_fields(&tx)?;
+        let base_fee = self.next_base_fee.load(Ordering::Relaxed);
+        self.data_fees.check(&tx, raw, base_fee)?;
         Ok(tx)
     }
 

@@ -56,6 +56,10 @@ pub(super) fn encode_reason(out: &mut Writer, reason: &RejectReason) {
         }
         R::Expired => out.u8(21),
         R::Evicted => out.u8(22),
+        R::TipBelowFloor { got, floor, data_fee } => {
+            tagged_fees(out, 24, *got, *floor);
+            out.u128(*data_fee);
+        }
         R::SourceLimit { limit } => {
             out.u8(23);
             out.u64(*limit);
@@ -93,6 +97,9 @@ pub(super) fn decode_reason(input: &mut Reader) -> Result<RejectReason, CodecErr
         20 => R::Replaced { by: input.b256()? },
         21 => R::Expired,
         22 => R::Evicted,
+        24 => {
+            R::TipBelowFloor { got: input.u128()?, floor: input.u128()?, data_fee: input.u128()? }
+        }
         23 => R::SourceLimit { limit: input.u64()? },
         other => return Err(CodecError::UnknownReason(other)),
     })

@@ -2,8 +2,8 @@
 //!
 //! A transaction **waits** if it is queued, or if its fee or an earlier nonce's is below the base fee. Only those that wait are
 //! evicted, never one that can be executed and never one in the open block; and of one sender the last nonce first, so that nothing
-//! is left behind a gap that eviction made. A newcomer that can be executed at once may take the place of any; one that would wait itself, only of
-//! those that offer less, by as much as a replacement has to offer more.
+//! is left behind a gap that eviction made. It gives way to one that offers more: at all, if that can be executed at once; by as much as a replacement has to
+//! offer more, if that would wait itself. So where all offer the same, nothing that was taken is evicted.
 
 use std::{cmp::Reverse, collections::BTreeSet, time::Instant};
 
@@ -150,7 +150,11 @@ impl Pool {
                 break;
             }
             steps += 1;
-            if newcomer.waits && bumped(waits.max_fee, percent) > newcomer.max_fee {
+            let least = match newcomer.waits {
+                true => bumped(waits.max_fee, percent),
+                false => waits.max_fee.saturating_add(1),
+            };
+            if newcomer.max_fee < least {
                 break;
             }
             // It follows them, or they follow it.
@@ -172,7 +176,8 @@ impl Pool {
             let end = at.map_or(u64::MAX, |at| taken[at].1);
             let mut first = end;
             for (nonce, entry) in sender.entries.range(waits.nonce..end.max(waits.nonce)).rev() {
-                if count == 0 && bytes == 0 || steps >= MOST_STEPS {
+                let is_framed = matches!(entry.place, Place::Framed(_));
+                if count == 0 && bytes == 0 || steps >= MOST_STEPS || is_framed {
                     break;
                 }
                 steps += 1;

@@ -292,3 +292,20 @@ fn a_block_is_full_of_gas_when_the_first_does_not_fit() {
     assert_eq!(take(10, GAS - 1), (0, true));
     assert_eq!(take(10, 3 * GAS / 2), (2, false), "the second may use less than it may use");
 }
+
+#[test]
+fn times_of_expiry_do_not_pile_up() {
+    let mut world = World::new(OrderBy::Arrival);
+    for _ in 0..1_200 {
+        // The second nonce, which waits for the first, and that.
+        world.insert(0, 4, 1, 0);
+        world.insert(0, 3, 1, 0);
+        world.frame(2, 0, &[2]);
+        world.seal();
+        world.check();
+    }
+    assert_eq!(world.pool.by_hash.len(), 0);
+    assert!(world.pool.expiry.len() >= 1_200, "nothing of it is due");
+    world.pool.expire(world.now);
+    assert!(world.pool.expiry.len() <= 1_024);
+}

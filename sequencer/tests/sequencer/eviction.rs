@@ -40,8 +40,8 @@ async fn who_watches_what_is_evicted_is_told_and_it_stays_so_after_a_restart() {
         RejectReason::PoolFull { limit: 3 },
         "it would wait, and does not offer a tenth more"
     );
-    // It does not wait: whatever it pays, it is in the next block.
-    let first = node.submit(offer(2, 0, 50)).await.expect("accepted");
+    // It does not wait: it has to offer more at all.
+    let first = node.submit(offer(2, 0, 101)).await.expect("accepted");
     node.sequenced(first).await;
     let stages: Vec<_> = soon(watched.map(|status| status.expect("a status")).collect()).await;
     let last = stages.last().expect("a stage");
@@ -89,7 +89,7 @@ async fn smaller_limits_after_a_restart_take_nothing_away() {
         assert!(node.handle.pooled(hash_of(raw)).await.expect("no error").is_some());
     }
     // A newcomer takes the place of one, not of all that are too many.
-    node.sequenced(node.submit(offer(2, 0, 100)).await.expect("accepted")).await;
+    node.sequenced(node.submit(offer(2, 0, 101)).await.expect("accepted")).await;
     assert_eq!(dropped_as(&node, hash_of(&waiting[0])).await, Some(RejectReason::Evicted));
     let status = node.handle.pool_status().await.expect("status");
     assert_eq!(status, PoolStatus { pending: 0, queued: 2 });

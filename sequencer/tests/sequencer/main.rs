@@ -4,6 +4,7 @@ mod admission;
 mod adopt;
 mod blocks;
 mod crashes;
+mod data_fee;
 mod eviction;
 mod faults;
 mod inbox;

@@ -40,6 +40,9 @@ pub(super) fn add_facts(reason: &RejectReason, fault: Fault) -> Fault {
             fault.with("sender", sender).with("balance", balance).with("cost", cost)
         }
         R::FeeBelowFloor { got, floor } => fault.with("got", got).with("floor", floor),
+        R::TipBelowFloor { got, floor, data_fee } => {
+            fault.with("got", got).with("floor", floor).with("data_fee", data_fee)
+        }
         R::TipAboveMaxFee { tip, max_fee } => fault.with("tip", tip).with("max_fee", max_fee),
         R::GasOverLimit { got, limit } => fault.with("got", got).with("limit", limit),
         R::IntrinsicGas { got, required } => fault.with("got", got).with("required", required),
@@ -86,6 +89,11 @@ pub(super) fn reject_from_parts(reason: &str, fault: &Fault) -> Option<RejectRea
         "FEE_BELOW_FLOOR" => {
             R::FeeBelowFloor { got: fault.get("got")?, floor: fault.get("floor")? }
         }
+        "TIP_BELOW_FLOOR" => R::TipBelowFloor {
+            got: fault.get("got")?,
+            floor: fault.get("floor")?,
+            data_fee: fault.get("data_fee")?,
+        },
         "TIP_ABOVE_MAX_FEE" => {
             R::TipAboveMaxFee { tip: fault.get("tip")?, max_fee: fault.get("max_fee")? }
         }

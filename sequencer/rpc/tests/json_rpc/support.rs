@@ -19,9 +19,9 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor,
-    FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations, QueueMark,
-    RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
+    Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, DataPrice, ExecutedBlock,
+    Executor, FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations,
+    QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -47,6 +47,8 @@ pub(crate) struct SealingPool {
     pub(crate) gate: Mutex<()>,
     /// Somebody asks for the heads.
     pub(crate) asked: Notify,
+    /// Wei for 1,000 bytes of batches.
+    pub(crate) data_price: AtomicU64,
     pub(crate) safe: AtomicU64,
     pub(crate) finalized: AtomicU64,
     /// Tells of each block as one frame before it is sealed, if anybody is to be told.
@@ -176,6 +178,10 @@ impl TxPool for SealingPool {
         Ok((content.pending.len() <= limit).then_some(content))
     }
 
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(DataPrice(self.data_price.load(Ordering::Relaxed)))
+    }
+
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {
         let pending = self.held.lock().await.iter().flatten().count() as u64;
         Ok(PoolStatus { pending, queued: 0 })
@@ -236,6 +242,7 @@ impl Chain {
             senders: Mutex::default(),
             gate: Mutex::default(),
             asked: Notify::new(),
+            data_price: AtomicU64::new(0),
             safe: AtomicU64::new(0),
             finalized: AtomicU64::new(0),
             frames,

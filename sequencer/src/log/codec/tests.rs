@@ -126,6 +126,11 @@ fn reasons() -> impl Strategy<Value = RejectReason> {
         (address(), amount(), amount())
             .prop_map(|(sender, balance, cost)| { R::InsufficientFunds { sender, balance, cost } }),
         fees.prop_map(|(got, floor)| R::FeeBelowFloor { got, floor }),
+        (fees, any::<u128>()).prop_map(|((got, floor), data_fee)| R::TipBelowFloor {
+            got,
+            floor,
+            data_fee
+        }),
         fees.prop_map(|(tip, max_fee)| R::TipAboveMaxFee { tip, max_fee }),
         pair.prop_map(|(got, limit)| R::GasOverLimit { got, limit }),
         pair.prop_map(|(got, required)| R::IntrinsicGas { got, required }),

@@ -40,18 +40,18 @@ const FULL: Result<(), RejectReason> = Err(RejectReason::PoolFull { limit: 4 });
 #[test]
 fn one_that_can_be_executed_takes_the_place_of_the_cheapest_that_waits() {
     let mut world = full_of(4, &[(0, 1, 30), (1, 1, 20), (1, 2, 40), (2, 0, 1)]);
-    take(&mut world, (3, 0, 2)).expect("it can be executed");
+    assert_eq!(take(&mut world, (3, 0, 20)), FULL, "what was there first stays, for the same");
+    take(&mut world, (3, 0, 21)).expect("it offers more than 20");
     // Behind the cheapest there was another one, which could not be executed before it.
     assert!(!holds(&world, (1, 2, 40)) && holds(&world, (1, 1, 20)));
     let drops = world.pool.take_drops();
     assert_eq!(drops.len(), 1);
-    assert_eq!(
-        (drops[0].tx.hash(), &drops[0].reason),
-        (tx(1, 2, 40).hash(), &RejectReason::Evicted)
-    );
-    take(&mut world, (4, 0, 2)).expect("it can be executed");
+    let (dropped, reason) = (drops[0].tx.hash(), &drops[0].reason);
+    assert_eq!((dropped, reason), (tx(1, 2, 40).hash(), &RejectReason::Evicted));
+    take(&mut world, (4, 0, 21)).expect("it offers more than 20");
     assert!(!holds(&world, (1, 1, 20)));
-    take(&mut world, (5, 0, 2)).expect("it can be executed");
+    assert_eq!(take(&mut world, (5, 0, 30)), FULL);
+    take(&mut world, (5, 0, 31)).expect("it offers more than 30");
     assert!(!holds(&world, (0, 1, 30)));
     assert_eq!(take(&mut world, (6, 0, 99)), FULL, "whatever it pays: nothing waits");
 }
@@ -74,7 +74,7 @@ fn what_a_base_fee_keeps_waiting_gives_way_from_its_end() {
     let asked = |max_fee| Asked { hash: TxHash::ZERO, bytes: 100, max_fee, source: None };
     assert!(world.pool.has_room_for(asked(6)).is_ok(), "5 and a tenth");
     assert!(world.pool.has_room_for(asked(5)).is_err());
-    take(&mut world, (3, 0, 12)).expect("it can be executed");
+    take(&mut world, (3, 0, 12)).expect("it offers more than 5");
     assert!(holds(&world, (0, 0, 5)) && !holds(&world, (0, 1, 50)));
     // It would follow one that waits.
     assert_eq!(take(&mut world, (1, 1, 5)), FULL);
@@ -83,7 +83,7 @@ fn what_a_base_fee_keeps_waiting_gives_way_from_its_end() {
     // With a lower base fee they do not wait any more.
     world.pool.unpark();
     assert!(world.pool.has_executable(1));
-    take(&mut world, (4, 0, 12)).expect("it can be executed");
+    take(&mut world, (4, 0, 12)).expect("it offers more than 7");
     assert!(!holds(&world, (2, 3, 7)), "its nonce still does not come");
     assert_eq!(take(&mut world, (5, 0, 12)), FULL);
 }
@@ -102,7 +102,7 @@ fn a_frame_and_what_a_sender_sends_after_it_are_safe() {
     assert_eq!(frame.len(), 1);
     world.included = frame;
     for sender in [3, 4] {
-        take(&mut world, (sender, 0, 5)).expect("it can be executed");
+        take(&mut world, (sender, 0, 6)).expect("it offers more than 5");
     }
     assert!(!holds(&world, (1, 1, 5)) && !holds(&world, (2, 1, 5)));
     assert!(holds(&world, (0, 0, 5)) && holds(&world, (0, 1, 5)));
@@ -124,6 +124,6 @@ fn bytes_are_a_limit_too_and_nothing_goes_where_it_is_not_enough() {
     let hashes = |nonces: &[u64]| nonces.iter().map(|nonce| tx(0, *nonce, 5).hash()).collect();
     assert_eq!(world.pool.victims(large(2 * size, false)), Ok(hashes(&[3, 2])));
     assert_eq!(world.pool.victims(large(3 * size, true)), Ok(hashes(&[3, 2, 1])));
-    take(&mut world, (2, 0, 1)).expect("it can be executed");
+    take(&mut world, (2, 0, 6)).expect("it offers more than 5");
     assert!(!holds(&world, (0, 3, 5)) && holds(&world, (0, 2, 5)));
 }
