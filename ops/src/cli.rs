@@ -161,6 +161,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_enum, default_value_t = OrderChoice::Arrival)]
     pub(crate) order: OrderChoice,
 
+    /// Percent of what a transaction's data costs on L1 that its priority fee has to cover; 0: nothing is asked for data.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub(crate) data_fee_percent: u32,
+
     /// Time between the embedded L1's blocks (at least 1s).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = at_least_a_second)]
     pub(crate) l1_block_time: Duration,
