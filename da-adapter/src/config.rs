@@ -62,6 +62,9 @@ pub struct DaAdapterConfig {
     pub max_in_flight: usize,
     /// zstd's level, 1 to 22. Lower ones are taken while batches cannot be encoded as fast as their blocks come.
     pub zstd_level: i32,
+    /// Time between two looks at what L1 asks, which the sequencer's fee floor may follow.
+    #[serde(with = "humantime_serde")]
+    pub price_interval: Duration,
     /// Time between two looks at the contract.
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
@@ -90,6 +93,7 @@ impl Default for DaAdapterConfig {
             max_backlog_batches: 4,
             max_in_flight: 1,
             zstd_level: 15,
+            price_interval: Duration::from_secs(12),
             poll_interval: Duration::from_secs(1),
             max_retry_interval: Duration::from_secs(15),
         }
@@ -414,6 +418,7 @@ impl DaAdapterConfig {
         within("max_in_flight", self.max_in_flight, 1, 16)?;
         for (field, value) in [
             ("max_batch_age", self.max_batch_age),
+            ("price_interval", self.price_interval),
             ("poll_interval", self.poll_interval),
             ("max_retry_interval", self.max_retry_interval),
         ] {

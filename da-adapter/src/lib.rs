@@ -31,6 +31,7 @@ mod metrics;
 mod objects;
 mod outbox;
 mod poster;
+mod price;
 mod reader;
 mod resume;
 #[cfg(any(test, feature = "testing"))]

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use millrace_l1::{BeaconClient, RollupContract, TxManager};
 use millrace_proto::{
-    ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, Executor, OutboxBatch,
-    Settlement,
+    ChainSpec, DaAdapter, DaAdapterError, DaKind, DaStatus, DataPrice, ErrorClass, Executor,
+    OutboxBatch, Settlement,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,7 @@ use crate::{
     metrics::DaMetrics,
     outbox::{Cursor, Outbox, OutboxIdentity},
     poster::{Failures, L1Target, PostTarget, Poster, Refusal},
+    price::{Pricing, Quote},
     reader::DaSources,
     resume::{Resume, ResumeError},
     window::Window,
@@ -65,6 +66,7 @@ pub struct DaAdapterService {
     in_use: watch::Sender<DaKind>,
     window: watch::Sender<Option<Window>>,
     refusal: watch::Sender<Option<Refusal>>,
+    quote: watch::Sender<Option<Quote>>,
     outbox: Arc<Outbox>,
     halts: Arc<Halts>,
     metrics: DaMetrics,
@@ -79,6 +81,7 @@ pub struct DaAdapterHandle {
     in_use: watch::Receiver<DaKind>,
     window: watch::Receiver<Option<Window>>,
     refusal: watch::Receiver<Option<Refusal>>,
+    quote: watch::Receiver<Option<Quote>>,
     backends: Arc<[DaKind]>,
 }
 
@@ -118,6 +121,7 @@ impl DaAdapterService {
         let (in_use, seen) = watch::channel(first.kind());
         let (window, window_seen) = watch::channel(None);
         let (refusal, refusal_seen) = watch::channel(None);
+        let (quote, quote_seen) = watch::channel(None);
         let chain = BatchedChain::from(&*spec);
         let identity = OutboxIdentity { chain_id: chain.id, rollup: rollup.address() };
         let outbox = tokio::task::spawn_blocking(move || Outbox::open(&data_dir, identity))
@@ -132,6 +136,7 @@ impl DaAdapterService {
             in_use: seen,
             window: window_seen,
             refusal: refusal_seen,
+            quote: quote_seen,
             backends: backends.iter().map(|backend| backend.kind()).collect(),
         };
         let archiver = sources.archive.map(|archive| Archiver {
@@ -154,6 +159,7 @@ impl DaAdapterService {
             in_use,
             window,
             refusal,
+            quote,
             outbox,
             halts,
             metrics,
@@ -170,18 +176,27 @@ impl DaAdapterService {
     /// is waited for.
     pub async fn run(self, stop: CancellationToken) -> Result<(), DaAdapterRunError> {
         let Some(cursor) = self.cursor(&stop).await? else { return Ok(()) };
+        // Beyond the target only single blocks go, which any of them may take.
+        let max_size = self.backends.iter().map(|backend| backend.max_size()).max().unwrap_or(0);
         let parts = BatcherParts {
             chain: self.chain,
             executor: self.executor.clone(),
             outbox: self.outbox.clone(),
             halts: self.halts.clone(),
             metrics: self.metrics.clone(),
-            // Beyond the target only single blocks go, which any of them may take.
-            max_size: self.backends.iter().map(|backend| backend.max_size()).max().unwrap_or(0),
+            max_size,
             in_use: self.in_use.subscribe(),
             window: self.window.subscribe(),
         };
         let batcher = Batcher::new(&self.config, parts, cursor)?;
+        let pricing = Pricing {
+            target: self.target.clone(),
+            backends: self.backends.clone(),
+            in_use: self.in_use.subscribe(),
+            batch_size: self.config.target(max_size),
+            interval: self.config.price_interval,
+            quote: self.quote,
+        };
         let poster = Poster {
             target: self.target,
             executor: self.executor,
@@ -229,7 +244,8 @@ impl DaAdapterService {
             stop.cancel();
             result
         };
-        let (batched, posted, archived) = tokio::join!(batch, post, archive);
+        let price = pricing.run(stop.clone());
+        let (batched, posted, archived, ()) = tokio::join!(batch, post, archive, price);
         let mut first = Ok(());
         for result in [batched, posted, archived] {
             match (result, &first) {
@@ -343,6 +359,10 @@ impl DaAdapter for DaAdapterHandle {
             chosen: self.outbox.chosen().map(|kind| kind.as_str().to_owned()),
             window: self.window.borrow().map(|window| window.left(Instant::now())),
             refused: self.refusal.borrow().map(|refusal| refusal.blocks),
+            data_price: self
+                .quote
+                .borrow()
+                .map_or_else(DataPrice::default, |quote| quote.at(Instant::now())),
         })
     }
 

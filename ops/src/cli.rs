@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_da_adapter::BackendKind;
 use millrace_l1::L1Config;
 use millrace_proto::BatchPayload;
+use millrace_sequencer::OrderBy;
 use url::Url;
 
 use crate::{
@@ -156,6 +157,14 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
     pub(crate) block_time: Duration,
 
+    /// In which order transactions are taken into blocks.
+    #[arg(long, value_enum, default_value_t = OrderChoice::Arrival)]
+    pub(crate) order: OrderChoice,
+
+    /// Percent of what a transaction's data costs on L1 that its priority fee has to cover; 0: nothing is asked for data.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub(crate) data_fee_percent: u32,
+
     /// Time between the embedded L1's blocks (at least 1s).
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = at_least_a_second)]
     pub(crate) l1_block_time: Duration,
@@ -223,6 +232,25 @@ pub(crate) struct DevArgs {
     pub(crate) json: bool,
 }
 
+/// In which order transactions are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum OrderChoice {
+    /// First come, first served.
+    Arrival,
+    /// By what they pay above the base fee.
+    PriorityFee,
+}
+
+impl OrderChoice {
+    pub(crate) const fn order(self) -> OrderBy {
+        match self {
+            Self::Arrival => OrderBy::Arrival,
+            Self::PriorityFee => OrderBy::PriorityFee,
+        }
+    }
+}
+
 /// Payloads that the dev chain can be started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PayloadChoice {
@@ -286,6 +314,10 @@ pub(crate) struct ServiceArgs {
     /// Time between blocks, instead of the file's.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) block_time: Option<Duration>,
+
+    /// In which order transactions are taken into blocks, instead of the file's.
+    #[arg(long, value_enum)]
+    pub(crate) order: Option<OrderChoice>,
 }
 
 #[derive(Debug, Clone, Args)]

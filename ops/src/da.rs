@@ -156,6 +156,7 @@ fn as_json(status: &DaStatus) -> serde_json::Value {
         "batches_posted": status.batches_posted, "posted_block": status.posted_block,
         "backlog_bytes": status.backlog_bytes, "posted_bytes": status.posted_bytes,
         "posted_transactions": status.posted_transactions, "l1_fees_wei": status.l1_fees.to_string(),
+        "data_price_wei": status.data_price.0,
         "halted": status.halted,
         "window_left_seconds": status.window.map(|window| window.seconds),
         "window_seconds": status.window.map(|window| window.whole),

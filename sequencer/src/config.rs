@@ -1,11 +1,17 @@
 //! Settings of the sequencer.
 
-use std::{num::NonZeroUsize, thread, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroUsize,
+    thread,
+    time::Duration,
+};
 
+use ipnet::{IpNet, Ipv4Net};
 use millrace_proto::{BatchLimits, MAX_BLOCK_TX_BYTES};
 use serde::{Deserialize, Serialize};
 
-use crate::throttle::ThrottleConfig;
+use crate::{data_fee::DataFeeConfig, throttle::ThrottleConfig};
 
 /// Settings of the sequencer. Everything has a default; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,10 +50,36 @@ pub struct SequencerConfig {
     pub recovery_threads: usize,
     /// Transactions that may wait for those threads; beyond, callers wait.
     pub recovery_queue: usize,
+    /// In which order transactions are taken into blocks.
+    pub order: OrderBy,
+    /// What the fee floor asks for data.
+    pub data_fee: DataFeeConfig,
     /// Limits of the pool.
     pub pool: PoolConfig,
     /// When sequencing slows down.
     pub throttle: ThrottleConfig,
+}
+
+/// In which order transactions are taken into frames, and so into blocks. A sender's follow each other by nonce in any case, and what comes from L1 is
+/// first in its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderBy {
+    /// As they became executable: first come, first served.
+    #[default]
+    Arrival,
+    /// By what they pay above the base fee, a gas; as they became executable where that is the same.
+    PriorityFee,
+}
+
+impl OrderBy {
+    /// Its name in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::PriorityFee => "priority_fee",
+        }
+    }
 }
 
 /// Limits of the pool.
@@ -60,6 +92,12 @@ pub struct PoolConfig {
     pub max_bytes: usize,
     /// Most transactions of one sender.
     pub max_per_sender: usize,
+    /// Most transactions of one client: an IPv4 address, or the network (/64) of an IPv6 address.
+    pub max_per_source: usize,
+    /// Most bytes of transactions of one client.
+    pub max_bytes_per_source: usize,
+    /// Networks whose machines no such limit counts for: this machine, proxies, full nodes that pass on what others send.
+    pub trusted_sources: Vec<IpNet>,
     /// How far a nonce may lie above the sender's next one.
     pub max_nonce_gap: u64,
     /// How long a transaction that cannot be executed yet is kept.
@@ -87,6 +125,8 @@ impl Default for SequencerConfig {
             deposit_patience: Duration::from_secs(60),
             recovery_threads: 0,
             recovery_queue: 16_384,
+            order: OrderBy::default(),
+            data_fee: DataFeeConfig::default(),
             pool: PoolConfig::default(),
             throttle: ThrottleConfig::default(),
         }
@@ -99,12 +139,21 @@ impl Default for PoolConfig {
             max_transactions: 100_000,
             max_bytes: 256 * 1024 * 1024,
             max_per_sender: 4096,
+            max_per_source: 25_000,
+            max_bytes_per_source: 64 * 1024 * 1024,
+            trusted_sources: loopback(),
             max_nonce_gap: 64,
             queued_lifetime: Duration::from_secs(600),
             replacement_bump_percent: 10,
             cached_senders: 100_000,
         }
     }
+}
+
+/// This machine.
+fn loopback() -> Vec<IpNet> {
+    let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+    vec![v4.into(), IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))]
 }
 
 impl SequencerConfig {
@@ -152,6 +201,11 @@ impl SequencerConfig {
             "recovery_queue",
             "be between 1 and 1048576",
         )?;
+        check(
+            self.data_fee.scalar_percent <= 10_000,
+            "data_fee.scalar_percent",
+            "be at most 10000",
+        )?;
         let throttle = &self.throttle;
         check(
             throttle.lower_bytes < throttle.upper_bytes,
@@ -171,6 +225,12 @@ impl SequencerConfig {
             "be at least max_transaction_bytes",
         )?;
         check(self.pool.max_per_sender > 0, "pool.max_per_sender", "be above zero")?;
+        check(self.pool.max_per_source > 0, "pool.max_per_source", "be above zero")?;
+        check(
+            self.pool.max_bytes_per_source >= self.max_transaction_bytes,
+            "pool.max_bytes_per_source",
+            "be at least max_transaction_bytes",
+        )?;
         check(
             self.pool.replacement_bump_percent > 0,
             "pool.replacement_bump_percent",

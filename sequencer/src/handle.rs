@@ -1,12 +1,12 @@
 //! The service as callers see it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, PoolContent, PoolStatus, PooledTx,
+    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, PoolContent, PoolStatus, PooledTx,
     Preconfirmations, RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError,
     TxPool, TxStatus,
 };
@@ -113,12 +113,20 @@ impl SequencerHandle {
 #[async_trait]
 impl TxPool for SequencerHandle {
     async fn submit(&self, raw: Bytes) -> Result<TxHash, SubmitError> {
-        let mut results = self.shared.submit(vec![raw]).await;
+        self.submit_from(raw, None).await
+    }
+
+    async fn submit_from(&self, raw: Bytes, from: Option<IpAddr>) -> Result<TxHash, SubmitError> {
+        let mut results = self.shared.submit(vec![raw], from).await;
         results.pop().unwrap_or_else(|| Err(self.shared.closed_error().into()))
     }
 
     async fn admit(&self, raw: Vec<Bytes>) -> Vec<Admission> {
-        let entered = self.shared.enter(raw).await;
+        self.admit_from(raw, None).await
+    }
+
+    async fn admit_from(&self, raw: Vec<Bytes>, from: Option<IpAddr>) -> Vec<Admission> {
+        let entered = self.shared.enter(raw, from).await;
         let finish = |progress| {
             let shared = self.shared.clone();
             async move { shared.finish(progress).await }.boxed()
@@ -161,6 +169,10 @@ impl TxPool for SequencerHandle {
         Ok(self.shared.ledger.pool.lock().content(sender, limit))
     }
 
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(self.shared.data_fees.price())
+    }
+
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {
         Ok(self.shared.ledger.pool.lock().status())
     }
@@ -178,7 +190,7 @@ impl TxPool for SequencerHandle {
 #[async_trait]
 impl Sequencer for SequencerHandle {
     async fn submit_many(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
-        self.shared.submit(raw).await
+        self.shared.submit(raw, None).await
     }
 
     async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError> {
@@ -227,6 +239,7 @@ impl Sequencer for SequencerHandle {
             next_base_fee: shared.spec.next_base_fee(&heads.latest).unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             heads: heads.chain_heads(),
+            data_price: shared.data_fees.price(),
         })
     }
 }

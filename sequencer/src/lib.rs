@@ -14,6 +14,7 @@ mod admission;
 mod builder;
 mod clock;
 mod config;
+mod data_fee;
 mod deposits;
 mod error;
 mod handle;
@@ -32,7 +33,8 @@ mod throttle;
 
 pub use self::{
     clock::{Clock, SystemClock},
-    config::{PoolConfig, SequencerConfig, SequencerConfigError},
+    config::{OrderBy, PoolConfig, SequencerConfig, SequencerConfigError},
+    data_fee::DataFeeConfig,
     error::{OpenError, SequencerRunError},
     handle::SequencerHandle,
     log::{

@@ -6,7 +6,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
-use millrace_proto::{ExecutedBlock, PoolStatus, RejectReason};
+use millrace_proto::{DataPrice, ExecutedBlock, PoolStatus, RejectReason};
 
 const REJECTED: &str = "millrace_sequencer_rejected_transactions_total";
 const DROPPED: &str = "millrace_sequencer_dropped_transactions_total";
@@ -56,6 +56,7 @@ pub(crate) struct SequencerMetrics {
     head_safe: Gauge,
     head_finalized: Gauge,
     throttle_pressure: Gauge,
+    data_price: Gauge,
 }
 
 impl std::fmt::Debug for SequencerMetrics {
@@ -110,7 +111,9 @@ impl SequencerMetrics {
         );
         // Alerts on these need a series before the first one happens.
         counter!(REJECTED, "reason" => RejectReason::PoolFull { limit: 0 }.code()).increment(0);
+        counter!(REJECTED, "reason" => RejectReason::SourceLimit { limit: 0 }.code()).increment(0);
         counter!(DROPPED, "reason" => RejectReason::Expired.code()).increment(0);
+        counter!(DROPPED, "reason" => RejectReason::Evicted.code()).increment(0);
         let stage = |stage| histogram!("millrace_sequencer_stage_seconds", "stage" => stage);
         let pool = |state| gauge!("millrace_sequencer_pool_transactions", "state" => state);
         let head = |head| gauge!("millrace_sequencer_head_block", "head" => head);
@@ -177,11 +180,23 @@ impl SequencerMetrics {
                 );
                 gauge!(PRESSURE)
             },
+            data_price: {
+                const PRICE: &str = "millrace_sequencer_data_price_wei";
+                describe_gauge!(
+                    PRICE,
+                    "What priority fees have to pay for 1,000 bytes of batches, wei; 0 where nothing is asked"
+                );
+                gauge!(PRICE)
+            },
         }
     }
 
     pub(crate) fn throttle(&self, pressure: f64) {
         self.throttle_pressure.set(pressure);
+    }
+
+    pub(crate) fn data_price(&self, price: DataPrice) {
+        self.data_price.set(price.0 as f64);
     }
 
     /// A refusal.

@@ -21,6 +21,7 @@ use crate::{
     admission::{Checker, RecoveryPool},
     builder::Builder,
     clock::{Clock, SystemClock},
+    data_fee::DataFees,
     deposits::DepositFeed,
     lifecycle::{Heads, RecentBlocks, SettledWhen, Waiters},
     log::{LogError, LogWriter, OrderLog, RocksOrderLog, SettledBlocks, WriterSettings},
@@ -113,14 +114,22 @@ impl SequencerService {
 
         let metrics = SequencerMetrics::new();
         let ledger = Arc::new(Ledger {
-            pool: Mutex::new(Pool::new(config.pool.clone(), metrics.clone(), head.number)),
+            pool: Mutex::new(Pool::new(
+                config.pool.clone(),
+                config.order,
+                metrics.clone(),
+                head.number,
+            )),
             recent: RwLock::new(RecentBlocks::default()),
         });
+        let payload = spec.rollup().batch_payload;
+        let data_fees = Arc::new(DataFees::new(&config.data_fee, payload));
         let checker = Checker::new(
             spec.clone(),
             config.max_transaction_bytes,
             config.min_fee_per_gas,
             ledger.clone(),
+            data_fees.clone(),
         );
         let recovery = RecoveryPool::start(
             Arc::new(checker),
@@ -142,6 +151,7 @@ impl SequencerService {
             recovery,
             waiters: Waiters::default(),
             throttle,
+            data_fees,
             derived: Derived::default(),
             own_posted: AtomicU64::new(if da.is_some() { 0 } else { u64::MAX }),
             refused: Mutex::default(),
@@ -151,8 +161,8 @@ impl SequencerService {
         });
         shared.set_next_block(&head);
         {
-            let mut pool =
-                Pool::new(shared.config.pool.clone(), shared.metrics.clone(), head.number);
+            let (limits, order) = (shared.config.pool.clone(), shared.config.order);
+            let mut pool = Pool::new(limits, order, shared.metrics.clone(), head.number);
             restore(&shared, &mut pool, waiting).await?;
             *shared.ledger.pool.lock() = pool;
         }
@@ -170,6 +180,7 @@ impl SequencerService {
             head = head.number,
             pooled = shared.ledger.pool.lock().status().pending,
             next_deposit = queue.end,
+            order = shared.config.order.as_str(),
             "the sequencer is open"
         );
         let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue, noted);

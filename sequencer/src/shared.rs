@@ -10,8 +10,8 @@ use std::{
 
 use alloy::primitives::TxHash;
 use millrace_proto::{
-    BatchRecord, BlockSelector, ChainSpec, Executor, RefusedBlocks, SealedHeader, SequencerError,
-    Settlement,
+    BatchRecord, BlockSelector, ChainSpec, Executor, RefusedBlocks, RejectReason, SealedHeader,
+    SequencerError, Settlement,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -22,10 +22,11 @@ use crate::{
     SequencerConfig,
     admission::{Known as KnownTxs, RecoveryPool},
     clock::Clock,
+    data_fee::DataFees,
     lifecycle::{Heads, Known, RecentBlocks, RecentTx, Waiters},
     log::OrderLog,
     metrics::SequencerMetrics,
-    pool::{Closed, Now, Pool},
+    pool::{Asked, Closed, Now, Pool},
     preconfirmations::Preconfirmer,
     settlement::Derived,
     throttle::Throttle,
@@ -47,8 +48,8 @@ impl KnownTxs for Ledger {
         self.pool.lock().holds(hash)
     }
 
-    fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize> {
-        self.pool.lock().has_room_for(hash, bytes)
+    fn has_room_for(&self, asked: Asked) -> Result<(), RejectReason> {
+        self.pool.lock().has_room_for(asked)
     }
 }
 
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) heads: Heads,
     pub(crate) preconfirmer: Preconfirmer,
     pub(crate) throttle: Throttle,
+    pub(crate) data_fees: Arc<DataFees>,
     /// What settlement has derived from L1 and is not here.
     pub(crate) derived: Derived,
     /// The last block that the DA adapter knows to be on L1; everything counts where there is none to ask.

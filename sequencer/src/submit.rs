@@ -1,11 +1,12 @@
 //! The way of a submission: check, read the sender's account, into the pool, wait for the disk.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use alloy::primitives::{Bytes, TxHash};
 use millrace_proto::{ExecutorError, RecoveredTx, RejectReason, SequencerError, SubmitError};
 
 use crate::{
+    admission::{Source, Submitted},
     pool::{Acceptance, Loaded, Refusal, load_accounts},
     shared::Shared,
 };
@@ -24,8 +25,12 @@ pub(crate) enum Progress {
 
 impl Shared {
     /// Takes submissions: a result for each, in order, once it is on disk or refused.
-    pub(crate) async fn submit(&self, raw: Vec<Bytes>) -> Vec<Result<TxHash, SubmitError>> {
-        let entered = self.enter(raw).await;
+    pub(crate) async fn submit(
+        &self,
+        raw: Vec<Bytes>,
+        from: Option<IpAddr>,
+    ) -> Vec<Result<TxHash, SubmitError>> {
+        let entered = self.enter(raw, from).await;
         let mut results = Vec::with_capacity(entered.len());
         for progress in entered {
             results.push(self.finish(progress).await);
@@ -34,11 +39,12 @@ impl Shared {
     }
 
     /// Checks submissions and puts them into the pool, in order. Others may follow them then.
-    pub(crate) async fn enter(&self, raw: Vec<Bytes>) -> Vec<Progress> {
+    pub(crate) async fn enter(&self, raw: Vec<Bytes>, from: Option<IpAddr>) -> Vec<Progress> {
         let started = Instant::now();
         self.metrics.submitted.increment(raw.len() as u64);
-        let mut all = self.check(raw).await;
-        self.place(&mut all).await;
+        let source = Source::of(from, &self.config.pool.trusted_sources);
+        let mut all = self.check(raw, source).await;
+        self.place(&mut all, source).await;
         self.work.notify_one();
         self.metrics.admission_seconds.record(started.elapsed());
         all
@@ -53,9 +59,10 @@ impl Shared {
         result
     }
 
-    async fn check(&self, raw: Vec<Bytes>) -> Vec<Progress> {
+    async fn check(&self, raw: Vec<Bytes>, source: Option<Source>) -> Vec<Progress> {
         let count = raw.len();
-        match self.recovery.check(raw).await {
+        let submitted = raw.into_iter().map(|raw| Submitted { raw, source }).collect();
+        match self.recovery.check(submitted).await {
             Some(checked) => checked
                 .into_iter()
                 .map(|result| match result {
@@ -68,7 +75,7 @@ impl Shared {
     }
 
     /// Puts what was checked into the pool, in order.
-    async fn place(&self, all: &mut [Progress]) {
+    async fn place(&self, all: &mut [Progress], source: Option<Source>) {
         loop {
             let (unknown, at, unwound) = {
                 let pool = self.ledger.pool.lock();
@@ -94,20 +101,20 @@ impl Shared {
                     Err(error) => return fail(all, error),
                 }
             };
-            if self.insert(all, &loaded) {
+            if self.insert(all, source, &loaded) {
                 return;
             }
         }
     }
 
     /// Puts what was checked into the pool, up to the first whose account must be read again. Returns whether all is done.
-    fn insert(&self, all: &mut [Progress], loaded: &Loaded) -> bool {
+    fn insert(&self, all: &mut [Progress], source: Option<Source>, loaded: &Loaded) -> bool {
         let now = self.now();
         let mut pool = self.ledger.pool.lock();
         for progress in all {
             let Progress::Checked(tx) = progress else { continue };
             let hash = tx.hash();
-            *progress = match pool.insert(tx.clone(), loaded, now) {
+            *progress = match pool.insert(tx.clone(), source, loaded, now) {
                 Ok(acceptance) => Progress::Placed(hash, acceptance),
                 Err(Refusal::AccountNeeded) => return false,
                 Err(Refusal::Closed(closed)) => {

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_proto::{DaAdapter, DaStatus, ErrorChain, MAX_BLOCK_TX_BYTES};
+use millrace_proto::{DaAdapter, DaStatus, DataPrice, ErrorChain, MAX_BLOCK_TX_BYTES};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,9 @@ impl Default for ThrottleConfig {
         }
     }
 }
+
+/// For how long the DA layer's price counts that was told last.
+const PRICE_KEPT: Duration = Duration::from_secs(600);
 
 /// Bytes that one block may take at most: what also is saved up at most.
 const BLOCK: f64 = MAX_BLOCK_TX_BYTES as f64;
@@ -143,7 +146,7 @@ impl Throttle {
 /// Asks the DA adapter until it is told to stop. While it does not answer, what is sequenced meanwhile counts as not posted.
 pub(crate) async fn follow(shared: Arc<Shared>, da: Arc<dyn DaAdapter>, stop: CancellationToken) {
     let interval = shared.config.throttle.poll_interval;
-    let (mut away, mut slow) = (false, false);
+    let (mut away, mut slow, mut told) = (false, false, None::<Instant>);
     loop {
         let asked = tokio::select! {
             asked = da.da_status() => asked,
@@ -160,11 +163,20 @@ pub(crate) async fn follow(shared: Arc<Shared>, da: Arc<dyn DaAdapter>, stop: Ca
                     shared.work.notify_one();
                 }
                 shared.throttle.see(&status, Instant::now());
+                shared.data_fees.see(status.data_price);
+                shared.metrics.data_price(shared.data_fees.price());
+                told = Some(Instant::now());
             }
             Err(error) if !away => {
                 away = true;
                 let error = ErrorChain::new(&error);
                 warn!(target: "millrace::sequencer", %error, "the DA adapter does not answer ([peers] da_adapter): what is sequenced counts as not posted until it does");
+            }
+            Err(_) if told.is_some_and(|told| told.elapsed() > PRICE_KEPT) => {
+                // It is no price of today.
+                told = None;
+                shared.data_fees.see(DataPrice::default());
+                shared.metrics.data_price(DataPrice::default());
             }
             Err(_) => {}
         }

@@ -289,6 +289,9 @@ async fn blobs_are_posted_read_back_and_posted_again_after_a_reorg() {
     let status = running.posted(1).await;
     assert_eq!((status.backend.as_str(), status.posted_block, status.halted), ("l1_blob", 1, None));
     assert!(status.posted_bytes > 150_000 && !status.l1_fees.is_zero());
+    let mut quote = running.handle.quote.clone();
+    quote.wait_for(Option::is_some).await.unwrap();
+    assert!(running.handle.da_status().await.unwrap().data_price.0 > 0, "L1 asks for something");
 
     let reader =
         MultiReader::new(DaSources { beacon: Some(world.beacon()), ..DaSources::default() });

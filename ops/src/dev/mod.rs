@@ -241,6 +241,8 @@ fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Conf
     }
     config.rpc.cors_origins = vec!["*".into()];
     config.sequencer.block_time = args.block_time;
+    config.sequencer.order = args.order.order();
+    config.sequencer.data_fee.scalar_percent = args.data_fee_percent;
     config.sequencer.heartbeat = config.sequencer.heartbeat.max(args.block_time);
     config.sequencer.frame_interval = config.sequencer.frame_interval.min(args.block_time);
     config.sequencer.deposit_poll_interval = std::time::Duration::from_millis(250);

@@ -6,8 +6,8 @@ use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::StreamExt;
 use millrace_proto::{
-    Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, ErrorChain, Executor,
-    ExecutorError, FrameFeed, PoolStatus, Preconfirmations, RecoveredTx, SequencerError,
+    Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, DataPrice, ErrorChain,
+    Executor, ExecutorError, FrameFeed, PoolStatus, Preconfirmations, RecoveredTx, SequencerError,
     Settlement, SubmitError, TxPool, TxStatus, admitted, grpc::SequencerClient, num_hash,
 };
 use millrace_settlement::SettlementHandle;
@@ -84,6 +84,14 @@ impl TxPool for FollowPool {
                     .to_owned(),
             )),
         }
+    }
+
+    /// Nothing while the sequencer does not tell: it is only what fees are suggested by.
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(match &self.sequencer {
+            Some(sequencer) => sequencer.data_price().await.unwrap_or_default(),
+            None => DataPrice::default(),
+        })
     }
 
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {

@@ -52,6 +52,9 @@ impl Daemon {
             config.sequencer.block_time = block_time;
             config.sequencer.validate()?;
         }
+        if let Some(order) = args.order {
+            config.sequencer.order = order.order();
+        }
         init_logs(
             global.log.as_deref().unwrap_or(&config.log.filter),
             global.log_format.unwrap_or(config.log.format),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::{
     service::{ErrorClass, TransportError},
-    types::PostedBatch,
+    types::{DataPrice, PostedBatch},
 };
 
 /// The DA adapter service.
@@ -59,6 +59,8 @@ pub struct DaStatus {
     pub window: Option<WindowLeft>,
     /// Blocks that the contract takes no more, if there are any.
     pub refused: Option<RefusedBlocks>,
+    /// What batches cost now, through the backend in use, in batches of the usual size.
+    pub data_price: DataPrice,
 }
 
 /// Blocks that no batch can hold any more: the contract takes none that leaves out what is overdue in L1's queue, and no batch reaches so far.

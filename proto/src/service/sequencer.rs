@@ -1,6 +1,6 @@
 //! The sequencer: takes transactions, orders them, and tells their fate.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use alloy::{
     eips::BlockNumHash,
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::{
     service::{BoxStream, ErrorClass, ExecutorError, TransportError},
-    types::{Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
+    types::{DataPrice, Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
 /// The three heads. Each only moves forward, and unsafe >= safe >= finalized.
@@ -85,6 +85,16 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
         admitted(results)
     }
 
+    /// As [`submit`](Self::submit), of a client at an address: how much of one client waits may be limited.
+    async fn submit_from(&self, raw: Bytes, _from: Option<IpAddr>) -> Result<TxHash, SubmitError> {
+        self.submit(raw).await
+    }
+
+    /// As [`admit`](Self::admit), of a client at an address.
+    async fn admit_from(&self, raw: Vec<Bytes>, _from: Option<IpAddr>) -> Vec<Admission> {
+        self.admit(raw).await
+    }
+
     /// The nonce after all accepted transactions of `sender` that have no gap before them.
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError>;
 
@@ -107,6 +117,11 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Option<PoolContent>, SequencerError> {
         let why = "this node does not tell what is in the pool; ask the sequencer";
         Err(SequencerError::Unavailable(why.to_owned()))
+    }
+
+    /// What a priority fee has to pay for data; nothing where none is asked for.
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(DataPrice::default())
     }
 
     /// How full the pool is.
@@ -169,6 +184,8 @@ pub struct SequencerStatus {
     pub next_base_fee: u64,
     /// The software's version.
     pub version: String,
+    /// What a priority fee has to pay for data.
+    pub data_price: DataPrice,
 }
 
 /// Why a submission failed.

@@ -1,6 +1,7 @@
 //! Domain types.
 
 mod block;
+mod data_fee;
 mod delta;
 mod deposit;
 mod diff;
@@ -24,6 +25,7 @@ pub use self::{
         BlockAttributes, DerivedBlock, ExecutedBlock, PublishedBlock, Receipt, SealedHeader,
         num_hash,
     },
+    data_fee::{DataPrice, estimated_batch_bytes, most_batch_bytes, tip_for_data},
     delta::{AccountDelta, Change, StateDelta},
     deposit::{Deposit, ForcedTx, MAX_FORCED_GAS, QueueEntry, QueueMark, QueuedTxs},
     diff::{AccountDiff, AccountInfo, SlotDiff, StateDiff},

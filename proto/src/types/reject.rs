@@ -91,6 +91,18 @@ pub enum RejectReason {
         /// Least, wei per gas.
         floor: u128,
     },
+    /// The priority fee that it pays, at the next block's base fee, is below what its data costs on the DA layer.
+    #[error(
+        "priority fee of {got} wei per gas is below the {floor} that pay for its data, which costs {data_fee} wei"
+    )]
+    TipBelowFloor {
+        /// Offered above the base fee, wei per gas.
+        got: u128,
+        /// Least, wei per gas.
+        floor: u128,
+        /// What its data costs, wei.
+        data_fee: u128,
+    },
     /// The priority fee is above the maximum fee.
     #[error("max priority fee per gas {tip} wei is above max fee per gas {max_fee} wei")]
     TipAboveMaxFee {
@@ -147,6 +159,14 @@ pub enum RejectReason {
         /// Its capacity in transactions.
         limit: u64,
     },
+    /// Too much of the client that sent it is in the pool.
+    #[error(
+        "as many transactions as one client may have in the pool ({limit}), or as many bytes, are there already; try again when they are in blocks"
+    )]
+    SourceLimit {
+        /// Transactions that a client may have there.
+        limit: u64,
+    },
     /// Replaced by another transaction with the same sender and nonce.
     #[error("replaced by transaction {by}")]
     Replaced {
@@ -156,6 +176,11 @@ pub enum RejectReason {
     /// Waited longer for its turn than the pool keeps transactions.
     #[error("expired after waiting for an earlier nonce")]
     Expired,
+    /// It waited, for an earlier nonce or a lower base fee, and the full pool needed its room for one that offers more.
+    #[error(
+        "evicted from a full pool while it waited; send it again later, with the nonces before it or a higher fee"
+    )]
+    Evicted,
 }
 
 impl RejectReason {
@@ -173,6 +198,7 @@ impl RejectReason {
             Self::Underpriced { .. } => "UNDERPRICED",
             Self::InsufficientFunds { .. } => "INSUFFICIENT_FUNDS",
             Self::FeeBelowFloor { .. } => "FEE_BELOW_FLOOR",
+            Self::TipBelowFloor { .. } => "TIP_BELOW_FLOOR",
             Self::TipAboveMaxFee { .. } => "TIP_ABOVE_MAX_FEE",
             Self::GasOverLimit { .. } => "GAS_OVER_LIMIT",
             Self::IntrinsicGas { .. } => "INTRINSIC_GAS",
@@ -181,8 +207,10 @@ impl RejectReason {
             Self::Invalid { .. } => "INVALID",
             Self::AlreadyKnown { .. } => "ALREADY_KNOWN",
             Self::PoolFull { .. } => "POOL_FULL",
+            Self::SourceLimit { .. } => "SOURCE_LIMIT",
             Self::Replaced { .. } => "REPLACED",
             Self::Expired => "EXPIRED",
+            Self::Evicted => "EVICTED",
         }
     }
 
@@ -190,12 +218,15 @@ impl RejectReason {
     pub const fn grpc_code(&self) -> Code {
         match self {
             Self::AlreadyKnown { .. } => Code::AlreadyExists,
-            Self::PoolFull { .. } => Code::ResourceExhausted,
+            Self::PoolFull { .. } | Self::SourceLimit { .. } | Self::Evicted => {
+                Code::ResourceExhausted
+            }
             Self::NonceTooLow { .. }
             | Self::NonceTooFar { .. }
             | Self::Underpriced { .. }
             | Self::InsufficientFunds { .. }
             | Self::FeeBelowFloor { .. }
+            | Self::TipBelowFloor { .. }
             | Self::SenderIsContract { .. }
             | Self::Replaced { .. }
             | Self::Expired => Code::FailedPrecondition,

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use millrace_proto::{
     Attestation, BatchOutcome, BatchPoint, BatchRecord, BatchVerdict, BlockNumHash, BoxStream,
-    DaAdapter, DaAdapterError, DaKind, DaStatus, ErrorClass, ExecutedBlock, Header, L1Ref,
-    OutboxBatch, RefusedBlocks, Settlement, SettlementError, SettlementStatus, WindowLeft,
+    DaAdapter, DaAdapterError, DaKind, DaStatus, DataPrice, ErrorClass, ExecutedBlock, Header,
+    L1Ref, OutboxBatch, RefusedBlocks, Settlement, SettlementError, SettlementStatus, WindowLeft,
     grpc::{DaAdapterClient, DaAdapterServer, RemoteError, SettlementClient, SettlementServer},
 };
 use tonic::service::Routes;
@@ -42,6 +42,7 @@ impl DaAdapter for FixedAdapter {
                 last: BlockNumHash::new(11, B256::repeat_byte(12)),
                 due: 10,
             }),
+            data_price: DataPrice(13),
         })
     }
 

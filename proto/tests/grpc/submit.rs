@@ -210,3 +210,18 @@ async fn each_result_stands_in_its_place() {
     assert_eq!(last.as_ref().unwrap(), &transfer(1).hash());
     assert!(remote.submit_many(Vec::new()).await.is_empty());
 }
+
+/// Limits on clients need to know where each is.
+#[tokio::test]
+async fn the_sequencer_is_told_where_a_transaction_came_from() {
+    let Stack { direct, mut raw, server: _server, .. } = stack().await;
+    let single = pb::SubmitTransactionRequest {
+        raw: transfer(0).encoded().0.clone(),
+        wait_for: pb::Stage::Accepted.into(),
+    };
+    raw.submit_transaction(single).await.unwrap();
+    let requests = tokio_stream::iter([request(1, pb::Stage::Accepted)]);
+    let mut replies = raw.submit_transactions(requests).await.unwrap().into_inner();
+    while replies.message().await.unwrap().is_some() {}
+    assert_eq!(direct.script.borrow().senders, [Some([127, 0, 0, 1].into()); 2]);
+}

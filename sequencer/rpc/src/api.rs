@@ -11,9 +11,10 @@ use alloy::{
     },
     serde::JsonStorageKey,
 };
-use jsonrpsee::{core::async_trait, proc_macros::rpc};
+use jsonrpsee::{Extensions, core::async_trait, proc_macros::rpc};
 
 use crate::{
+    connection::Peer,
     context::Context,
     error::CallError,
     json::{RpcBlock, RpcReceipt, RpcTransaction},
@@ -192,7 +193,7 @@ pub(crate) trait EthApi {
     #[method(name = "uninstallFilter")]
     async fn uninstall_filter(&self, id: U64) -> Result<bool, CallError>;
 
-    #[method(name = "sendRawTransaction")]
+    #[method(name = "sendRawTransaction", with_extensions)]
     async fn send_raw_transaction(&self, raw: Bytes) -> Result<TxHash, CallError>;
 }
 
@@ -428,8 +429,12 @@ impl EthApiServer for Api {
         Ok(self.0.filters.remove(id))
     }
 
-    async fn send_raw_transaction(&self, raw: Bytes) -> Result<TxHash, CallError> {
-        Ok(self.0.pool.submit(raw).await?)
+    async fn send_raw_transaction(
+        &self,
+        extensions: &Extensions,
+        raw: Bytes,
+    ) -> Result<TxHash, CallError> {
+        Ok(self.0.pool.submit_from(raw, Peer::of(extensions)).await?)
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use jsonrpsee::server::{HttpRequest, ws::is_upgrade_request};
+use jsonrpsee::{
+    Extensions,
+    server::{HttpRequest, ws::is_upgrade_request},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -142,16 +146,28 @@ impl Session {
     }
 }
 
-/// Puts a [`Session`] on requests that become WebSockets.
+/// Where the client is that sent a request: every call carries it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(IpAddr);
+
+impl Peer {
+    /// The address that a call came from.
+    pub(crate) fn of(extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get::<Self>().map(|peer| peer.0)
+    }
+}
+
+/// Puts a [`Peer`] on all requests, and a [`Session`] on those that become WebSockets.
 #[derive(Debug, Clone)]
 pub(crate) struct MarkSession<S> {
     inner: S,
+    peer: Peer,
     close: CancellationToken,
 }
 
 impl<S> MarkSession<S> {
-    pub(crate) const fn new(inner: S, close: CancellationToken) -> Self {
-        Self { inner, close }
+    pub(crate) const fn new(inner: S, peer: IpAddr, close: CancellationToken) -> Self {
+        Self { inner, peer: Peer(peer), close }
     }
 }
 
@@ -168,6 +184,7 @@ where
     }
 
     fn call(&mut self, mut request: HttpRequest<B>) -> S::Future {
+        request.extensions_mut().insert(self.peer);
         if is_upgrade_request(&request) {
             request.extensions_mut().insert(Session(self.close.clone()));
         }

@@ -83,8 +83,8 @@ impl BlockFees {
         }
     }
 
-    /// The tip at each percentile of the gas used.
-    fn rewards(&self, percentiles: &[f64]) -> Vec<u128> {
+    /// The tip at each percentile of the gas used; `without` where nobody bid.
+    fn rewards(&self, percentiles: &[f64], without: u128) -> Vec<u128> {
         let total: u64 = self.tips.iter().map(|(_, gas)| gas).sum();
         let mut tips = self.tips.iter();
         let mut current = tips.next();
@@ -96,7 +96,7 @@ impl BlockFees {
                 gas_so_far += next.1;
                 current = Some(next);
             }
-            current.map_or(0, |(tip, _)| *tip)
+            current.map_or(without, |(tip, _)| *tip)
         };
         percentiles.iter().map(reward_at).collect()
     }
@@ -165,7 +165,7 @@ impl Context {
         Ok(fees)
     }
 
-    /// A tip that recent blocks suggest, wei per gas.
+    /// A tip that recent blocks suggest, and with which a transfer pays for its data, wei per gas.
     pub(crate) async fn suggested_tip(&self) -> Result<u128, CallError> {
         let (_, blocks) = self.recent_fees(BlockSelector::Latest, SAMPLED_BLOCKS).await?;
         let lowest = blocks.iter().flat_map(|block| block.tips.iter().take(SAMPLES_A_BLOCK));
@@ -173,7 +173,8 @@ impl Context {
         samples.sort_unstable();
         let index = samples.len().saturating_sub(1) * SUGGESTED_PERCENTILE / 100;
         let default = u128::from(self.config.default_priority_fee);
-        Ok(samples.get(index).copied().unwrap_or(default).min(MAX_SUGGESTED_TIP))
+        let suggested = samples.get(index).copied().unwrap_or(default).min(MAX_SUGGESTED_TIP);
+        Ok(suggested.max(self.pool.data_price().await?.tip_of_transfer()))
     }
 
     /// The next block's base fee and a tip, wei per gas.
@@ -204,6 +205,11 @@ impl Context {
         }
         let newest = self.select_tag(newest).await?;
         let (oldest_block, blocks) = self.recent_fees(newest, count).await?;
+        // Clients take these for what they should bid: so where nobody bid, it is what is asked for.
+        let asked = match percentiles {
+            Some(_) => self.pool.data_price().await?.tip_of_transfer(),
+            None => 0,
+        };
         let last = blocks.last();
         let base_fees = blocks.iter().map(|block| block.base_fee);
         let blob_fees = blocks.iter().map(|block| block.blob_fee);
@@ -217,7 +223,7 @@ impl Context {
             blob_gas_used_ratio: blocks.iter().map(|block| block.blob_gas_used_ratio).collect(),
             oldest_block,
             reward: percentiles.map(|percentiles| {
-                blocks.iter().map(|block| block.rewards(&percentiles)).collect()
+                blocks.iter().map(|block| block.rewards(&percentiles, asked)).collect()
             }),
         })
     }
@@ -258,12 +264,13 @@ mod tests {
     #[test]
     fn rewards_are_percentiles_of_the_gas() {
         let block = fees(vec![(1, 21_000), (5, 21_000), (9, 58_000)]);
-        assert_eq!(block.rewards(&[0.0, 21.0, 22.0, 42.0, 43.0, 100.0]), [1, 1, 5, 5, 9, 9]);
+        assert_eq!(block.rewards(&[0.0, 21.0, 22.0, 42.0, 43.0, 100.0], 3), [1, 1, 5, 5, 9, 9]);
     }
 
     #[test]
-    fn an_empty_block_rewards_nothing() {
-        assert_eq!(fees(vec![]).rewards(&[0.0, 50.0, 100.0]), [0, 0, 0]);
+    fn an_empty_block_rewards_what_is_asked_for() {
+        assert_eq!(fees(vec![]).rewards(&[0.0, 50.0, 100.0], 3), [3, 3, 3]);
+        assert_eq!(fees(vec![]).rewards(&[0.0], 0), [0]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod context;
 mod error;
+mod estimate;
 mod feed;
 mod fees;
 mod filters;

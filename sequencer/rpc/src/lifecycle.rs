@@ -1,9 +1,9 @@
 //! A transaction's life: waiting for its receipt (EIP-7966), and the stages that it has reached.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use alloy::primitives::{Bytes, TxHash, U64};
-use jsonrpsee::{core::async_trait, proc_macros::rpc};
+use jsonrpsee::{Extensions, core::async_trait, proc_macros::rpc};
 use millrace_proto::SubmitError;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     api::Api,
+    connection::Peer,
     context::Context,
     error::CallError,
     feed::Change,
@@ -20,7 +21,7 @@ use crate::{
 
 #[rpc(server)]
 pub(crate) trait LifecycleApi {
-    #[method(name = "eth_sendRawTransactionSync")]
+    #[method(name = "eth_sendRawTransactionSync", with_extensions)]
     async fn send_and_wait(
         &self,
         raw: Bytes,
@@ -35,10 +36,12 @@ pub(crate) trait LifecycleApi {
 impl LifecycleApiServer for Api {
     async fn send_and_wait(
         &self,
+        extensions: &Extensions,
         raw: Bytes,
         timeout: Option<U64>,
     ) -> Result<RpcReceipt, CallError> {
-        self.0.send_and_wait(raw, timeout.map(|millis| Duration::from_millis(millis.to()))).await
+        let timeout = timeout.map(|millis| Duration::from_millis(millis.to()));
+        self.0.send_and_wait(raw, Peer::of(extensions), timeout).await
     }
 
     async fn transaction_status(&self, hash: TxHash) -> Result<Option<RpcStages>, CallError> {
@@ -51,6 +54,7 @@ impl Context {
     async fn send_and_wait(
         &self,
         raw: Bytes,
+        from: Option<IpAddr>,
         timeout: Option<Duration>,
     ) -> Result<RpcReceipt, CallError> {
         let limits = &self.config.limits;
@@ -63,7 +67,7 @@ impl Context {
         })?;
         // Before it is submitted, so that its block is not missed.
         let changes = self.feed.subscribe();
-        let hash = self.pool.submit(raw).await?;
+        let hash = self.pool.submit_from(raw, from).await?;
         // It is accepted: whatever cannot be answered from here on is looked at again, and the hash is told in the end.
         if self.waits_for_another(hash).await.unwrap_or(false) {
             return Err(CallError::NotReady(hash));

@@ -1,6 +1,6 @@
 //! Around every call: the limit on calls in flight, and metrics.
 
-use std::{iter::Peekable, sync::Arc, time::Instant};
+use std::{iter::Peekable, net::IpAddr, sync::Arc, time::Instant};
 
 use alloy::primitives::Bytes;
 use jsonrpsee::{
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tower::Layer;
 
 use crate::{
-    connection::Session,
+    connection::{Peer, Session},
     error::{CallError, LIMIT_EXCEEDED, object},
     metrics::CallMetrics,
 };
@@ -103,8 +103,9 @@ where
                 let done = match entry {
                     Ok(BatchEntry::Call(request)) => match Submission::of(&request) {
                         Some(first) => {
+                            let from = Peer::of(request.extensions());
                             let together = Submission::with_next(first, &mut entries);
-                            service.shared.submit(together).await
+                            service.shared.submit(together, from).await
                         }
                         None => vec![service.call(request).await],
                     },
@@ -175,13 +176,18 @@ impl Submission {
 
 impl CallLayer {
     /// Submits transactions together, which counts as one call, and responds to each.
-    async fn submit(&self, submissions: Vec<Submission>) -> Vec<MethodResponse> {
+    async fn submit(
+        &self,
+        submissions: Vec<Submission>,
+        from: Option<IpAddr>,
+    ) -> Vec<MethodResponse> {
         let start = Instant::now();
         let method = self.metrics.method(Submission::METHOD);
         let (ids, raw): (Vec<_>, Vec<_>) =
             submissions.into_iter().map(|submission| (submission.id, submission.raw)).unzip();
         let permit = self.in_flight.try_acquire();
-        let admissions = if permit.is_ok() { self.pool.admit(raw).await } else { Vec::new() };
+        let admissions =
+            if permit.is_ok() { self.pool.admit_from(raw, from).await } else { Vec::new() };
         let mut admissions = admissions.into_iter();
         let mut responses = Vec::with_capacity(ids.len());
         for id in ids {

@@ -16,7 +16,11 @@ struct Rejection {
 }
 
 pub(crate) fn error_object(reason: &RejectReason) -> ErrorObjectOwned {
-    let code = matches!(reason, RejectReason::PoolFull { .. }).then_some(LIMIT_EXCEEDED);
+    let is_limit = matches!(
+        reason,
+        RejectReason::PoolFull { .. } | RejectReason::SourceLimit { .. } | RejectReason::Evicted
+    );
+    let code = is_limit.then_some(LIMIT_EXCEEDED);
     rejected(code, message(reason), Rejection { reason: reason.code(), detail: reason.to_string() })
 }
 
@@ -49,6 +53,9 @@ fn message(reason: &RejectReason) -> String {
         RejectReason::FeeBelowFloor { got, floor } => format!(
             "max fee per gas less than block base fee: maxFeePerGas: {got}, baseFee: {floor}"
         ),
+        RejectReason::TipBelowFloor { got, floor, data_fee } => format!(
+            "transaction underpriced: gas tip cap {got}, minimum needed {floor}, for data that costs {data_fee} wei"
+        ),
         RejectReason::TipAboveMaxFee { tip, max_fee } => format!(
             "max priority fee per gas higher than max fee per gas: maxPriorityFeePerGas: {tip}, maxFeePerGas: {max_fee}"
         ),
@@ -67,12 +74,18 @@ fn message(reason: &RejectReason) -> String {
         RejectReason::PoolFull { limit } => {
             format!("txpool is full: it holds {limit} transactions; try again later")
         }
+        RejectReason::SourceLimit { limit } => {
+            format!(
+                "txpool is full: it holds {limit} transactions of your address, or as many bytes as it may; try again later"
+            )
+        }
         // These say "replacement transaction underpriced" and the like themselves.
         RejectReason::Underpriced { .. }
         | RejectReason::BadEncoding { .. }
         | RejectReason::Invalid { .. }
         | RejectReason::Replaced { .. }
-        | RejectReason::Expired => reason.to_string(),
+        | RejectReason::Expired
+        | RejectReason::Evicted => reason.to_string(),
     }
 }
 
@@ -103,6 +116,10 @@ mod tests {
             (
                 RejectReason::TipAboveMaxFee { tip: 2, max_fee: 1 },
                 "max priority fee per gas higher than max fee per gas",
+            ),
+            (
+                RejectReason::TipBelowFloor { got: 1, floor: 2, data_fee: 42_000 },
+                "transaction underpriced: gas tip cap 1, minimum needed 2",
             ),
             (RejectReason::UnsupportedType { ty: 3 }, "transaction type not supported"),
             (RejectReason::GasOverLimit { got: 2, limit: 1 }, "exceeds block gas limit"),

@@ -1,6 +1,10 @@
 //! The server: listens, serves connections, stops.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use jsonrpsee::{
     Methods, RpcModule,
@@ -26,6 +30,7 @@ use crate::{
     connection::{Connection, MarkSession},
     context::Context,
     error::RpcError,
+    estimate::EstimateApiServer,
     feed::BlockFeed,
     fees::FeeOracle,
     filters::FilterRegistry,
@@ -179,7 +184,7 @@ impl Serving {
             .set_rpc_middleware(RpcServiceBuilder::new().layer(calls))
             .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
             .to_service_builder();
-        while let Some(socket) = self.accept().await {
+        while let Some((socket, peer)) = self.accept().await {
             let Ok(slot) = self.slots.clone().try_acquire_owned() else {
                 self.metrics.connection_refused();
                 continue;
@@ -196,7 +201,7 @@ impl Serving {
             let service = builder.clone().build(methods.clone(), stop_handle.clone());
             let stopped = stop_handle.clone().shutdown();
             tokio::spawn(async move {
-                let service = MarkSession::new(service, close);
+                let service = MarkSession::new(service, peer, close);
                 let served = serve_with_graceful_shutdown(connection, service, stopped).await;
                 if let Err(error) = served {
                     debug!(target: "millrace::rpc", %error, "connection ended");
@@ -207,18 +212,18 @@ impl Serving {
     }
 
     /// The next connection, or `None` when the server stops.
-    async fn accept(&self) -> Option<TcpStream> {
+    async fn accept(&self) -> Option<(TcpStream, IpAddr)> {
         let accept = async {
             let mut outage = Outage::new();
             loop {
                 match self.listener.accept().await {
-                    Ok((socket, _)) => {
+                    Ok((socket, peer)) => {
                         // Replies are small; a socket that is gone already shows it on the first read.
                         let _ = socket.set_nodelay(true);
                         if let Some(PastOutage { failures, lasted }) = outage.over() {
                             info!(target: "millrace::rpc", failures, ?lasted, "connections are accepted again");
                         }
-                        return socket;
+                        return (socket, peer.ip());
                     }
                     Err(error) => {
                         if outage.failed() {
@@ -271,6 +276,7 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     module.merge(EthApiServer::into_rpc(api.clone()))?;
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
     module.merge(RawApiServer::into_rpc(api.clone()))?;
+    module.merge(EstimateApiServer::into_rpc(api.clone()))?;
     module.merge(LifecycleApiServer::into_rpc(api.clone()))?;
     module.merge(TxPoolApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;

@@ -15,7 +15,8 @@ use alloy::{
 };
 use millrace_proto::{ChainSpec, DecodeTxError, Hardfork, RecoveredTx, RejectReason, TxEnvelope};
 
-use super::{Checked, intrinsic::least_gas_limit};
+use super::{Checked, Submitted, intrinsic::least_gas_limit};
+use crate::{data_fee::DataFees, pool::Asked};
 
 /// EIP-3860: twice the code size limit of EIP-170.
 const MAX_INIT_CODE: usize = 49_152;
@@ -30,8 +31,8 @@ pub(crate) trait Known: fmt::Debug + Send + Sync {
     /// Whether it is in the pool, acknowledged or not.
     fn holds(&self, hash: TxHash) -> bool;
 
-    /// Whether the pool has room for a transaction of so many bytes; the error is how many it takes. What it holds already needs none.
-    fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize>;
+    /// Whether the pool may have room for a transaction; the error is why not. What it holds already needs none.
+    fn has_room_for(&self, asked: Asked) -> Result<(), RejectReason>;
 }
 
 /// The checks that need no state.
@@ -46,6 +47,7 @@ pub(crate) struct Checker {
     next_number: AtomicU64,
     next_timestamp: AtomicU64,
     known: Arc<dyn Known>,
+    data_fees: Arc<DataFees>,
 }
 
 impl Checker {
@@ -54,6 +56,7 @@ impl Checker {
         max_bytes: usize,
         min_fee: u64,
         known: Arc<dyn Known>,
+        data_fees: Arc<DataFees>,
     ) -> Self {
         Self {
             spec,
@@ -63,6 +66,7 @@ impl Checker {
             next_number: AtomicU64::new(0),
             next_timestamp: AtomicU64::new(0),
             known,
+            data_fees,
         }
     }
 
@@ -80,28 +84,32 @@ impl Checker {
 
     /// Decodes transactions, checks them, and recovers their senders, several at a time where the processor can. A result for each, in order.
     ///
-    /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, are refused with it then.
-    pub(super) fn check(&self, raw: Vec<Bytes>, shed: bool) -> Checked {
+    /// `shed`: refuses what the pool has no room for before its sender is recovered, for the sake of others that wait. Replacements, which need no room, and what could be executed at once are refused with it then, unless they offer more than the cheapest that waits in the pool.
+    pub(super) fn check(&self, submitted: Vec<Submitted>, shed: bool) -> Checked {
         let (mut txs, mut encoded) = (Vec::new(), Vec::new());
-        let mut checked: Vec<_> = raw
+        let mut checked: Vec<_> = submitted
             .into_iter()
-            .map(|raw| {
+            .map(|Submitted { raw, source }| {
                 let tx = self.decode_and_check(&raw);
                 tx.map(|tx| {
                     txs.push(tx);
-                    encoded.push(raw);
+                    encoded.push((raw, source));
                 })
             })
             .collect();
         let hashed = TxEnvelope::hash_batch(txs);
         let mut new = Vec::with_capacity(hashed.len());
         let going_on = checked.iter_mut().filter(|checked| checked.is_ok());
-        for ((tx, raw), checked) in hashed.into_iter().zip(encoded).zip(going_on) {
+        for ((tx, (raw, source)), checked) in hashed.into_iter().zip(encoded).zip(going_on) {
             let hash = tx.hash();
             if self.known.is_known(hash) {
                 *checked = Err(RejectReason::AlreadyKnown { hash });
-            } else if shed && let Err(limit) = self.known.has_room_for(hash, raw.len()) {
-                *checked = Err(RejectReason::PoolFull { limit: limit as u64 });
+                continue;
+            }
+            let (bytes, max_fee) = (raw.len(), tx.max_fee_per_gas());
+            let asked = Asked { hash, bytes, max_fee, source };
+            if shed && let Err(reason) = self.known.has_room_for(asked) {
+                *checked = Err(reason);
             } else {
                 new.push((tx, raw));
             }
@@ -133,6 +141,8 @@ impl Checker {
         self.check_fees(&tx)?;
         self.check_gas(&tx, fork)?;
         check_fields(&tx)?;
+        let base_fee = self.next_base_fee.load(Ordering::Relaxed);
+        self.data_fees.check(&tx, raw, base_fee)?;
         Ok(tx)
     }
 

@@ -7,20 +7,20 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use alloy::primitives::{Bytes, TxHash};
+use alloy::primitives::TxHash;
 use millrace_crypto::{RecoverPath, engine};
 use millrace_proto::RejectReason;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
-use super::{Checked, Checker};
+use super::{Checked, Checker, Submitted};
 
 /// Transactions that one thread takes at most at a time. Few enough for `recover_batch` to do its work here, and not on other threads.
 const BATCH: usize = 32;
 
 struct Job {
-    raw: Vec<Bytes>,
+    txs: Vec<Submitted>,
     reply: oneshot::Sender<Checked>,
 }
 
@@ -77,9 +77,9 @@ impl RecoveryPool {
     }
 
     /// Checks transactions: a result for each, in order. `None` if the threads are gone.
-    pub(crate) async fn check(&self, raw: Vec<Bytes>) -> Option<Checked> {
-        let mut checked = Vec::with_capacity(raw.len());
-        let mut rest = raw;
+    pub(crate) async fn check(&self, txs: Vec<Submitted>) -> Option<Checked> {
+        let mut checked = Vec::with_capacity(txs.len());
+        let mut rest = txs;
         while !rest.is_empty() {
             let later = rest.split_off(rest.len().min(self.capacity));
             checked.extend(self.check_some(std::mem::replace(&mut rest, later)).await?);
@@ -89,17 +89,17 @@ impl RecoveryPool {
     }
 
     /// At most `capacity` transactions.
-    async fn check_some(&self, raw: Vec<Bytes>) -> Option<Checked> {
-        let count = u32::try_from(raw.len()).ok()?;
+    async fn check_some(&self, txs: Vec<Submitted>) -> Option<Checked> {
+        let count = u32::try_from(txs.len()).ok()?;
         let _slots = self.slots.acquire_many(count).await.ok()?;
-        let mut replies = Vec::with_capacity(raw.len().div_ceil(BATCH));
+        let mut replies = Vec::with_capacity(txs.len().div_ceil(BATCH));
         {
-            let mut rest = raw;
+            let mut rest = txs;
             let mut queue = self.shared.queue.lock();
             while !rest.is_empty() {
                 let later = rest.split_off(rest.len().min(BATCH));
                 let (reply, replied) = oneshot::channel();
-                queue.jobs.push_back(Job { raw: std::mem::replace(&mut rest, later), reply });
+                queue.jobs.push_back(Job { txs: std::mem::replace(&mut rest, later), reply });
                 replies.push(replied);
             }
         }
@@ -119,18 +119,20 @@ impl RecoveryPool {
 /// What comes after one that there was no room for has none either, though there was time to look at it, unless it is in the pool: else a sender's later transactions would
 /// take the room of its earlier ones.
 fn refuse_after_full(checked: &mut Checked, holds: impl Fn(TxHash) -> bool) {
-    let is_full = |checked: &Result<_, RejectReason>| match checked {
-        Err(RejectReason::PoolFull { limit }) => Some(*limit),
+    let no_room = |checked: &Result<_, RejectReason>| match checked {
+        Err(reason @ (RejectReason::PoolFull { .. } | RejectReason::SourceLimit { .. })) => {
+            Some(reason.clone())
+        }
         _ => None,
     };
-    let Some((first, limit)) =
-        checked.iter().enumerate().find_map(|(at, one)| Some((at, is_full(one)?)))
+    let Some((first, reason)) =
+        checked.iter().enumerate().find_map(|(at, one)| Some((at, no_room(one)?)))
     else {
         return;
     };
     for later in &mut checked[first..] {
         if later.as_ref().is_ok_and(|tx| !holds(tx.hash())) {
-            *later = Err(RejectReason::PoolFull { limit });
+            *later = Err(reason.clone());
         }
     }
 }
@@ -154,17 +156,17 @@ impl Shared {
         while let Some((batch, more)) = self.next_batch() {
             if !together {
                 for job in batch {
-                    let _ = job.reply.send(self.checker.check(job.raw, more));
+                    let _ = job.reply.send(self.checker.check(job.txs, more));
                 }
                 continue;
             }
-            let mut raw = Vec::new();
+            let mut txs = Vec::new();
             let mut replies = Vec::with_capacity(batch.len());
             for mut job in batch {
-                replies.push((job.reply, job.raw.len()));
-                raw.append(&mut job.raw);
+                replies.push((job.reply, job.txs.len()));
+                txs.append(&mut job.txs);
             }
-            let mut checked = self.checker.check(raw, more).into_iter();
+            let mut checked = self.checker.check(txs, more).into_iter();
             for (reply, count) in replies {
                 // A caller that went away does not want the reply any more.
                 let _ = reply.send(checked.by_ref().take(count).collect());
@@ -187,9 +189,9 @@ impl Shared {
         let mut batch = Vec::new();
         let mut count = 0;
         while let Some(job) =
-            queue.jobs.pop_front_if(|job| batch.is_empty() || count + job.raw.len() <= BATCH)
+            queue.jobs.pop_front_if(|job| batch.is_empty() || count + job.txs.len() <= BATCH)
         {
-            count += job.raw.len();
+            count += job.txs.len();
             batch.push(job);
         }
         // The other threads take some of those that wait at once.

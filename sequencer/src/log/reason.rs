@@ -55,6 +55,15 @@ pub(super) fn encode_reason(out: &mut Writer, reason: &RejectReason) {
             out.fixed(by.as_slice());
         }
         R::Expired => out.u8(21),
+        R::Evicted => out.u8(22),
+        R::TipBelowFloor { got, floor, data_fee } => {
+            tagged_fees(out, 24, *got, *floor);
+            out.u128(*data_fee);
+        }
+        R::SourceLimit { limit } => {
+            out.u8(23);
+            out.u64(*limit);
+        }
     }
 }
 
@@ -87,6 +96,11 @@ pub(super) fn decode_reason(input: &mut Reader) -> Result<RejectReason, CodecErr
         19 => R::PoolFull { limit: input.u64()? },
         20 => R::Replaced { by: input.b256()? },
         21 => R::Expired,
+        22 => R::Evicted,
+        24 => {
+            R::TipBelowFloor { got: input.u128()?, floor: input.u128()?, data_fee: input.u128()? }
+        }
+        23 => R::SourceLimit { limit: input.u64()? },
         other => return Err(CodecError::UnknownReason(other)),
     })
 }

@@ -4,9 +4,16 @@ use millrace_proto::RejectReason;
 
 use super::{Now, Place, Pool};
 
+/// Times of expiry that are kept whatever is here.
+const SLACK: usize = 1024;
+
 impl Pool {
     /// Drops transactions that could not be taken for longer than they are kept.
     pub(crate) fn expire(&mut self, now: Now) {
+        // What left by other ways is in here until its time: not more of that than what is here.
+        if self.expiry.len() > 2 * self.by_hash.len() + SLACK {
+            self.expiry.retain(|(_, hash)| self.by_hash.contains_key(hash));
+        }
         while let Some((due, hash)) = self.expiry.front().copied()
             && due <= now.instant
         {

@@ -8,7 +8,7 @@ use alloy::{
 };
 use millrace_proto::{ExecutedBlock, RecoveredTx, RejectReason, StateDiff};
 
-use super::{Disk, Loaded, Now, Place, Pool};
+use super::{Disk, Loaded, Now, Place, Pool, order::Waiting};
 
 /// What a frame may hold.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +52,7 @@ impl Pool {
 
     /// Makes what was parked at the last block's base fee available again.
     pub(crate) fn unpark(&mut self) {
+        self.order.changed(&mut self.parked.values().map(|(address, _)| *address));
         self.ready.append(&mut self.parked);
     }
 
@@ -87,7 +88,11 @@ impl Pool {
         base_fee: u64,
         mut take: impl FnMut(u64, &Arc<RecoveredTx>) -> bool,
     ) -> bool {
-        while let Some((&place, &(address, nonce))) = self.ready.first_key_value() {
+        loop {
+            let waiting = Waiting { ready: &self.ready, senders: &self.senders };
+            let Some((place, address, nonce)) = self.order.next(waiting, base_fee) else {
+                return false;
+            };
             let entry = self
                 .senders
                 .get_mut(&address)
@@ -107,20 +112,27 @@ impl Pool {
             }
             *next_frame = nonce + 1;
             self.ready.remove(&place);
+            self.order_changed(address);
         }
-        false
     }
 
+    /// Parks a sender's pending transaction, and those that cannot be taken before it.
     fn park(&mut self, place: u64, address: Address, nonce: u64) {
         self.ready.remove(&place);
         self.parked.insert(place, (address, nonce));
+        self.order_changed(address);
         let expires = Instant::now() + self.limits.queued_lifetime;
-        if let Some(entry) =
-            self.senders.get_mut(&address).and_then(|sender| sender.entries.get_mut(&nonce))
-            && entry.expires.is_none()
-        {
-            entry.expires = Some(expires);
-            self.expiry.push_back((expires, entry.tx.hash()));
+        let Some(sender) = self.senders.get_mut(&address) else { return };
+        for (nonce, entry) in sender.entries.range_mut(nonce..) {
+            let Place::Pending(place) = entry.place else { break };
+            if self.ready.remove(&place).is_some() {
+                self.parked.insert(place, (address, *nonce));
+            }
+            self.waiting.note(entry);
+            if entry.expires.is_none() {
+                entry.expires = Some(expires);
+                self.expiry.push_back((expires, entry.tx.hash()));
+            }
         }
     }
 

@@ -9,8 +9,11 @@ use alloy::{
 use millrace_proto::{RecoveredTx, RejectReason, SubmitError};
 use tokio::sync::oneshot;
 
-use super::{Ack, Closed, Disk, Entry, Loaded, Now, Place, Pool, Sender};
-use crate::log::Position;
+use super::{
+    Ack, Closed, Disk, Entry, Loaded, Now, Place, Pool, Sender,
+    eviction::{Newcomer, bumped},
+};
+use crate::{admission::Source, log::Position};
 
 /// Tells when the transaction is acknowledged, or why it never will be.
 pub(crate) type Acceptance = oneshot::Receiver<Result<(), SubmitError>>;
@@ -33,10 +36,11 @@ impl From<RejectReason> for Refusal {
 }
 
 impl Pool {
-    /// Takes a checked transaction.
+    /// Takes a checked transaction of a client.
     pub(crate) fn insert(
         &mut self,
         tx: Arc<RecoveredTx>,
+        source: Option<Source>,
         loaded: &Loaded,
         now: Now,
     ) -> Result<Acceptance, Refusal> {
@@ -48,12 +52,10 @@ impl Pool {
             return self.follow(hash);
         }
         let (address, nonce) = (tx.sender(), tx.tx().nonce());
-        let (max_transactions, max_bytes) = (self.limits.max_transactions, self.limits.max_bytes);
         let (per_sender, gap) = (self.limits.max_per_sender, self.limits.max_nonce_gap);
         let bump = self.limits.replacement_bump_percent;
-        let (held, bytes) = (self.by_hash.len(), self.bytes);
 
-        let mut entry = Entry::new(tx, Disk::Fresh, now);
+        let mut entry = Entry::new(tx, source, Disk::Fresh, now);
         let sender = self.sender_or_load(address, loaded).ok_or(Refusal::AccountNeeded)?;
         if sender.account.is_contract {
             return Err(RejectReason::SenderIsContract { sender: address }.into());
@@ -75,22 +77,29 @@ impl Pool {
                     let (expected, limit) = (sender.next, gap);
                     return Err(RejectReason::NonceTooFar { got: nonce, expected, limit }.into());
                 }
-                let full =
-                    |limit: usize| Refusal::from(RejectReason::PoolFull { limit: limit as u64 });
                 if sender.entries.len() >= per_sender {
-                    return Err(full(per_sender));
-                }
-                if held >= max_transactions || bytes + entry.tx.encoded().len() > max_bytes {
-                    return Err(full(max_transactions));
+                    return Err(RejectReason::PoolFull { limit: per_sender as u64 }.into());
                 }
             }
         }
         check_funds(sender, old, &entry)?;
+        let (is_new, bytes) = (old.is_none(), entry.tx.encoded().len());
+        if old.is_none_or(|old| old.source != source) {
+            self.sources.check(&self.limits, source, bytes)?;
+        }
+        let victims = if is_new {
+            let (max_fee, waits) = (entry.max_fee(), self.would_wait(address, nonce));
+            self.victims(Newcomer { address, bytes, max_fee, waits })?
+        } else {
+            // It takes the room of what it replaces.
+            Vec::new()
+        };
 
         let (reply, acceptance) = oneshot::channel();
         entry.acks.push(Ack { reply, repeated: false });
         self.fresh.push(hash);
         self.enter(entry, now);
+        self.evict(victims, now);
         Ok(acceptance)
     }
 
@@ -107,7 +116,7 @@ impl Pool {
         if self.by_hash.contains_key(&tx.hash()) {
             return;
         }
-        let entry = Entry::new(tx, Disk::Durable(position), now);
+        let entry = Entry::new(tx, None, Disk::Durable(position), now);
         let Some(sender) = self.sender_or_load(address, loaded) else { return };
         if nonce < sender.account.nonce {
             let expected = sender.account.nonce;
@@ -133,6 +142,9 @@ impl Pool {
                 entry.expires = Some(expires);
                 self.expiry.push_back((expires, by));
             }
+            if !is_next {
+                self.waiting.note(&mut entry);
+            }
             self.put(address, nonce, entry);
             if is_next {
                 self.promote(address);
@@ -140,6 +152,9 @@ impl Pool {
             return;
         };
         let place = old.place;
+        if place == Place::Queued {
+            self.waiting.note(&mut entry);
+        }
         if let Some(expires) = old.expires {
             entry.expires = Some(expires);
             self.expiry.push_back((now.instant + self.limits.queued_lifetime, by));
@@ -153,6 +168,7 @@ impl Pool {
 
     /// Gives a queued entry the place of the one that it replaces.
     fn take_place(&mut self, address: Address, nonce: u64, place: u64) {
+        self.order_changed(address);
         let Some(sender) = self.senders.get_mut(&address) else { return };
         let Some(entry) = sender.entries.get_mut(&nonce) else { return };
         entry.place = Place::Pending(place);
@@ -184,13 +200,9 @@ impl Pool {
 
 /// A replacement must offer more of both fees.
 fn check_bump(old: &Entry, new: &Entry, percent: u32) -> Result<(), RejectReason> {
-    let bumped = |fee: u128| {
-        let more = fee.saturating_mul(u128::from(percent)).div_ceil(100).max(1);
-        fee.saturating_add(more)
-    };
-    let required = bumped(old.max_fee());
+    let required = bumped(old.max_fee(), percent);
     let (old, new) = (old.tx.tx(), new.tx.tx());
-    let tip = bumped(old.priority_fee_or_price());
+    let tip = bumped(old.priority_fee_or_price(), percent);
     if new.max_fee_per_gas() < required || new.priority_fee_or_price() < tip.min(required) {
         return Err(RejectReason::Underpriced { required });
     }

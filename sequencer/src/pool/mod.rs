@@ -1,22 +1,26 @@
 //! The pool: every accepted transaction that no sealed block holds.
 //!
-//! A sender's transactions are **pending** as long as no nonce is missing before them, and **queued** otherwise. Pending ones are
-//! taken in the order in which they became pending; the place in that order is kept when a transaction comes back from a full
-//! block or is replaced. Transactions of the open block stay here, **framed**, until the block is sealed.
+//! A sender's transactions are **pending** as long as no nonce is missing before them, and **queued** otherwise. Pending ones have
+//! a place in the order in which they became pending, which is kept when a transaction comes back from a full
+//! block or is replaced; they are taken in the order of their places, or by what they offer. Transactions of the open block stay here, **framed**, until the block is sealed.
 //!
 //! A transaction is acknowledged when a record of the order log that holds it is on disk: until then it is fresh.
 
 mod accounts;
 mod closed;
 mod durability;
+mod eviction;
 mod expiry;
 mod frames;
 mod insert;
+mod order;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    iter,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,9 +44,14 @@ pub(crate) use self::{
     frames::{Frame, FrameLimits, Verdict},
     insert::{Acceptance, Refusal},
 };
+use self::{
+    eviction::WaitingSet,
+    order::{OrderPolicy, Places},
+    sources::Sources,
+};
 use crate::{
-    PoolConfig,
-    admission::most_cost,
+    OrderBy, PoolConfig,
+    admission::{Source, most_cost},
     log::{DroppedTx, Position},
     metrics::SequencerMetrics,
 };
@@ -89,6 +98,8 @@ struct Ack {
 #[derive(Debug)]
 struct Entry {
     tx: Arc<RecoveredTx>,
+    /// Who sent it, where that counts.
+    source: Option<Source>,
     /// The most that it can cost, wei.
     cost: U256,
     place: Place,
@@ -97,6 +108,8 @@ struct Entry {
     accepted_at: Option<Duration>,
     /// When it is dropped if it still cannot be taken.
     expires: Option<Instant>,
+    /// Whether it is among those that wait, by what they offer.
+    listed: bool,
     acks: Vec<Ack>,
 }
 
@@ -131,6 +144,17 @@ pub(crate) struct Pooled {
     pub(crate) accepted_at: Option<Duration>,
 }
 
+/// A transaction whose sender is not known yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) hash: TxHash,
+    /// Its size.
+    pub(crate) bytes: usize,
+    /// Wei per gas.
+    pub(crate) max_fee: u128,
+    pub(crate) source: Option<Source>,
+}
+
 /// The pool. Plain data behind the service's lock: nothing in here waits.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -145,10 +169,16 @@ pub(crate) struct Pool {
     senders: AddressMap<Sender>,
     by_hash: B256Map<(Address, u64)>,
     /// Pending transactions by their place in the order.
-    ready: BTreeMap<u64, (Address, u64)>,
+    ready: Places,
     /// Pending transactions whose fee, or whose predecessor's, is below this block's base fee.
-    parked: BTreeMap<u64, (Address, u64)>,
+    parked: Places,
+    /// Which of those that are ready comes next.
+    order: Box<dyn OrderPolicy>,
+    order_by: OrderBy,
     next_place: u64,
+    /// Those that cannot be taken now, by what they offer: what is evicted from a full pool.
+    waiting: WaitingSet,
+    sources: Sources,
     /// In order of arrival; may name some that were written or left since.
     fresh: Vec<TxHash>,
     /// Dropped, and not yet on disk as such.
@@ -168,9 +198,16 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// An empty pool at a block.
-    pub(crate) fn new(limits: PoolConfig, metrics: SequencerMetrics, head: u64) -> Self {
+    pub(crate) fn new(
+        limits: PoolConfig,
+        order_by: OrderBy,
+        metrics: SequencerMetrics,
+        head: u64,
+    ) -> Self {
         Self {
             limits,
+            order: order::policy(order_by),
+            order_by,
             metrics,
             head,
             unwound: 0,
@@ -180,6 +217,8 @@ impl Pool {
             ready: BTreeMap::new(),
             parked: BTreeMap::new(),
             next_place: 0,
+            waiting: WaitingSet::default(),
+            sources: Sources::default(),
             fresh: Vec::new(),
             leaving: B256Map::default(),
             unrecorded: Vec::new(),
@@ -194,7 +233,7 @@ impl Pool {
 
     /// An empty pool at an earlier block, in place of this one.
     pub(crate) fn unwound_to(&self, head: u64) -> Self {
-        let pool = Self::new(self.limits.clone(), self.metrics.clone(), head);
+        let pool = Self::new(self.limits.clone(), self.order_by, self.metrics.clone(), head);
         Self { unwound: self.unwound + 1, ..pool }
     }
 
@@ -241,13 +280,14 @@ impl Pool {
         Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
     }
 
-    /// Whether there is room for a transaction of so many bytes that may be here already; the error is how many there may be. A closed pool says so when it is given one.
-    pub(crate) fn has_room_for(&self, hash: TxHash, bytes: usize) -> Result<(), usize> {
-        let limits = &self.limits;
-        let is_full =
-            self.by_hash.len() >= limits.max_transactions || self.bytes + bytes > limits.max_bytes;
-        if is_full && self.closed.is_none() && !self.holds(hash) {
-            return Err(limits.max_transactions);
+    /// Whether a transaction may find room, as far as that can be told without its sender; the error is why not. What is here already needs none, and a closed pool says so when it is given one.
+    pub(crate) fn has_room_for(&self, asked: Asked) -> Result<(), RejectReason> {
+        if self.closed.is_some() || self.holds(asked.hash) {
+            return Ok(());
+        }
+        self.sources.check(&self.limits, asked.source, asked.bytes)?;
+        if self.excess(asked.bytes) != (0, 0) && !self.outbids(asked.max_fee) {
+            return Err(RejectReason::PoolFull { limit: self.limits.max_transactions as u64 });
         }
         Ok(())
     }
@@ -293,13 +333,21 @@ impl Pool {
         self.senders.get_mut(address)?.entries.get_mut(nonce)
     }
 
+    /// Tells the order that what can be taken of a sender may be another transaction.
+    fn order_changed(&mut self, address: Address) {
+        self.order.changed(&mut iter::once(address));
+    }
+
     /// Takes an entry out. The sender's other entries keep their places: [`Self::refresh`] comes after.
     fn remove(&mut self, address: Address, nonce: u64) -> Option<Entry> {
         let sender = self.senders.get_mut(&address)?;
-        let entry = sender.entries.remove(&nonce)?;
+        let mut entry = sender.entries.remove(&nonce)?;
+        self.waiting.forget(&mut entry);
         sender.cost = sender.cost.saturating_sub(entry.cost);
         self.by_hash.remove(&entry.tx.hash());
-        self.bytes -= entry.tx.encoded().len();
+        let bytes = entry.tx.encoded().len();
+        self.bytes -= bytes;
+        self.sources.remove(entry.source, bytes);
         match entry.place {
             Place::Queued => self.queued -= 1,
             Place::Pending(place) => {
@@ -316,7 +364,9 @@ impl Pool {
         debug_assert_eq!(entry.place, Place::Queued, "places are given by promotion");
         let Some(sender) = self.senders.get_mut(&address) else { return };
         self.by_hash.insert(entry.tx.hash(), (address, nonce));
-        self.bytes += entry.tx.encoded().len();
+        let bytes = entry.tx.encoded().len();
+        self.bytes += bytes;
+        self.sources.add(entry.source, bytes);
         self.queued += 1;
         sender.cost = sender.cost.saturating_add(entry.cost);
         sender.entries.insert(nonce, entry);
@@ -324,11 +374,13 @@ impl Pool {
 
     /// Makes the sender's entries pending from its first missing nonce on, as far as none is missing.
     fn promote(&mut self, address: Address) {
+        self.order_changed(address);
         let Some(sender) = self.senders.get_mut(&address) else { return };
         while let Some(entry) = sender.entries.get_mut(&sender.next) {
             if entry.place == Place::Queued {
                 entry.place = Place::Pending(self.next_place);
                 entry.expires = None;
+                self.waiting.forget(entry);
                 self.ready.insert(self.next_place, (address, sender.next));
                 self.next_place += 1;
                 self.queued -= 1;
@@ -367,6 +419,7 @@ impl Pool {
                 entry.place = Place::Queued;
                 self.queued += 1;
             }
+            self.waiting.note(entry);
             if entry.expires.is_none() {
                 let expires = now.instant + lifetime;
                 entry.expires = Some(expires);
@@ -397,16 +450,18 @@ impl Sender {
 }
 
 impl Entry {
-    fn new(tx: Arc<RecoveredTx>, disk: Disk, now: Now) -> Self {
+    fn new(tx: Arc<RecoveredTx>, source: Option<Source>, disk: Disk, now: Now) -> Self {
         let cost = most_cost(tx.tx());
         Self {
             tx,
+            source,
             cost,
             place: Place::Queued,
             disk,
             since: now.instant,
             accepted_at: None,
             expires: None,
+            listed: false,
             acks: Vec::new(),
         }
     }

@@ -1,5 +1,8 @@
 //! The pool against a list of everything that happened to it.
 
+mod eviction;
+mod order;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::{
@@ -16,7 +19,7 @@ const GAS: u64 = 21_000;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Insert { sender: u8, ahead: u64, fee: u64 },
+    Insert { sender: u8, ahead: u64, fee: u64, client: u8 },
     Frame { count: usize, base_fee: u64, verdicts: Vec<u8> },
     Write,
     Seal,
@@ -24,11 +27,8 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let insert = (0..SENDERS, 0..6_u64, 1..40_u64).prop_map(|(sender, ahead, fee)| Step::Insert {
-        sender,
-        ahead,
-        fee,
-    });
+    let insert = (0..SENDERS, 0..6_u64, 1..40_u64, 0..3_u8)
+        .prop_map(|(sender, ahead, fee, client)| Step::Insert { sender, ahead, fee, client });
     let verdicts = prop::collection::vec(0..6_u8, 8);
     let frame = (1..8_usize, 0..20_u64, verdicts)
         .prop_map(|(count, base_fee, verdicts)| Step::Frame { count, base_fee, verdicts });
@@ -40,6 +40,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Expire),
     ];
     prop::collection::vec(step, 1..120)
+}
+
+fn orders() -> impl Strategy<Value = OrderBy> {
+    prop_oneof![Just(OrderBy::Arrival), Just(OrderBy::PriorityFee)]
+}
+
+fn source(client: u8) -> Option<Source> {
+    let address = (client > 0).then(|| [192, 0, 2, client].into());
+    Source::of(address, &PoolConfig::default().trusted_sources)
 }
 
 fn address(sender: u8) -> Address {
@@ -70,10 +79,20 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let limits = PoolConfig { max_transactions: 40, max_per_sender: 20, ..Default::default() };
+    fn new(order: OrderBy) -> Self {
+        let limits = PoolConfig {
+            max_transactions: 24,
+            max_per_sender: 20,
+            max_per_source: 9,
+            max_bytes_per_source: 900,
+            ..Default::default()
+        };
+        Self::with_limits(order, limits)
+    }
+
+    fn with_limits(order: OrderBy, limits: PoolConfig) -> Self {
         Self {
-            pool: Pool::new(limits, SequencerMetrics::new(), 0),
+            pool: Pool::new(limits, order, SequencerMetrics::new(), 0),
             nonces: BTreeMap::new(),
             included: Vec::new(),
             number: 0,
@@ -87,13 +106,14 @@ impl World {
         AccountInfo { nonce, balance: U256::from(u128::MAX), ..AccountInfo::default() }
     }
 
-    fn insert(&mut self, sender: u8, ahead: u64, fee: u64) {
+    /// From a client; of client 0 nothing is known.
+    fn insert(&mut self, sender: u8, ahead: u64, fee: u64, client: u8) {
         let at = self.pool.head();
         let mut loaded = Loaded { at, ..Loaded::default() };
         loaded.accounts.insert(address(sender), Account::for_tests(self.info(sender)));
         let next = self.pool.next_nonce(address(sender)).unwrap_or_default();
         let tx = tx(sender, (next + ahead).saturating_sub(3), fee);
-        match self.pool.insert(tx, &loaded, self.now) {
+        match self.pool.insert(tx, source(client), &loaded, self.now) {
             Ok(acceptance) => self.acceptances.push(acceptance),
             Err(Refusal::Rejected(_)) => {}
             Err(other) => panic!("{other:?}"),
@@ -161,7 +181,8 @@ impl World {
     /// What must hold after every step.
     fn check(&self) {
         let pool = &self.pool;
-        let (mut count, mut bytes, mut queued) = (0, 0, 0);
+        let (mut count, mut bytes, mut queued, mut listed) = (0, 0, 0, 0);
+        let mut known = (0, 0);
         for (address, sender) in &pool.senders {
             let mut cost = U256::ZERO;
             for (nonce, entry) in &sender.entries {
@@ -171,6 +192,13 @@ impl World {
                 assert_eq!(pool.by_hash.get(&entry.tx.hash()), Some(&(*address, *nonce)));
                 assert_eq!((entry.tx.sender(), entry.tx.tx().nonce()), (*address, *nonce));
                 let key = (*address, *nonce);
+                let is_parked = matches!(entry.place, Place::Pending(place) if pool.parked.contains_key(&place));
+                assert!(entry.listed || !(is_parked || entry.place == Place::Queued));
+                assert_eq!(entry.listed, pool.waiting.names(entry));
+                listed += usize::from(entry.listed);
+                if entry.source.is_some() {
+                    known = (known.0 + 1, known.1 + entry.tx.encoded().len());
+                }
                 match entry.place {
                     Place::Queued => {
                         queued += 1;
@@ -196,6 +224,9 @@ impl World {
             assert!(places.is_sorted(), "one sender's are in the order of their nonces");
         }
         assert_eq!((count, bytes, queued), (pool.by_hash.len(), pool.bytes, pool.queued));
+        assert_eq!(listed, pool.waiting.len());
+        assert_eq!(known, pool.sources.totals());
+        assert!(count <= pool.limits.max_transactions && bytes <= pool.limits.max_bytes);
         let pending = pool.status().pending as usize;
         let framed = self.included.len();
         assert_eq!(pending + queued + framed, count);
@@ -204,11 +235,13 @@ impl World {
 
 proptest! {
     #[test]
-    fn it_always_holds_together(steps in steps()) {
-        let mut world = World::new();
+    fn it_always_holds_together(order in orders(), steps in steps()) {
+        let mut world = World::new(order);
         for step in steps {
             match step {
-                Step::Insert { sender, ahead, fee } => world.insert(sender, ahead, fee),
+                Step::Insert { sender, ahead, fee, client } => {
+                    world.insert(sender, ahead, fee, client);
+                }
                 Step::Frame { count, base_fee, verdicts } => world.frame(count, base_fee, &verdicts),
                 Step::Write => world.write(),
                 Step::Seal => world.seal(),
@@ -224,9 +257,9 @@ proptest! {
 
 #[test]
 fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
-    let mut world = World::new();
+    let mut world = World::new(OrderBy::Arrival);
     for _ in 0..6 {
-        world.insert(0, 3, 1);
+        world.insert(0, 3, 1, 0);
     }
     let size = tx(0, 0, 1).batch_bytes();
     let mut take = |bytes_left, allowed| {
@@ -244,9 +277,9 @@ fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
 
 #[test]
 fn a_block_is_full_of_gas_when_the_first_does_not_fit() {
-    let mut world = World::new();
+    let mut world = World::new(OrderBy::Arrival);
     for _ in 0..3 {
-        world.insert(0, 3, 1);
+        world.insert(0, 3, 1, 0);
     }
     let mut take = |count, gas_left| {
         let (bytes_left, allowed) = (usize::MAX, usize::MAX);
@@ -258,4 +291,21 @@ fn a_block_is_full_of_gas_when_the_first_does_not_fit() {
     assert_eq!(take(1, GAS), (1, false), "the frame is full, not the block");
     assert_eq!(take(10, GAS - 1), (0, true));
     assert_eq!(take(10, 3 * GAS / 2), (2, false), "the second may use less than it may use");
+}
+
+#[test]
+fn times_of_expiry_do_not_pile_up() {
+    let mut world = World::new(OrderBy::Arrival);
+    for _ in 0..1_200 {
+        // The second nonce, which waits for the first, and that.
+        world.insert(0, 4, 1, 0);
+        world.insert(0, 3, 1, 0);
+        world.frame(2, 0, &[2]);
+        world.seal();
+        world.check();
+    }
+    assert_eq!(world.pool.by_hash.len(), 0);
+    assert!(world.pool.expiry.len() >= 1_200, "nothing of it is due");
+    world.pool.expire(world.now);
+    assert!(world.pool.expiry.len() <= 1_024);
 }

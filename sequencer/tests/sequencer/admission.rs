@@ -309,6 +309,71 @@ async fn many_at_once_each_with_its_result() {
     node.stop().await.expect("a clean end");
 }
 
+/// One client takes no room from another, whatever accounts it sends from.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_may_have_so_much_in_the_pool() {
+    let mut setup = Setup::new();
+    setup.config.pool.max_per_source = 2;
+    let node = setup.start().await;
+    let [one, other] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(|address| Some(address.into()));
+    let submit = async |node: &crate::support::Node, raw, from| {
+        soon(node.handle.submit_from(raw, from)).await.map_err(|error| match error {
+            SubmitError::Rejected(reason) => reason,
+            other => panic!("{other:?}"),
+        })
+    };
+    let waits = |sender: u8, nonce| sign(&signer(sender), transfer(nonce));
+    for sender in [0, 1] {
+        submit(&node, waits(sender, 1), one).await.expect("accepted");
+    }
+    let limit = R::SourceLimit { limit: 2 };
+    assert_eq!(submit(&node, waits(2, 1), one).await, Err(limit.clone()));
+    let together: Vec<_> = (0..3).map(|nonce| waits(3, nonce)).collect();
+    for result in join_all(soon(node.handle.admit_from(together, one)).await).await {
+        assert!(matches!(result, Err(SubmitError::Rejected(R::SourceLimit { limit: 2 }))));
+    }
+    // What it has there may be replaced, and told again.
+    let known = waits(1, 1);
+    assert_eq!(
+        submit(&node, known.clone(), one).await,
+        Err(R::AlreadyKnown { hash: hash_of(&known) })
+    );
+    let more = TxEip1559 {
+        max_fee_per_gas: 200 * GWEI,
+        max_priority_fee_per_gas: 2 * GWEI,
+        ..transfer(1)
+    };
+    submit(&node, sign(&signer(1), more.clone()), one).await.expect("it needs no room");
+    // Others are not concerned, nor is this machine, nor whoever does not say where he is.
+    submit(&node, waits(2, 1), other).await.expect("accepted");
+    submit(&node, waits(3, 1), Some([127, 0, 0, 1].into())).await.expect("accepted");
+    submit(&node, waits(4, 1), None).await.expect("accepted");
+    // What comes into a block makes room: nonce 0 of another client brings nonce 1 with it.
+    node.sequenced(submit(&node, waits(0, 0), other).await.expect("accepted")).await;
+    node.sequenced(hash_of(&waits(0, 1))).await;
+    submit(&node, waits(5, 1), one).await.expect("there is room");
+    assert_eq!(submit(&node, waits(6, 1), one).await, Err(limit));
+    node.kill().await;
+
+    // It is taken back whoever sent it, and counts for nobody.
+    let node = setup.start().await;
+    let status = node.handle.pool_status().await.expect("status");
+    assert_eq!(status, PoolStatus { pending: 0, queued: 5 });
+    for sender in [6, 7] {
+        submit(&node, waits(sender, 1), one).await.expect("accepted");
+    }
+    // Where others wait to be looked at, it is told before its senders are.
+    let mut many = vec![badly_signed(&waits(8, 1)); 8_000];
+    many.insert(0, waits(7, 1));
+    let results = join_all(soon(node.handle.admit_from(many, one)).await).await;
+    let is_limit = |result: &&Result<_, _>| {
+        matches!(result, Err(SubmitError::Rejected(R::SourceLimit { .. })))
+    };
+    assert!(results.iter().filter(is_limit).count() > 4_000);
+    assert!(matches!(results[0], Err(SubmitError::Rejected(R::AlreadyKnown { .. }))));
+    node.stop().await.expect("a clean end");
+}
+
 /// A stream of submissions goes on while the disk writes what came before; and nothing is acknowledged before it is there.
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::await_holding_lock, reason = "what is held up is another thread, on purpose")]

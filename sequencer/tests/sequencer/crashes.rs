@@ -2,15 +2,18 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use alloy::primitives::{Bytes, map::B256Set};
+use alloy::{
+    consensus::TxEip1559,
+    primitives::{Bytes, map::B256Set},
+};
 use futures::future::join_all;
 use millrace_proto::{RejectReason, Sequencer, Stage, SubmitError, TxPool};
-use millrace_sequencer::{LogError, OpenError, SequencerRunError};
+use millrace_sequencer::{LogError, OpenError, OrderBy, SequencerRunError};
 use parking_lot::Mutex;
 
 use crate::{
     faults::{Fault, FaultyExecutor, FaultyLog, How, Place},
-    support::{Node, Random, Setup, hash_of, sign, signer, soon, transfer},
+    support::{GWEI, Node, Random, Setup, hash_of, sign, signer, soon, transfer},
 };
 
 const SENDERS: u8 = 5;
@@ -29,7 +32,11 @@ impl Book {
         for index in 0..SENDERS {
             let nonce = self.nonces.entry(index).or_default();
             for _ in 0..count {
-                self.all.push((index, sign(&signer(index), transfer(*nonce))));
+                // Tips differ, so that an order by what is paid is another one.
+                let tip = 1 + (*nonce * 7 + u64::from(index)) % 5;
+                let max_priority_fee_per_gas = u128::from(tip) * GWEI;
+                let tx = TxEip1559 { max_priority_fee_per_gas, ..transfer(*nonce) };
+                self.all.push((index, sign(&signer(index), tx)));
                 *nonce += 1;
             }
         }
@@ -165,6 +172,8 @@ async fn nothing_acknowledged_is_lost_or_doubled() {
         let fault =
             random_fault(&mut random, &[Place::Append, Place::Execute, Place::Close, Place::Seal]);
         arm(&mut setup, &fault);
+        let order = random.below(2);
+        setup.config.order = [OrderBy::Arrival, OrderBy::PriorityFee][order as usize];
         let kill_after = Duration::from_micros(random.below(60_000));
         // The block that was open could not be recorded as sealed.
         let excused = |error: &OpenError| matches!(error, OpenError::Log(LogError::Storage(_)));

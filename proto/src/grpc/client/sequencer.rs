@@ -19,7 +19,7 @@ use crate::{
         Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Preconfirmations,
         Sequencer, SequencerError, SequencerStatus, SubmitError, TransportError, TxPool, admitted,
     },
-    types::{PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
+    types::{DataPrice, PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
 /// Largest transaction that fits into a request with its other fields. A larger one would break a stream that it
@@ -142,6 +142,10 @@ impl TxPool for SequencerClient {
     async fn stages(&self, hash: TxHash) -> Result<Vec<TxStatus>, SequencerError> {
         let Some(transaction) = self.transaction(hash).await? else { return Ok(Vec::new()) };
         self.watch_until(hash, Some(transaction.status.stage)).await?.try_collect().await
+    }
+
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(self.status().await?.data_price)
     }
 
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {

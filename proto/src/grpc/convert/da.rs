@@ -6,6 +6,7 @@ use crate::{
         pb,
     },
     service::{DaStatus, OutboxBatch, RefusedBlocks, TransportError, WindowLeft},
+    types::DataPrice,
 };
 
 impl From<DaStatus> for pb::DaStatus {
@@ -25,6 +26,7 @@ impl From<DaStatus> for pb::DaStatus {
             window_left: status.window.map_or(0, |window| window.seconds),
             window: status.window.map_or(0, |window| window.whole),
             refused: status.refused.map(Into::into),
+            data_price: status.data_price.0,
         }
     }
 }
@@ -48,6 +50,7 @@ impl TryFrom<pb::DaStatus> for DaStatus {
             window: (message.window > 0)
                 .then_some(WindowLeft { seconds: message.window_left, whole: message.window }),
             refused: message.refused.map(RefusedBlocks::try_from).transpose()?,
+            data_price: DataPrice(message.data_price),
         })
     }
 }

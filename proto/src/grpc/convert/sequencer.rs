@@ -19,7 +19,9 @@ use crate::{
         pb,
     },
     service::{ChainHeads, PoolStatus, PooledTx, SequencerStatus, TransportError},
-    types::{ExecutedBlock, FrameStart, Preconfirmation, PublishedBlock, Receipt, RecoveredTx},
+    types::{
+        DataPrice, ExecutedBlock, FrameStart, Preconfirmation, PublishedBlock, Receipt, RecoveredTx,
+    },
 };
 
 /// The contract that a transaction creates. A deposit never creates one.
@@ -161,6 +163,7 @@ impl From<SequencerStatus> for pb::SequencerStatus {
             block_time_ms: u64::try_from(status.block_time.as_millis()).unwrap_or(u64::MAX),
             next_base_fee_per_gas: status.next_base_fee,
             version: status.version,
+            data_price: status.data_price.0,
         }
     }
 }
@@ -183,6 +186,7 @@ impl TryFrom<pb::SequencerStatus> for SequencerStatus {
             block_time: Duration::from_millis(message.block_time_ms),
             next_base_fee: message.next_base_fee_per_gas,
             version: message.version,
+            data_price: DataPrice(message.data_price),
         })
     }
 }

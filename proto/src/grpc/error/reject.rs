@@ -40,14 +40,17 @@ pub(super) fn add_facts(reason: &RejectReason, fault: Fault) -> Fault {
             fault.with("sender", sender).with("balance", balance).with("cost", cost)
         }
         R::FeeBelowFloor { got, floor } => fault.with("got", got).with("floor", floor),
+        R::TipBelowFloor { got, floor, data_fee } => {
+            fault.with("got", got).with("floor", floor).with("data_fee", data_fee)
+        }
         R::TipAboveMaxFee { tip, max_fee } => fault.with("tip", tip).with("max_fee", max_fee),
         R::GasOverLimit { got, limit } => fault.with("got", got).with("limit", limit),
         R::IntrinsicGas { got, required } => fault.with("got", got).with("required", required),
         R::SenderIsContract { sender } => fault.with("sender", sender),
         R::AlreadyKnown { hash } => fault.with("hash", hash),
-        R::PoolFull { limit } => fault.with("limit", limit),
+        R::PoolFull { limit } | R::SourceLimit { limit } => fault.with("limit", limit),
         R::Replaced { by } => fault.with("by", by),
-        R::Unprotected | R::Expired => fault,
+        R::Unprotected | R::Expired | R::Evicted => fault,
     }
 }
 
@@ -86,6 +89,11 @@ pub(super) fn reject_from_parts(reason: &str, fault: &Fault) -> Option<RejectRea
         "FEE_BELOW_FLOOR" => {
             R::FeeBelowFloor { got: fault.get("got")?, floor: fault.get("floor")? }
         }
+        "TIP_BELOW_FLOOR" => R::TipBelowFloor {
+            got: fault.get("got")?,
+            floor: fault.get("floor")?,
+            data_fee: fault.get("data_fee")?,
+        },
         "TIP_ABOVE_MAX_FEE" => {
             R::TipAboveMaxFee { tip: fault.get("tip")?, max_fee: fault.get("max_fee")? }
         }
@@ -100,8 +108,10 @@ pub(super) fn reject_from_parts(reason: &str, fault: &Fault) -> Option<RejectRea
         "INVALID" => R::Invalid { detail: detail() },
         "ALREADY_KNOWN" => R::AlreadyKnown { hash: fault.get("hash")? },
         "POOL_FULL" => R::PoolFull { limit: fault.get("limit")? },
+        "SOURCE_LIMIT" => R::SourceLimit { limit: fault.get("limit")? },
         "REPLACED" => R::Replaced { by: fault.get("by")? },
         "EXPIRED" => R::Expired,
+        "EVICTED" => R::Evicted,
         _ => return None,
     })
 }

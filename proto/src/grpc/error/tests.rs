@@ -47,6 +47,11 @@ fn reject() -> impl Strategy<Value = RejectReason> {
             cost
         }),
         (fee(), fee()).prop_map(|(got, floor)| R::FeeBelowFloor { got, floor }),
+        (fee(), fee(), fee()).prop_map(|(got, floor, data_fee)| R::TipBelowFloor {
+            got,
+            floor,
+            data_fee
+        }),
         (fee(), fee()).prop_map(|(tip, max_fee)| R::TipAboveMaxFee { tip, max_fee }),
         (n(), n()).prop_map(|(got, limit)| R::GasOverLimit { got, limit }),
         (n(), n()).prop_map(|(got, required)| R::IntrinsicGas { got, required }),
@@ -55,8 +60,10 @@ fn reject() -> impl Strategy<Value = RejectReason> {
         text().prop_map(|detail| R::Invalid { detail }),
         hash().prop_map(|hash| R::AlreadyKnown { hash }),
         n().prop_map(|limit| R::PoolFull { limit }),
+        n().prop_map(|limit| R::SourceLimit { limit }),
         hash().prop_map(|by| R::Replaced { by }),
         Just(R::Expired),
+        Just(R::Evicted),
     ]
 }
 

@@ -93,9 +93,11 @@ impl sequencer_server::Sequencer for SequencerServer {
         &self,
         request: Request<pb::SubmitTransactionRequest>,
     ) -> Reply<pb::SubmitTransactionResponse> {
+        let from = request.remote_addr().map(|address| address.ip());
         let request = request.into_inner();
         let wait = Wait::parse(request.wait_for, Stage::Sequenced).map_err(bad_request)?;
-        let hash = self.sequencer.submit(request.raw.into()).await.map_err(to_status)?;
+        let submitted = self.sequencer.submit_from(request.raw.into(), from).await;
+        let hash = submitted.map_err(to_status)?;
         let status = status_at(&*self.sequencer, hash, wait).await.map_err(to_status)?;
         Ok(Response::new(pb::SubmitTransactionResponse { status: Some(status.into()) }))
     }
@@ -104,7 +106,8 @@ impl sequencer_server::Sequencer for SequencerServer {
         &self,
         request: Request<Streaming<pb::SubmitTransactionsRequest>>,
     ) -> Reply<Self::SubmitTransactionsStream> {
-        Ok(Response::new(submit_transactions(self.sequencer.clone(), request.into_inner())))
+        let from = request.remote_addr().map(|address| address.ip());
+        Ok(Response::new(submit_transactions(self.sequencer.clone(), from, request.into_inner())))
     }
 
     async fn watch_transaction(

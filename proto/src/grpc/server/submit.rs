@@ -8,7 +8,7 @@
 //! Everything happens while the client's reply stream is polled, so a client that stops reading replies stops the
 //! reading of its requests, and one that goes away takes its waits with it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use alloy::primitives::Bytes;
 use futures::{FutureExt, StreamExt, future::ready, stream};
@@ -38,9 +38,10 @@ const WINDOW: usize = 8192;
 /// Most transactions of a batch.
 const MAX_BATCH: usize = 4096;
 
-/// Replies to a stream of submissions, in order.
+/// Replies to a stream of submissions of a client at an address, in order.
 pub(super) fn submit_transactions(
     sequencer: Arc<dyn Sequencer>,
+    from: Option<IpAddr>,
     requests: Streaming<pb::SubmitTransactionsRequest>,
 ) -> Replies<pb::SubmitTransactionsResponse> {
     let submitter = sequencer.clone();
@@ -50,7 +51,7 @@ pub(super) fn submit_transactions(
         .ready_chunks(CHUNK)
         .then(move |chunk| {
             // On a task of its own: what admission holds must not wait for a client to read its replies.
-            let admission = tokio::spawn(admit(submitter.clone(), chunk));
+            let admission = tokio::spawn(admit(submitter.clone(), from, chunk));
             async move {
                 admission.await.unwrap_or_else(|error| {
                     let status = Status::internal(format!("admission failed: {error}"));
@@ -168,6 +169,7 @@ enum Pending {
 /// Submits what the requests hold, and pairs the results with them.
 async fn admit(
     sequencer: Arc<dyn Sequencer>,
+    from: Option<IpAddr>,
     chunk: Vec<(Submission, Room)>,
 ) -> Vec<(Pending, Room)> {
     let raw = chunk.iter().filter_map(|(submission, _)| match submission {
@@ -177,7 +179,7 @@ async fn admit(
     let raw: Vec<Bytes> = raw.flatten().cloned().collect();
     let mut results = Vec::with_capacity(raw.len());
     for raw in raw.chunks(CHUNK) {
-        results.extend(sequencer.admit(raw.to_vec()).await);
+        results.extend(sequencer.admit_from(raw.to_vec(), from).await);
     }
     // (A sequencer may give fewer results than it was given transactions.)
     let mut results = results.into_iter();

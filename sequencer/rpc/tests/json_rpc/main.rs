@@ -1,5 +1,6 @@
 //! The server over a real executor, seen by clients.
 
+mod fees;
 mod follow;
 mod logs;
 mod metrics;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use alloy::primitives::{B256, keccak256};
+use alloy::{
+    primitives::{B256, keccak256},
+    providers::{Provider, ProviderBuilder, WsConnect},
+};
 use millrace_rpc::{RpcConfig, RpcLimits};
 use serde_json::{Value, json};
 
@@ -89,4 +92,21 @@ async fn the_pool_is_listed_as_geth_lists_it() {
     let (code, message, _) = chain.error("txpool_content", json!([])).await;
     assert!(code == -32005 && message.contains("txpool_status"), "{code}: {message}");
     assert_eq!(chain.result("txpool_status", json!([])).await["pending"], "0x3");
+}
+
+/// Limits on clients need to know where each is, whichever way it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pool_is_told_where_a_transaction_came_from() {
+    let chain = Chain::start().await;
+    chain.result("eth_sendRawTransaction", json!([signed(&chain, 0).await])).await;
+    chain.result("eth_sendRawTransactionSync", json!([signed(&chain, 1).await])).await;
+    let call = |id, raw| json!({"jsonrpc": "2.0", "id": id, "method": "eth_sendRawTransaction", "params": [raw]});
+    let (second, third) = (signed(&chain, 2).await, signed(&chain, 3).await);
+    chain.post(&json!([call(1, second), call(2, third)])).await;
+    let socket = ProviderBuilder::new().connect_ws(WsConnect::new(chain.ws())).await;
+    let raw = signed(&chain, 4).await;
+    let sent = socket.expect("connected").send_raw_transaction(&raw).await;
+    assert_eq!(*sent.expect("accepted").tx_hash(), keccak256(&raw));
+    let here = Some([127, 0, 0, 1].into());
+    assert_eq!(*chain.pool.senders.lock().await, [here; 4]);
 }

@@ -1,8 +1,11 @@
 //! A chain on a real executor, whose pool seals each transaction into a block of its own, and a server on it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use alloy::{
@@ -16,9 +19,9 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, ExecutedBlock, Executor,
-    FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations, QueueMark,
-    RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
+    Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, DataPrice, ExecutedBlock,
+    Executor, FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations,
+    QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -38,10 +41,14 @@ pub(crate) struct SealingPool {
     held: Mutex<Option<Vec<Arc<RecoveredTx>>>>,
     /// How many transactions came together, each time that some did.
     pub(crate) admitted: Mutex<Vec<usize>>,
+    /// Where what was submitted came from.
+    pub(crate) senders: Mutex<Vec<Option<IpAddr>>>,
     /// While it is held, nobody is told the heads.
     pub(crate) gate: Mutex<()>,
     /// Somebody asks for the heads.
     pub(crate) asked: Notify,
+    /// Wei for 1,000 bytes of batches.
+    pub(crate) data_price: AtomicU64,
     pub(crate) safe: AtomicU64,
     pub(crate) finalized: AtomicU64,
     /// Tells of each block as one frame before it is sealed, if anybody is to be told.
@@ -136,6 +143,16 @@ impl TxPool for SealingPool {
         admitted(results)
     }
 
+    async fn submit_from(&self, raw: Bytes, from: Option<IpAddr>) -> Result<TxHash, SubmitError> {
+        self.senders.lock().await.push(from);
+        self.submit(raw).await
+    }
+
+    async fn admit_from(&self, raw: Vec<Bytes>, from: Option<IpAddr>) -> Vec<Admission> {
+        self.senders.lock().await.push(from);
+        self.admit(raw).await
+    }
+
     async fn pending_nonce(&self, sender: Address) -> Result<u64, SequencerError> {
         let held = self.held.lock().await;
         let waiting = held.iter().flatten().filter(|tx| tx.sender() == sender).count() as u64;
@@ -159,6 +176,10 @@ impl TxPool for SealingPool {
         let pending: Vec<_> = wanted.cloned().collect();
         let content = PoolContent { pending, ..PoolContent::default() };
         Ok((content.pending.len() <= limit).then_some(content))
+    }
+
+    async fn data_price(&self) -> Result<DataPrice, SequencerError> {
+        Ok(DataPrice(self.data_price.load(Ordering::Relaxed)))
     }
 
     async fn pool_status(&self) -> Result<PoolStatus, SequencerError> {
@@ -218,8 +239,10 @@ impl Chain {
             spec,
             held: Mutex::default(),
             admitted: Mutex::default(),
+            senders: Mutex::default(),
             gate: Mutex::default(),
             asked: Notify::new(),
+            data_price: AtomicU64::new(0),
             safe: AtomicU64::new(0),
             finalized: AtomicU64::new(0),
             frames,

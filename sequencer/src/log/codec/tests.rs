@@ -126,6 +126,11 @@ fn reasons() -> impl Strategy<Value = RejectReason> {
         (address(), amount(), amount())
             .prop_map(|(sender, balance, cost)| { R::InsufficientFunds { sender, balance, cost } }),
         fees.prop_map(|(got, floor)| R::FeeBelowFloor { got, floor }),
+        (fees, any::<u128>()).prop_map(|((got, floor), data_fee)| R::TipBelowFloor {
+            got,
+            floor,
+            data_fee
+        }),
         fees.prop_map(|(tip, max_fee)| R::TipAboveMaxFee { tip, max_fee }),
         pair.prop_map(|(got, limit)| R::GasOverLimit { got, limit }),
         pair.prop_map(|(got, required)| R::IntrinsicGas { got, required }),
@@ -134,8 +139,10 @@ fn reasons() -> impl Strategy<Value = RejectReason> {
         any::<String>().prop_map(|detail| R::Invalid { detail }),
         hash().prop_map(|hash| R::AlreadyKnown { hash }),
         any::<u64>().prop_map(|limit| R::PoolFull { limit }),
+        any::<u64>().prop_map(|limit| R::SourceLimit { limit }),
         hash().prop_map(|by| R::Replaced { by }),
         Just(R::Expired),
+        Just(R::Evicted),
     ]
 }
 
