@@ -11,7 +11,10 @@ use std::{
 use alloy::{
     consensus::{EthereumReceipt, Header, Sealable, SignableTransaction, TxEip1559},
     primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
-    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+    rpc::types::{
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log,
+        trace::geth::GethDebugTracingOptions,
+    },
     signers::{SignerSync, local::PrivateKeySigner},
 };
 use async_trait::async_trait;
@@ -20,9 +23,10 @@ use millrace_proto::{
     BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome, CallRequest,
     ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, FoundAccounts, GasEstimate,
     QueueMark, RecoveredTx, SealedHeader, Settlement, SettlementError, SettlementStatus, StateDiff,
-    TxEnvelope, TxLocation, TxType,
+    TraceTarget, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::{
@@ -412,6 +416,14 @@ impl Executor for TestExecutorHandle {
         _: CallRequest,
         _: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn trace(
+        &self,
+        _: TraceTarget,
+        _: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError> {
         elsewhere()
     }
 

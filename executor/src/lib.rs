@@ -31,7 +31,7 @@ pub use self::{
         PlanError, SharedReader, StateReadError, StateReader, WorkProfile, WorkerPool,
     },
     replay::Replayer,
-    service::{ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},
+    service::{CallConfig, ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},
     state::genesis_header,
     store::{StoreConfig, StoreError},
     trie::TrieError,

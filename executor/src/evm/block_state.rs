@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{
-    Address, B256, KECCAK256_EMPTY, U256,
+    Address, B256, Bytes, KECCAK256_EMPTY, U256,
     map::{AddressMap, B256Map, HashMap, hash_map::Entry},
 };
 use millrace_proto::{AccountDiff, AccountInfo, SlotDiff, StateDiff};
@@ -20,7 +20,7 @@ use super::{
 
 /// What the block has read and written so far. One map of accounts, each with its slots: reads fill it, a
 /// transaction's changes are written through, and the diff falls out at the end.
-pub(super) struct BlockState<R> {
+pub(crate) struct BlockState<R> {
     reader: R,
     codes: Arc<CodeCache>,
     /// EIP-161: accounts that a transaction leaves empty are removed.
@@ -105,15 +105,7 @@ impl<R: StateReader> BlockState<R> {
         }
         self.load(address)?;
         let Some(cached) = self.accounts.get(&address) else { return Ok(Vec::new()) };
-        let mut slots = if cached.existed && !cached.wiped {
-            self.reader.storage_of(address)?
-        } else {
-            Vec::new()
-        };
-        slots.retain(|(slot, _)| cached.slots.get(slot).is_none());
-        slots.extend(cached.slots.iter().map(|(slot, value)| (*slot, value.now)));
-        slots.retain(|(_, value)| !value.is_zero());
-        Ok(slots)
+        cached.all_slots(address, &self.reader)
     }
 
     /// Writes through what a transaction left in its journal.
@@ -184,6 +176,20 @@ impl<R: StateReader> BlockState<R> {
 }
 
 impl CachedAccount {
+    /// The slots that are not zero.
+    fn all_slots(
+        &self,
+        address: Address,
+        reader: &impl StateReader,
+    ) -> Result<Vec<(U256, U256)>, StateReadError> {
+        let mut slots =
+            if self.existed && !self.wiped { reader.storage_of(address)? } else { Vec::new() };
+        slots.retain(|(slot, _)| self.slots.get(slot).is_none());
+        slots.extend(self.slots.iter().map(|(slot, value)| (*slot, value.now)));
+        slots.retain(|(_, value)| !value.is_zero());
+        Ok(slots)
+    }
+
     fn wipe(&mut self) {
         self.wiped = true;
         for slot in self.slots.0.iter_mut().flat_map(|slots| slots.values_mut()) {
@@ -269,6 +275,45 @@ impl<R: StateReader> Database for BlockState<R> {
 
     fn block_hash(&mut self, number: u64) -> Result<B256, StateReadError> {
         Ok(self.reader.block_hash(number)?.unwrap_or_default())
+    }
+}
+
+/// The state in the middle of a block, or after it.
+impl<R: StateReader> StateReader for BlockState<R> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        match self.accounts.get(&address) {
+            Some(cached) => Ok(cached.now),
+            None => self.reader.account(address),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let Some(cached) = self.accounts.get(&address) else {
+            return self.reader.storage(address, slot);
+        };
+        match cached.slots.get(&slot) {
+            Some(value) => Ok(value.now),
+            None if cached.wiped || !cached.existed => Ok(U256::ZERO),
+            None => self.reader.storage(address, slot),
+        }
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        let Some(cached) = self.accounts.get(&address) else {
+            return self.reader.storage_of(address);
+        };
+        cached.all_slots(address, &self.reader)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        match self.used_code.get(&hash) {
+            Some(code) => Ok(Some(code.original_bytes())),
+            None => self.reader.code(hash),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.reader.block_hash(number)
     }
 }
 

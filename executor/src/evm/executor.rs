@@ -51,7 +51,7 @@ impl<R: StateReader> BlockExecutor<R> {
         codes: Arc<CodeCache>,
     ) -> Result<Self, ExecutionError> {
         let mut block = Self::with_env(plan.env().clone(), reader, codes);
-        system::at_start(&mut block, plan)?;
+        system::at_start(&mut block, plan.into())?;
         Ok(block)
     }
 

@@ -35,9 +35,9 @@ mod reader;
 mod reject;
 mod system;
 mod tally;
+mod traced;
 mod tx;
 
-pub(crate) use self::call::{CallExecutor, collect_access_list};
 pub use self::{
     builder::BlockBuilder,
     code_cache::CodeCache,
@@ -53,4 +53,8 @@ pub use self::{
     },
     plan::{BlockPlan, PlanError},
     reader::{StateReadError, StateReader},
+};
+pub(crate) use self::{
+    call::{CallExecutor, collect_access_list},
+    traced::{TracedBlock, TracedContext},
 };

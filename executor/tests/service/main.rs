@@ -9,3 +9,4 @@ mod chain;
 mod feed;
 mod logs;
 mod replay;
+mod traces;

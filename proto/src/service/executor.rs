@@ -7,14 +7,15 @@ use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{
         AccessListResult, BlockOverrides, EIP1186AccountProofResponse, Filter, Log,
-        TransactionRequest, state::StateOverride,
+        TransactionRequest, state::StateOverride, trace::geth::GethDebugTracingOptions,
     },
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{
-    service::{BoxStream, ErrorClass, TransportError},
+    service::{BoxStream, ErrorClass, TraceLimit, TraceTarget, TransportError},
     types::{
         AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, RecoveredTx,
         RejectReason, SealedHeader, SharedReceipt, StateDiff,
@@ -243,6 +244,19 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         at: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError>;
 
+    /// Executes transactions or a call again under a tracer, and gives its result in geth's JSON: that of the tracer for a transaction
+    /// or a call, and for a block an array of `{"txHash": ..., "result": ...}`. Deposits and forced transactions are traced like all others.
+    ///
+    /// # Errors
+    /// [`ExecutorError::TraceLimit`] if it takes too much; [`ExecutorError::StatePruned`] if the state before the block is not kept;
+    /// [`ExecutorError::InvalidRequest`] for options that are not understood, tracers that are not there (JavaScript's), the genesis block,
+    /// and an index that the block does not have.
+    async fn trace(
+        &self,
+        target: TraceTarget,
+        options: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError>;
+
     /// Logs that match a filter whose block range is given in numbers (or as one block hash), in order.
     ///
     /// # Errors
@@ -297,6 +311,9 @@ pub enum ExecutorError {
         /// The limit.
         limit: u64,
     },
+    /// A trace takes too much.
+    #[error(transparent)]
+    TraceLimit(TraceLimit),
     /// The block was discarded, because another was opened or the service stops.
     #[error("the open block was discarded")]
     BuildDiscarded,
@@ -320,7 +337,8 @@ impl ExecutorError {
             | Self::NotHead { .. }
             | Self::InvalidRequest(_)
             | Self::NotIncludable { .. }
-            | Self::LimitExceeded { .. } => ErrorClass::Caller,
+            | Self::LimitExceeded { .. }
+            | Self::TraceLimit(_) => ErrorClass::Caller,
             Self::BuildDiscarded | Self::Transport(_) => ErrorClass::Retryable,
             Self::Store(_) | Self::Stopped(_) => ErrorClass::Fatal,
         }

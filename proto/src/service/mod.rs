@@ -9,6 +9,7 @@ mod replay;
 mod report;
 mod sequencer;
 mod settlement;
+mod trace;
 
 use std::pin::Pin;
 
@@ -35,6 +36,7 @@ pub use self::{
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,
     },
+    trace::{TraceLimit, TraceTarget},
 };
 
 pub(crate) use self::error::status_message;

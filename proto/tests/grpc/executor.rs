@@ -4,12 +4,14 @@ use std::{net::TcpListener, sync::Arc};
 
 use alloy::{
     primitives::{B256, Bytes},
-    rpc::types::{Filter, TransactionRequest, state::StateOverride},
+    rpc::types::{
+        Filter, TransactionRequest, state::StateOverride, trace::geth::GethDebugTracingOptions,
+    },
 };
 use futures::StreamExt;
 use millrace_proto::{
     AddressPrefix, BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor,
-    ExecutorError, RejectReason, TransportError, TxOutcome,
+    ExecutorError, RejectReason, TraceLimit, TraceTarget, TransportError, TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
         pb::{self, executor_client},
@@ -102,6 +104,28 @@ async fn calls_are_the_same() {
             direct.create_access_list(request, at).await.unwrap()
         );
     }
+}
+
+#[tokio::test]
+async fn traces_say_what_they_were_asked_for() {
+    let (direct, remote, _server) = pair().await;
+    let block = BlockSelector::Number(0);
+    let transaction = TransactionRequest::default().to(BOB);
+    let request = Box::new(CallRequest { transaction, ..CallRequest::default() });
+    let options: GethDebugTracingOptions = serde_json::from_value(serde_json::json!({
+        "tracer": "callTracer", "tracerConfig": { "withLog": true }, "timeout": "3s", "limit": 5
+    }))
+    .unwrap();
+    for target in [
+        TraceTarget::Transaction { block, index: 3 },
+        TraceTarget::Call { request: request.clone(), at: block, index: None },
+        TraceTarget::Call { request, at: BlockSelector::Latest, index: Some(0) },
+    ] {
+        let told = remote.trace(target.clone(), options.clone()).await.unwrap();
+        assert_eq!(told.get(), direct.trace(target, options.clone()).await.unwrap().get());
+    }
+    let error = remote.trace(TraceTarget::Block(block), options).await.unwrap_err();
+    assert!(matches!(error, ExecutorError::TraceLimit(TraceLimit::Bytes(1024))), "{error:?}");
 }
 
 #[tokio::test]

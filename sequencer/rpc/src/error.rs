@@ -130,7 +130,9 @@ fn executor(error: ExecutorError) -> ErrorObjectOwned {
             plain(RESOURCE_NOT_FOUND, error.to_string())
         }
         ExecutorError::InvalidRequest(message) => plain(SERVER_ERROR, message),
-        ExecutorError::LimitExceeded { .. } => plain(LIMIT_EXCEEDED, error.to_string()),
+        ExecutorError::LimitExceeded { .. } | ExecutorError::TraceLimit(_) => {
+            plain(LIMIT_EXCEEDED, error.to_string())
+        }
         ExecutorError::Transport(error) => {
             unanswered(&EXECUTOR, "the executor", &error);
             plain(RESOURCE_UNAVAILABLE, "the executor does not answer; try again later")

@@ -32,6 +32,7 @@ mod reads;
 mod reject;
 mod server;
 mod subscriptions;
+mod traces;
 mod txpool;
 
 pub use self::{

@@ -35,6 +35,7 @@ use crate::{
     middleware::CallLayer,
     raw::RawApiServer,
     subscriptions,
+    traces::TraceApiServer,
     txpool::TxPoolApiServer,
 };
 
@@ -271,6 +272,7 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     module.merge(EthApiServer::into_rpc(api.clone()))?;
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
     module.merge(RawApiServer::into_rpc(api.clone()))?;
+    module.merge(TraceApiServer::into_rpc(api.clone()))?;
     module.merge(LifecycleApiServer::into_rpc(api.clone()))?;
     module.merge(TxPoolApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;

@@ -1,16 +1,20 @@
 //! What the executor is asked, and what it answers.
 
-use alloy::primitives::U256;
+use alloy::{primitives::U256, rpc::types::trace::geth::GethDebugTracingOptions};
 use bytes::Bytes;
 
 use crate::{
     grpc::{
         convert::{
-            Parsed, block_ref_from_pb, block_ref_to_pb, hash, hash_bytes, missing, u256, u256_bytes,
+            Parsed, block_ref_from_pb, block_ref_to_pb, from_json, hash, hash_bytes, missing,
+            to_json, u256, u256_bytes,
         },
-        pb::{self, block_selector::Selector, call_response::Status},
+        pb::{self, block_selector::Selector, call_response::Status, trace_request::Target},
     },
-    service::{BlockSelector, CallOutcome, CallStatus, GasEstimate, TransportError, TxLocation},
+    service::{
+        BlockSelector, CallOutcome, CallRequest, CallStatus, GasEstimate, TraceTarget,
+        TransportError, TxLocation,
+    },
     types::{AccountInfo, AddressPrefix},
 };
 
@@ -32,6 +36,50 @@ pub(crate) fn selector_from_pb(at: Option<pb::BlockSelector>) -> Parsed<BlockSel
         Selector::Number(number) => Ok(BlockSelector::Number(number)),
         Selector::Hash(bytes) => hash("BlockSelector.hash", &bytes).map(BlockSelector::Hash),
     }
+}
+
+pub(crate) fn call_request(request: &CallRequest, at: BlockSelector) -> Parsed<pb::CallRequest> {
+    Ok(pb::CallRequest { json: to_json("CallRequest.json", request)?, at: Some(at.into()) })
+}
+
+pub(crate) fn call_from_pb(message: pb::CallRequest) -> Parsed<(CallRequest, BlockSelector)> {
+    Ok((from_json("CallRequest.json", &message.json)?, selector_from_pb(message.at)?))
+}
+
+pub(crate) fn trace_request(
+    target: &TraceTarget,
+    options: &GethDebugTracingOptions,
+) -> Parsed<pb::TraceRequest> {
+    let target = match target {
+        TraceTarget::Transaction { block, index } => Target::Transaction(pb::TracedTransaction {
+            block: Some((*block).into()),
+            index: *index,
+        }),
+        TraceTarget::Block(block) => Target::Block((*block).into()),
+        TraceTarget::Call { request, at, index } => {
+            let request = Some(call_request(request, *at)?);
+            Target::Call(pb::TracedCall { request, index: *index })
+        }
+    };
+    let options_json = to_json("TraceRequest.options_json", options)?;
+    Ok(pb::TraceRequest { target: Some(target), options_json })
+}
+
+pub(crate) fn trace_from_pb(
+    message: pb::TraceRequest,
+) -> Parsed<(TraceTarget, GethDebugTracingOptions)> {
+    let target = match message.target.ok_or_else(|| missing("TraceRequest.target"))? {
+        Target::Transaction(pb::TracedTransaction { block, index }) => {
+            TraceTarget::Transaction { block: selector_from_pb(block)?, index }
+        }
+        Target::Block(block) => TraceTarget::Block(selector_from_pb(Some(block))?),
+        Target::Call(pb::TracedCall { request, index }) => {
+            let request = request.ok_or_else(|| missing("TracedCall.request"))?;
+            let (request, at) = call_from_pb(request)?;
+            TraceTarget::Call { request: Box::new(request), at, index }
+        }
+    };
+    Ok((target, from_json("TraceRequest.options_json", &message.options_json)?))
 }
 
 impl From<Option<TxLocation>> for pb::TransactionLocation {

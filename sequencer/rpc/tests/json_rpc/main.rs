@@ -1,9 +1,11 @@
 //! The server over a real executor, seen by clients.
 
+mod anvil;
 mod follow;
 mod logs;
 mod metrics;
 mod pool;
 mod support;
+mod traces;
 mod wallet;
 mod wire;

@@ -205,9 +205,14 @@ impl Chain {
     }
 
     pub(crate) async fn telling(config: RpcConfig, frames: Option<FrameFeed>) -> Self {
+        Self::of(config, frames, json!({})).await
+    }
+
+    /// A chain with these rules of a rollup.
+    pub(crate) async fn of(config: RpcConfig, frames: Option<FrameFeed>, rules: Value) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let signer: PrivateKeySigner = KEY.parse().expect("key");
-        let spec = Arc::new(spec(signer.address()));
+        let spec = Arc::new(spec(signer.address(), rules));
         let executor = ExecutorService::open(
             ExecutorConfig { data_dir: folder.path().to_owned(), ..Default::default() },
             spec.clone(),
@@ -278,7 +283,7 @@ impl Chain {
     }
 }
 
-fn spec(rich: Address) -> ChainSpec {
+fn spec(rich: Address, rules: Value) -> ChainSpec {
     let genesis = json!({
         "config": {
             "chainId": CHAIN_ID,
@@ -287,7 +292,7 @@ fn spec(rich: Address) -> ChainSpec {
             "istanbulBlock": 0, "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0,
             "terminalTotalDifficulty": 0, "terminalTotalDifficultyPassed": true,
             "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0,
-            "millrace": {}
+            "millrace": rules
         },
         "timestamp": "0x65000000",
         "gasLimit": "0x3938700",
@@ -322,7 +327,7 @@ pub(crate) fn loud() -> Bytes {
 }
 
 /// Init code that deploys `runtime`.
-fn deployment(runtime: &[u8]) -> Bytes {
+pub(crate) fn deployment(runtime: &[u8]) -> Bytes {
     let length = u8::try_from(runtime.len()).expect("short");
     let mut code = vec![0x60, length, 0x60, 0x0c, 0x60, 0x00, 0x39, 0x60, length, 0x60, 0x00, 0xf3];
     code.extend(runtime);
