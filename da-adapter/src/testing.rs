@@ -12,7 +12,7 @@ use alloy::{
     consensus::{EthereumReceipt, Header, Sealable, SignableTransaction, TxEip1559},
     primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
     rpc::types::{
-        AccessListResult, EIP1186AccountProofResponse, Filter, Log,
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
         trace::geth::GethDebugTracingOptions,
     },
     signers::{SignerSync, local::PrivateKeySigner},
@@ -22,8 +22,8 @@ use millrace_proto::{
     AccountInfo, AddressPrefix, Attestation, BatchPayload, BatchRecord, BatchVerdict,
     BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome, CallRequest,
     ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, FoundAccounts, GasEstimate,
-    QueueMark, RecoveredTx, SealedHeader, Settlement, SettlementError, SettlementStatus, StateDiff,
-    TraceTarget, TxEnvelope, TxLocation, TxType,
+    QueueMark, RecoveredTx, SealedHeader, Settlement, SettlementError, SettlementStatus,
+    SimulatedBlock, StateDiff, TraceTarget, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -424,6 +424,14 @@ impl Executor for TestExecutorHandle {
         _: TraceTarget,
         _: GethDebugTracingOptions,
     ) -> Result<Box<RawValue>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn simulate(
+        &self,
+        _: SimulatePayload,
+        _: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
         elsewhere()
     }
 

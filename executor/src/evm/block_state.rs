@@ -3,18 +3,21 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{
-    Address, B256, Bytes, KECCAK256_EMPTY, U256,
+    Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256,
     map::{AddressMap, B256Map, HashMap, hash_map::Entry},
 };
 use millrace_proto::{AccountDiff, AccountInfo, SlotDiff, StateDiff};
 use revm::{
     Database,
     bytecode::Bytecode,
+    primitives::hardfork::SpecId,
     state::{Account, AccountInfo as EvmAccount, EvmState},
 };
 
 use super::{
-    CodeCache, StateReadError, StateReader, diff,
+    CodeCache, StateReadError, StateReader,
+    code_cache::analyse,
+    diff,
     hashes::{Hashes, KeepsHashes},
 };
 
@@ -29,6 +32,17 @@ pub(crate) struct BlockState<R> {
     /// Code that the block made or has used.
     used_code: B256Map<Bytecode>,
     hashes: Hashes,
+}
+
+/// What an account is assumed to be instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Assumed {
+    pub(crate) balance: Option<U256>,
+    pub(crate) nonce: Option<u64>,
+    pub(crate) code: Option<Bytes>,
+    pub(crate) slots: HashMap<U256, U256>,
+    /// Slots that are not in `slots` are zero.
+    pub(crate) whole_storage: bool,
 }
 
 /// An account of the block, kept small: blocks of many accounts are as fast as memory is. What it was before is read again for the diff,
@@ -66,6 +80,44 @@ impl<R: StateReader> BlockState<R> {
             used_code: B256Map::default(),
             hashes: Hashes::default(),
         }
+    }
+
+    /// By the rules of a hardfork.
+    pub(crate) fn of(spec: SpecId, reader: R, codes: Arc<CodeCache>) -> Self {
+        Self::new(reader, codes, spec.is_enabled_in(SpecId::SPURIOUS_DRAGON))
+    }
+
+    /// What it is read from.
+    pub(crate) const fn reader(&self) -> &R {
+        &self.reader
+    }
+
+    pub(crate) const fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
+    /// Replaces what an account is.
+    pub(crate) fn assume(
+        &mut self,
+        address: Address,
+        assumed: Assumed,
+    ) -> Result<(), StateReadError> {
+        let Assumed { balance, nonce, code, slots, whole_storage } = assumed;
+        let code = code.map(|code| (keccak256(&code), analyse(code)));
+        let account = self.load(address)?;
+        account.written = true;
+        let info = account.now.get_or_insert_default();
+        info.balance = balance.unwrap_or(info.balance);
+        info.nonce = nonce.unwrap_or(info.nonce);
+        info.code_hash = code.as_ref().map_or(info.code_hash, |(hash, _)| *hash);
+        if whole_storage {
+            account.wipe();
+        }
+        let written =
+            slots.into_iter().map(|(slot, now)| (slot, CachedSlot { now, written: true }));
+        account.slots.all().extend(written);
+        self.used_code.extend(code);
+        Ok(())
     }
 
     fn load(&mut self, address: Address) -> Result<&mut CachedAccount, StateReadError> {
@@ -160,16 +212,16 @@ impl<R: StateReader> BlockState<R> {
     }
 
     /// What the block changed.
-    pub(super) fn into_diff(self) -> Result<StateDiff, StateReadError> {
+    pub(super) fn diff(&self) -> Result<StateDiff, StateReadError> {
         let Self { reader, accounts, used_code, .. } = self;
         let mut diff = StateDiff::default();
         for (address, cached) in accounts {
             if !cached.written {
                 continue;
             }
-            let account = cached.into_diff(&reader, address)?;
+            let account = cached.diff(reader, *address)?;
             let code = |hash| used_code.get(&hash).cloned();
-            diff::add(&mut diff, address, account, &reader, code)?;
+            diff::add(&mut diff, *address, account, reader, code)?;
         }
         Ok(diff)
     }
@@ -197,8 +249,8 @@ impl CachedAccount {
         }
     }
 
-    fn into_diff(
-        self,
+    fn diff(
+        &self,
         reader: &impl StateReader,
         address: Address,
     ) -> Result<AccountDiff, StateReadError> {

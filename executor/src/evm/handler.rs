@@ -42,7 +42,7 @@ pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
 #[derive(Debug)]
 pub(super) struct TxHandler<D, I = (), P = EthPrecompiles> {
     keeps_base_fee: bool,
-    _evm: PhantomData<fn() -> (D, I, P)>,
+    _evm: PhantomData<(D, I, P)>,
 }
 
 impl<D, I, P> TxHandler<D, I, P> {

@@ -28,6 +28,7 @@ mod forced;
 mod handler;
 mod hashes;
 mod memory;
+mod moved;
 mod output;
 mod parallel;
 mod plan;
@@ -36,8 +37,17 @@ mod reject;
 mod system;
 mod tally;
 mod traced;
+mod transfers;
 mod tx;
 
+pub(crate) use self::{
+    block_state::{Assumed, BlockState},
+    call::{CallExecutor, collect_access_list},
+    moved::MovedPrecompiles,
+    traced::{TracedBlock, TracedContext},
+    transfers::TransferLogs,
+    tx::tx_env,
+};
 pub use self::{
     builder::BlockBuilder,
     code_cache::CodeCache,
@@ -53,8 +63,4 @@ pub use self::{
     },
     plan::{BlockPlan, PlanError},
     reader::{StateReadError, StateReader},
-};
-pub(crate) use self::{
-    call::{CallExecutor, collect_access_list},
-    traced::{TracedBlock, TracedContext},
 };

@@ -39,7 +39,7 @@ pub(super) trait SystemCalls {
 
 /// What the block's start tells the system contracts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BlockStart {
+pub(crate) struct BlockStart {
     pub(super) parent_hash: B256,
     pub(super) parent_beacon_block_root: B256,
 }

@@ -1,26 +1,27 @@
 //! Transactions and calls executed under an inspector: what was executed before, again, and what was not, for once.
 
-use std::{cell::RefCell, fmt, sync::Arc};
+use std::{cell::RefCell, fmt, mem, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::{Header, RecoveredTx, RejectReason, SharedReceipt, TxDeposit, TxOutcome};
 use revm::{
-    Database, DatabaseRef, ExecuteEvm, Inspector, MainBuilder, MainnetEvm, SystemCallEvm,
+    Database, DatabaseRef, ExecuteEvm, Inspector, MainBuilder, SystemCallEvm,
     bytecode::Bytecode,
     context::{
         BlockEnv, TxEnv,
         result::{EVMError, ExecutionResult, HaltReason, OutOfGasError, ResultAndState, ResultGas},
     },
-    handler::{Handler, MainnetContext},
+    handler::{EthPrecompiles, Handler, MainnetContext, PrecompileProvider},
     inspector::InspectorHandler,
+    interpreter::InterpreterResult,
     state::{Account, AccountInfo as EvmAccount, EvmState},
 };
 
 use super::{
-    CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader,
+    BlockOutput, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader,
     block_state::{BlockState, minted, to_evm},
-    executor::{build_context, reuse},
-    handler::{BlockEvmError, DepositHandler, TxHandler},
+    executor::{build_context, context_on, reuse},
+    handler::{BlockEvmError, DepositHandler, EvmOf, TxHandler},
     reject::reject_reason,
     system::{self, SystemCalls},
     tally::Tally,
@@ -32,9 +33,9 @@ pub(crate) type TracedContext<R> = MainnetContext<BlockState<R>>;
 
 /// A block whose transactions are executed one after the other, under the inspector or not. What they change takes effect with
 /// [`Self::commit`].
-pub(crate) struct TracedBlock<R: StateReader, I> {
+pub(crate) struct TracedBlock<R: StateReader, I, P = EthPrecompiles> {
     env: EvmEnv,
-    evm: MainnetEvm<TracedContext<R>, I>,
+    evm: EvmOf<TracedContext<R>, P, I>,
     tally: Tally,
 }
 
@@ -59,6 +60,53 @@ impl<R: StateReader, I: Inspector<TracedContext<R>>> TracedBlock<R, I> {
     pub(crate) fn with_env(env: EvmEnv, reader: R, codes: Arc<CodeCache>, inspector: I) -> Self {
         let evm = build_context(&env, reader, codes).build_mainnet_with_inspector(inspector);
         Self { env, evm, tally: Tally::default() }
+    }
+}
+
+impl<R, I, P> TracedBlock<R, I, P>
+where
+    R: StateReader,
+    I: Inspector<TracedContext<R>>,
+    P: PrecompileProvider<TracedContext<R>, Output = InterpreterResult>,
+{
+    /// A new block after what `state` holds. The system calls at its start are made, as its header says.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub(crate) fn open(
+        env: EvmEnv,
+        header: &Header,
+        state: BlockState<R>,
+        inspector: I,
+        precompiles: P,
+    ) -> Result<Self, ExecutionError> {
+        let evm = context_on(&env, state)
+            .build_mainnet_with_inspector(inspector)
+            .with_precompiles(precompiles);
+        let mut block = Self { env, evm, tally: Tally::default() };
+        system::at_start(&mut block, header.into())?;
+        Ok(block)
+    }
+
+    /// Makes the system calls at the block's end, and gives what it holds; what it changed is told relative to the state that the first
+    /// block on this state began with.
+    ///
+    /// # Errors
+    /// When they cannot be made, or the state cannot be read.
+    pub(crate) fn close(&mut self) -> Result<BlockOutput, ExecutionError> {
+        let requests = system::at_end(self)?;
+        let diff = self.evm.ctx.journaled_state.database.diff()?;
+        Ok(BlockOutput::new(mem::take(&mut self.tally), diff, requests, None))
+    }
+
+    /// Gas used so far.
+    pub(crate) const fn gas_used(&self) -> u64 {
+        self.tally.gas_used
+    }
+
+    /// The state as it is now.
+    pub(crate) const fn state(&mut self) -> &mut BlockState<R> {
+        &mut self.evm.ctx.journaled_state.database
     }
 
     pub(crate) const fn inspector(&mut self) -> &mut I {
@@ -207,7 +255,12 @@ impl<R: StateReader> DatabaseRef for Before<'_, R> {
     }
 }
 
-impl<R: StateReader, I: Inspector<TracedContext<R>>> SystemCalls for TracedBlock<R, I> {
+impl<R, I, P> SystemCalls for TracedBlock<R, I, P>
+where
+    R: StateReader,
+    I: Inspector<TracedContext<R>>,
+    P: PrecompileProvider<TracedContext<R>, Output = InterpreterResult>,
+{
     fn env(&self) -> &EvmEnv {
         &self.env
     }
@@ -231,7 +284,7 @@ impl<R: StateReader, I: Inspector<TracedContext<R>>> SystemCalls for TracedBlock
     }
 }
 
-impl<R: StateReader, I> fmt::Debug for TracedBlock<R, I> {
+impl<R: StateReader, I, P> fmt::Debug for TracedBlock<R, I, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TracedBlock")
             .field("number", &self.env.block.number)

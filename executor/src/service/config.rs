@@ -26,18 +26,18 @@ pub struct ExecutorConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallConfig {
-    /// Most gas that a call, one try of an estimate, or a traced call may use.
+    /// Most gas that a call, one try of an estimate, a traced call, or all calls of a simulation may use.
     pub max_gas: u64,
-    /// How many calls run at the same time, each on a thread of its own; more wait. 0 takes one a core.
+    /// How many calls and simulations run at the same time, each on a thread of its own; more wait. 0 takes one a core.
     pub max_concurrent: usize,
     /// How many traces run at the same time, beside the calls; more wait.
     pub max_concurrent_traces: usize,
     /// Most gas of sealed transactions that one trace may execute again.
     pub max_trace_gas: u64,
-    /// Most bytes that one trace may record: of its result as JSON, or of what is kept in memory to make it, whichever is more. While
+    /// Most bytes that a simulation may return, and that one trace may record: of its result as JSON, or of what is kept in memory to make it, whichever is more. While
     /// the result is put together, a few times as much memory is used.
     pub max_trace_bytes: u64,
-    /// How long a trace may take that does not say.
+    /// How long a simulation may take, and a trace that does not say.
     #[serde(with = "humantime_serde")]
     pub trace_timeout: Duration,
     /// The longest that one may ask for. Less than the services wait for each other, which is 30 seconds.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use alloy::rpc::types::{
-    AccessListResult, EIP1186AccountProofResponse, Filter, Log,
+    AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
     trace::geth::GethDebugTracingOptions,
 };
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxHash, U256};
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, SealedHeader, StateDiff, TraceTarget, TxLocation,
+    FoundAccounts, GasEstimate, SealedHeader, SimulatedBlock, StateDiff, TraceTarget, TxLocation,
 };
 use serde_json::value::RawValue;
 use tokio::{
@@ -24,7 +24,7 @@ use super::{
     call::{self, Simulation},
     config::ExecutorConfig,
     feed::{Follower, Unwound},
-    logs, trace,
+    logs, simulate, trace,
     worker::{Command, Worker},
 };
 use crate::chain::Chain;
@@ -233,6 +233,21 @@ impl Executor for ExecutorHandle {
         let inner = self.inner.clone();
         blocking(move || {
             let result = trace::run(&inner.chain, &inner.config.calls, target, options);
+            drop(place);
+            result
+        })
+        .await
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
+        let place = place(&self.inner.calls).await?;
+        let inner = self.inner.clone();
+        blocking(move || {
+            let result = simulate::run(&inner.chain, &inner.config.calls, payload, at);
             drop(place);
             result
         })

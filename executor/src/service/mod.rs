@@ -11,6 +11,7 @@ mod feed;
 mod handle;
 mod logs;
 mod metrics;
+mod simulate;
 mod trace;
 mod worker;
 

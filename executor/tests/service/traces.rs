@@ -285,7 +285,8 @@ async fn what_a_trace_records_is_bounded() {
         let here = Address::repeat_byte(0xcc);
         let account = AccountOverride { code: Some(code.into()), ..AccountOverride::default() };
         let state_overrides = Some(StateOverride::from_iter([(here, account)]));
-        let request = Box::new(CallRequest { state_overrides, ..call(here, Bytes::new()) });
+        let mut request = Box::new(CallRequest { state_overrides, ..call(here, Bytes::new()) });
+        request.transaction.gas = Some(3_000_000);
         TraceTarget::Call { request, at, index: None }
     };
     // Writes a byte at 100,000, then jumps about.

@@ -7,7 +7,8 @@ use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{
         AccessListResult, BlockOverrides, EIP1186AccountProofResponse, Filter, Log,
-        TransactionRequest, state::StateOverride, trace::geth::GethDebugTracingOptions,
+        TransactionRequest, simulate::SimulatePayload, state::StateOverride,
+        trace::geth::GethDebugTracingOptions,
     },
 };
 use async_trait::async_trait;
@@ -15,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    service::{BoxStream, ErrorClass, TraceLimit, TraceTarget, TransportError},
+    service::{
+        BoxStream, ErrorClass, SimulatedBlock, SimulationError, TraceLimit, TraceTarget,
+        TransportError,
+    },
     types::{
         AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, RecoveredTx,
         RejectReason, SealedHeader, SharedReceipt, StateDiff,
@@ -257,6 +261,16 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         options: GethDebugTracingOptions,
     ) -> Result<Box<RawValue>, ExecutorError>;
 
+    /// Blocks of calls on top of a block, by the rules of `eth_simulateV1` in the execution-apis specification.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Simulation`] with the specification's code.
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError>;
+
     /// Logs that match a filter whose block range is given in numbers (or as one block hash), in order.
     ///
     /// # Errors
@@ -314,6 +328,9 @@ pub enum ExecutorError {
     /// A trace takes too much.
     #[error(transparent)]
     TraceLimit(TraceLimit),
+    /// A simulation has no result.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     /// The block was discarded, because another was opened or the service stops.
     #[error("the open block was discarded")]
     BuildDiscarded,
@@ -338,7 +355,8 @@ impl ExecutorError {
             | Self::InvalidRequest(_)
             | Self::NotIncludable { .. }
             | Self::LimitExceeded { .. }
-            | Self::TraceLimit(_) => ErrorClass::Caller,
+            | Self::TraceLimit(_)
+            | Self::Simulation(_) => ErrorClass::Caller,
             Self::BuildDiscarded | Self::Transport(_) => ErrorClass::Retryable,
             Self::Store(_) | Self::Stopped(_) => ErrorClass::Fatal,
         }

@@ -9,6 +9,7 @@ mod replay;
 mod report;
 mod sequencer;
 mod settlement;
+mod simulate;
 mod trace;
 
 use std::pin::Pin;
@@ -36,6 +37,7 @@ pub use self::{
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,
     },
+    simulate::{SimulatedBlock, SimulatedCall, SimulationCode, SimulationError},
     trace::{TraceLimit, TraceTarget},
 };
 

@@ -5,13 +5,17 @@ use std::{net::TcpListener, sync::Arc};
 use alloy::{
     primitives::{B256, Bytes},
     rpc::types::{
-        Filter, TransactionRequest, state::StateOverride, trace::geth::GethDebugTracingOptions,
+        Filter, TransactionRequest,
+        simulate::{SimBlock, SimulatePayload},
+        state::StateOverride,
+        trace::geth::GethDebugTracingOptions,
     },
 };
 use futures::StreamExt;
 use millrace_proto::{
     AddressPrefix, BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor,
-    ExecutorError, RejectReason, TraceLimit, TraceTarget, TransportError, TxOutcome,
+    ExecutorError, RejectReason, SimulationCode, TraceLimit, TraceTarget, TransportError,
+    TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
         pb::{self, executor_client},
@@ -126,6 +130,22 @@ async fn traces_say_what_they_were_asked_for() {
     }
     let error = remote.trace(TraceTarget::Block(block), options).await.unwrap_err();
     assert!(matches!(error, ExecutorError::TraceLimit(TraceLimit::Bytes(1024))), "{error:?}");
+}
+
+#[tokio::test]
+async fn simulated_blocks_come_whole() {
+    let (direct, remote, _server) = pair().await;
+    direct.append(vec![deposit(), transfer(0)]);
+    let mut payload =
+        SimulatePayload::default().extend(SimBlock::default()).extend(SimBlock::default());
+    let at = BlockSelector::Latest;
+    let blocks = remote.simulate(payload.clone(), at).await.unwrap();
+    assert_eq!(blocks, direct.simulate(payload.clone(), at).await.unwrap());
+    assert_eq!((blocks.len(), blocks[1].calls.len()), (2, 2));
+    payload.validation = true;
+    let error = remote.simulate(payload, at).await.unwrap_err();
+    let expected = SimulationCode::NonceTooHigh;
+    assert!(matches!(error, ExecutorError::Simulation(error) if error.code == expected));
 }
 
 #[tokio::test]

@@ -33,7 +33,9 @@ use crate::{
     lifecycle::LifecycleApiServer,
     metrics::{CallMetrics, RpcMetrics},
     middleware::CallLayer,
+    node::MoreApiServer,
     raw::RawApiServer,
+    simulate::SimulateApiServer,
     subscriptions,
     traces::TraceApiServer,
     txpool::TxPoolApiServer,
@@ -92,6 +94,7 @@ impl RpcServer {
             spec,
             fees: FeeOracle::new(limits.max_fee_history as usize),
             filters: filters.clone(),
+            pending: Arc::default(),
             feed: feed.clone(),
             log_searches: Semaphore::new(limits.max_log_searches as usize),
             sync_waits: Semaphore::new(limits.max_sync_waits as usize),
@@ -272,6 +275,8 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     module.merge(EthApiServer::into_rpc(api.clone()))?;
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
     module.merge(RawApiServer::into_rpc(api.clone()))?;
+    module.merge(MoreApiServer::into_rpc(api.clone()))?;
+    module.merge(SimulateApiServer::into_rpc(api.clone()))?;
     module.merge(TraceApiServer::into_rpc(api.clone()))?;
     module.merge(LifecycleApiServer::into_rpc(api.clone()))?;
     module.merge(TxPoolApiServer::into_rpc(api))?;

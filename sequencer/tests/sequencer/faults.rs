@@ -8,7 +8,7 @@ use std::sync::{
 use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{
-        AccessListResult, EIP1186AccountProofResponse, Filter, Log,
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
         trace::geth::GethDebugTracingOptions,
     },
 };
@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, StateDiff, TraceTarget, TransportError,
-    TxLocation, TxOutcome,
+    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, SimulatedBlock, StateDiff, TraceTarget,
+    TransportError, TxLocation, TxOutcome,
 };
 use millrace_sequencer::{
     DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
@@ -363,6 +363,14 @@ impl Executor for FaultyExecutor {
         options: GethDebugTracingOptions,
     ) -> Result<Box<RawValue>, ExecutorError> {
         self.inner.trace(target, options).await
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
+        self.inner.simulate(payload, at).await
     }
 
     async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {

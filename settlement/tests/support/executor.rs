@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{
-        AccessListResult, EIP1186AccountProofResponse, Filter, Log,
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
         trace::geth::GethDebugTracingOptions,
     },
 };
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, SealedHeader, StateDiff, TraceTarget, TxLocation,
+    FoundAccounts, GasEstimate, SealedHeader, SimulatedBlock, StateDiff, TraceTarget, TxLocation,
 };
 use serde_json::value::RawValue;
 
@@ -132,6 +132,14 @@ impl Executor for TestExecutor {
         _: TraceTarget,
         _: GethDebugTracingOptions,
     ) -> Result<Box<RawValue>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn simulate(
+        &self,
+        _: SimulatePayload,
+        _: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
         unsupported()
     }
 

@@ -137,7 +137,7 @@ pub(super) fn run(simulation: Simulation) -> Result<CallOutcome, ExecutorError> 
     Ok(outcome(result.map_err(refused)?))
 }
 
-fn outcome(result: ExecutionResult) -> CallOutcome {
+pub(super) fn outcome(result: ExecutionResult) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
         ExecutionResult::Success { output, .. } => {

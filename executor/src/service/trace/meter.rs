@@ -100,16 +100,21 @@ impl Meter {
         self.check()
     }
 
-    /// Counts the code that a tracer shows of the accounts that a transaction has used.
-    pub(super) fn charge_codes(
+    /// Counts the accounts that a transaction has used, with their code, if the tracer shows them.
+    pub(super) fn charge_accounts(
         &mut self,
         state: &EvmState,
         before: &impl DatabaseRef<Error = StateReadError>,
     ) -> Result<(), ExecutorError> {
-        if !self.costs.codes {
+        if !self.costs.accounts {
             return Ok(());
         }
         for (address, account) in state {
+            self.charge(CALL + SLOT * account.storage.len());
+            self.check()?;
+            if !self.costs.codes {
+                continue;
+            }
             let read = |error| ExecutorError::Store(Box::new(error));
             let hash = before.basic_ref(*address).map_err(read)?.unwrap_or_default().code_hash;
             if hash != KECCAK256_EMPTY {
@@ -118,7 +123,6 @@ impl Meter {
             if account.is_created() {
                 self.charge(2 * account.info.code.as_ref().map_or(0, |code| code.len()));
             }
-            self.charge(CALL + SLOT * account.storage.len());
             self.check()?;
         }
         Ok(())

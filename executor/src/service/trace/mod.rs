@@ -210,7 +210,7 @@ where
     Meter: Inspector<TracedContext<R>>,
 {
     let (meter, env, tx, mut before) = block.inspected();
-    meter.charge_codes(&executed.state, &before)?;
+    meter.charge_accounts(&executed.state, &before)?;
     let trace = meter.tracer().get_result(context, tx, env, executed, &mut before);
     let mut trace = trace.map_err(|error| ExecutorError::Store(Box::new(error)))?;
     if let GethTrace::Default(frame) = &mut trace {

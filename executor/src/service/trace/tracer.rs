@@ -18,7 +18,9 @@ pub(super) struct Costs {
     pub(super) calls: usize,
     /// Logs.
     pub(super) logs: bool,
-    /// Accounts with their code.
+    /// Accounts with their slots.
+    pub(super) accounts: bool,
+    /// And with their code.
     pub(super) codes: bool,
 }
 
@@ -79,8 +81,9 @@ impl Costs {
             }
             BuiltIn::FlatCallTracer => self.calls += 1,
             BuiltIn::PreStateTracer => {
-                let _: PreStateConfig = parse(config.into_pre_state_config())?;
-                self.codes = true;
+                let config: PreStateConfig = parse(config.into_pre_state_config())?;
+                self.accounts = true;
+                self.codes |= config.code_enabled();
             }
             BuiltIn::FourByteTracer | BuiltIn::NoopTracer => {}
             BuiltIn::MuxTracer | BuiltIn::Erc7562Tracer | BuiltIn::StateGasTracer => {
@@ -201,7 +204,7 @@ mod tests {
             "tracerConfig": { "callTracer": { "withLog": true }, "prestateTracer": null, "4byteTracer": {} }
         });
         let (costs, _) = options(mux).expect("three tracers");
-        assert_eq!(costs, Costs { steps: None, calls: 1, logs: true, codes: true });
+        assert_eq!(costs, Costs { steps: None, calls: 1, logs: true, accounts: true, codes: true });
     }
 
     #[test]

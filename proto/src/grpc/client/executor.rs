@@ -6,7 +6,7 @@ use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{
-        AccessListResult, EIP1186AccountProofResponse, Filter, Log,
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
         trace::geth::GethDebugTracingOptions,
     },
 };
@@ -29,7 +29,7 @@ use crate::{
     },
     service::{
         BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest, Executor, ExecutorError,
-        FoundAccounts, GasEstimate, TraceTarget, TransportError, TxLocation,
+        FoundAccounts, GasEstimate, SimulatedBlock, TraceTarget, TransportError, TxLocation,
     },
     types::{
         AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, SealedHeader,
@@ -251,6 +251,16 @@ impl Executor for ExecutorClient {
         options: GethDebugTracingOptions,
     ) -> Result<Box<RawValue>, ExecutorError> {
         json_reply(self.inner.clone().trace(trace_request(&target, &options)?).await)
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
+        let payload_json = to_json("SimulateRequest.payload_json", &payload)?;
+        let request = pb::SimulateRequest { payload_json, at: Some(at.into()) };
+        reply(self.inner.clone().simulate(request).await)
     }
 
     async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {

@@ -1,6 +1,12 @@
 //! What the executor is asked, and what it answers.
 
-use alloy::{primitives::U256, rpc::types::trace::geth::GethDebugTracingOptions};
+use std::sync::Arc;
+
+use alloy::{
+    primitives::{Log, U256},
+    rlp::{self, Decodable},
+    rpc::types::trace::geth::GethDebugTracingOptions,
+};
 use bytes::Bytes;
 
 use crate::{
@@ -12,10 +18,10 @@ use crate::{
         pb::{self, block_selector::Selector, call_response::Status, trace_request::Target},
     },
     service::{
-        BlockSelector, CallOutcome, CallRequest, CallStatus, GasEstimate, TraceTarget,
-        TransportError, TxLocation,
+        BlockSelector, CallOutcome, CallRequest, CallStatus, GasEstimate, SimulatedBlock,
+        SimulatedCall, TraceTarget, TransportError, TxLocation,
     },
-    types::{AccountInfo, AddressPrefix},
+    types::{AccountInfo, AddressPrefix, ExecutedBlock},
 };
 
 impl From<BlockSelector> for pb::BlockSelector {
@@ -207,6 +213,63 @@ impl TryFrom<pb::EstimateGasResponse> for GasEstimate {
         Ok(match message.failure {
             Some(failure) => Self::Fails(failure.try_into()?),
             None => Self::Gas(message.gas),
+        })
+    }
+}
+
+impl From<Vec<SimulatedBlock>> for pb::SimulatedBlocks {
+    fn from(blocks: Vec<SimulatedBlock>) -> Self {
+        let block = |SimulatedBlock { block, calls }: SimulatedBlock| pb::SimulatedBlock {
+            block: Some((&*block).into()),
+            calls: calls.into_iter().map(Into::into).collect(),
+        };
+        Self { blocks: blocks.into_iter().map(block).collect() }
+    }
+}
+
+impl TryFrom<pb::SimulatedBlocks> for Vec<SimulatedBlock> {
+    type Error = TransportError;
+
+    fn try_from(message: pb::SimulatedBlocks) -> Parsed<Self> {
+        let block = |message: pb::SimulatedBlock| {
+            let block = message.block.map(Option::<Arc<ExecutedBlock>>::try_from).transpose()?;
+            let block = block.flatten().ok_or_else(|| missing("SimulatedBlock.block"))?;
+            let calls: Vec<_> =
+                message.calls.into_iter().map(TryInto::try_into).collect::<Parsed<_>>()?;
+            if calls.len() != block.transactions.len() {
+                let problem =
+                    format!("{} calls of {} transactions", calls.len(), block.transactions.len());
+                return Err(TransportError::malformed("SimulatedBlock.calls", problem));
+            }
+            Ok(SimulatedBlock { block, calls })
+        };
+        message.blocks.into_iter().map(block).collect()
+    }
+}
+
+impl From<SimulatedCall> for pb::SimulatedCall {
+    fn from(call: SimulatedCall) -> Self {
+        Self {
+            outcome: Some(call.outcome.into()),
+            max_used_gas: call.max_used_gas,
+            logs: call.logs.iter().map(|log| rlp::encode(log).into()).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::SimulatedCall> for SimulatedCall {
+    type Error = TransportError;
+
+    fn try_from(message: pb::SimulatedCall) -> Parsed<Self> {
+        let log = |bytes: &Bytes| {
+            Log::decode(&mut &bytes[..])
+                .map_err(|error| TransportError::malformed("SimulatedCall.logs", error))
+        };
+        let outcome = message.outcome.ok_or_else(|| missing("SimulatedCall.outcome"))?;
+        Ok(Self {
+            outcome: outcome.try_into()?,
+            max_used_gas: message.max_used_gas,
+            logs: message.logs.iter().map(log).collect::<Parsed<_>>()?,
         })
     }
 }

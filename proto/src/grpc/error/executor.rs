@@ -10,7 +10,9 @@ use crate::{
         reject::{add_facts, reject_from_parts},
         transport::{transport_fault, transport_from_fault},
     },
-    service::{BlockSelector, ExecutorError, TraceLimit, TransportError},
+    service::{
+        BlockSelector, ExecutorError, SimulationCode, SimulationError, TraceLimit, TransportError,
+    },
 };
 
 const UNKNOWN_BLOCK: &str = "UNKNOWN_BLOCK";
@@ -20,6 +22,7 @@ const INVALID_REQUEST: &str = "INVALID_REQUEST";
 const NOT_INCLUDABLE: &str = "NOT_INCLUDABLE";
 const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
 const TRACE_LIMIT: &str = "TRACE_LIMIT_EXCEEDED";
+const SIMULATION: &str = "SIMULATION_FAILED";
 const BUILD_DISCARDED: &str = "BUILD_DISCARDED";
 const STORE: &str = "EXECUTOR_STORE";
 const STOPPED: &str = "EXECUTOR_STOPPED";
@@ -58,6 +61,9 @@ impl WireError for ExecutorError {
                 };
                 fault(Code::OutOfRange, TRACE_LIMIT).with("what", what).with("limit", limit)
             }
+            Self::Simulation(error) => fault(Code::InvalidArgument, SIMULATION)
+                .with("code", error.code.code())
+                .with("problem", &error.message),
             Self::BuildDiscarded => fault(Code::Unavailable, BUILD_DISCARDED),
             Self::Store(source) => fault(Code::Internal, STORE).with("problem", source),
             Self::Stopped(problem) => fault(Code::Internal, STOPPED).with("problem", problem),
@@ -93,6 +99,12 @@ impl WireError for ExecutorError {
                     "milliseconds" => TraceLimit::Time(Duration::from_millis(limit)),
                     _ => return None,
                 })
+            }
+            SIMULATION => {
+                let code: i32 = fault.get("code")?;
+                let code = *SimulationCode::ALL.iter().find(|known| known.code() == code)?;
+                let message = fault.text("problem").to_owned();
+                Self::Simulation(SimulationError { code, message })
             }
             BUILD_DISCARDED => Self::BuildDiscarded,
             STORE => Self::Store(RemoteError::boxed(fault)),

@@ -7,7 +7,10 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::{
-    service::{BlockSelector, ExecutorError, SequencerError, SubmitError, TraceLimit},
+    service::{
+        BlockSelector, ExecutorError, SequencerError, SimulationCode, SimulationError, SubmitError,
+        TraceLimit,
+    },
     types::RejectReason,
 };
 
@@ -93,6 +96,8 @@ fn executor() -> impl Strategy<Value = ExecutorError> {
         any::<u32>().prop_map(|limit| {
             E::TraceLimit(TraceLimit::Time(Duration::from_millis(limit.into())))
         }),
+        (prop::sample::select(SimulationCode::ALL), text())
+            .prop_map(|(code, message)| E::Simulation(SimulationError { code, message })),
         Just(()).prop_map(|()| E::BuildDiscarded),
         text().prop_map(|text| E::Store(Box::new(RemoteError(text)))),
         text().prop_map(E::Stopped),

@@ -196,6 +196,15 @@ impl executor_server::Executor for ExecutorServer {
         Ok(Response::new(pb::JsonValue { json }))
     }
 
+    async fn simulate(&self, request: Request<pb::SimulateRequest>) -> Reply<pb::SimulatedBlocks> {
+        let request = request.into_inner();
+        let at = parse_at(request.at)?;
+        let payload = from_json("SimulateRequest.payload_json", &request.payload_json);
+        let payload = payload.map_err(bad_request)?;
+        let blocks = self.executor.simulate(payload, at).await.map_err(to_status)?;
+        Ok(Response::new(blocks.into()))
+    }
+
     async fn get_logs(&self, request: Request<pb::GetLogsRequest>) -> Reply<pb::JsonValue> {
         let request = request.into_inner();
         let filter: Filter =

@@ -3,14 +3,14 @@
 use alloy::{
     eips::Encodable2718,
     network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
-    primitives::{Address, Bytes, TxHash, U256, address},
+    primitives::{Address, Bytes, TxHash, U256, address, bytes},
     rpc::types::TransactionRequest,
 };
 use millrace_l1::testing::{Anvil, AnvilOptions};
 use millrace_rpc::RpcConfig;
 use serde_json::{Value, json};
 
-use crate::support::{CHAIN_ID, Chain};
+use crate::support::{CHAIN_ID, Chain, SOMEBODY, counter};
 
 pub(crate) const FEE_RECIPIENT: Address = address!("00000000000000000000000000000000000000fe");
 pub(crate) const GAS_LIMIT: u64 = 60_000_000;
@@ -154,4 +154,31 @@ pub(crate) fn caller() -> Bytes {
         "60206020f3"
     );
     crate::support::deployment(&runtime)
+}
+
+/// Transactions of all kinds, a block each.
+pub(crate) async fn history(pair: &mut Pair) -> Vec<(&'static str, TxHash)> {
+    let plain = TransactionRequest::default;
+    let to = |address: Address| plain().with_to(address);
+    let counter_at = pair.next_contract();
+    let mut sent = vec![("deployment", pair.send(plain().with_deploy_code(counter())).await)];
+    let caller_at = pair.next_contract();
+    let target = counter_at.into_word().to_vec();
+    let (everything, value) = (to(caller_at).with_input(target), U256::from(10));
+    let poor = everything.clone().with_gas_limit(70_000);
+    for (what, request) in [
+        ("deployment of the caller", plain().with_deploy_code(caller())),
+        ("log", to(counter_at)),
+        ("revert", to(counter_at).with_input(bytes!("02"))),
+        ("everything", everything.clone().with_value(value)),
+        ("everything again", everything.with_value(value)),
+        ("out of gas", poor.with_value(value)),
+        ("transfer", to(SOMEBODY).with_value(value)),
+        ("transfer again", to(SOMEBODY).with_value(value)),
+        ("failed deployment", plain().with_deploy_code(bytes!("60006000fd"))),
+        ("precompile", to(Address::with_last_byte(2)).with_input(bytes!("1234"))),
+    ] {
+        sent.push((what, pair.send(request).await));
+    }
+    sent
 }

@@ -5,6 +5,8 @@ mod follow;
 mod logs;
 mod metrics;
 mod pool;
+mod reads;
+mod simulate;
 mod support;
 mod traces;
 mod wallet;

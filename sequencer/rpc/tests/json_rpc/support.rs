@@ -336,12 +336,17 @@ pub(crate) fn deployment(runtime: &[u8]) -> Bytes {
 
 /// A transfer of the chain's account, signed.
 pub(crate) async fn signed(chain: &Chain, nonce: u64) -> Bytes {
-    let request = TransactionRequest::default()
-        .with_to(SOMEBODY)
-        .with_value(U256::from(1))
+    let request = TransactionRequest::default().with_to(SOMEBODY).with_value(U256::from(1));
+    sign(chain, request.with_nonce(nonce).with_gas_limit(21_000)).await
+}
+
+/// A transaction of the chain's account, signed; where the request leaves it open, with its first nonce and much gas.
+pub(crate) async fn sign(chain: &Chain, request: TransactionRequest) -> Bytes {
+    let (nonce, gas) = (request.nonce.unwrap_or(0), request.gas.unwrap_or(1_000_000));
+    let request = request
         .with_nonce(nonce)
         .with_chain_id(CHAIN_ID)
-        .with_gas_limit(21_000)
+        .with_gas_limit(gas)
         .with_max_fee_per_gas(100_000_000_000)
         .with_max_priority_fee_per_gas(1);
     let wallet = EthereumWallet::from(chain.signer.clone());

@@ -2,44 +2,13 @@
 
 use std::str::FromStr;
 
-use alloy::{
-    network::TransactionBuilder,
-    primitives::{Address, B256, TxHash, U256, bytes},
-    rpc::types::TransactionRequest,
-};
+use alloy::primitives::{B256, U256};
 use serde_json::{Value, json};
 
 use crate::{
-    anvil::{Allowed, FEE_RECIPIENT, GAS_PRICE, Pair, assert_same, caller},
-    support::{Chain, SOMEBODY, counter, signed},
+    anvil::{Allowed, FEE_RECIPIENT, GAS_PRICE, Pair, assert_same, history},
+    support::{Chain, SOMEBODY, signed},
 };
-
-/// Transactions of all kinds, a block each.
-async fn history(pair: &mut Pair) -> Vec<(&'static str, TxHash)> {
-    let plain = TransactionRequest::default;
-    let to = |address: Address| plain().with_to(address);
-    let counter_at = pair.next_contract();
-    let mut sent = vec![("deployment", pair.send(plain().with_deploy_code(counter())).await)];
-    let caller_at = pair.next_contract();
-    let target = counter_at.into_word().to_vec();
-    let (everything, value) = (to(caller_at).with_input(target), U256::from(10));
-    let poor = everything.clone().with_gas_limit(70_000);
-    for (what, request) in [
-        ("deployment of the caller", plain().with_deploy_code(caller())),
-        ("log", to(counter_at)),
-        ("revert", to(counter_at).with_input(bytes!("02"))),
-        ("everything", everything.clone().with_value(value)),
-        ("everything again", everything.with_value(value)),
-        ("out of gas", poor.with_value(value)),
-        ("transfer", to(SOMEBODY).with_value(value)),
-        ("transfer again", to(SOMEBODY).with_value(value)),
-        ("failed deployment", plain().with_deploy_code(bytes!("60006000fd"))),
-        ("precompile", to(Address::with_last_byte(2)).with_input(bytes!("1234"))),
-    ] {
-        sent.push((what, pair.send(request).await));
-    }
-    sent
-}
 
 /// Of a whole transaction, geth tells its gas limit, and so do we; anvil tells what its first call gets of that.
 const GAS_OF_THE_WHOLE: &[Allowed] =
