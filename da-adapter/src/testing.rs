@@ -11,7 +11,10 @@ use std::{
 use alloy::{
     consensus::{EthereumReceipt, Header, Sealable, SignableTransaction, TxEip1559},
     primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
-    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+    rpc::types::{
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
+        trace::geth::GethDebugTracingOptions,
+    },
     signers::{SignerSync, local::PrivateKeySigner},
 };
 use async_trait::async_trait;
@@ -19,10 +22,11 @@ use millrace_proto::{
     AccountInfo, AddressPrefix, Attestation, BatchPayload, BatchRecord, BatchVerdict,
     BlockAttributes, BlockBuild, BlockNumHash, BlockSelector, BoxStream, CallOutcome, CallRequest,
     ChainSpec, Deposit, ExecutedBlock, Executor, ExecutorError, FoundAccounts, GasEstimate,
-    QueueMark, RecoveredTx, SealedHeader, Settlement, SettlementError, SettlementStatus, StateDiff,
-    TxEnvelope, TxLocation, TxType,
+    QueueMark, RecoveredTx, SealedHeader, Settlement, SettlementError, SettlementStatus,
+    SimulatedBlock, StateDiff, TraceTarget, TxEnvelope, TxLocation, TxType,
 };
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::{
@@ -412,6 +416,22 @@ impl Executor for TestExecutorHandle {
         _: CallRequest,
         _: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn trace(
+        &self,
+        _: TraceTarget,
+        _: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError> {
+        elsewhere()
+    }
+
+    async fn simulate(
+        &self,
+        _: SimulatePayload,
+        _: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
         elsewhere()
     }
 

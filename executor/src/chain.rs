@@ -209,6 +209,21 @@ impl SealedState {
         self.view.header()
     }
 
+    /// Every slot of an account that is not zero; `None` if more than `limit` have to be looked at.
+    pub(crate) fn slots(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        let slots = self.view.slots(address, limit).map_err(StateReadError::source)?;
+        Ok(slots.map(|slots| slots.into_iter().map(|(slot, value)| (slot.into(), value)).collect()))
+    }
+
+    /// The state root after `diff` on top of this state.
+    pub(crate) fn root(&self, diff: &StateDiff) -> Result<B256, StoreError> {
+        self.view.root(diff)
+    }
+
     fn entries(
         &self,
         address: Address,

@@ -32,7 +32,7 @@ pub use self::{
         WorkProfile, WorkerPool,
     },
     replay::Replayer,
-    service::{ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},
+    service::{CallConfig, ExecutionConfig, ExecutorConfig, ExecutorHandle, ExecutorService},
     state::genesis_header,
     store::{StoreConfig, StoreError},
     trie::TrieError,

@@ -3,24 +3,27 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{
-    Address, B256, KECCAK256_EMPTY, U256,
+    Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256,
     map::{AddressMap, B256Map, HashMap, hash_map::Entry},
 };
 use millrace_proto::{AccountDiff, AccountInfo, SlotDiff, StateDiff};
 use revm::{
     Database,
     bytecode::Bytecode,
+    primitives::hardfork::SpecId,
     state::{Account, AccountInfo as EvmAccount, EvmState},
 };
 
 use super::{
-    CodeCache, StateReadError, StateReader, diff,
+    CodeCache, StateReadError, StateReader,
+    code_cache::analyse,
+    diff,
     hashes::{Hashes, KeepsHashes},
 };
 
 /// What the block has read and written so far. One map of accounts, each with its slots: reads fill it, a
 /// transaction's changes are written through, and the diff falls out at the end.
-pub(super) struct BlockState<R> {
+pub(crate) struct BlockState<R> {
     reader: R,
     codes: Arc<CodeCache>,
     /// EIP-161: accounts that a transaction leaves empty are removed.
@@ -29,6 +32,17 @@ pub(super) struct BlockState<R> {
     /// Code that the block made or has used.
     used_code: B256Map<Bytecode>,
     hashes: Hashes,
+}
+
+/// What an account is assumed to be instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Assumed {
+    pub(crate) balance: Option<U256>,
+    pub(crate) nonce: Option<u64>,
+    pub(crate) code: Option<Bytes>,
+    pub(crate) slots: HashMap<U256, U256>,
+    /// Slots that are not in `slots` are zero.
+    pub(crate) whole_storage: bool,
 }
 
 /// An account of the block, kept small: blocks of many accounts are as fast as memory is. What it was before is read again for the diff,
@@ -68,6 +82,44 @@ impl<R: StateReader> BlockState<R> {
         }
     }
 
+    /// By the rules of a hardfork.
+    pub(crate) fn of(spec: SpecId, reader: R, codes: Arc<CodeCache>) -> Self {
+        Self::new(reader, codes, spec.is_enabled_in(SpecId::SPURIOUS_DRAGON))
+    }
+
+    /// What it is read from.
+    pub(crate) const fn reader(&self) -> &R {
+        &self.reader
+    }
+
+    pub(crate) const fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
+    /// Replaces what an account is.
+    pub(crate) fn assume(
+        &mut self,
+        address: Address,
+        assumed: Assumed,
+    ) -> Result<(), StateReadError> {
+        let Assumed { balance, nonce, code, slots, whole_storage } = assumed;
+        let code = code.map(|code| (keccak256(&code), analyse(code)));
+        let account = self.load(address)?;
+        account.written = true;
+        let info = account.now.get_or_insert_default();
+        info.balance = balance.unwrap_or(info.balance);
+        info.nonce = nonce.unwrap_or(info.nonce);
+        info.code_hash = code.as_ref().map_or(info.code_hash, |(hash, _)| *hash);
+        if whole_storage {
+            account.wipe();
+        }
+        let written =
+            slots.into_iter().map(|(slot, now)| (slot, CachedSlot { now, written: true }));
+        account.slots.all().extend(written);
+        self.used_code.extend(code);
+        Ok(())
+    }
+
     fn load(&mut self, address: Address) -> Result<&mut CachedAccount, StateReadError> {
         match self.accounts.entry(address) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
@@ -105,15 +157,7 @@ impl<R: StateReader> BlockState<R> {
         }
         self.load(address)?;
         let Some(cached) = self.accounts.get(&address) else { return Ok(Vec::new()) };
-        let mut slots = if cached.existed && !cached.wiped {
-            self.reader.storage_of(address)?
-        } else {
-            Vec::new()
-        };
-        slots.retain(|(slot, _)| cached.slots.get(slot).is_none());
-        slots.extend(cached.slots.iter().map(|(slot, value)| (*slot, value.now)));
-        slots.retain(|(_, value)| !value.is_zero());
-        Ok(slots)
+        cached.all_slots(address, &self.reader)
     }
 
     /// Writes through what a transaction left in its journal.
@@ -168,22 +212,36 @@ impl<R: StateReader> BlockState<R> {
     }
 
     /// What the block changed.
-    pub(super) fn into_diff(self) -> Result<StateDiff, StateReadError> {
+    pub(super) fn diff(&self) -> Result<StateDiff, StateReadError> {
         let Self { reader, accounts, used_code, .. } = self;
         let mut diff = StateDiff::default();
         for (address, cached) in accounts {
             if !cached.written {
                 continue;
             }
-            let account = cached.into_diff(&reader, address)?;
+            let account = cached.diff(reader, *address)?;
             let code = |hash| used_code.get(&hash).cloned();
-            diff::add(&mut diff, address, account, &reader, code)?;
+            diff::add(&mut diff, *address, account, reader, code)?;
         }
         Ok(diff)
     }
 }
 
 impl CachedAccount {
+    /// The slots that are not zero.
+    fn all_slots(
+        &self,
+        address: Address,
+        reader: &impl StateReader,
+    ) -> Result<Vec<(U256, U256)>, StateReadError> {
+        let mut slots =
+            if self.existed && !self.wiped { reader.storage_of(address)? } else { Vec::new() };
+        slots.retain(|(slot, _)| self.slots.get(slot).is_none());
+        slots.extend(self.slots.iter().map(|(slot, value)| (*slot, value.now)));
+        slots.retain(|(_, value)| !value.is_zero());
+        Ok(slots)
+    }
+
     fn wipe(&mut self) {
         self.wiped = true;
         for slot in self.slots.0.iter_mut().flat_map(|slots| slots.values_mut()) {
@@ -191,8 +249,8 @@ impl CachedAccount {
         }
     }
 
-    fn into_diff(
-        self,
+    fn diff(
+        &self,
         reader: &impl StateReader,
         address: Address,
     ) -> Result<AccountDiff, StateReadError> {
@@ -269,6 +327,45 @@ impl<R: StateReader> Database for BlockState<R> {
 
     fn block_hash(&mut self, number: u64) -> Result<B256, StateReadError> {
         Ok(self.reader.block_hash(number)?.unwrap_or_default())
+    }
+}
+
+/// The state in the middle of a block, or after it.
+impl<R: StateReader> StateReader for BlockState<R> {
+    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
+        match self.accounts.get(&address) {
+            Some(cached) => Ok(cached.now),
+            None => self.reader.account(address),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
+        let Some(cached) = self.accounts.get(&address) else {
+            return self.reader.storage(address, slot);
+        };
+        match cached.slots.get(&slot) {
+            Some(value) => Ok(value.now),
+            None if cached.wiped || !cached.existed => Ok(U256::ZERO),
+            None => self.reader.storage(address, slot),
+        }
+    }
+
+    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
+        let Some(cached) = self.accounts.get(&address) else {
+            return self.reader.storage_of(address);
+        };
+        cached.all_slots(address, &self.reader)
+    }
+
+    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
+        match self.used_code.get(&hash) {
+            Some(code) => Ok(Some(code.original_bytes())),
+            None => self.reader.code(hash),
+        }
+    }
+
+    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
+        self.reader.block_hash(number)
     }
 }
 

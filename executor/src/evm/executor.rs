@@ -12,7 +12,6 @@ use revm::{
         result::{EVMError, ExecutionResult},
     },
     handler::{Handler, MainnetContext},
-    primitives::hardfork::SpecId,
     state::EvmState,
 };
 
@@ -51,7 +50,7 @@ impl<R: StateReader> BlockExecutor<R> {
         codes: Arc<CodeCache>,
     ) -> Result<Self, ExecutionError> {
         let mut block = Self::with_env(plan.env().clone(), reader, codes);
-        system::at_start(&mut block, plan)?;
+        system::at_start(&mut block, plan.into())?;
         Ok(block)
     }
 
@@ -119,7 +118,7 @@ impl<R: StateReader> BlockExecutor<R> {
     pub fn finish(mut self) -> Result<BlockOutput, ExecutionError> {
         self.turn();
         let requests = system::at_end(&mut self)?;
-        let diff = self.evm.ctx.journaled_state.database.into_diff()?;
+        let diff = self.evm.ctx.journaled_state.database.diff()?;
         let access_list = self.accesses.map(|accesses| accesses.finish());
         Ok(BlockOutput::new(self.tally, diff, requests, access_list))
     }
@@ -196,9 +195,15 @@ pub(super) fn build_context<R: StateReader>(
     reader: R,
     codes: Arc<CodeCache>,
 ) -> MainnetContext<BlockState<R>> {
-    let spec = env.cfg.spec;
-    let state = BlockState::new(reader, codes, spec.is_enabled_in(SpecId::SPURIOUS_DRAGON));
-    MainnetContext::new(state, spec).with_cfg(env.cfg.clone()).with_block(env.block.clone())
+    context_on(env, BlockState::of(env.cfg.spec, reader, codes))
+}
+
+/// The same over a state that has been worked on.
+pub(super) fn context_on<R: StateReader>(
+    env: &EvmEnv,
+    state: BlockState<R>,
+) -> MainnetContext<BlockState<R>> {
+    MainnetContext::new(state, env.cfg.spec).with_cfg(env.cfg.clone()).with_block(env.block.clone())
 }
 
 /// Empties the map of a transaction's accounts and gives it back to the journal for the next transaction, unless it is so large that

@@ -4,16 +4,17 @@ use std::marker::PhantomData;
 
 use alloy_primitives::U256;
 use revm::{
-    Database, MainnetEvm,
+    Database, Inspector, MainnetEvm,
     context::{
         Block, BlockEnv, CfgEnv, Context, Evm, Journal, JournalTr, Transaction, TxEnv,
         result::{EVMError, HaltReason, InvalidTransaction},
     },
     context_interface::journaled_state::account::JournaledAccountTr,
     handler::{
-        EthFrame, EvmTr, FrameResult, Handler, MainnetContext, PrecompileProvider,
+        EthFrame, EthPrecompiles, EvmTr, FrameResult, Handler, MainnetContext, PrecompileProvider,
         instructions::EthInstructions,
     },
+    inspector::InspectorHandler,
     interpreter::{
         Gas, GasTracker, InitialAndFloorGas, InterpreterResult, interpreter::EthInterpreter,
     },
@@ -28,9 +29,9 @@ pub(super) type BlockEvm<R> = MainnetEvm<MainnetContext<BlockState<R>>>;
 /// A context on database `D`, with notes `N` beside it.
 pub(super) type ContextOf<D, N> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, N>;
 
-/// An EVM with precompiles `P`.
-pub(super) type EvmOf<C, P> =
-    Evm<C, (), EthInstructions<EthInterpreter, C>, P, EthFrame<EthInterpreter>>;
+/// An EVM with precompiles `P` and inspector `I`.
+pub(super) type EvmOf<C, P, I = ()> =
+    Evm<C, I, EthInstructions<EthInterpreter, C>, P, EthFrame<EthInterpreter>>;
 
 /// What running a transaction can fail with.
 pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
@@ -39,19 +40,23 @@ pub(super) type BlockEvmError = EVMError<StateReadError, InvalidTransaction>;
 /// effective gas price for every unit of gas, in one payment after execution, where Ethereum pays the priority fee and burns
 /// the rest. The recipient is touched as by Ethereum's payment, also by one of zero.
 #[derive(Debug)]
-pub(super) struct TxHandler<D> {
+pub(super) struct TxHandler<D, I = (), P = EthPrecompiles> {
     keeps_base_fee: bool,
-    _database: PhantomData<fn() -> D>,
+    _evm: PhantomData<(D, I, P)>,
 }
 
-impl<D> TxHandler<D> {
+impl<D, I, P> TxHandler<D, I, P> {
     pub(super) const fn new(keeps_base_fee: bool) -> Self {
-        Self { keeps_base_fee, _database: PhantomData }
+        Self { keeps_base_fee, _evm: PhantomData }
     }
 }
 
-impl<D: Database<Error = StateReadError>> Handler for TxHandler<D> {
-    type Evm = MainnetEvm<MainnetContext<D>>;
+impl<D, I, P> Handler for TxHandler<D, I, P>
+where
+    D: Database<Error = StateReadError>,
+    P: PrecompileProvider<MainnetContext<D>, Output = InterpreterResult>,
+{
+    type Evm = EvmOf<MainnetContext<D>, P, I>;
     type Error = BlockEvmError;
     type HaltReason = HaltReason;
 
@@ -66,6 +71,15 @@ impl<D: Database<Error = StateReadError>> Handler for TxHandler<D> {
         context.journaled_state.load_account_mut(beneficiary)?.incr_balance(reward);
         Ok(())
     }
+}
+
+impl<D, I, P> InspectorHandler for TxHandler<D, I, P>
+where
+    D: Database<Error = StateReadError>,
+    I: Inspector<MainnetContext<D>>,
+    P: PrecompileProvider<MainnetContext<D>, Output = InterpreterResult>,
+{
+    type IT = EthInterpreter;
 }
 
 /// What the fee recipient gets for a transaction's gas.
@@ -86,23 +100,32 @@ pub(super) fn reward<D: Database, N>(
 /// Deposits (type `0x7E`): paid for on L1, so nothing is charged or refunded here. What L1 locked is minted before
 /// execution and stays minted if the call fails. The nonce is not checked, but counts up.
 #[derive(Debug)]
-pub(super) struct DepositHandler<D, N, P> {
+pub(super) struct DepositHandler<D, N, P, I = ()> {
     mint: U256,
-    _context: PhantomData<(D, N, P)>,
+    _evm: PhantomData<(D, N, P, I)>,
 }
 
-impl<D, N, P> DepositHandler<D, N, P> {
+impl<D, N, P, I> DepositHandler<D, N, P, I> {
     pub(super) const fn new(mint: U256) -> Self {
-        Self { mint, _context: PhantomData }
+        Self { mint, _evm: PhantomData }
     }
 }
 
-impl<D, N, P> Handler for DepositHandler<D, N, P>
+impl<D, N, P, I> InspectorHandler for DepositHandler<D, N, P, I>
+where
+    D: Database<Error = StateReadError>,
+    P: PrecompileProvider<ContextOf<D, N>, Output = InterpreterResult>,
+    I: Inspector<ContextOf<D, N>>,
+{
+    type IT = EthInterpreter;
+}
+
+impl<D, N, P, I> Handler for DepositHandler<D, N, P, I>
 where
     D: Database<Error = StateReadError>,
     P: PrecompileProvider<ContextOf<D, N>, Output = InterpreterResult>,
 {
-    type Evm = EvmOf<ContextOf<D, N>, P>;
+    type Evm = EvmOf<ContextOf<D, N>, P, I>;
     type Error = BlockEvmError;
     type HaltReason = HaltReason;
 

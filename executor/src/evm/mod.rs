@@ -28,6 +28,7 @@ mod forced;
 mod handler;
 mod hashes;
 mod memory;
+mod moved;
 mod output;
 mod parallel;
 mod plan;
@@ -35,9 +36,18 @@ mod reader;
 mod reject;
 mod system;
 mod tally;
+mod traced;
+mod transfers;
 mod tx;
 
-pub(crate) use self::call::{CallExecutor, collect_access_list};
+pub(crate) use self::{
+    block_state::{Assumed, BlockState},
+    call::{CallExecutor, collect_access_list},
+    moved::MovedPrecompiles,
+    traced::{TracedBlock, TracedContext},
+    transfers::TransferLogs,
+    tx::tx_env,
+};
 pub use self::{
     builder::BlockBuilder,
     code_cache::CodeCache,

@@ -13,7 +13,7 @@ use alloy::{
     sol_types::SolEvent,
 };
 use alloy_primitives::{Address, B256, Bytes};
-use millrace_proto::SharedReceipt;
+use millrace_proto::{Header, SharedReceipt};
 use revm::context::result::ExecutionResult;
 
 use super::{BlockPlan, EvmEnv, ExecutionError};
@@ -37,18 +37,43 @@ pub(super) trait SystemCalls {
     ) -> Result<Option<ExecutionResult>, ExecutionError>;
 }
 
+/// What the block's start tells the system contracts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockStart {
+    pub(super) parent_hash: B256,
+    pub(super) parent_beacon_block_root: B256,
+}
+
+impl From<&BlockPlan> for BlockStart {
+    fn from(plan: &BlockPlan) -> Self {
+        let attributes = plan.attributes();
+        Self {
+            parent_hash: attributes.parent_hash,
+            parent_beacon_block_root: attributes.parent_beacon_block_root,
+        }
+    }
+}
+
+impl From<&Header> for BlockStart {
+    fn from(header: &Header) -> Self {
+        Self {
+            parent_hash: header.parent_hash,
+            parent_beacon_block_root: header.parent_beacon_block_root.unwrap_or_default(),
+        }
+    }
+}
+
 /// Before the first transaction: EIP-4788 and EIP-2935, where their contracts exist.
 pub(super) fn at_start(
     block: &mut impl SystemCalls,
-    plan: &BlockPlan,
+    start: BlockStart,
 ) -> Result<(), ExecutionError> {
-    let attributes = plan.attributes();
     let word = |word: B256| Bytes::copy_from_slice(word.as_slice());
     if block.env().cancun {
-        block.system_call(BEACON_ROOTS_ADDRESS, word(attributes.parent_beacon_block_root))?;
+        block.system_call(BEACON_ROOTS_ADDRESS, word(start.parent_beacon_block_root))?;
     }
     if block.env().prague {
-        block.system_call(HISTORY_STORAGE_ADDRESS, word(attributes.parent_hash))?;
+        block.system_call(HISTORY_STORAGE_ADDRESS, word(start.parent_hash))?;
     }
     Ok(())
 }

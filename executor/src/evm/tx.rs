@@ -5,7 +5,7 @@ use millrace_proto::{RecoveredTx, TxDeposit};
 use revm::{context::TxEnv, context_interface::either::Either};
 
 /// A signed transaction. EIP-7702 authorities are recovered by the EVM when it applies them.
-pub(super) fn tx_env(recovered: &RecoveredTx) -> TxEnv {
+pub(crate) fn tx_env(recovered: &RecoveredTx) -> TxEnv {
     let tx = recovered.tx();
     TxEnv {
         tx_type: tx.ty(),

@@ -2,16 +2,20 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy::rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log};
+use alloy::rpc::types::{
+    AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
+    trace::geth::GethDebugTracingOptions,
+};
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxHash, U256};
 use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, SealedHeader, StateDiff, TxLocation,
+    FoundAccounts, GasEstimate, SealedHeader, SimulatedBlock, StateDiff, TraceTarget, TxLocation,
 };
+use serde_json::value::RawValue;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task,
 };
 
@@ -20,7 +24,7 @@ use super::{
     call::{self, Simulation},
     config::ExecutorConfig,
     feed::{Follower, Unwound},
-    logs,
+    logs, simulate, trace,
     worker::{Command, Worker},
 };
 use crate::chain::Chain;
@@ -39,6 +43,7 @@ pub(super) struct Inner {
     pub(super) unwound: Unwound,
     pub(super) worker: Worker,
     pub(super) calls: Arc<Semaphore>,
+    pub(super) traces: Arc<Semaphore>,
 }
 
 impl ExecutorHandle {
@@ -66,11 +71,9 @@ impl ExecutorHandle {
         at: BlockSelector,
         run: impl FnOnce(Simulation) -> Result<T, ExecutorError> + Send + 'static,
     ) -> Result<T, ExecutorError> {
-        let place = self.inner.calls.clone().acquire_owned().await;
-        let place =
-            place.map_err(|_| ExecutorError::Stopped("the service is closed".to_owned()))?;
+        let place = place(&self.inner.calls).await?;
         let chain = self.inner.chain.clone();
-        let max_gas = self.inner.config.max_call_gas;
+        let max_gas = self.inner.config.calls.max_gas;
         blocking(move || {
             let result = Simulation::new(&chain, request, at, max_gas).and_then(run);
             drop(place);
@@ -78,6 +81,12 @@ impl ExecutorHandle {
         })
         .await
     }
+}
+
+/// Waits for a place.
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ExecutorError> {
+    let place = places.clone().acquire_owned().await;
+    place.map_err(|_| ExecutorError::Stopped("the service is closed".to_owned()))
 }
 
 /// Runs what may take long on a thread where it may.
@@ -213,6 +222,36 @@ impl Executor for ExecutorHandle {
         at: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError> {
         self.simulate(request, at, call::create_access_list).await
+    }
+
+    async fn trace(
+        &self,
+        target: TraceTarget,
+        options: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError> {
+        let place = place(&self.inner.traces).await?;
+        let inner = self.inner.clone();
+        blocking(move || {
+            let result = trace::run(&inner.chain, &inner.config.calls, target, options);
+            drop(place);
+            result
+        })
+        .await
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
+        let place = place(&self.inner.calls).await?;
+        let inner = self.inner.clone();
+        blocking(move || {
+            let result = simulate::run(&inner.chain, &inner.config.calls, payload, at);
+            drop(place);
+            result
+        })
+        .await
     }
 
     async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {

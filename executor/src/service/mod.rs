@@ -2,7 +2,7 @@
 //!
 //! One worker thread owns the open block and is fed through a bounded channel. A second one stores what is closed, beside the execution of the next
 //! block; it alone writes to the store, but for blocks that are taken back, for which the first waits for it. Everything else reads sealed blocks on the caller's side: point reads where they are asked (they hit the store's caches), whatever walks
-//! or executes on tokio's blocking threads, calls no more of them at a time than configured.
+//! or executes on tokio's blocking threads, calls and traces no more of them at a time than configured.
 
 mod build;
 mod call;
@@ -11,7 +11,9 @@ mod feed;
 mod handle;
 mod logs;
 mod metrics;
+mod simulate;
 mod storer;
+mod trace;
 mod worker;
 
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use self::feed::Shown;
 pub use self::{
-    config::{ExecutionConfig, ExecutorConfig},
+    config::{CallConfig, ExecutionConfig, ExecutorConfig},
     handle::ExecutorHandle,
 };
 use self::{handle::Inner, metrics::ExecutorMetrics, worker::Worker};
@@ -73,8 +75,9 @@ impl ExecutorService {
         let pool = WorkerPool::new(threads)
             .map_err(|error| ExecutorError::Stopped(format!("cannot start a thread: {error}")))?;
         let worker = Worker::start(chain.clone(), Arc::new(pool), shown.clone(), metrics)?;
-        let calls = Arc::new(Semaphore::new(config.max_concurrent_calls.max(1)));
-        let inner = Inner { config, chain: chain.clone(), head, unwound, worker, calls };
+        let calls = Arc::new(Semaphore::new(config.calls.concurrent()));
+        let traces = Arc::new(Semaphore::new(config.calls.max_concurrent_traces.max(1)));
+        let inner = Inner { config, chain: chain.clone(), head, unwound, worker, calls, traces };
         Ok((ExecutorHandle::new(inner), chain, shown))
     }
 }

@@ -58,19 +58,23 @@ pub(crate) fn state_root(
     parent: B256,
     diff: &StateDiff,
 ) -> Result<RootUpdate, StoreError> {
-    let addresses: Vec<_> = diff.accounts.keys().collect();
-    let before = reader.get_sorted(Table::Accounts, &addresses)?;
-    let before = before
-        .into_iter()
-        .map(|record| record.map(|record| AccountRecord::decode(&record)).transpose())
-        .collect::<Result<Vec<_>, _>>()
-        .in_table(Table::Accounts)?;
+    state_root_at(reader, None, parent, diff)
+}
 
+/// The same on top of an earlier block than the one that `reader` sees, if it is given.
+pub(super) fn state_root_at(
+    reader: Reader<'_>,
+    at: Option<u64>,
+    parent: B256,
+    diff: &StateDiff,
+) -> Result<RootUpdate, StoreError> {
+    let addresses: Vec<_> = diff.accounts.keys().collect();
+    let before = records(reader, at, &addresses)?;
     let keys = addresses.par_chunks(KEYS).flat_map_iter(keccak256_batch).collect::<Vec<_>>();
     let accounts: Vec<_> = diff.accounts.iter().zip(before).zip(keys).collect();
     let mut accounts = accounts
         .into_par_iter()
-        .map(|(((address, diff), before), key)| account(reader, *address, key, diff, before))
+        .map(|(((address, diff), before), key)| account((reader, at), *address, key, diff, before))
         .collect::<Result<Vec<_>, _>>()?;
     accounts.sort_unstable_by_key(|account| account.key);
 
@@ -82,7 +86,7 @@ pub(crate) fn state_root(
             value: account.change.after.map(|record| rlp::encode(record.to_trie())),
         })
         .collect();
-    let TrieUpdate { root, changes } = trie::update(&Nodes::accounts(reader), &updates)?;
+    let TrieUpdate { root, changes } = trie::update(&Nodes::accounts(reader).at(at), &updates)?;
 
     let mut update = RootUpdate {
         root,
@@ -100,8 +104,29 @@ pub(crate) fn state_root(
     Ok(update)
 }
 
-fn account(
+fn records(
     reader: Reader<'_>,
+    at: Option<u64>,
+    addresses: &[&Address],
+) -> Result<Vec<Option<AccountRecord>>, StoreError> {
+    let decode = |record: Option<&[u8]>| record.map(AccountRecord::decode).transpose();
+    let records = match at {
+        None => {
+            let records = reader.get_sorted(Table::Accounts, addresses)?;
+            records.iter().map(|record| decode(record.as_deref())).collect()
+        }
+        Some(number) => {
+            let read =
+                |address: &&Address| reader.get_at(Table::Accounts, address.as_slice(), number);
+            let records: Vec<_> = addresses.iter().map(read).collect::<Result<_, _>>()?;
+            records.iter().map(|record| decode(record.as_deref())).collect()
+        }
+    };
+    Result::<_, _>::in_table(records, Table::Accounts)
+}
+
+fn account(
+    (reader, at): (Reader<'_>, Option<u64>),
     address: Address,
     key: B256,
     diff: &AccountDiff,
@@ -126,7 +151,8 @@ fn account(
     let (storage_root, nodes) = if slots.is_empty() {
         (before.map_or(EMPTY_ROOT_HASH, |record| record.storage_root), Vec::new())
     } else {
-        let TrieUpdate { root, changes } = trie::update(&Nodes::storage(reader, key), &slots)?;
+        let TrieUpdate { root, changes } =
+            trie::update(&Nodes::storage(reader, key).at(at), &slots)?;
         (root, changes)
     };
     if diff.after.is_none() && storage_root != EMPTY_ROOT_HASH {

@@ -1,12 +1,12 @@
 //! State as of a block.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use alloy::primitives::{Address, B256, Bytes, U256};
-use millrace_proto::{AccountInfo, AddressPrefix, BlockSelector, SealedHeader};
+use millrace_proto::{AccountInfo, AddressPrefix, BlockSelector, SealedHeader, StateDiff};
 use rocksdb::DBRawIterator;
 
-use super::AccountRecord;
+use super::{AccountRecord, root::state_root_at};
 use crate::store::{
     StoreError,
     chain::ChainReader,
@@ -119,6 +119,44 @@ impl StateView {
         })
     }
 
+    /// Every slot of an account that is not zero; `None` if more than `limit` keys have to be looked at.
+    pub(crate) fn slots(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(B256, U256)>>, StoreError> {
+        let mut keys = BTreeSet::new();
+        let tables = [Some(Table::Storage), self.at.map(|_| Table::StorageHistory)];
+        for table in tables.into_iter().flatten() {
+            let mut entries = self.reader().iter(table);
+            entries.seek(address);
+            while let Some(slot) = slot_of(&entries, address) {
+                keys.insert(slot);
+                if keys.len() > limit {
+                    return Ok(None);
+                }
+                // Past all that the history has of the slot.
+                match table {
+                    Table::Storage => entries.next(),
+                    _ => entries.seek(keys::history(&keys::storage(address, slot), u64::MAX)),
+                }
+            }
+            entries.status()?;
+        }
+        let mut slots = Vec::with_capacity(keys.len());
+        for slot in keys {
+            slots.push((slot, self.storage(address, slot)?));
+        }
+        slots.retain(|(_, value)| !value.is_zero());
+        Ok(Some(slots))
+    }
+
+    /// The state root after `diff` on top of this state.
+    pub(crate) fn root(&self, diff: &StateDiff) -> Result<B256, StoreError> {
+        let parent = self.header.seal();
+        Ok(state_root_at(self.reader(), self.at, parent, diff)?.root)
+    }
+
     /// Code by its hash, which any block may have stored.
     pub(crate) fn code(&self, code_hash: B256) -> Result<Option<Bytes>, StoreError> {
         ChainReader(self.reader()).code(code_hash)
@@ -151,6 +189,12 @@ impl StateView {
 /// The account that an entry of its table, or of that table's history, belongs to.
 fn owner(entries: &DBRawIterator<'_>) -> Option<Address> {
     entries.key()?.get(..Address::len_bytes()).map(Address::from_slice)
+}
+
+/// The slot of an account that an entry of the storage table, or of its history, belongs to.
+fn slot_of(entries: &DBRawIterator<'_>, address: Address) -> Option<B256> {
+    let key = entries.key()?.strip_prefix(address.as_slice())?;
+    Some(B256::from_slice(key.get(..B256::len_bytes())?))
 }
 
 fn read<T>(

@@ -43,6 +43,15 @@ impl Chain {
         Self { folder, spec, executor }
     }
 
+    /// The same, with other settings.
+    pub(crate) fn with_config(config: ExecutorConfig) -> Self {
+        let spec = spec("prague", true, &contracts::all());
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = ExecutorConfig { data_dir: folder.path().to_owned(), ..config };
+        let executor = ExecutorService::open(config, spec.clone()).expect("the store opens");
+        Self { folder, spec, executor }
+    }
+
     /// The attributes of the next block, with so many deposits.
     pub(crate) async fn attributes(&self, deposits: u64) -> BlockAttributes {
         let head = self.executor.head().await.expect("there is a head");

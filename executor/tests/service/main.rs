@@ -10,3 +10,4 @@ mod closed;
 mod feed;
 mod logs;
 mod replay;
+mod traces;

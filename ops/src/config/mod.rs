@@ -12,7 +12,7 @@ use figment::{
     providers::{Env, Format, Toml},
 };
 use millrace_da_adapter::DaAdapterConfig;
-use millrace_executor::{ExecutionConfig, StoreConfig};
+use millrace_executor::{CallConfig, ExecutionConfig, StoreConfig};
 use millrace_l1::{L1Config, TxManagerConfig};
 use millrace_proto::{BatchPayload, ChainSpec};
 use millrace_rpc::RpcConfig;
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) executor: StoreConfig,
     #[serde(default)]
     pub(crate) execution: ExecutionConfig,
+    #[serde(default)]
+    pub(crate) calls: CallConfig,
     #[serde(default)]
     pub(crate) da_adapter: DaAdapterConfig,
     #[serde(default)]

@@ -232,6 +232,7 @@ fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Conf
         rpc: Default::default(),
         executor: Default::default(),
         execution: Default::default(),
+        calls: Default::default(),
         da_adapter: Default::default(),
         settlement: Default::default(),
         transactions: Default::default(),

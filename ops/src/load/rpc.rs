@@ -100,7 +100,12 @@ impl Rpc {
     async fn setup(&self, step: &[Signed]) -> Result<()> {
         let client = client()?;
         for tx in step {
-            call(&client, &self.url, "eth_sendRawTransaction", json!([tx.raw])).await?;
+            let sent = call(&client, &self.url, "eth_sendRawTransaction", json!([tx.raw])).await;
+            if let Err(error) = sent {
+                // It may be there from before.
+                let known = call(&client, &self.url, "eth_getTransactionByHash", json!([tx.hash]));
+                ensure!(!known.await?.is_null(), "the setup was not taken: {error}");
+            }
         }
         let Some(last) = step.last() else { return Ok(()) };
         let mined = async {

@@ -116,6 +116,7 @@ impl ExecutorPart {
             data_dir: config.chain.data_dir.join("executor"),
             store: config.executor.clone(),
             execution: config.execution.clone(),
+            calls: config.calls.clone(),
             ..ExecutorConfig::default()
         };
         let handle = ExecutorService::open(executor, spec).wrap_err("cannot open the executor")?;

@@ -7,14 +7,19 @@ use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
     rpc::types::{
         AccessListResult, BlockOverrides, EIP1186AccountProofResponse, Filter, Log,
-        TransactionRequest, state::StateOverride,
+        TransactionRequest, simulate::SimulatePayload, state::StateOverride,
+        trace::geth::GethDebugTracingOptions,
     },
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{
-    service::{BoxStream, ErrorClass, TransportError},
+    service::{
+        BoxStream, ErrorClass, SimulatedBlock, SimulationError, TraceLimit, TraceTarget,
+        TransportError,
+    },
     types::{
         AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, RecoveredTx,
         RejectReason, SealedHeader, SharedReceipt, StateDiff,
@@ -251,6 +256,29 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
         at: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError>;
 
+    /// Executes transactions or a call again under a tracer, and gives its result in geth's JSON: that of the tracer for a transaction
+    /// or a call, and for a block an array of `{"txHash": ..., "result": ...}`. Deposits and forced transactions are traced like all others.
+    ///
+    /// # Errors
+    /// [`ExecutorError::TraceLimit`] if it takes too much; [`ExecutorError::StatePruned`] if the state before the block is not kept;
+    /// [`ExecutorError::InvalidRequest`] for options that are not understood, tracers that are not there (JavaScript's), the genesis block,
+    /// and an index that the block does not have.
+    async fn trace(
+        &self,
+        target: TraceTarget,
+        options: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError>;
+
+    /// Blocks of calls on top of a block, by the rules of `eth_simulateV1` in the execution-apis specification.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Simulation`] with the specification's code.
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError>;
+
     /// Logs that match a filter whose block range is given in numbers (or as one block hash), in order.
     ///
     /// # Errors
@@ -305,6 +333,12 @@ pub enum ExecutorError {
         /// The limit.
         limit: u64,
     },
+    /// A trace takes too much.
+    #[error(transparent)]
+    TraceLimit(TraceLimit),
+    /// A simulation has no result.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     /// The block was discarded, because another was opened or the service stops.
     #[error("the open block was discarded")]
     BuildDiscarded,
@@ -328,7 +362,9 @@ impl ExecutorError {
             | Self::NotHead { .. }
             | Self::InvalidRequest(_)
             | Self::NotIncludable { .. }
-            | Self::LimitExceeded { .. } => ErrorClass::Caller,
+            | Self::LimitExceeded { .. }
+            | Self::TraceLimit(_)
+            | Self::Simulation(_) => ErrorClass::Caller,
             Self::BuildDiscarded | Self::Transport(_) => ErrorClass::Retryable,
             Self::Store(_) | Self::Stopped(_) => ErrorClass::Fatal,
         }

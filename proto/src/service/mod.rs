@@ -9,6 +9,8 @@ mod replay;
 mod report;
 mod sequencer;
 mod settlement;
+mod simulate;
+mod trace;
 
 use std::pin::Pin;
 
@@ -35,6 +37,8 @@ pub use self::{
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,
     },
+    simulate::{SimulatedBlock, SimulatedCall, SimulationCode, SimulationError},
+    trace::{TraceLimit, TraceTarget},
 };
 
 pub(crate) use self::error::status_message;

@@ -4,12 +4,18 @@ use std::{net::TcpListener, sync::Arc};
 
 use alloy::{
     primitives::{B256, Bytes},
-    rpc::types::{Filter, TransactionRequest, state::StateOverride},
+    rpc::types::{
+        Filter, TransactionRequest,
+        simulate::{SimBlock, SimulatePayload},
+        state::StateOverride,
+        trace::geth::GethDebugTracingOptions,
+    },
 };
 use futures::StreamExt;
 use millrace_proto::{
     AddressPrefix, BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor,
-    ExecutorError, RejectReason, TransportError, TxOutcome,
+    ExecutorError, RejectReason, SimulationCode, TraceLimit, TraceTarget, TransportError,
+    TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
         pb::{self, executor_client},
@@ -102,6 +108,44 @@ async fn calls_are_the_same() {
             direct.create_access_list(request, at).await.unwrap()
         );
     }
+}
+
+#[tokio::test]
+async fn traces_say_what_they_were_asked_for() {
+    let (direct, remote, _server) = pair().await;
+    let block = BlockSelector::Number(0);
+    let transaction = TransactionRequest::default().to(BOB);
+    let request = Box::new(CallRequest { transaction, ..CallRequest::default() });
+    let options: GethDebugTracingOptions = serde_json::from_value(serde_json::json!({
+        "tracer": "callTracer", "tracerConfig": { "withLog": true }, "timeout": "3s", "limit": 5
+    }))
+    .unwrap();
+    for target in [
+        TraceTarget::Transaction { block, index: 3 },
+        TraceTarget::Call { request: request.clone(), at: block, index: None },
+        TraceTarget::Call { request, at: BlockSelector::Latest, index: Some(0) },
+    ] {
+        let told = remote.trace(target.clone(), options.clone()).await.unwrap();
+        assert_eq!(told.get(), direct.trace(target, options.clone()).await.unwrap().get());
+    }
+    let error = remote.trace(TraceTarget::Block(block), options).await.unwrap_err();
+    assert!(matches!(error, ExecutorError::TraceLimit(TraceLimit::Bytes(1024))), "{error:?}");
+}
+
+#[tokio::test]
+async fn simulated_blocks_come_whole() {
+    let (direct, remote, _server) = pair().await;
+    direct.append(vec![deposit(), transfer(0)]);
+    let mut payload =
+        SimulatePayload::default().extend(SimBlock::default()).extend(SimBlock::default());
+    let at = BlockSelector::Latest;
+    let blocks = remote.simulate(payload.clone(), at).await.unwrap();
+    assert_eq!(blocks, direct.simulate(payload.clone(), at).await.unwrap());
+    assert_eq!((blocks.len(), blocks[1].calls.len()), (2, 2));
+    payload.validation = true;
+    let error = remote.simulate(payload, at).await.unwrap_err();
+    let expected = SimulationCode::NonceTooHigh;
+    assert!(matches!(error, ExecutorError::Simulation(error) if error.code == expected));
 }
 
 #[tokio::test]

@@ -184,6 +184,9 @@ pub(crate) trait EthApi {
     #[method(name = "newBlockFilter")]
     async fn new_block_filter(&self) -> Result<U64, CallError>;
 
+    #[method(name = "newPendingTransactionFilter")]
+    async fn new_pending_filter(&self) -> Result<U64, CallError>;
+
     #[method(name = "getFilterChanges")]
     async fn filter_changes(&self, id: U64) -> Result<FilterChanges, CallError>;
 
@@ -415,6 +418,10 @@ impl EthApiServer for Api {
 
     async fn new_block_filter(&self) -> Result<U64, CallError> {
         self.0.install_block_filter().await
+    }
+
+    async fn new_pending_filter(&self) -> Result<U64, CallError> {
+        self.0.install_pending_filter().await
     }
 
     async fn filter_changes(&self, id: U64) -> Result<FilterChanges, CallError> {

@@ -75,7 +75,7 @@ pub struct RpcLimits {
     pub max_log_searches: u32,
     /// Addresses and topics that a log filter may name.
     pub max_log_criteria: u32,
-    /// Storage keys of an `eth_getProof`.
+    /// Storage keys of an `eth_getProof` or `eth_getStorageValues`.
     pub max_proof_keys: u32,
     /// Transactions that a `txpool_content` or `txpool_inspect` may list.
     pub max_pool_content: u32,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::RpcConfig, error::CallError, feed::BlockFeed, fees::FeeOracle, filters::FilterRegistry,
-    metrics::RpcMetrics,
+    metrics::RpcMetrics, pending::PendingHashes,
 };
 
 /// What all methods share.
@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) config: RpcConfig,
     pub(crate) fees: FeeOracle,
     pub(crate) filters: Arc<FilterRegistry>,
+    /// What comes into the open block, while filters ask for it.
+    pub(crate) pending: Arc<PendingHashes>,
     pub(crate) feed: BlockFeed,
     /// One permit a log search that may run.
     pub(crate) log_searches: Semaphore,

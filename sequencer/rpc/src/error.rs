@@ -130,7 +130,10 @@ fn executor(error: ExecutorError) -> ErrorObjectOwned {
             plain(RESOURCE_NOT_FOUND, error.to_string())
         }
         ExecutorError::InvalidRequest(message) => plain(SERVER_ERROR, message),
-        ExecutorError::LimitExceeded { .. } => plain(LIMIT_EXCEEDED, error.to_string()),
+        ExecutorError::LimitExceeded { .. } | ExecutorError::TraceLimit(_) => {
+            plain(LIMIT_EXCEEDED, error.to_string())
+        }
+        ExecutorError::Simulation(error) => plain(error.code.code(), error.message),
         ExecutorError::Transport(error) => {
             unanswered(&EXECUTOR, "the executor", &error);
             plain(RESOURCE_UNAVAILABLE, "the executor does not answer; try again later")
@@ -194,7 +197,7 @@ pub(crate) fn rejected(
 }
 
 /// `execution reverted`, with the reason if the data is Solidity's `Error(string)` or `Panic(uint256)`.
-fn revert_message(data: &[u8]) -> String {
+pub(crate) fn revert_message(data: &[u8]) -> String {
     const REVERTED: &str = "execution reverted";
     if let Ok(revert) = Revert::abi_decode(data) {
         return format!("{REVERTED}: {}", revert.reason);

@@ -15,7 +15,9 @@ use millrace_proto::{BlockSelector, ExecutedBlock};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{context::Context, error::CallError, ids::random_id, json, logs::json_bytes};
+use crate::{
+    context::Context, error::CallError, ids::random_id, json, logs::json_bytes, pending::Cursor,
+};
 
 /// How long a poll waits for the feed to come up to the head.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -28,6 +30,7 @@ type Polled = (Arc<Kind>, Place, Vec<Arc<ExecutedBlock>>);
 enum Kind {
     Logs(Box<Filter>),
     Blocks,
+    Pending(Cursor),
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +117,18 @@ impl FilterRegistry {
         Ok(U64::from(id))
     }
 
+    /// A filter for the transactions that come into the open block.
+    pub(crate) fn install_pending(&self, cursor: Cursor) -> Result<U64, CallError> {
+        self.install(Kind::Pending(cursor))
+    }
+
+    /// Whether there are such filters.
+    pub(crate) fn has_pending(&self) -> bool {
+        let mut entries = self.entries.lock();
+        entries.by_id.retain(|_, entry| entry.polled.elapsed() < self.expiry);
+        entries.by_id.values().any(|entry| matches!(&*entry.kind, Kind::Pending(_)))
+    }
+
     /// What a filter reports, and where it is.
     fn poll(&self, id: U64) -> Result<Polled, CallError> {
         let mut entries = self.entries.lock();
@@ -180,6 +195,10 @@ impl Context {
 
     /// What is new since the last poll.
     pub(crate) async fn filter_changes(&self, id: U64) -> Result<FilterChanges, CallError> {
+        let (kind, ..) = self.filters.poll(id)?;
+        if let Kind::Pending(cursor) = &*kind {
+            return self.pending_changes(id, cursor);
+        }
         loop {
             // Whoever has seen a receipt finds its logs.
             self.filters.caught_up(self.executor.head().await?.number).await;
@@ -191,6 +210,7 @@ impl Context {
             let seen = if told < removed.len() { 0 } else { place.unseen.saturating_sub(1) };
             let to = seen.min(furthest);
             let (changes, next) = match &*kind {
+                Kind::Pending(cursor) => (self.pending_changes(id, cursor)?, from),
                 _ if from > to => (kind.nothing(), from),
                 Kind::Blocks => (FilterChanges::Hashes(self.hashes(from, to).await?), to + 1),
                 Kind::Logs(filter) => {
@@ -237,7 +257,9 @@ impl Context {
         let (kind, ..) = self.filters.poll(id)?;
         match &*kind {
             Kind::Logs(filter) => self.logs((**filter).clone()).await,
-            Kind::Blocks => Err(CallError::Halted("filter not found".to_owned())),
+            Kind::Blocks | Kind::Pending(_) => {
+                Err(CallError::Halted("filter not found".to_owned()))
+            }
         }
     }
 
@@ -287,7 +309,7 @@ impl Kind {
     fn nothing(&self) -> FilterChanges {
         match self {
             Self::Logs(_) => FilterChanges::Logs(Vec::new()),
-            Self::Blocks => FilterChanges::Hashes(Vec::new()),
+            Self::Blocks | Self::Pending(_) => FilterChanges::Hashes(Vec::new()),
         }
     }
 }

@@ -28,11 +28,15 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod middleware;
+mod node;
+mod pending;
 mod raw;
 mod reads;
 mod reject;
 mod server;
+mod simulate;
 mod subscriptions;
+mod traces;
 mod txpool;
 
 pub use self::{

@@ -211,7 +211,16 @@ pub(crate) fn call_request(
     state_overrides: Option<StateOverride>,
     block_overrides: Option<BlockOverrides>,
 ) -> Result<CallRequest, CallError> {
+    single_input(&mut transaction)?;
+    Ok(CallRequest { transaction, state_overrides, block_overrides })
+}
+
+/// Leaves what `data` or `input` says in `input`.
+///
+/// # Errors
+/// When they differ.
+pub(crate) fn single_input(transaction: &mut TransactionRequest) -> Result<(), CallError> {
     let input = std::mem::take(&mut transaction.input).try_into_unique_input();
     transaction.input.input = input.map_err(|error| CallError::InvalidParams(error.to_string()))?;
-    Ok(CallRequest { transaction, state_overrides, block_overrides })
+    Ok(())
 }

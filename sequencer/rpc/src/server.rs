@@ -38,8 +38,11 @@ use crate::{
     lifecycle::LifecycleApiServer,
     metrics::{CallMetrics, RpcMetrics},
     middleware::CallLayer,
+    node::MoreApiServer,
     raw::RawApiServer,
+    simulate::SimulateApiServer,
     subscriptions,
+    traces::TraceApiServer,
     txpool::TxPoolApiServer,
 };
 
@@ -96,6 +99,7 @@ impl RpcServer {
             spec,
             fees: FeeOracle::new(limits.max_fee_history as usize),
             filters: filters.clone(),
+            pending: Arc::default(),
             feed: feed.clone(),
             log_searches: Semaphore::new(limits.max_log_searches as usize),
             sync_waits: Semaphore::new(limits.max_sync_waits as usize),
@@ -277,6 +281,9 @@ fn methods(context: Arc<Context>, extra: Option<Methods>) -> Result<Methods, Rpc
     module.merge(NodeApiServer::into_rpc(api.clone()))?;
     module.merge(RawApiServer::into_rpc(api.clone()))?;
     module.merge(EstimateApiServer::into_rpc(api.clone()))?;
+    module.merge(MoreApiServer::into_rpc(api.clone()))?;
+    module.merge(SimulateApiServer::into_rpc(api.clone()))?;
+    module.merge(TraceApiServer::into_rpc(api.clone()))?;
     module.merge(LifecycleApiServer::into_rpc(api.clone()))?;
     module.merge(TxPoolApiServer::into_rpc(api))?;
     subscriptions::register(&mut module)?;

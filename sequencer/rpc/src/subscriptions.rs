@@ -10,7 +10,7 @@ use jsonrpsee::{
     server::SubscriptionMessage,
     types::{ErrorObjectOwned, Params},
 };
-use millrace_proto::{Preconfirmations, SequencerError};
+use millrace_proto::{Preconfirmation, Preconfirmations, RecoveredTx, SequencerError};
 use serde::Serialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -18,7 +18,13 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use crate::{connection::Session, context::Context, error::CallError, feed::Change, json};
+use crate::{
+    connection::Session,
+    context::Context,
+    error::CallError,
+    feed::Change,
+    json::{self, RpcTransaction},
+};
 
 /// Messages that may wait in a connection's queue before another frame is added to it.
 const QUEUED_FRAMES: usize = 8;
@@ -30,6 +36,8 @@ const DRAIN: Duration = Duration::from_millis(5);
 enum Topic {
     Blocks(Report),
     NewPreconfirmations,
+    /// Whole ones, or their hashes.
+    NewPendingTransactions(bool),
 }
 
 /// What is reported of blocks.
@@ -43,6 +51,7 @@ enum Report {
 enum Source {
     Blocks(Report, Receiver<Change>),
     Frames(Preconfirmations),
+    Transactions(bool, Preconfirmations),
 }
 
 /// Why a subscription ended that the client has not ended.
@@ -103,13 +112,17 @@ fn parse(params: &Params<'_>, context: &Context) -> Result<Topic, ErrorObjectOwn
     match kind.as_str() {
         "newHeads" => Ok(Topic::Blocks(Report::NewHeads)),
         "newPreconfirmations" => Ok(Topic::NewPreconfirmations),
+        "newPendingTransactions" => {
+            let whole: Option<bool> = params.optional_next()?;
+            Ok(Topic::NewPendingTransactions(whole.unwrap_or_default()))
+        }
         "logs" => {
             let filter: Filter = params.optional_next()?.unwrap_or_default();
             context.check_criteria(&filter)?;
             Ok(Topic::Blocks(Report::Logs(Box::new(filter))))
         }
         other => Err(CallError::InvalidParams(format!(
-            "unknown subscription {other:?}; there are newHeads, logs and newPreconfirmations"
+            "unknown subscription {other:?}; there are newHeads, logs, newPendingTransactions and newPreconfirmations"
         ))
         .into()),
     }
@@ -119,7 +132,15 @@ fn parse(params: &Params<'_>, context: &Context) -> Result<Topic, ErrorObjectOwn
 async fn run(source: Source, sink: &SubscriptionSink) -> Result<(), Cut> {
     match source {
         Source::Blocks(report, changes) => report_changes(&report, sink, changes).await,
-        Source::Frames(frames) => report_frames(sink, frames).await,
+        Source::Frames(frames) => {
+            let whole = |frame: &Preconfirmation| {
+                message(&json::RpcPreconfirmation::from(frame)).into_iter().collect()
+            };
+            report_frames(sink, frames, whole).await
+        }
+        Source::Transactions(whole, frames) => {
+            report_frames(sink, frames, |frame| transactions(frame, whole)).await
+        }
     }
 }
 
@@ -146,17 +167,21 @@ async fn report_changes(
     }
 }
 
-async fn report_frames(sink: &SubscriptionSink, mut frames: Preconfirmations) -> Result<(), Cut> {
+async fn report_frames(
+    sink: &SubscriptionSink,
+    mut frames: Preconfirmations,
+    messages: impl Fn(&Preconfirmation) -> Vec<SubscriptionMessage>,
+) -> Result<(), Cut> {
     loop {
         let frame = tokio::select! {
             () = sink.closed() => return Ok(()),
             frame = frames.next() => frame,
         };
         let frame = frame.ok_or(Cut::NoMoreFrames)??;
-        if let Some(message) = message(&json::RpcPreconfirmation::from(&*frame))
-            && sink.send(message).await.is_err()
-        {
-            return Ok(());
+        for message in messages(&frame) {
+            if sink.send(message).await.is_err() {
+                return Ok(());
+            }
         }
         // Frames may be large: few of them wait in the connection's queue, and the others where they are shared.
         while sink.capacity() + QUEUED_FRAMES < sink.max_capacity() && !sink.is_closed() {
@@ -169,11 +194,9 @@ impl Topic {
     async fn source(self, context: &Context) -> Result<Source, CallError> {
         match self {
             Self::Blocks(report) => Ok(Source::Blocks(report, context.feed.subscribe())),
-            Self::NewPreconfirmations => {
-                let frames = context.pool.preconfirmations().await?;
-                let none = "this node is told of no open block; ask the sequencer";
-                let frames = frames.ok_or_else(|| CallError::InvalidParams(none.to_owned()))?;
-                Ok(Source::Frames(frames))
+            Self::NewPreconfirmations => Ok(Source::Frames(context.pending_frames().await?)),
+            Self::NewPendingTransactions(whole) => {
+                Ok(Source::Transactions(whole, context.pending_frames().await?))
             }
         }
     }
@@ -199,6 +222,15 @@ impl Report {
                 .collect(),
         }
     }
+}
+
+/// The transactions of a frame, or their hashes.
+fn transactions(frame: &Preconfirmation, whole: bool) -> Vec<SubscriptionMessage> {
+    let shown = |tx: &Arc<RecoveredTx>| match whole {
+        true => message(&RpcTransaction::pending(tx)),
+        false => message(&tx.hash()),
+    };
+    frame.transactions.iter().filter_map(shown).collect()
 }
 
 fn message(result: &impl Serialize) -> Option<SubscriptionMessage> {

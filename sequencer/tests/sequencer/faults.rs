@@ -7,19 +7,23 @@ use std::sync::{
 
 use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
-    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+    rpc::types::{
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
+        trace::geth::GethDebugTracingOptions,
+    },
 };
 use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, StateDiff, TransportError, TxLocation,
-    TxOutcome,
+    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, SimulatedBlock, StateDiff, TraceTarget,
+    TransportError, TxLocation, TxOutcome,
 };
 use millrace_sequencer::{
     DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
 };
 use parking_lot::RwLock;
+use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
 
 /// Where something breaks.
@@ -368,6 +372,22 @@ impl Executor for FaultyExecutor {
         at: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError> {
         self.inner.create_access_list(request, at).await
+    }
+
+    async fn trace(
+        &self,
+        target: TraceTarget,
+        options: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError> {
+        self.inner.trace(target, options).await
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
+        self.inner.simulate(payload, at).await
     }
 
     async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {

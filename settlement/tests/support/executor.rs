@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use alloy::{
     primitives::{Address, B256, Bytes, TxHash, U256},
-    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+    rpc::types::{
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
+        trace::geth::GethDebugTracingOptions,
+    },
 };
 use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, SealedHeader, StateDiff, TxLocation,
+    FoundAccounts, GasEstimate, SealedHeader, SimulatedBlock, StateDiff, TraceTarget, TxLocation,
 };
+use serde_json::value::RawValue;
 
 use super::{TestChain, chain::changed};
 
@@ -120,6 +124,22 @@ impl Executor for TestExecutor {
         _: CallRequest,
         _: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError> {
+        unsupported()
+    }
+
+    async fn trace(
+        &self,
+        _: TraceTarget,
+        _: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError> {
+        unsupported()
+    }
+
+    async fn simulate(
+        &self,
+        _: SimulatePayload,
+        _: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
         unsupported()
     }
 

@@ -41,7 +41,7 @@ impl ParallelExecutor {
         let mut block = Self::with_env(plan.env().clone(), reader, codes, pool);
         let Self { front, lane, .. } = &mut block;
         let front = front.as_mut().ok_or(ExecutionError::Panicked)?;
-        system::at_start(&mut FrontCalls { front, lane }, plan)?;
+        system::at_start(&mut FrontCalls { front, lane }, plan.into())?;
         Ok(block)
     }
 

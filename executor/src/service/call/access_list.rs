@@ -4,7 +4,7 @@ use alloy::rpc::types::AccessListResult;
 use alloy_primitives::U256;
 use millrace_proto::{CallStatus, ExecutorError};
 
-use super::{Simulation, outcome, refused, request};
+use super::{Simulation, outcome, refused};
 use crate::evm::collect_access_list;
 
 /// How often a call is run: a list can change what a call does by the gas that it leaves, so it is run with its own
@@ -15,8 +15,7 @@ const MAX_ROUNDS: usize = 8;
 pub(in crate::service) fn create_access_list(
     simulation: Simulation,
 ) -> Result<AccessListResult, ExecutorError> {
-    let gas_limit = simulation.gas_limit()?;
-    let mut tx = request::tx_env(&simulation.request, &simulation.env, gas_limit)?;
+    let mut tx = simulation.tx_env()?;
     tx.tx_type = tx.tx_type.max(1);
     let mut rounds = 0;
     loop {

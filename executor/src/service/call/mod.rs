@@ -10,9 +10,12 @@ use std::sync::Arc;
 use alloy::rpc::types::TransactionRequest;
 use alloy_primitives::U256;
 use millrace_proto::{
-    BlockSelector, CallOutcome, CallRequest, CallStatus, ExecutorError, RejectReason,
+    BlockSelector, CallOutcome, CallRequest, CallStatus, ExecutorError, Header, RejectReason,
 };
-use revm::context::{Cfg, result::ExecutionResult};
+use revm::{
+    Inspector,
+    context::{Cfg, TxEnv, result::ExecutionResult},
+};
 
 /// Gas of a transaction that only transfers: the least that any needs.
 const TRANSFER_GAS: u64 = 21_000;
@@ -21,14 +24,17 @@ use self::overrides::{OverriddenState, override_block};
 pub(super) use self::{access_list::create_access_list, estimate::estimate_gas};
 use crate::{
     chain::{Chain, SealedState},
-    evm::{CallExecutor, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader},
+    evm::{
+        CallExecutor, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader, TracedBlock,
+        TracedContext,
+    },
 };
 /// A request on top of the state and environment that it asks for.
 #[derive(Debug)]
-pub(super) struct Simulation {
+pub(super) struct Simulation<R = SealedState> {
     request: TransactionRequest,
     env: EvmEnv,
-    state: OverriddenState<SealedState>,
+    state: OverriddenState<R>,
     codes: Arc<CodeCache>,
     /// Most gas that a single run may use.
     max_gas: u64,
@@ -37,18 +43,32 @@ pub(super) struct Simulation {
 }
 
 impl Simulation {
-    /// Prepares a call. It is freed from the rules that only a signed transaction has to follow: no nonce, no limit
-    /// of the block, contracts may send; without a gas price there is no base fee either, so that it costs nothing. What it
-    /// transfers has to be there.
+    /// Prepares a call after a sealed block.
     pub(super) fn new(
         chain: &Chain,
         request: CallRequest,
         at: BlockSelector,
         max_gas: u64,
     ) -> Result<Self, ExecutorError> {
-        let CallRequest { transaction: request, state_overrides, block_overrides } = request;
         let state = chain.state(at)?;
-        let mut env = EvmEnv::of(chain.spec(), state.header());
+        let header = state.header().clone();
+        Self::on(chain, state, &header, request, max_gas)
+    }
+}
+
+impl<R: StateReader> Simulation<R> {
+    /// Prepares a call on top of a state, in the block with this header. It is freed from the rules that only a signed transaction has to follow: no nonce, no limit
+    /// of the block, contracts may send; without a gas price there is no base fee either, so that it costs nothing. What it
+    /// transfers has to be there.
+    pub(super) fn on(
+        chain: &Chain,
+        state: R,
+        header: &Header,
+        request: CallRequest,
+        max_gas: u64,
+    ) -> Result<Self, ExecutorError> {
+        let CallRequest { transaction: request, state_overrides, block_overrides } = request;
+        let mut env = EvmEnv::of(chain.spec(), header);
         let mut block_hashes = Default::default();
         if let Some(overrides) = block_overrides {
             block_hashes = override_block(&mut env, overrides)?;
@@ -93,19 +113,31 @@ impl Simulation {
         Ok(u64::try_from(affordable).unwrap_or(u64::MAX))
     }
 
-    fn executor(&self) -> CallExecutor<&OverriddenState<SealedState>> {
+    /// The call as the EVM takes it.
+    pub(super) fn tx_env(&self) -> Result<TxEnv, ExecutorError> {
+        request::tx_env(&self.request, &self.env, self.gas_limit()?)
+    }
+
+    fn executor(&self) -> CallExecutor<&OverriddenState<R>> {
         CallExecutor::new(self.env.clone(), &self.state, self.codes.clone())
+    }
+
+    /// A block to run it in under an inspector.
+    pub(super) fn traced<I>(self, inspector: I) -> TracedBlock<OverriddenState<R>, I>
+    where
+        I: Inspector<TracedContext<OverriddenState<R>>>,
+    {
+        TracedBlock::with_env(self.env, self.state, self.codes, inspector)
     }
 }
 
 /// Runs the call.
 pub(super) fn run(simulation: Simulation) -> Result<CallOutcome, ExecutorError> {
-    let tx = request::tx_env(&simulation.request, &simulation.env, simulation.gas_limit()?)?;
-    let result = simulation.executor().run(tx)?;
+    let result = simulation.executor().run(simulation.tx_env()?)?;
     Ok(outcome(result.map_err(refused)?))
 }
 
-fn outcome(result: ExecutionResult) -> CallOutcome {
+pub(super) fn outcome(result: ExecutionResult) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
         ExecutionResult::Success { output, .. } => {
@@ -122,7 +154,7 @@ fn outcome(result: ExecutionResult) -> CallOutcome {
     }
 }
 
-fn refused(reason: RejectReason) -> ExecutorError {
+pub(super) fn refused(reason: RejectReason) -> ExecutorError {
     ExecutorError::InvalidRequest(reason.to_string())
 }
 

@@ -13,7 +13,7 @@ use crate::evm::{EvmEnv, StateReadError, StateReader};
 
 /// A state with some of it replaced.
 #[derive(Debug)]
-pub(super) struct OverriddenState<R> {
+pub(in crate::service) struct OverriddenState<R> {
     reader: R,
     accounts: AddressMap<Overridden>,
     code: B256Map<Bytes>,

@@ -1,11 +1,11 @@
 //! The processes that are measured.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -60,8 +60,10 @@ impl Chain {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = Process(command.spawn().wrap_err("cannot start the chain")?);
         let out = process.0.stdout.take().ok_or_else(|| eyre::eyre!("it has no output"))?;
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line)?;
+        let (mut out, mut line) = (BufReader::new(out), String::new());
+        out.read_line(&mut line)?;
+        // Read to the end: the chain would not survive that nobody listens.
+        thread::spawn(move || io::copy(&mut out, &mut io::sink()));
         let ready = serde_json::from_str(&line).wrap_err("the chain did not start")?;
         Ok(Self { process, ready })
     }

@@ -5,10 +5,14 @@ use std::{sync::Arc, time::Duration};
 use alloy::{
     eips::BlockNumHash,
     primitives::{Address, B256, Bytes, TxHash, U256},
-    rpc::types::{AccessListResult, EIP1186AccountProofResponse, Filter, Log},
+    rpc::types::{
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
+        trace::geth::GethDebugTracingOptions,
+    },
 };
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 use tonic::{Response, Status, transport::Channel};
 
@@ -16,13 +20,16 @@ use crate::{
     grpc::{
         ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT,
         client::{build::open, receive},
-        convert::{Parsed, address, address_bytes, from_json, hash_bytes, missing, to_json},
+        convert::{
+            Parsed, address, address_bytes, call_request, from_json, hash_bytes, missing, to_json,
+            trace_request,
+        },
         error::WireError,
         pb::{self, executor_client},
     },
     service::{
         BlockBuild, BlockSelector, BoxStream, CallOutcome, CallRequest, Executor, ExecutorError,
-        FoundAccounts, GasEstimate, TransportError, TxLocation,
+        FoundAccounts, GasEstimate, SimulatedBlock, TraceTarget, TransportError, TxLocation,
     },
     types::{
         AccountInfo, AddressPrefix, BlockAttributes, ChainSpec, ExecutedBlock, SealedHeader,
@@ -72,10 +79,6 @@ fn json_reply<T: DeserializeOwned>(
 ) -> Result<T, ExecutorError> {
     let message = result.map_err(ExecutorError::from_status)?.into_inner();
     Ok(from_json("JsonValue.json", &message.json)?)
-}
-
-fn call_request(request: &CallRequest, at: BlockSelector) -> Parsed<pb::CallRequest> {
-    Ok(pb::CallRequest { json: to_json("CallRequest.json", request)?, at: Some(at.into()) })
 }
 
 #[async_trait]
@@ -240,6 +243,24 @@ impl Executor for ExecutorClient {
         at: BlockSelector,
     ) -> Result<AccessListResult, ExecutorError> {
         json_reply(self.inner.clone().create_access_list(call_request(&request, at)?).await)
+    }
+
+    async fn trace(
+        &self,
+        target: TraceTarget,
+        options: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, ExecutorError> {
+        json_reply(self.inner.clone().trace(trace_request(&target, &options)?).await)
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: BlockSelector,
+    ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
+        let payload_json = to_json("SimulateRequest.payload_json", &payload)?;
+        let request = pb::SimulateRequest { payload_json, at: Some(at.into()) };
+        reply(self.inner.clone().simulate(request).await)
     }
 
     async fn logs(&self, filter: &Filter, max_results: usize) -> Result<Vec<Log>, ExecutorError> {

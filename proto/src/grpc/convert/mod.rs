@@ -17,7 +17,7 @@ pub(crate) use self::{
         address, address_bytes, block_ref_from_pb, block_ref_to_pb, from_json, hash, hash_bytes,
         missing, to_json, u256, u256_bytes,
     },
-    query::selector_from_pb,
+    query::{call_from_pb, call_request, selector_from_pb, trace_from_pb, trace_request},
     status::{Wait, wait_to_pb},
 };
 

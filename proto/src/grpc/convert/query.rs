@@ -1,17 +1,27 @@
 //! What the executor is asked, and what it answers.
 
-use alloy::primitives::U256;
+use std::sync::Arc;
+
+use alloy::{
+    primitives::{Log, U256},
+    rlp::{self, Decodable},
+    rpc::types::trace::geth::GethDebugTracingOptions,
+};
 use bytes::Bytes;
 
 use crate::{
     grpc::{
         convert::{
-            Parsed, block_ref_from_pb, block_ref_to_pb, hash, hash_bytes, missing, u256, u256_bytes,
+            Parsed, block_ref_from_pb, block_ref_to_pb, from_json, hash, hash_bytes, missing,
+            to_json, u256, u256_bytes,
         },
-        pb::{self, block_selector::Selector, call_response::Status},
+        pb::{self, block_selector::Selector, call_response::Status, trace_request::Target},
     },
-    service::{BlockSelector, CallOutcome, CallStatus, GasEstimate, TransportError, TxLocation},
-    types::{AccountInfo, AddressPrefix},
+    service::{
+        BlockSelector, CallOutcome, CallRequest, CallStatus, GasEstimate, SimulatedBlock,
+        SimulatedCall, TraceTarget, TransportError, TxLocation,
+    },
+    types::{AccountInfo, AddressPrefix, ExecutedBlock},
 };
 
 impl From<BlockSelector> for pb::BlockSelector {
@@ -32,6 +42,50 @@ pub(crate) fn selector_from_pb(at: Option<pb::BlockSelector>) -> Parsed<BlockSel
         Selector::Number(number) => Ok(BlockSelector::Number(number)),
         Selector::Hash(bytes) => hash("BlockSelector.hash", &bytes).map(BlockSelector::Hash),
     }
+}
+
+pub(crate) fn call_request(request: &CallRequest, at: BlockSelector) -> Parsed<pb::CallRequest> {
+    Ok(pb::CallRequest { json: to_json("CallRequest.json", request)?, at: Some(at.into()) })
+}
+
+pub(crate) fn call_from_pb(message: pb::CallRequest) -> Parsed<(CallRequest, BlockSelector)> {
+    Ok((from_json("CallRequest.json", &message.json)?, selector_from_pb(message.at)?))
+}
+
+pub(crate) fn trace_request(
+    target: &TraceTarget,
+    options: &GethDebugTracingOptions,
+) -> Parsed<pb::TraceRequest> {
+    let target = match target {
+        TraceTarget::Transaction { block, index } => Target::Transaction(pb::TracedTransaction {
+            block: Some((*block).into()),
+            index: *index,
+        }),
+        TraceTarget::Block(block) => Target::Block((*block).into()),
+        TraceTarget::Call { request, at, index } => {
+            let request = Some(call_request(request, *at)?);
+            Target::Call(pb::TracedCall { request, index: *index })
+        }
+    };
+    let options_json = to_json("TraceRequest.options_json", options)?;
+    Ok(pb::TraceRequest { target: Some(target), options_json })
+}
+
+pub(crate) fn trace_from_pb(
+    message: pb::TraceRequest,
+) -> Parsed<(TraceTarget, GethDebugTracingOptions)> {
+    let target = match message.target.ok_or_else(|| missing("TraceRequest.target"))? {
+        Target::Transaction(pb::TracedTransaction { block, index }) => {
+            TraceTarget::Transaction { block: selector_from_pb(block)?, index }
+        }
+        Target::Block(block) => TraceTarget::Block(selector_from_pb(Some(block))?),
+        Target::Call(pb::TracedCall { request, index }) => {
+            let request = request.ok_or_else(|| missing("TracedCall.request"))?;
+            let (request, at) = call_from_pb(request)?;
+            TraceTarget::Call { request: Box::new(request), at, index }
+        }
+    };
+    Ok((target, from_json("TraceRequest.options_json", &message.options_json)?))
 }
 
 impl From<Option<TxLocation>> for pb::TransactionLocation {
@@ -159,6 +213,63 @@ impl TryFrom<pb::EstimateGasResponse> for GasEstimate {
         Ok(match message.failure {
             Some(failure) => Self::Fails(failure.try_into()?),
             None => Self::Gas(message.gas),
+        })
+    }
+}
+
+impl From<Vec<SimulatedBlock>> for pb::SimulatedBlocks {
+    fn from(blocks: Vec<SimulatedBlock>) -> Self {
+        let block = |SimulatedBlock { block, calls }: SimulatedBlock| pb::SimulatedBlock {
+            block: Some((&*block).into()),
+            calls: calls.into_iter().map(Into::into).collect(),
+        };
+        Self { blocks: blocks.into_iter().map(block).collect() }
+    }
+}
+
+impl TryFrom<pb::SimulatedBlocks> for Vec<SimulatedBlock> {
+    type Error = TransportError;
+
+    fn try_from(message: pb::SimulatedBlocks) -> Parsed<Self> {
+        let block = |message: pb::SimulatedBlock| {
+            let block = message.block.map(Option::<Arc<ExecutedBlock>>::try_from).transpose()?;
+            let block = block.flatten().ok_or_else(|| missing("SimulatedBlock.block"))?;
+            let calls: Vec<_> =
+                message.calls.into_iter().map(TryInto::try_into).collect::<Parsed<_>>()?;
+            if calls.len() != block.transactions.len() {
+                let problem =
+                    format!("{} calls of {} transactions", calls.len(), block.transactions.len());
+                return Err(TransportError::malformed("SimulatedBlock.calls", problem));
+            }
+            Ok(SimulatedBlock { block, calls })
+        };
+        message.blocks.into_iter().map(block).collect()
+    }
+}
+
+impl From<SimulatedCall> for pb::SimulatedCall {
+    fn from(call: SimulatedCall) -> Self {
+        Self {
+            outcome: Some(call.outcome.into()),
+            max_used_gas: call.max_used_gas,
+            logs: call.logs.iter().map(|log| rlp::encode(log).into()).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::SimulatedCall> for SimulatedCall {
+    type Error = TransportError;
+
+    fn try_from(message: pb::SimulatedCall) -> Parsed<Self> {
+        let log = |bytes: &Bytes| {
+            Log::decode(&mut &bytes[..])
+                .map_err(|error| TransportError::malformed("SimulatedCall.logs", error))
+        };
+        let outcome = message.outcome.ok_or_else(|| missing("SimulatedCall.outcome"))?;
+        Ok(Self {
+            outcome: outcome.try_into()?,
+            max_used_gas: message.max_used_gas,
+            logs: message.logs.iter().map(log).collect::<Parsed<_>>()?,
         })
     }
 }

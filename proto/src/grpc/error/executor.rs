@@ -1,5 +1,7 @@
 //! The executor's errors on the wire.
 
+use std::time::Duration;
+
 use tonic::Code;
 
 use crate::{
@@ -8,7 +10,9 @@ use crate::{
         reject::{add_facts, reject_from_parts},
         transport::{transport_fault, transport_from_fault},
     },
-    service::{BlockSelector, ExecutorError, TransportError},
+    service::{
+        BlockSelector, ExecutorError, SimulationCode, SimulationError, TraceLimit, TransportError,
+    },
 };
 
 const UNKNOWN_BLOCK: &str = "UNKNOWN_BLOCK";
@@ -17,6 +21,8 @@ const NOT_HEAD: &str = "NOT_HEAD";
 const INVALID_REQUEST: &str = "INVALID_REQUEST";
 const NOT_INCLUDABLE: &str = "NOT_INCLUDABLE";
 const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
+const TRACE_LIMIT: &str = "TRACE_LIMIT_EXCEEDED";
+const SIMULATION: &str = "SIMULATION_FAILED";
 const BUILD_DISCARDED: &str = "BUILD_DISCARDED";
 const STORE: &str = "EXECUTOR_STORE";
 const STOPPED: &str = "EXECUTOR_STOPPED";
@@ -47,6 +53,17 @@ impl WireError for ExecutorError {
             Self::LimitExceeded { what, limit } => {
                 fault(Code::OutOfRange, LIMIT_EXCEEDED).with("what", what).with("limit", limit)
             }
+            Self::TraceLimit(over) => {
+                let (what, limit) = match over {
+                    TraceLimit::Gas(gas) => ("gas", *gas),
+                    TraceLimit::Bytes(bytes) => ("bytes", *bytes),
+                    TraceLimit::Time(time) => ("milliseconds", milliseconds(*time)),
+                };
+                fault(Code::OutOfRange, TRACE_LIMIT).with("what", what).with("limit", limit)
+            }
+            Self::Simulation(error) => fault(Code::InvalidArgument, SIMULATION)
+                .with("code", error.code.code())
+                .with("problem", &error.message),
             Self::BuildDiscarded => fault(Code::Unavailable, BUILD_DISCARDED),
             Self::Store(source) => fault(Code::Internal, STORE).with("problem", source),
             Self::Stopped(problem) => fault(Code::Internal, STOPPED).with("problem", problem),
@@ -74,6 +91,21 @@ impl WireError for ExecutorError {
                 what: known_quantity(fault.text("what")),
                 limit: fault.get("limit")?,
             },
+            TRACE_LIMIT => {
+                let limit = fault.get("limit")?;
+                Self::TraceLimit(match fault.text("what") {
+                    "gas" => TraceLimit::Gas(limit),
+                    "bytes" => TraceLimit::Bytes(limit),
+                    "milliseconds" => TraceLimit::Time(Duration::from_millis(limit)),
+                    _ => return None,
+                })
+            }
+            SIMULATION => {
+                let code: i32 = fault.get("code")?;
+                let code = *SimulationCode::ALL.iter().find(|known| known.code() == code)?;
+                let message = fault.text("problem").to_owned();
+                Self::Simulation(SimulationError { code, message })
+            }
             BUILD_DISCARDED => Self::BuildDiscarded,
             STORE => Self::Store(RemoteError::boxed(fault)),
             STOPPED => Self::Stopped(fault.text("problem").to_owned()),
@@ -84,6 +116,10 @@ impl WireError for ExecutorError {
     fn from_transport(error: TransportError) -> Self {
         Self::Transport(error)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The inverse of the selector's `Display`.

@@ -7,7 +7,10 @@ use tonic_types::StatusExt;
 
 use super::*;
 use crate::{
-    service::{BlockSelector, ExecutorError, SequencerError, SubmitError},
+    service::{
+        BlockSelector, ExecutorError, SequencerError, SimulationCode, SimulationError, SubmitError,
+        TraceLimit,
+    },
     types::RejectReason,
 };
 
@@ -95,6 +98,13 @@ fn executor() -> impl Strategy<Value = ExecutorError> {
         text().prop_map(E::InvalidRequest),
         (hash(), reject()).prop_map(|(hash, reason)| E::NotIncludable { hash, reason }),
         any::<u64>().prop_map(|limit| E::LimitExceeded { what: "number of logs", limit }),
+        any::<u32>().prop_map(|limit| E::TraceLimit(TraceLimit::Gas(limit.into()))),
+        any::<u32>().prop_map(|limit| E::TraceLimit(TraceLimit::Bytes(limit.into()))),
+        any::<u32>().prop_map(|limit| {
+            E::TraceLimit(TraceLimit::Time(Duration::from_millis(limit.into())))
+        }),
+        (prop::sample::select(SimulationCode::ALL), text())
+            .prop_map(|(code, message)| E::Simulation(SimulationError { code, message })),
         Just(()).prop_map(|()| E::BuildDiscarded),
         text().prop_map(|text| E::Store(Box::new(RemoteError(text)))),
         text().prop_map(E::Stopped),

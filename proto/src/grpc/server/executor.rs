@@ -9,7 +9,8 @@ use crate::{
     grpc::{
         connection::INTERNAL_MESSAGE_LIMIT,
         convert::{
-            Parsed, address, address_bytes, block_to_pb, from_json, hash, selector_from_pb, to_json,
+            Parsed, address, address_bytes, block_to_pb, call_from_pb, from_json, hash,
+            selector_from_pb, to_json, trace_from_pb,
         },
         error::{bad_request, to_status},
         pb::{self, executor_server},
@@ -188,6 +189,22 @@ impl executor_server::Executor for ExecutorServer {
         json_reply(&list)
     }
 
+    async fn trace(&self, request: Request<pb::TraceRequest>) -> Reply<pb::JsonValue> {
+        let (target, options) = trace_from_pb(request.into_inner()).map_err(bad_request)?;
+        let trace = self.executor.trace(target, options).await.map_err(to_status)?;
+        let json = Box::<str>::from(trace).into_string().into();
+        Ok(Response::new(pb::JsonValue { json }))
+    }
+
+    async fn simulate(&self, request: Request<pb::SimulateRequest>) -> Reply<pb::SimulatedBlocks> {
+        let request = request.into_inner();
+        let at = parse_at(request.at)?;
+        let payload = from_json("SimulateRequest.payload_json", &request.payload_json);
+        let payload = payload.map_err(bad_request)?;
+        let blocks = self.executor.simulate(payload, at).await.map_err(to_status)?;
+        Ok(Response::new(blocks.into()))
+    }
+
     async fn get_logs(&self, request: Request<pb::GetLogsRequest>) -> Reply<pb::JsonValue> {
         let request = request.into_inner();
         let filter: Filter =
@@ -212,9 +229,7 @@ fn parse_at(at: Option<pb::BlockSelector>) -> Result<BlockSelector, Status> {
 }
 
 fn parse_call(request: Request<pb::CallRequest>) -> Result<(CallRequest, BlockSelector), Status> {
-    let request = request.into_inner();
-    let call = from_json("CallRequest.json", &request.json).map_err(bad_request)?;
-    Ok((call, parse_at(request.at)?))
+    call_from_pb(request.into_inner()).map_err(bad_request)
 }
 
 fn json_reply<T: serde::Serialize>(value: &T) -> Reply<pb::JsonValue> {

@@ -1,10 +1,14 @@
 //! The server over a real executor, seen by clients.
 
+mod anvil;
 mod fees;
 mod follow;
 mod logs;
 mod metrics;
 mod pool;
+mod reads;
+mod simulate;
 mod support;
+mod traces;
 mod wallet;
 mod wire;

@@ -226,9 +226,14 @@ impl Chain {
     }
 
     pub(crate) async fn telling(config: RpcConfig, frames: Option<FrameFeed>) -> Self {
+        Self::of(config, frames, json!({})).await
+    }
+
+    /// A chain with these rules of a rollup.
+    pub(crate) async fn of(config: RpcConfig, frames: Option<FrameFeed>, rules: Value) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let signer: PrivateKeySigner = KEY.parse().expect("key");
-        let spec = Arc::new(spec(signer.address()));
+        let spec = Arc::new(spec(signer.address(), rules));
         let executor = ExecutorService::open(
             ExecutorConfig { data_dir: folder.path().to_owned(), ..Default::default() },
             spec.clone(),
@@ -301,7 +306,7 @@ impl Chain {
     }
 }
 
-fn spec(rich: Address) -> ChainSpec {
+fn spec(rich: Address, rules: Value) -> ChainSpec {
     let genesis = json!({
         "config": {
             "chainId": CHAIN_ID,
@@ -310,7 +315,7 @@ fn spec(rich: Address) -> ChainSpec {
             "istanbulBlock": 0, "berlinBlock": 0, "londonBlock": 0, "mergeNetsplitBlock": 0,
             "terminalTotalDifficulty": 0, "terminalTotalDifficultyPassed": true,
             "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0,
-            "millrace": {}
+            "millrace": rules
         },
         "timestamp": "0x65000000",
         "gasLimit": "0x3938700",
@@ -345,7 +350,7 @@ pub(crate) fn loud() -> Bytes {
 }
 
 /// Init code that deploys `runtime`.
-fn deployment(runtime: &[u8]) -> Bytes {
+pub(crate) fn deployment(runtime: &[u8]) -> Bytes {
     let length = u8::try_from(runtime.len()).expect("short");
     let mut code = vec![0x60, length, 0x60, 0x0c, 0x60, 0x00, 0x39, 0x60, length, 0x60, 0x00, 0xf3];
     code.extend(runtime);
@@ -354,12 +359,17 @@ fn deployment(runtime: &[u8]) -> Bytes {
 
 /// A transfer of the chain's account, signed.
 pub(crate) async fn signed(chain: &Chain, nonce: u64) -> Bytes {
-    let request = TransactionRequest::default()
-        .with_to(SOMEBODY)
-        .with_value(U256::from(1))
+    let request = TransactionRequest::default().with_to(SOMEBODY).with_value(U256::from(1));
+    sign(chain, request.with_nonce(nonce).with_gas_limit(21_000)).await
+}
+
+/// A transaction of the chain's account, signed; where the request leaves it open, with its first nonce and much gas.
+pub(crate) async fn sign(chain: &Chain, request: TransactionRequest) -> Bytes {
+    let (nonce, gas) = (request.nonce.unwrap_or(0), request.gas.unwrap_or(1_000_000));
+    let request = request
         .with_nonce(nonce)
         .with_chain_id(CHAIN_ID)
-        .with_gas_limit(21_000)
+        .with_gas_limit(gas)
         .with_max_fee_per_gas(100_000_000_000)
         .with_max_priority_fee_per_gas(1);
     let wallet = EthereumWallet::from(chain.signer.clone());

@@ -55,7 +55,7 @@ impl ListedExecutor {
     ) -> Result<Self, AccessListError> {
         let env = plan.env().clone();
         let mut block = Self::with_env(env, reader, codes, pool, transactions, list)?;
-        block.system(0, |calls| system::at_start(calls, plan))?;
+        block.system(0, |calls| system::at_start(calls, plan.into()))?;
         Ok(block)
     }
 
