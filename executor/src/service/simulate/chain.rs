@@ -115,7 +115,7 @@ pub(super) fn finish(
     let fork = spec.hardfork(header.number, header.timestamp);
     header.state_root = state_root;
     header.transactions_root = output.transactions_root();
-    header.receipts_root = output.receipts_root;
+    header.receipts_root = output.receipts_root();
     header.logs_bloom = output.logs_bloom;
     header.gas_used = output.gas_used;
     header.blob_gas_used = (fork >= Hardfork::Cancun).then_some(output.blob_gas_used);
