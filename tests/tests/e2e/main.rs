@@ -8,6 +8,7 @@ mod crash;
 mod da_away;
 mod documents;
 mod follow;
+mod inclusion;
 mod l1_faults;
 mod l1_kills;
 mod l1_reorgs;
