@@ -27,6 +27,7 @@ mod chain;
 mod config;
 mod error;
 mod halt;
+mod inclusion;
 mod metrics;
 mod objects;
 mod outbox;
@@ -59,6 +60,10 @@ pub use self::{
         ObjectStoreConfig, SwitchingConfig, TokenSource,
     },
     error::{DaAdapterOpenError, DaAdapterRunError},
+    inclusion::{
+        ConfirmError, Confirmation, Holding, INCLUSION_PROOF_VERSION, Inclusion, InclusionProof,
+        InclusionProofError, Standing,
+    },
     objects::ObjectStoreError,
     outbox::OutboxError,
     reader::{DaSources, MultiReader},

@@ -9,7 +9,10 @@ use std::{
 };
 
 use alloy::{
-    consensus::{EthereumReceipt, Header, Sealable, SignableTransaction, TxEip1559},
+    consensus::{
+        EthereumReceipt, Header, Sealable, SignableTransaction, TxEip1559,
+        proofs::calculate_transaction_root,
+    },
     primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
     rpc::types::{
         AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
@@ -98,7 +101,7 @@ impl Chain {
             number,
             parent_hash: self.parent.seal(),
             timestamp: number / 4,
-            transactions_root: keccak256(inputs.concat()),
+            transactions_root: calculate_transaction_root(&transactions),
             extra_data: mark.extra_data(),
             parent_beacon_block_root: Some(mark.hash),
             // What such a header has before it.

@@ -15,6 +15,7 @@ use crate::{
     bridge::{DepositArgs, FinalizeArgs, ForceArgs, PostArgs, ProveArgs, WithdrawArgs},
     da::DaCommand,
     dictionary::DictionaryArgs,
+    inclusion::{ProveInclusionArgs, VerifyInclusionArgs},
     load::LoadArgs,
     replay::ReplayArgs,
     statetest::StateTestArgs,
@@ -80,6 +81,10 @@ pub(crate) enum Command {
     ProveWithdrawal(ProveArgs),
     /// Have a proved withdrawal paid out on L1; repeat the call if it has failed before.
     FinalizeWithdrawal(FinalizeArgs),
+    /// Prove that a transaction is in a block, the block in a batch, and the batch on L1: asks a node of L2.
+    ProveInclusion(ProveInclusionArgs),
+    /// Check such a proof, with an L1 and nothing else.
+    VerifyInclusion(VerifyInclusionArgs),
     /// Queue a signed transaction of L2 on L1, so that no sequencer can leave it out.
     ForceInclude(ForceArgs),
     /// Post a batch of what waits in L1's queue, when the sequencer has been silent for as long as the contract says.

@@ -4,7 +4,7 @@
 //!  cli        the command line            config     millrace.toml
 //!  dev        the whole chain             service    one service each, and how they are put together
 //!  dev_l1     the embedded L1             verify     the chain from L1 alone
-//!  bridge     deposits and withdrawals
+//!  bridge     deposits and withdrawals     inclusion  proofs that L1 holds a transaction
 //!  bench      figures beside an alternative's
 //!  replay     blocks of Ethereum mainnet      statetest  Ethereum's state tests
 //!  torture    hard made-up inputs, checked    dictionary what batches are compressed with
@@ -25,6 +25,7 @@ mod dev_l1;
 mod dictionary;
 mod follow;
 mod genesis;
+mod inclusion;
 mod keys;
 mod load;
 mod replay;
@@ -111,6 +112,14 @@ fn run(cli: Cli) -> eyre::Result<()> {
         Command::FinalizeWithdrawal(args) => {
             log("warn")?;
             runtime.block_on(bridge::finalize(args))
+        }
+        Command::ProveInclusion(args) => {
+            log("warn")?;
+            runtime.block_on(inclusion::prove(args))
+        }
+        Command::VerifyInclusion(args) => {
+            log("warn")?;
+            runtime.block_on(inclusion::verify(args))
         }
         Command::Verify(args) => {
             log("warn")?;

@@ -80,9 +80,9 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
     let SequencerPart { sequencer, rpc } = SequencerPart::open(
         &config,
         Arc::clone(&executor),
-        Some(link.inbox()?),
-        Some(Arc::clone(&settlement)),
-        Some(Arc::clone(&da)),
+        &link,
+        Arc::clone(&settlement),
+        Arc::clone(&da),
         &mut supervisor,
     )
     .await?;

@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     cli::FollowArgs,
+    inclusion::{self, InclusionProver},
     service::{patiently, serve_rpc},
     supervisor::Supervisor,
     telemetry::{MetricsScope, Probe, TelemetryServer, install_recorder},
@@ -83,11 +84,12 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
         // For so long the feed's blocks may come to other states.
         config.retry_max = patience.clamp(Duration::from_secs(1), Duration::from_secs(60));
     }
+    let reader = da_reader(&args.chain, &l1)?;
     let (settlement, task) = SettlementService::open(
         config,
         SettlementDeps {
-            reader: da_reader(&args.chain, &l1)?,
-            rollup,
+            reader: Arc::clone(&reader),
+            rollup: rollup.clone(),
             executor: (!of_blocks).then(|| Arc::clone(&executor)),
             replay,
             data_dir: args.data_dir.join("records"),
@@ -124,7 +126,15 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
 
     let pool = Arc::new(FollowPool::new(sequencer, Arc::clone(&executor), settlement.clone()));
     let rpc = RpcConfig { listen: args.rpc_listen, ..RpcConfig::default() };
-    let rpc = RpcServer::start(rpc, Arc::clone(&executor), pool.clone(), None)
+    let prover = InclusionProver::new(
+        Arc::clone(&executor),
+        pool.clone(),
+        Arc::new(settlement.clone()),
+        rollup,
+        Some(reader),
+    );
+    let proofs = Some(inclusion::methods(prover)?);
+    let rpc = RpcServer::start(rpc, Arc::clone(&executor), pool.clone(), proofs)
         .await
         .wrap_err("cannot serve JSON-RPC")?;
     let address = rpc.local_addr();

@@ -137,9 +137,9 @@ pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> 
     let part = SequencerPart::open(
         &daemon.config,
         Arc::clone(&executor),
-        Some(link.inbox()?),
-        Some(settlement),
-        Some(daemon.da_adapter()?),
+        &link,
+        settlement,
+        daemon.da_adapter()?,
         &mut daemon.supervisor,
     )
     .await?;

@@ -11,16 +11,22 @@ use millrace_l1::{
     TxManager, Web3Signer,
 };
 use millrace_proto::{
-    ChainSpec, DaAdapter, DaReader, Executor, L1Inbox, Sequencer, Settlement, TxPool,
+    ChainSpec, DaAdapter, DaReader, ErrorChain, Executor, L1Inbox, Sequencer, Settlement, TxPool,
     grpc::SettlementClient,
 };
 use millrace_rpc::{RpcHandle, RpcServer};
 use millrace_sequencer::{SequencerDeps, SequencerService};
 use millrace_settlement::{Duty, SettlementDeps, SettlementService, VerifierPeer};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::patience::patiently;
-use crate::{config::Config, keys::KeySource, supervisor::Supervisor};
+use crate::{
+    config::Config,
+    inclusion::{self, InclusionProver},
+    keys::KeySource,
+    supervisor::Supervisor,
+};
 
 /// The L1 as the services reach it.
 #[derive(Debug, Clone)]
@@ -46,7 +52,7 @@ impl L1Link {
     }
 
     /// The deposit queue.
-    pub(crate) fn inbox(&self) -> Result<Arc<dyn L1Inbox>> {
+    fn inbox(&self) -> Result<Arc<dyn L1Inbox>> {
         Ok(Arc::new(DepositInbox::new(self.rollup.clone(), self.config.confirmations)))
     }
 
@@ -58,6 +64,17 @@ impl L1Link {
     fn reader(&self, config: &Config) -> Result<Arc<dyn DaReader>> {
         let sources = config.da_adapter.sources().wrap_err("[da_adapter]")?;
         Ok(Arc::new(MultiReader::new(DaSources { beacon: Some(self.beacon()?), ..sources })))
+    }
+
+    /// The same for a service that can do without: it may run where the sources are not to be had.
+    fn reader_if_any(&self, config: &Config) -> Option<Arc<dyn DaReader>> {
+        match self.reader(config) {
+            Ok(reader) => Some(reader),
+            Err(error) => {
+                warn!(target: "millrace", error = %ErrorChain::new(&*error), "batches cannot be read here: no inclusion proofs are made");
+                None
+            }
+        }
     }
 
     /// The transaction manager of one service, whose key needs a role on the contract.
@@ -135,16 +152,16 @@ impl SequencerPart {
     pub(crate) async fn open(
         config: &Config,
         executor: Arc<dyn Executor>,
-        inbox: Option<Arc<dyn L1Inbox>>,
-        settlement: Option<Arc<dyn Settlement>>,
-        da: Option<Arc<dyn DaAdapter>>,
+        link: &L1Link,
+        settlement: Arc<dyn Settlement>,
+        da: Arc<dyn DaAdapter>,
         supervisor: &mut Supervisor,
     ) -> Result<Self> {
         let deps = SequencerDeps {
             executor: Arc::clone(&executor),
-            inbox,
-            settlement,
-            da,
+            inbox: Some(link.inbox()?),
+            settlement: Some(Arc::clone(&settlement)),
+            da: Some(da),
             data_dir: config.chain.data_dir.join("sequencer"),
         };
         let (handle, task) = SequencerService::open(config.sequencer.clone(), deps)
@@ -154,7 +171,15 @@ impl SequencerPart {
         supervisor.spawn("sequencer", async move { Ok(task.run(token).await?) });
 
         let pool: Arc<dyn TxPool> = Arc::new(handle.clone());
-        let rpc = RpcServer::start(config.rpc.clone(), executor, pool, None)
+        let prover = InclusionProver::new(
+            Arc::clone(&executor),
+            Arc::clone(&pool),
+            settlement,
+            link.rollup.clone(),
+            link.reader_if_any(config),
+        );
+        let proofs = inclusion::methods(prover)?;
+        let rpc = RpcServer::start(config.rpc.clone(), executor, pool, Some(proofs))
             .await
             .wrap_err("cannot serve JSON-RPC")?;
         let address = rpc.local_addr();

@@ -2,7 +2,7 @@
 
 use alloy::primitives::B256;
 
-use super::{Batch, BatchDecodeError, BatchLimits, DiffBatch, NamedDelta};
+use super::{Batch, BatchDecodeError, BatchLimits, DiffBatch, NamedDelta, header::payload_of};
 use crate::types::BatchPayload;
 
 /// A decoded batch.
@@ -60,6 +60,14 @@ impl DecodedBatch {
                 Self::StateDiffs(Box::new(DiffBatch::decode(encoded, limits)?))
             }
         })
+    }
+
+    /// Reads a batch of whatever chain: what it holds, it says itself. For those who do not know the chain's genesis. Total, as [`Batch::decode`] is.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one batch within the limits.
+    pub fn decode_any(encoded: &[u8], limits: &BatchLimits) -> Result<Self, BatchDecodeError> {
+        Self::decode(encoded, payload_of(encoded), limits)
     }
 
     /// What it says about itself.

@@ -62,6 +62,14 @@ impl BatchPreamble {
     }
 }
 
+/// The payload that a batch says it holds; of bytes that are none, any, as decoding them as such says what is wrong.
+pub(super) fn payload_of(encoded: &[u8]) -> BatchPayload {
+    match encoded.get(1) {
+        Some(&STATE_DIFFS) => BatchPayload::StateDiffs,
+        _ => BatchPayload::Transactions,
+    }
+}
+
 impl<'a> Parts<'a> {
     /// Cuts a batch that holds `payload` into its parts, and checks everything that the header alone can tell. `tried` is a dictionary to read with
     /// beside the known ones.

@@ -10,14 +10,15 @@ use std::{
 
 use alloy::{
     consensus::proofs::calculate_receipt_root,
-    eips::{BlockId, BlockNumHash, BlockNumberOrTag},
+    eips::{BlockId, BlockNumHash, BlockNumberOrTag, Encodable2718},
     primitives::{Address, B256, Bytes, TxHash, U64, U256},
     providers::Provider,
     rpc::{
         json_rpc::{RpcRecv, RpcSend},
-        types::{Filter, Header, Log, TransactionReceipt, TransactionRequest},
+        types::{Block, Filter, Header, Log, TransactionReceipt, TransactionRequest},
     },
     sol_types::SolCall,
+    trie::root::ordered_trie_root_encoded,
 };
 use backon::{ExponentialBuilder, Retryable};
 use tracing::debug;
@@ -198,6 +199,27 @@ impl L1Client {
             }
         }
         Ok(receipts)
+    }
+
+    /// The transactions of a block, whose header is checked, in their EIP-2718 form: exactly those that it commits to. `None` if the node does not have it.
+    pub(crate) async fn transactions_of(
+        &self,
+        header: &Header,
+    ) -> Result<Option<Vec<Bytes>>, L1Error> {
+        let (block, at): (Option<Block>, _) =
+            self.request_from("eth_getBlockByHash", (header.hash, true)).await?;
+        let Some(block) = block else { return Ok(None) };
+        let transactions = block.transactions.into_transactions();
+        let raw: Vec<Bytes> = transactions.map(|tx| tx.inner.encoded_2718().into()).collect();
+        let root = ordered_trie_root_encoded(&raw);
+        if root != header.transactions_root {
+            let (number, committed) = (header.number, header.transactions_root);
+            let problem = format!(
+                "transactions of block {number} with the root {root}, and it commits to {committed}"
+            );
+            return Err(self.unproven(at, problem).await);
+        }
+        Ok(Some(raw))
     }
 
     /// Makes sure that a header has the hash that the node says.

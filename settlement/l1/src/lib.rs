@@ -22,6 +22,7 @@ mod follower;
 mod inbox;
 mod metrics;
 mod nodes;
+mod ordered_trie;
 mod revert;
 mod rollup;
 mod signer;
@@ -42,10 +43,11 @@ pub use self::{
     error::L1Error,
     follower::{L1Follower, L1Update},
     inbox::{DepositError, DepositInbox},
+    ordered_trie::{prove_entry, verify_entry},
     revert::RevertReason,
     rollup::{
-        DeployParams, Deployment, FinalityRule, MAX_GENESIS_BYTES, RollupContract, RollupEvent,
-        RollupState, commitment_hash, deploy_rollup,
+        DeployParams, Deployment, EventProof, EventProofError, FinalityRule, MAX_GENESIS_BYTES,
+        ProvenEvent, RollupContract, RollupEvent, RollupState, commitment_hash, deploy_rollup,
     },
     signer::{L1Signer, SignError, Web3Signer},
     tx::{

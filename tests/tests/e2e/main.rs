@@ -9,6 +9,7 @@ mod da_away;
 mod documents;
 mod fees;
 mod follow;
+mod inclusion;
 mod l1_faults;
 mod l1_kills;
 mod l1_reorgs;

@@ -1,6 +1,7 @@
 //! The rollup contract: its views, its events, its genesis, its deployment.
 
 mod deploy;
+mod event_proof;
 mod events;
 mod genesis;
 mod proof;
@@ -20,6 +21,7 @@ pub(crate) use self::events::EventSet;
 use self::range::LogRange;
 pub use self::{
     deploy::{DeployParams, Deployment, FinalityRule, deploy_rollup},
+    event_proof::{EventProof, EventProofError, ProvenEvent},
     events::RollupEvent,
     genesis::MAX_GENESIS_BYTES,
     proof::{RollupState, commitment_hash},

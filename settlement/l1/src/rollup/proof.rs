@@ -88,6 +88,17 @@ impl RollupContract {
         Ok(Some(found))
     }
 
+    /// The hash of the commitment that stands for a batch at an L1 block; zero if there is none. `None` if no node proves that block's state.
+    ///
+    /// # Errors
+    /// [`L1Error::Unproven`] if a node's proof does not hold.
+    pub async fn commitment_at(&self, block: B256, batch: u64) -> Result<Option<B256>, L1Error> {
+        let header = self.client.header_by_hash(block).await?;
+        let header = header.ok_or_else(|| L1Error::BlockMissing(block.to_string()))?;
+        let held = self.proven([entry(COMMITMENTS, batch)], &header).await?;
+        Ok(held.map(|[hash]| hash.into()))
+    }
+
     pub(crate) async fn proven_state(
         &self,
         header: &Header,
