@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Most slots of an account whose whole storage is replaced, or that is destroyed.
+/// Most slots of the accounts whose whole storage is replaced together, and of one that is destroyed.
 const MAX_REPLACED_SLOTS: usize = 100_000;
 
 /// Simulates, on the caller's thread.
@@ -52,6 +52,7 @@ pub(super) fn run(
         parent,
         state: BlockState::of(spec, base, chain.codes().clone()),
         gas_left: limits.max_gas,
+        slots_left: MAX_REPLACED_SLOTS,
         bytes_left: usize::try_from(limits.max_trace_bytes).unwrap_or(usize::MAX),
         deadline: Instant::now() + limits.trace_timeout,
         limits,
@@ -126,6 +127,7 @@ struct Simulator<'a> {
     state: BlockState<Base>,
     gas_left: u64,
     bytes_left: usize,
+    slots_left: usize,
     deadline: Instant,
 }
 
@@ -141,7 +143,7 @@ impl Simulator<'_> {
         let env = self.env(&header, fields.blob_base_fee)?;
         let state_overrides = state_overrides.unwrap_or_default();
         let precompiles = overrides::precompiles(env.cfg.spec, &state_overrides)?;
-        overrides::apply(&mut self.state, state_overrides)?;
+        overrides::apply(&mut self.state, state_overrides, &mut self.slots_left)?;
         let transfers = TransferLogs::new(self.transfers, self.deadline);
         let Self { chain, limits, validation, transfers: wanted, deadline, .. } = self;
         let mut block = TracedBlock::open(env, &header, self.state, transfers, precompiles)?;
@@ -177,6 +179,7 @@ impl Simulator<'_> {
             state,
             gas_left: self.gas_left,
             bytes_left: self.bytes_left,
+            slots_left: self.slots_left,
             deadline,
         };
         Ok((simulated, next))

@@ -55,6 +55,7 @@ fn check_move(
 pub(super) fn apply(
     state: &mut BlockState<Base>,
     overrides: StateOverride,
+    slots_left: &mut usize,
 ) -> Result<(), ExecutorError> {
     for (address, account) in overrides {
         let AccountOverride { balance, nonce, code, state: whole, state_diff, .. } = account;
@@ -64,7 +65,7 @@ pub(super) fn apply(
         }
         let whole_storage = whole.is_some();
         if whole_storage {
-            check_size(state, address)?;
+            check_size(state, address, slots_left)?;
         }
         let slots = whole.or(state_diff).unwrap_or_default();
         let slots = slots.into_iter().map(|(slot, value)| (slot.into(), value.into())).collect();
@@ -74,14 +75,19 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Replacing a storage means to take what is there away.
-fn check_size(state: &BlockState<Base>, address: Address) -> Result<(), ExecutorError> {
-    let slots = state.reader().state.slots(address, MAX_REPLACED_SLOTS).map_err(read_error)?;
-    if slots.is_none() {
+/// Replacing a storage means to take what is there away: of all accounts and blocks together no more than a limit.
+fn check_size(
+    state: &BlockState<Base>,
+    address: Address,
+    slots_left: &mut usize,
+) -> Result<(), ExecutorError> {
+    let slots = state.reader().state.slots(address, *slots_left).map_err(read_error)?;
+    let Some(slots) = slots else {
         let problem = format!(
-            "account {address} has more than {MAX_REPLACED_SLOTS} slots, too many to be replaced by state; use stateDiff"
+            "more than {MAX_REPLACED_SLOTS} slots would be replaced by the state of {address}; use stateDiff"
         );
         return Err(failed(Code::Limit, problem));
-    }
+    };
+    *slots_left = slots_left.saturating_sub(slots.len());
     Ok(())
 }

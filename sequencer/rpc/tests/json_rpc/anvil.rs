@@ -73,6 +73,10 @@ impl Pair {
         let ours = self.ours.result("eth_sendRawTransaction", json!([raw])).await;
         let theirs = self.anvil("eth_sendRawTransaction", json!([raw])).await;
         assert_eq!(ours, theirs, "hashes");
+        // Anvil answers before it has made the block.
+        while self.anvil("eth_getTransactionReceipt", json!([theirs])).await.is_null() {
+            tokio::task::yield_now().await;
+        }
         serde_json::from_value(ours).expect("a hash")
     }
 
