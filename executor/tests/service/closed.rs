@@ -135,10 +135,10 @@ async fn build_ahead(
         if let Some((build, _)) = before.take() {
             build.seal().await.expect("it seals");
         }
-        let closed = open.close().await.expect("it closes");
         if let Some(sealing) = sealing {
             sealing.await.expect("no panic").expect("it seals");
         }
+        let closed = open.close().await.expect("it closes");
         before = Some((open, closed.header.clone()));
         built.push(closed);
     }
