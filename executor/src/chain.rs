@@ -252,7 +252,7 @@ impl StateReader for SealedState {
         self.view.storage(address, slot.into()).map_err(StateReadError::source)
     }
 
-    /// Asked while a block is built on the head, which stays the head until that block is committed.
+    /// Of the store as it is now, which may have stored the closed block already on whose state this is asked: what that block changed is put over it.
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
         self.entries(address).collect()
     }

@@ -243,7 +243,7 @@ impl<'a> Fold<'a> {
     async fn sealed(&mut self, block: LoggedBlock, hash: B256) -> Result<(), OpenError> {
         let number = block.opened.number;
         let header = if number > self.executed {
-            self.replay(&block).await?.0.header.clone()
+            self.replay(&block, Some(hash)).await?.0.header.clone()
         } else {
             let at = BlockSelector::Number(number);
             let header = self.executor.header(at).await?;
@@ -291,6 +291,7 @@ impl<'a> Fold<'a> {
     async fn replay(
         &mut self,
         block: &LoggedBlock,
+        expected: Option<B256>,
     ) -> Result<(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>), OpenError> {
         if self.replayed.is_multiple_of(REPORT_EVERY) {
             info!(target: "millrace::sequencer", block = block.opened.number, "replaying the order log");
@@ -305,11 +306,15 @@ impl<'a> Fold<'a> {
         let mut retries = 0;
         let mut outage = Outage::new();
         let (sealed, verdicts) = loop {
-            match block.bring(self.executor, self.spec, &self.head).await {
+            match block.bring(self.executor, self.spec, &self.head, expected).await {
                 Ok(Brought::Sealed(sealed, verdicts)) => break (sealed, verdicts),
                 Ok(Brought::OtherHead(head)) => {
                     let (number, executor) = (head.number, head.seal());
                     return Err(OpenError::Foreign { number, executor });
+                }
+                Ok(Brought::Differs(executor)) => {
+                    let (number, log) = (block.opened.number, expected.unwrap_or_default());
+                    return Err(OpenError::Diverged { number, log, executor });
                 }
                 Err(error) if error.class() == ErrorClass::Retryable && retries < RETRIES => {
                     let (block, error) = (block.opened.number, ErrorChain::new(&error));
@@ -355,7 +360,7 @@ impl<'a> Fold<'a> {
     ) -> Result<Vec<Record>, OpenError> {
         let number = block.opened.number;
         let (sealed, verdicts) = if number > self.executed {
-            self.replay(&block).await?
+            self.replay(&block, None).await?
         } else {
             (self.executed_last(&block).await?, Vec::new())
         };

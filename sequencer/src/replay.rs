@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use alloy::primitives::{
-    TxHash,
+    B256, TxHash,
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
@@ -59,6 +59,8 @@ pub(crate) enum Brought {
     Sealed(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>),
     /// The executor's head is neither the block nor its parent.
     OtherHead(SealedHeader),
+    /// It comes to another block, with this hash, than is expected, which is not sealed.
+    Differs(B256),
 }
 
 impl LoggedBlock {
@@ -127,16 +129,27 @@ impl LoggedBlock {
         Ok(result)
     }
 
-    /// Makes the block the executor's head, unless it is that already.
+    /// Makes the block the executor's head, unless it is that already. `expected`: its hash, if that is known.
     pub(crate) async fn bring(
         &self,
         executor: &dyn Executor,
         spec: &ChainSpec,
         parent: &SealedHeader,
+        expected: Option<B256>,
     ) -> Result<Brought, ExecutorError> {
         let head = executor.head().await?;
         if head.seal() == parent.seal() {
-            let built = self.build(executor, spec, parent).await?;
+            let mut built = match self.build(executor, spec, parent).await {
+                // The head has moved on since it was asked for, perhaps to this block: it was being stored. To be looked at again.
+                Err(ExecutorError::NotHead { head_hash, .. }) if head_hash != parent.seal() => {
+                    return Err(ExecutorError::BuildDiscarded);
+                }
+                built => built?,
+            };
+            let hash = built.build.close().await?.hash();
+            if expected.is_some_and(|expected| expected != hash) {
+                return Ok(Brought::Differs(hash));
+            }
             let verdicts = built.frames.into_iter().flat_map(|frame| frame.verdicts).collect();
             return Ok(Brought::Sealed(built.build.seal().await?, verdicts));
         }

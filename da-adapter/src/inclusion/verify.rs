@@ -155,7 +155,8 @@ impl InclusionProof {
         let outline = batch.outline();
         let problem =
             |position, problem: String| InclusionProofError::Headers { position, problem };
-        let mut blocks: Vec<(BlockNumHash, Header)> = Vec::with_capacity(self.headers.len());
+        // Grows with what is right: a header takes far more room than a few bytes that are none.
+        let mut blocks: Vec<(BlockNumHash, Header)> = Vec::new();
         for (position, raw) in self.headers.iter().enumerate() {
             let header: Header = rlp::decode_exact(raw)
                 .map_err(|error| problem(position, format!("does not decode: {error}")))?;

@@ -44,6 +44,8 @@ pub(super) struct Inner {
     pub(super) worker: Worker,
     pub(super) calls: Arc<Semaphore>,
     pub(super) traces: Arc<Semaphore>,
+    /// For those that wait for a place and would hold it for long.
+    pub(super) waiting: Arc<Semaphore>,
 }
 
 impl ExecutorHandle {
@@ -81,7 +83,22 @@ impl ExecutorHandle {
         })
         .await
     }
+
+    /// Waits for a place, unless too many do already.
+    async fn place_of_queue(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, ExecutorError> {
+        let _waiting = self.inner.waiting.try_acquire().map_err(|_| {
+            let what = "number of traces and simulations that wait";
+            ExecutorError::LimitExceeded { what, limit: MOST_WAITING as u64 }
+        })?;
+        place(places).await
+    }
 }
+
+/// Traces and simulations that wait for a place, at most: each may take seconds, and whoever asks holds something meanwhile.
+pub(super) const MOST_WAITING: usize = 32;
 
 /// Waits for a place.
 async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ExecutorError> {
@@ -229,7 +246,7 @@ impl Executor for ExecutorHandle {
         target: TraceTarget,
         options: GethDebugTracingOptions,
     ) -> Result<Box<RawValue>, ExecutorError> {
-        let place = place(&self.inner.traces).await?;
+        let place = self.place_of_queue(&self.inner.traces).await?;
         let inner = self.inner.clone();
         blocking(move || {
             let result = trace::run(&inner.chain, &inner.config.calls, target, options);
@@ -244,7 +261,7 @@ impl Executor for ExecutorHandle {
         payload: SimulatePayload,
         at: BlockSelector,
     ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
-        let place = place(&self.inner.calls).await?;
+        let place = self.place_of_queue(&self.inner.calls).await?;
         let inner = self.inner.clone();
         blocking(move || {
             let result = simulate::run(&inner.chain, &inner.config.calls, payload, at);

@@ -26,7 +26,11 @@ pub use self::{
     config::{CallConfig, ExecutionConfig, ExecutorConfig},
     handle::ExecutorHandle,
 };
-use self::{handle::Inner, metrics::ExecutorMetrics, worker::Worker};
+use self::{
+    handle::{Inner, MOST_WAITING},
+    metrics::ExecutorMetrics,
+    worker::Worker,
+};
 use crate::{Replayer, chain::Chain, evm::WorkerPool};
 
 /// Starts executors.
@@ -77,7 +81,9 @@ impl ExecutorService {
         let worker = Worker::start(chain.clone(), Arc::new(pool), shown.clone(), metrics)?;
         let calls = Arc::new(Semaphore::new(config.calls.concurrent()));
         let traces = Arc::new(Semaphore::new(config.calls.max_concurrent_traces.max(1)));
-        let inner = Inner { config, chain: chain.clone(), head, unwound, worker, calls, traces };
+        let waiting = Arc::new(Semaphore::new(MOST_WAITING));
+        let inner =
+            Inner { config, chain: chain.clone(), head, unwound, worker, calls, traces, waiting };
         Ok((ExecutorHandle::new(inner), chain, shown))
     }
 }

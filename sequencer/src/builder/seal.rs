@@ -1,7 +1,14 @@
 //! Sealing a block: it is closed, which gives its hash, and then stored beside the next one. Once it is stored, everyone is told.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use alloy::primitives::B256;
 use millrace_proto::{BlockBuild, ExecutedBlock, ExecutorError, SealedHeader, StateDiff};
 use tokio::{task::JoinError, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -10,10 +17,9 @@ use tracing::debug;
 use super::{Builder, FIRST_RETRY, OpenBlock, persist::Batch};
 use crate::{
     SequencerRunError,
-    log::Record,
+    log::{LogError, Record},
     pool::{Loaded, load_accounts},
     replay::{Brought, LeftOut, LoggedBlock},
-    shared::Shared,
 };
 
 /// A block that is closed, in the log as sealed, and on its way into the executor's store.
@@ -26,7 +32,17 @@ pub(super) struct Storing {
     /// Since the block before was closed.
     interval: Option<Duration>,
     started: Instant,
-    task: AbortOnDropHandle<Result<(), ExecutorError>>,
+    /// It is over, or about to be.
+    is_over: Arc<AtomicBool>,
+    task: AbortOnDropHandle<Result<(), Unstored>>,
+}
+
+/// Why a closed block is not stored.
+#[derive(Debug)]
+enum Unstored {
+    /// The log does not have its frames, and never will.
+    Log(Arc<LogError>),
+    Executor(ExecutorError),
 }
 
 impl Builder {
@@ -44,7 +60,7 @@ impl Builder {
                 drop(build);
                 let durable = self.writer.durable();
                 self.busy(durable).await?.map_err(SequencerRunError::Log)?;
-                (self.seal_again(&block, &parent, error).await?, None)
+                (self.seal_again(&block, &parent, None, error).await?, None)
             }
         };
         let interval = self.sealed_any.then(|| self.last_sealed.elapsed());
@@ -54,13 +70,16 @@ impl Builder {
         self.queue = block.opened.queued.mark;
         self.head = sealed.header.clone();
 
-        let task = AbortOnDropHandle::new(tokio::spawn(store(
-            self.writer.durable(),
-            build,
-            self.shared.clone(),
-        )));
+        let is_over = Arc::<AtomicBool>::default();
+        let (durable, shared, over) = (self.writer.durable(), self.shared.clone(), is_over.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let stored = store(durable, build).await;
+            over.store(true, Ordering::Release);
+            shared.work.notify_one();
+            stored
+        }));
         self.note_sealed(&sealed, left_out).await;
-        self.storing = Some(Storing { block, parent, sealed, interval, started, task });
+        self.storing = Some(Storing { block, parent, sealed, interval, started, is_over, task });
         Ok(())
     }
 
@@ -81,13 +100,13 @@ impl Builder {
 
     /// Whether a block was being stored, and that is over.
     pub(super) fn has_stored(&self) -> bool {
-        self.storing.as_ref().is_some_and(|storing| storing.task.is_finished())
+        self.storing.as_ref().is_some_and(|storing| storing.is_over.load(Ordering::Acquire))
     }
 
     /// Waits until the last block is stored, however often that takes, and tells everyone.
     pub(super) async fn stored(&mut self) -> Result<(), SequencerRunError> {
         let Some(storing) = self.storing.take() else { return Ok(()) };
-        let Storing { block, parent, sealed, interval, started, task } = storing;
+        let Storing { block, parent, sealed, interval, started, is_over: _, task } = storing;
         let number = sealed.number();
         let stored = self.busy(task).await?;
         let task = |source: JoinError| SequencerRunError::Task { name: "store", source };
@@ -96,16 +115,9 @@ impl Builder {
                 self.answered();
                 sealed
             }
-            Err(error) => {
-                self.check_log()?;
-                let again = self.seal_again(&block, &parent, error).await?;
-                if again.hash() != sealed.hash() {
-                    let (was, is) = (sealed.hash(), again.hash());
-                    let problem = format!("it sealed block {number} as {is}, and as {was} before");
-                    let source = ExecutorError::Stopped(problem);
-                    return Err(SequencerRunError::Executor { block: number, source });
-                }
-                again
+            Err(Unstored::Log(error)) => return Err(SequencerRunError::Log(error)),
+            Err(Unstored::Executor(error)) => {
+                self.seal_again(&block, &parent, Some(sealed.hash()), error).await?
             }
         };
         self.shared.metrics.seal_seconds.record(started.elapsed());
@@ -118,6 +130,7 @@ impl Builder {
         &mut self,
         block: &LoggedBlock,
         parent: &SealedHeader,
+        expected: Option<B256>,
         error: ExecutorError,
     ) -> Result<Arc<ExecutedBlock>, SequencerRunError> {
         let number = block.opened.number;
@@ -126,7 +139,7 @@ impl Builder {
         loop {
             self.before_retry(number, error, &mut delay).await?;
             let shared = self.shared.clone();
-            let brought = block.bring(&*shared.executor, &shared.spec, parent);
+            let brought = block.bring(&*shared.executor, &shared.spec, parent, expected);
             error = match self.busy(brought).await? {
                 Ok(Brought::Sealed(sealed, _)) => {
                     self.answered();
@@ -138,6 +151,14 @@ impl Builder {
                         executor: head.number,
                         hash: head.seal(),
                     });
+                }
+                Ok(Brought::Differs(hash)) => {
+                    let problem = format!(
+                        "it comes to {hash} for block {number}, and to {} before",
+                        expected.unwrap_or_default()
+                    );
+                    let source = ExecutorError::Stopped(problem);
+                    return Err(SequencerRunError::Executor { block: number, source });
                 }
                 Err(error) => error,
             };
@@ -199,17 +220,12 @@ impl Builder {
 }
 
 /// Has a closed block stored, unless it is stored already, once its frames are on disk.
-async fn store<E>(
-    durable: impl Future<Output = Result<(), E>>,
+async fn store(
+    durable: impl Future<Output = Result<(), Arc<LogError>>>,
     build: Option<Box<dyn BlockBuild>>,
-    shared: Arc<Shared>,
-) -> Result<(), ExecutorError> {
-    let stored = match build {
-        None => Ok(()),
-        // The log's failure ends the service; until then nothing is stored that a start would not find there.
-        Some(_) if durable.await.is_err() => Err(ExecutorError::BuildDiscarded),
-        Some(build) => build.seal().await.map(drop),
-    };
-    shared.work.notify_one();
-    stored
+) -> Result<(), Unstored> {
+    let Some(build) = build else { return Ok(()) };
+    // Nothing is stored that a start would not find in the log.
+    durable.await.map_err(Unstored::Log)?;
+    build.seal().await.map(drop).map_err(Unstored::Executor)
 }

@@ -84,14 +84,21 @@ impl Pool {
         }
         check_funds(sender, old, &entry)?;
         let (is_new, bytes) = (old.is_none(), entry.tx.encoded().len());
+        let grows = bytes.saturating_sub(old.map_or(0, |old| old.tx.encoded().len()));
         if old.is_none_or(|old| old.source != source) {
             self.sources.check(&self.limits, source, bytes)?;
+        } else {
+            self.sources.check_growth(&self.limits, source, grows)?;
+        }
+        if !is_new && grows > 0 && self.bytes.saturating_add(grows) > self.limits.max_bytes {
+            let limit = self.limits.max_transactions as u64;
+            return Err(RejectReason::PoolFull { limit }.into());
         }
         let victims = if is_new {
             let (max_fee, waits) = (entry.max_fee(), self.would_wait(address, nonce));
             self.victims(Newcomer { address, bytes, max_fee, waits })?
         } else {
-            // It takes the room of what it replaces.
+            // It takes the room of what it replaces, and there is room for what it is larger.
             Vec::new()
         };
 

@@ -31,6 +31,21 @@ impl Sources {
         if too_much { Err(RejectReason::SourceLimit { limit }) } else { Ok(()) }
     }
 
+    /// Whether a client may have one of its transactions larger by so many bytes.
+    pub(super) fn check_growth(
+        &self,
+        limits: &PoolConfig,
+        source: Option<Source>,
+        bytes: usize,
+    ) -> Result<(), RejectReason> {
+        let Some(usage) = source.and_then(|source| self.0.get(&source)) else { return Ok(()) };
+        let limit = limits.max_per_source as u64;
+        if bytes > 0 && usage.bytes.saturating_add(bytes) > limits.max_bytes_per_source {
+            return Err(RejectReason::SourceLimit { limit });
+        }
+        Ok(())
+    }
+
     pub(super) fn add(&mut self, source: Option<Source>, bytes: usize) {
         if let Some(source) = source {
             let usage = self.0.entry(source).or_default();
