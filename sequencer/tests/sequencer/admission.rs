@@ -414,28 +414,30 @@ async fn what_follows_is_admitted_while_the_disk_writes() {
 /// What replaces is held to the limits of bytes as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_is_no_larger_than_there_is_room() {
-    for (of_a_client, of_all) in [(400, 1 << 20), (1 << 20, 400)] {
+    for (of_a_client, of_all) in [(1_000, 1 << 20), (1 << 20, 1_000)] {
         let mut setup = Setup::new();
+        setup.config.max_transaction_bytes = 1_000;
         setup.config.pool.max_bytes_per_source = of_a_client;
         setup.config.pool.max_bytes = of_all;
         let node = setup.start().await;
         let from = Some([192, 0, 2, 1].into());
-        let bid = |gwei: u128, bytes: usize| TxEip1559 {
+        let bid = |nonce: u64, gwei: u128, bytes: usize| TxEip1559 {
             max_fee_per_gas: 100 * gwei * GWEI,
             max_priority_fee_per_gas: gwei * GWEI,
             gas_limit: 100_000,
             input: vec![1; bytes].into(),
-            ..transfer(1)
+            ..transfer(nonce)
         };
         let submit = async |tx| soon(node.handle.submit_from(sign(&signer(0), tx), from)).await;
-        submit(bid(1, 0)).await.expect("accepted");
-        let large = submit(bid(2, 500)).await;
+        submit(bid(1, 1, 500)).await.expect("accepted");
+        submit(bid(2, 1, 0)).await.expect("accepted");
+        let large = submit(bid(2, 2, 500)).await;
         let is_refused = match of_a_client {
-            400 => matches!(large, Err(SubmitError::Rejected(R::SourceLimit { .. }))),
+            1_000 => matches!(large, Err(SubmitError::Rejected(R::SourceLimit { .. }))),
             _ => matches!(large, Err(SubmitError::Rejected(R::PoolFull { .. }))),
         };
         assert!(is_refused, "{large:?}");
-        submit(bid(2, 100)).await.expect("there is room for it");
+        submit(bid(2, 2, 100)).await.expect("there is room for it");
         node.stop().await.expect("a clean end");
     }
 }
