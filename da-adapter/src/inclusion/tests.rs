@@ -186,13 +186,19 @@ fn check(proof: &InclusionProof) -> Result<Inclusion, InclusionProofError> {
     proof.verify(L1_CHAIN, ROLLUP)
 }
 
+fn refusal(
+    proof: &InclusionProof,
+    change: impl FnOnce(&mut InclusionProof),
+) -> InclusionProofError {
+    let mut proof = proof.clone();
+    change(&mut proof);
+    check(&proof).unwrap_err()
+}
+
 /// Takes a proof whose field is changed, and says whether the error is the one of that field.
 macro_rules! refused {
     ($proof:expr, $change:expr, $error:pat) => {{
-        let mut proof: InclusionProof = $proof.clone();
-        #[allow(clippy::redundant_closure_call)]
-        ($change)(&mut proof);
-        let error = check(&proof).unwrap_err();
+        let error = refusal(&$proof, $change);
         assert!(matches!(error, $error), "{error}: {error:?}");
     }};
 }

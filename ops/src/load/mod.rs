@@ -42,6 +42,7 @@ use millrace_workload::Artifacts;
 use tonic::{Status, transport::Channel};
 use url::Url;
 
+pub(crate) use self::report::cpu_time;
 use self::{
     ledger::{Ledger, Missing, Tally},
     plan::{Accounts, Brief, Plan},

@@ -188,9 +188,13 @@ impl Report {
 
 /// CPU time of this process so far, where Linux tells.
 pub(super) fn own_cpu() -> Option<Duration> {
+    cpu_time(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// User and system time of a process or a thread, of its `stat` in `/proc`.
+pub(crate) fn cpu_time(stat: &str) -> Option<Duration> {
     /// Of `/proc`, fixed at 100 on every architecture (proc(5), `sysconf(_SC_CLK_TCK)`).
     const TICKS_PER_SECOND: u64 = 100;
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold spaces; after it, utime and stime are the 12th and 13th fields.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);

@@ -144,22 +144,11 @@ where
 
 fn simulated(simulated: &SimulatedBlock, full: bool) -> RpcSimulated<RpcBlock> {
     let SimulatedBlock { block, calls } = simulated;
-    let mut first_log = 0;
-    let results = calls.iter().zip(&block.transactions).enumerate().map(|(index, (call, tx))| {
-        let log = |(log_index, log): (u64, &alloy::primitives::Log)| Log {
-            inner: log.clone(),
-            block_hash: Some(block.hash()),
-            block_number: Some(block.number()),
-            block_timestamp: Some(block.header.timestamp),
-            transaction_hash: Some(tx.hash()),
-            transaction_index: Some(index as u64),
-            log_index: Some(log_index),
-            removed: false,
-        };
-        let logs = (first_log..).zip(&call.logs).map(log).collect();
-        first_log += call.logs.len() as u64;
-        result(call, logs)
-    });
+    let mut logs = json::logs_at(block, calls.iter().map(|call| &call.logs[..]));
+    let results = calls
+        .iter()
+        .zip(&block.transactions)
+        .map(|(call, _)| result(call, logs.by_ref().take(call.logs.len()).collect()));
     RpcSimulated { calls: results.collect(), inner: json::block(block, full) }
 }
 

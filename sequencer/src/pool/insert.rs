@@ -85,11 +85,9 @@ impl Pool {
         check_funds(sender, old, &entry)?;
         let (is_new, bytes) = (old.is_none(), entry.tx.encoded().len());
         let grows = bytes.saturating_sub(old.map_or(0, |old| old.tx.encoded().len()));
-        if old.is_none_or(|old| old.source != source) {
-            self.sources.check(&self.limits, source, bytes)?;
-        } else {
-            self.sources.check_growth(&self.limits, source, grows)?;
-        }
+        let is_its_own = old.is_some_and(|old| old.source == source);
+        let (transactions, more) = if is_its_own { (0, grows) } else { (1, bytes) };
+        self.sources.check(&self.limits, source, transactions, more)?;
         if !is_new && grows > 0 && self.bytes.saturating_add(grows) > self.limits.max_bytes {
             let limit = self.limits.max_transactions as u64;
             return Err(RejectReason::PoolFull { limit }.into());

@@ -285,7 +285,7 @@ impl Pool {
         if self.closed.is_some() || self.holds(asked.hash) {
             return Ok(());
         }
-        self.sources.check(&self.limits, asked.source, asked.bytes)?;
+        self.sources.check(&self.limits, asked.source, 1, asked.bytes)?;
         if self.excess(asked.bytes) != (0, 0) && !self.outbids(asked.max_fee) {
             return Err(RejectReason::PoolFull { limit: self.limits.max_transactions as u64 });
         }

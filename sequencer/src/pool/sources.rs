@@ -17,33 +17,20 @@ struct Usage {
 pub(super) struct Sources(HashMap<Source, Usage>);
 
 impl Sources {
-    /// Whether a client may have a transaction of so many bytes more.
+    /// Whether a client may have so many transactions and bytes more: of what it has one of already, only the bytes by which it grows.
     pub(super) fn check(
         &self,
         limits: &PoolConfig,
         source: Option<Source>,
+        transactions: usize,
         bytes: usize,
     ) -> Result<(), RejectReason> {
         let Some(usage) = source.and_then(|source| self.0.get(&source)) else { return Ok(()) };
-        let too_much = usage.transactions >= limits.max_per_source
-            || usage.bytes.saturating_add(bytes) > limits.max_bytes_per_source;
+        let over = |has: usize, more: usize, limit| more > 0 && has.saturating_add(more) > limit;
+        let too_much = over(usage.transactions, transactions, limits.max_per_source)
+            || over(usage.bytes, bytes, limits.max_bytes_per_source);
         let limit = limits.max_per_source as u64;
         if too_much { Err(RejectReason::SourceLimit { limit }) } else { Ok(()) }
-    }
-
-    /// Whether a client may have one of its transactions larger by so many bytes.
-    pub(super) fn check_growth(
-        &self,
-        limits: &PoolConfig,
-        source: Option<Source>,
-        bytes: usize,
-    ) -> Result<(), RejectReason> {
-        let Some(usage) = source.and_then(|source| self.0.get(&source)) else { return Ok(()) };
-        let limit = limits.max_per_source as u64;
-        if bytes > 0 && usage.bytes.saturating_add(bytes) > limits.max_bytes_per_source {
-            return Err(RejectReason::SourceLimit { limit });
-        }
-        Ok(())
     }
 
     pub(super) fn add(&mut self, source: Option<Source>, bytes: usize) {

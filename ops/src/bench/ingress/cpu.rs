@@ -6,9 +6,8 @@ use eyre::{Result, WrapErr};
 use serde::Serialize;
 
 use super::chain::Chain;
+use crate::load::cpu_time;
 
-/// Of `/proc`, fixed at 100 on every architecture (proc(5), `sysconf(_SC_CLK_TCK)`).
-const MICROSECONDS_PER_TICK: f64 = 1e4;
 /// Seconds that batches took to be encoded.
 const ENCODED: &str = "millrace_da_batch_encode_seconds_sum";
 
@@ -74,7 +73,8 @@ impl Clocks {
             else {
                 continue;
             };
-            *threads.entry(name.trim().to_owned()).or_default() += ticks(&stat);
+            let time = cpu_time(&stat).unwrap_or_default();
+            *threads.entry(name.trim().to_owned()).or_default() += time.as_secs_f64() * 1e6;
         }
         let text = get(&chain.ready.metrics.da_adapter)?;
         let seconds = |line: &str| -> Option<f64> {
@@ -119,12 +119,4 @@ impl StageCpu {
 fn get(url: &str) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Ok(reqwest::get(url).await?.error_for_status()?.text().await?) })
-}
-
-/// User and system time of a thread, microseconds.
-fn ticks(stat: &str) -> f64 {
-    // The name in parentheses may hold spaces; after it, utime and stime are the 12th and 13th fields.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let times = fields.split_whitespace().skip(11).take(2);
-    times.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * MICROSECONDS_PER_TICK
 }

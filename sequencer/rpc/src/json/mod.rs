@@ -11,7 +11,7 @@ pub(crate) use self::{
     block::{RpcBlock, block, header},
     pool::PoolCounts,
     preconfirmation::RpcPreconfirmation,
-    receipt::{RpcReceipt, logs, receipt_at, receipts},
+    receipt::{RpcReceipt, logs, logs_at, receipt_at, receipts},
     stages::RpcStages,
     transaction::RpcTransaction,
 };

@@ -35,10 +35,17 @@ pub(crate) fn receipt_at(
 
 /// A block's logs in order, with their places.
 pub(crate) fn logs(block: &ExecutedBlock) -> impl Iterator<Item = Log> {
-    let receipts = block.receipts.iter().zip(&block.transactions).enumerate();
-    let logs = receipts.flat_map(|(index, (receipt, tx))| {
+    logs_at(block, block.receipts.iter().map(|receipt| &receipt.logs[..]))
+}
+
+/// The logs that each of a block's transactions has made, in order, with their places.
+pub(crate) fn logs_at<'a>(
+    block: &'a ExecutedBlock,
+    logs: impl Iterator<Item = &'a [alloy::primitives::Log]>,
+) -> impl Iterator<Item = Log> {
+    let logs = logs.zip(&block.transactions).enumerate().flat_map(|(index, (logs, tx))| {
         let hash = tx.hash();
-        receipt.logs.iter().map(move |log| (index, hash, log))
+        logs.iter().map(move |log| (index, hash, log))
     });
     logs.enumerate().map(|(log_index, (index, transaction_hash, log))| Log {
         inner: log.clone(),
