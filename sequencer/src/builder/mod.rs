@@ -28,7 +28,7 @@ use self::{adopt::Behind, overdue::Owed};
 use crate::{
     SequencerRunError,
     deposits::DepositFeed,
-    log::{LogWriter, SettledBlocks},
+    log::LogWriter,
     pool::Closed,
     replay::{Included, LeftOut, LoggedBlock},
     shared::Shared,
@@ -108,8 +108,6 @@ pub(crate) struct Builder {
     sealed_any: bool,
     /// The executor's, while it lasts.
     outage: Outage,
-    /// What the log knows of settlement.
-    noted: SettledBlocks,
     /// Whether L1 holds more blocks than the chain here.
     behind: Option<Behind>,
     /// What blocks have to take of L1's queue before anything else.
@@ -123,7 +121,6 @@ impl Builder {
         deposits: Option<Arc<DepositFeed>>,
         head: SealedHeader,
         queue: QueueMark,
-        noted: SettledBlocks,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -140,7 +137,6 @@ impl Builder {
             more: false,
             sealed_any: false,
             outage: Outage::new(),
-            noted,
             behind: None,
             owed: None,
         }
@@ -174,7 +170,6 @@ impl Builder {
         while !stop.is_cancelled() {
             self.check_log()?;
             self.expire();
-            self.note_settled().await;
             if self.deposits.as_ref().is_some_and(|deposits| deposits.has_vanished()) {
                 self.unwind().await?;
             }
@@ -211,7 +206,6 @@ impl Builder {
         if self.open.is_some() {
             self.seal().await?;
         }
-        self.note_settled().await;
         self.writer.durable().await.map_err(SequencerRunError::Log)?;
         debug!(target: "millrace::sequencer", head = self.head.number, "drained");
         Ok(())

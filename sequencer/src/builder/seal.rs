@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Builder, FIRST_RETRY, OpenBlock, persist::Batch};
 use crate::{
     SequencerRunError,
-    log::Record,
+    log::{BlockTimes, Record},
     pool::{Loaded, load_accounts},
     replay::{Brought, LeftOut, LoggedBlock},
 };
@@ -30,21 +30,25 @@ impl Builder {
         self.shared.metrics.seal_seconds.record(started.elapsed());
 
         let number = sealed.number();
+        let sealed_at = self.shared.wall();
         // The block's drops are in the same write: its record alone would say that they are included.
-        let (batch, returned) = {
+        let (batch, returned, accepted_at) = {
             let mut pool = self.shared.ledger.pool.lock();
             let LeftOut { mut returned, dropped } = left_out;
             // What was dropped and has been submitted again since waits like what was returned.
             returned.extend(dropped.into_keys().filter(|hash| pool.holds(*hash)));
-            (Batch::take(&mut pool, None), returned)
+            let batch = Batch::take(&mut pool, None, sealed_at);
+            (batch, returned, pool.accepted_at(&sealed))
         };
         let hash = sealed.hash();
         let returned = returned.into_iter().collect();
-        self.write_after(vec![Record::BlockSealed { number, hash, returned }], batch).await;
+        let times = BlockTimes { sealed_at: Some(sealed_at), accepted_at };
+        let record = Record::BlockSealed { number, hash, returned, times: times.clone() };
+        self.write_after(vec![record], batch).await;
 
         self.last_deadline = deadline;
         self.queue = block.opened.queued.mark;
-        self.publish(sealed).await?;
+        self.publish(sealed, times).await?;
         self.checkpoint(number).await
     }
 
@@ -79,7 +83,11 @@ impl Builder {
     }
 
     /// Brings pool, heads and waiters up to date with a sealed block.
-    async fn publish(&mut self, sealed: Arc<ExecutedBlock>) -> Result<(), SequencerRunError> {
+    async fn publish(
+        &mut self,
+        sealed: Arc<ExecutedBlock>,
+        times: BlockTimes,
+    ) -> Result<(), SequencerRunError> {
         let shared = self.shared.clone();
         let interval = self.sealed_any.then(|| self.last_sealed.elapsed());
         self.last_sealed = Instant::now();
@@ -90,9 +98,8 @@ impl Builder {
         let changes = self.changes(sealed.number()).await?;
         let now = shared.now();
         // Recent blocks first: a transaction is always found in one of the two.
-        let accepted_at = shared.ledger.pool.lock().accepted_at(&sealed);
-        shared.ledger.recent.write().push(sealed.clone(), accepted_at);
-        shared.heads.sealed(sealed.header.clone(), now.wall);
+        shared.ledger.recent.write().push(sealed.clone(), times.accepted_at);
+        shared.heads.sealed(sealed.header.clone(), times.sealed_at.unwrap_or(now.wall));
         shared.set_next_block(&sealed.header);
         let (since, status) = {
             let mut pool = shared.ledger.pool.lock();

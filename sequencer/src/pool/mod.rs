@@ -238,7 +238,8 @@ impl Pool {
             return Some(Pooled { tx: entry.tx.clone(), durable, accepted_at: entry.accepted_at });
         }
         let leaving = self.leaving.get(&hash)?;
-        Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
+        let DroppedTx { tx, accepted_at, .. } = leaving.clone();
+        Some(Pooled { tx, durable: true, accepted_at })
     }
 
     /// Whether there is room for a transaction of so many bytes that may be here already; the error is how many there may be. A closed pool says so when it is given one.
