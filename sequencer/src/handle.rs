@@ -97,16 +97,22 @@ impl SequencerHandle {
         }
     }
 
-    async fn status_now(&self, hash: TxHash, known: &Known) -> TxStatus {
+    async fn status_now(&self, hash: TxHash, known: &Known) -> Result<TxStatus, SequencerError> {
         self.status_when(hash, known, known.stage(&self.shared.heads)).await
     }
 
-    async fn status_when(&self, hash: TxHash, known: &Known, stage: Stage) -> TxStatus {
+    async fn status_when(
+        &self,
+        hash: TxHash,
+        known: &Known,
+        stage: Stage,
+    ) -> Result<TxStatus, SequencerError> {
         let batch = match known.block_number() {
             Some(block) if stage >= Stage::Posted => self.shared.batch_of(block).await,
             _ => None,
         };
-        status_at(hash, known, stage, batch.as_ref(), &self.shared.heads)
+        let reached_at = self.shared.reached_at(known, stage).await?;
+        Ok(status_at(hash, known, stage, batch.as_ref(), reached_at))
     }
 }
 
@@ -151,12 +157,12 @@ impl TxPool for SequencerHandle {
         let Some(known) = self.shared.find(hash).await? else { return Ok(Vec::new()) };
         let reached = known.stage(&self.shared.heads);
         let stages: &[Stage] = match reached {
-            Stage::Dropped => &[Stage::Dropped],
+            Stage::Dropped => &[Stage::Accepted, Stage::Dropped],
             _ => &STAGES,
         };
         let mut statuses = Vec::new();
         for stage in stages.iter().filter(|stage| **stage <= reached) {
-            statuses.push(self.status_when(hash, &known, *stage).await);
+            statuses.push(self.status_when(hash, &known, *stage).await?);
         }
         Ok(statuses)
     }
@@ -195,7 +201,7 @@ impl Sequencer for SequencerHandle {
 
     async fn wait_for(&self, hash: TxHash, stage: Stage) -> Result<TxStatus, SequencerError> {
         let known = self.wait_until(hash, stage).await?;
-        Ok(self.status_now(hash, &known).await)
+        self.status_now(hash, &known).await
     }
 
     async fn watch(
@@ -210,9 +216,12 @@ impl Sequencer for SequencerHandle {
             async move {
                 let index = next?;
                 let stage = *STAGES.get(index)?;
-                match handle.wait_until(hash, stage).await {
-                    Ok(known) => {
-                        let status = handle.status_when(hash, &known, stage).await;
+                let status = match handle.wait_until(hash, stage).await {
+                    Ok(known) => handle.status_when(hash, &known, stage).await,
+                    Err(error) => Err(error),
+                };
+                match status {
+                    Ok(status) => {
                         let next = (!status.stage.is_last()).then_some(index + 1);
                         Some((Ok(status), next))
                     }
@@ -225,7 +234,7 @@ impl Sequencer for SequencerHandle {
 
     async fn transaction(&self, hash: TxHash) -> Result<Option<PooledTx>, SequencerError> {
         let Some(known) = self.shared.find(hash).await? else { return Ok(None) };
-        let status = self.status_now(hash, &known).await;
+        let status = self.status_now(hash, &known).await?;
         Ok(known.tx().map(|tx| PooledTx { tx, status }))
     }
 

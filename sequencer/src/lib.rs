@@ -38,8 +38,8 @@ pub use self::{
     error::{OpenError, SequencerRunError},
     handle::SequencerHandle,
     log::{
-        BlockOpened, CodecError, DroppedTx, LogError, OrderLog, Position, Record, RecordIter,
-        RocksOrderLog, SettledBlocks,
+        AcceptTimes, BlockOpened, BlockTimes, CodecError, DroppedTx, LogError, OrderLog, Position,
+        Record, RecordIter, RocksOrderLog, SettledBlocks,
     },
     service::{SequencerDeps, SequencerService, SequencerTask},
     throttle::ThrottleConfig,

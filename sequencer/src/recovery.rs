@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     OpenError,
-    log::{CodecError, DroppedTx, LogError, OrderLog, Position, Record},
+    log::{BlockTimes, CodecError, DroppedTx, LogError, OrderLog, Position, Record},
     pool::Verdict,
     replay::{Brought, LeftOut, LoggedBlock},
 };
@@ -35,7 +35,19 @@ pub(crate) struct Recovered {
     /// The executor's head, which is the log's last block.
     pub(crate) head: SealedHeader,
     /// Accepted and in no block, in the order in which they came.
-    pub(crate) pool: Vec<(Position, Arc<RecoveredTx>)>,
+    pub(crate) pool: Vec<WaitingTx>,
+}
+
+/// A transaction that was accepted and is in no block.
+#[derive(Debug, Clone)]
+pub(crate) struct WaitingTx {
+    /// The order in which they came.
+    arrival: i64,
+    /// Its last record.
+    pub(crate) position: Position,
+    /// When it was accepted, if that is known.
+    pub(crate) accepted_at: Option<Duration>,
+    pub(crate) tx: Arc<RecoveredTx>,
 }
 
 /// Brings the executor up to the log. `wall` is the time that new drops get.
@@ -142,8 +154,8 @@ struct Fold<'a> {
     /// The executor's head when the fold began.
     executed: u64,
     head: SealedHeader,
-    /// Accepted and in no block so far, by hash, with the order in which they came.
-    waiting: B256Map<(i64, Position, Arc<RecoveredTx>)>,
+    /// Accepted and in no block so far, by hash.
+    waiting: B256Map<WaitingTx>,
     arrivals: i64,
     /// The arrival of what waits again since its block was unwound, below 0.
     earliest: i64,
@@ -176,7 +188,7 @@ impl<'a> Fold<'a> {
     async fn take(&mut self, entry: Entry) -> Result<(), OpenError> {
         let Entry { position, record, void } = entry;
         match record {
-            Record::Pooled { txs } => self.arrive(position, &txs),
+            Record::Pooled { txs, accepted_at } => self.arrive(position, &txs, &accepted_at),
             Record::Dropped { txs } => {
                 for dropped in txs {
                     self.waiting.remove(&dropped.tx.hash());
@@ -195,8 +207,8 @@ impl<'a> Fold<'a> {
                 self.block = Some(LoggedBlock::new(opened));
                 self.void = void;
             }
-            Record::Frame { block: number, txs } => {
-                self.arrive(position, &txs);
+            Record::Frame { block: number, txs, accepted_at } => {
+                self.arrive(position, &txs, &accepted_at);
                 let Some(block) = self.block.as_mut().filter(|open| open.opened.number == number)
                 else {
                     let problem = format!("a frame of block {number}, which is not open");
@@ -204,7 +216,7 @@ impl<'a> Fold<'a> {
                 };
                 block.frames.push(txs);
             }
-            Record::BlockSealed { number, hash, returned } => {
+            Record::BlockSealed { number, hash, returned, times: _ } => {
                 let Some(block) = self.block.take().filter(|open| open.opened.number == number)
                 else {
                     let problem = format!("block {number} is sealed, but was not open");
@@ -216,26 +228,32 @@ impl<'a> Fold<'a> {
                     self.sealed(block, hash).await?;
                 }
             }
-            Record::BlockUnwound { number, hash: _, txs } => {
+            Record::BlockUnwound { number, hash: _, txs, accepted_at } => {
                 if self.block.as_ref().is_some_and(|open| open.opened.number != number) {
                     let problem = format!("block {number} is unwound while another one is open");
                     return Err(out_of_sequence(position, problem));
                 }
                 self.block = None;
-                self.come_back(position, txs);
+                self.come_back(position, txs, &accepted_at);
             }
         }
         Ok(())
     }
 
-    fn arrive(&mut self, position: Position, txs: &[Arc<RecoveredTx>]) {
-        for tx in txs {
+    fn arrive(
+        &mut self,
+        position: Position,
+        txs: &[Arc<RecoveredTx>],
+        accepted_at: &[Option<Duration>],
+    ) {
+        for (tx, accepted_at) in timed(txs, accepted_at) {
             let arrival = self.arrivals;
             self.arrivals += 1;
+            let fresh = || WaitingTx { arrival, position, accepted_at, tx: tx.clone() };
             self.waiting
                 .entry(tx.hash())
-                .and_modify(|(_, at, _)| *at = position)
-                .or_insert_with(|| (arrival, position, tx.clone()));
+                .and_modify(|waiting| waiting.position = position)
+                .or_insert_with(fresh);
         }
     }
 
@@ -265,10 +283,16 @@ impl<'a> Fold<'a> {
     }
 
     /// What a block held that was unwound waits again, before everything else.
-    fn come_back(&mut self, position: Position, txs: Vec<Arc<RecoveredTx>>) {
+    fn come_back(
+        &mut self,
+        position: Position,
+        txs: Vec<Arc<RecoveredTx>>,
+        accepted_at: &[Option<Duration>],
+    ) {
         self.earliest -= txs.len() as i64;
-        for (tx, arrival) in txs.into_iter().zip(self.earliest..) {
-            self.waiting.insert(tx.hash(), (arrival, position, tx));
+        for ((tx, accepted_at), arrival) in timed(&txs, accepted_at).zip(self.earliest..) {
+            let tx = tx.clone();
+            self.waiting.insert(tx.hash(), WaitingTx { arrival, position, accepted_at, tx });
         }
     }
 
@@ -347,9 +371,8 @@ impl<'a> Fold<'a> {
             info!(target: "millrace::sequencer", blocks = self.replayed, head = self.head.number, "replayed the order log");
         }
         let mut waiting: Vec<_> = self.waiting.into_values().collect();
-        waiting.sort_unstable_by_key(|(arrival, _, _)| *arrival);
-        let pool = waiting.into_iter().map(|(_, position, tx)| (position, tx)).collect();
-        Ok((records, Recovered { head: self.head, pool }))
+        waiting.sort_unstable_by_key(|waiting| waiting.arrival);
+        Ok((records, Recovered { head: self.head, pool: waiting }))
     }
 
     /// The log's last block has no seal: it gets one as it is. It may have been sealed and told of before, so nothing is added.
@@ -367,6 +390,8 @@ impl<'a> Fold<'a> {
         let mut left_out = LeftOut::default();
         left_out.note(&verdicts);
         let included: B256Set = sealed.transactions.iter().map(|tx| tx.hash()).collect();
+        let accepted_at = sealed.transactions.iter().map(|tx| self.accepted_at(tx.hash()));
+        let times = BlockTimes { sealed_at: Some(wall), accepted_at: accepted_at.collect() };
         for tx in &block.opened.queued.txs {
             if included.contains(&tx.hash()) {
                 self.waiting.remove(&tx.hash());
@@ -381,8 +406,9 @@ impl<'a> Fold<'a> {
             } else if let Some(reason) =
                 left_out.dropped.get(&hash).filter(|_| !self.dropped.contains(&hash))
             {
-                if self.waiting.remove(&hash).is_some() {
-                    drops.push(DroppedTx { tx: tx.clone(), reason: reason.clone(), at: wall });
+                if let Some(WaitingTx { accepted_at, tx, .. }) = self.waiting.remove(&hash) {
+                    let reason = reason.clone();
+                    drops.push(DroppedTx { tx, reason, at: wall, accepted_at });
                 }
             } else if self.waiting.contains_key(&hash) {
                 // Sent back; or dropped as the log says, and submitted again after that.
@@ -391,12 +417,17 @@ impl<'a> Fold<'a> {
         }
         let hash = sealed.hash();
         info!(target: "millrace::sequencer", number, %hash, transactions = sealed.transactions.len(), "sealed the block that was open");
-        let mut records =
-            vec![Record::BlockSealed { number, hash, returned: returned.into_iter().collect() }];
+        let returned = returned.into_iter().collect();
+        let mut records = vec![Record::BlockSealed { number, hash, returned, times }];
         if !drops.is_empty() {
             records.push(Record::Dropped { txs: drops });
         }
         Ok(records)
+    }
+
+    /// When what waits was accepted.
+    fn accepted_at(&self, hash: TxHash) -> Option<Duration> {
+        self.waiting.get(&hash)?.accepted_at
     }
 
     /// The executor sealed the log's last block, and the log was not told: checks that it is that block.
@@ -418,6 +449,14 @@ impl<'a> Fold<'a> {
             Err(OpenError::Foreign { number, executor: sealed.hash() })
         }
     }
+}
+
+/// Transactions of a record, each with when it was accepted.
+fn timed<'a>(
+    txs: &'a [Arc<RecoveredTx>],
+    accepted_at: &'a [Option<Duration>],
+) -> impl Iterator<Item = (&'a Arc<RecoveredTx>, Option<Duration>)> {
+    txs.iter().zip(accepted_at.iter().copied().chain(std::iter::repeat(None)))
 }
 
 fn out_of_sequence(position: Position, problem: String) -> OpenError {

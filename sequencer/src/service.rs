@@ -24,11 +24,11 @@ use crate::{
     data_fee::DataFees,
     deposits::DepositFeed,
     lifecycle::{Heads, RecentBlocks, SettledWhen, Waiters},
-    log::{LogError, LogWriter, OrderLog, RocksOrderLog, SettledBlocks, WriterSettings},
+    log::{LogError, LogWriter, OrderLog, RocksOrderLog, WriterSettings},
     metrics::SequencerMetrics,
     pool::{Closed, Loaded, Pool, load_accounts},
     preconfirmations::Preconfirmer,
-    recovery::{Recovered, recover},
+    recovery::{Recovered, WaitingTx, recover},
     settlement::{self, Derived},
     shared::{Ledger, Shared},
     throttle::{self, Throttle},
@@ -140,6 +140,7 @@ impl SequencerService {
         let throttle = Throttle::new(limits, block_time, std::time::Instant::now());
         let shared = Arc::new(Shared {
             heads: Heads::new(head.clone(), BlockNumHash::new(0, genesis)),
+            settling: Default::default(),
             preconfirmer: Preconfirmer::new(metrics.clone()),
             config,
             spec,
@@ -166,7 +167,7 @@ impl SequencerService {
             restore(&shared, &mut pool, waiting).await?;
             *shared.ledger.pool.lock() = pool;
         }
-        let noted = restore_settled(&shared).await?;
+        restore_settled(&shared, head.number).await?;
 
         let queue = QueueMark::of(&head).unwrap_or_default();
         // When L1 had what the chain took last is not known any more.
@@ -183,7 +184,7 @@ impl SequencerService {
             order = shared.config.order.as_str(),
             "the sequencer is open"
         );
-        let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue, noted);
+        let builder = Builder::new(shared.clone(), writer, deposits.clone(), head, queue);
         let task = SequencerTask { shared: shared.clone(), builder, deposits, da };
         Ok((SequencerHandle::new(shared), task))
     }
@@ -193,15 +194,15 @@ impl SequencerService {
 pub(crate) async fn restore(
     shared: &Shared,
     pool: &mut Pool,
-    waiting: Vec<(crate::log::Position, Arc<millrace_proto::RecoveredTx>)>,
+    waiting: Vec<WaitingTx>,
 ) -> Result<(), OpenError> {
     for batch in waiting.chunks(RESTORE_BATCH) {
-        let senders = pool.unknown(batch.iter().map(|(_, tx)| tx.sender()));
+        let senders = pool.unknown(batch.iter().map(|waiting| waiting.tx.sender()));
         let loaded = load_accounts(&*shared.executor, &senders, pool.head()).await?;
         let loaded = Loaded { unwound: pool.unwound(), ..loaded };
         let now = shared.now();
-        for (position, tx) in batch {
-            pool.restore(tx.clone(), &loaded, *position, now);
+        for WaitingTx { position, accepted_at, tx, .. } in batch {
+            pool.restore(tx.clone(), &loaded, (*position, *accepted_at), now);
         }
     }
     if !waiting.is_empty() {
@@ -210,13 +211,17 @@ pub(crate) async fn restore(
     Ok(())
 }
 
-/// The heads start where they were last seen. Returns what the log says, which may be of blocks that were taken back.
-async fn restore_settled(shared: &Arc<Shared>) -> Result<SettledBlocks, OpenError> {
+/// The heads start where they were last seen, but for blocks that were taken back since.
+async fn restore_settled(shared: &Arc<Shared>, head: u64) -> Result<(), OpenError> {
     let log = shared.log.clone();
-    let settled = tokio::task::spawn_blocking(move || log.settled()).await??;
+    let read = move || {
+        log.unsettle(head)?;
+        log.settled()
+    };
+    let settled = tokio::task::spawn_blocking(read).await??;
     let unwound = shared.heads.unwound_times();
     settlement::settle(shared, settled, SettledWhen::Earlier, unwound).await?;
-    Ok(settled)
+    Ok(())
 }
 
 /// Tells subscribers that there are no more frames once it goes, however the task ends.

@@ -195,6 +195,16 @@ pub(crate) async fn settle(
     };
     let safe = name(settled.posted, now.safe).await?;
     let finalized = name(settled.finalized, now.finalized).await?;
+    let _turn = shared.settling.lock().await;
+    if shared.heads.unwound_times() != unwound {
+        return Ok(());
+    }
+    // The log first: what was told is known after a restart.
+    if let SettledWhen::At(at) = when
+        && settled != now.settled
+    {
+        shared.note_settled(settled, at).await;
+    }
     if !shared.heads.settle(settled, safe, finalized, when, unwound) {
         return Ok(());
     }

@@ -11,12 +11,12 @@ use std::{
 use alloy::primitives::TxHash;
 use millrace_proto::{
     BatchRecord, BlockSelector, ChainSpec, Executor, RefusedBlocks, RejectReason, SealedHeader,
-    SequencerError, Settlement,
+    SequencerError, Settlement, Stage,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     SequencerConfig,
@@ -24,7 +24,7 @@ use crate::{
     clock::Clock,
     data_fee::DataFees,
     lifecycle::{Heads, Known, RecentBlocks, RecentTx, Waiters},
-    log::OrderLog,
+    log::{BlockTimes, LogError, OrderLog, SettledBlocks},
     metrics::SequencerMetrics,
     pool::{Asked, Closed, Now, Pool},
     preconfirmations::Preconfirmer,
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) recovery: RecoveryPool,
     pub(crate) waiters: Waiters,
     pub(crate) heads: Heads,
+    /// Held by whoever changes how far the chain is settled, in the log and in the heads.
+    pub(crate) settling: tokio::sync::Mutex<()>,
     pub(crate) preconfirmer: Preconfirmer,
     pub(crate) throttle: Throttle,
     pub(crate) data_fees: Arc<DataFees>,
@@ -121,25 +123,70 @@ impl Shared {
         }
         let recent = self.ledger.recent.read().find(hash);
         if let Some(RecentTx { block, index, accepted_at }) = recent {
-            return Ok(Some(Known::Included { block, index, accepted_at }));
+            return Ok(Some(Known::Included { block, index, accepted_at, sealed_at: None }));
         }
         if let Some(place) = self.executor.locate(hash).await?
             && let Some(block) = self.executor.block(BlockSelector::Hash(place.block.hash)).await?
             && let Ok(index) = usize::try_from(place.index)
         {
-            return Ok(Some(Known::Included { block, index, accepted_at: None }));
+            let number = block.number();
+            let times = self.ask_log(move |log| log.block_times(number)).await?;
+            let BlockTimes { sealed_at, accepted_at } = times.unwrap_or_default();
+            let accepted_at = accepted_at.get(index).copied().flatten();
+            return Ok(Some(Known::Included { block, index, accepted_at, sealed_at }));
         }
-        let log = self.log.clone();
-        let dropped = tokio::task::spawn_blocking(move || log.dropped(hash)).await;
-        match dropped {
+        match self.ask_log(move |log| log.dropped(hash)).await? {
             // It may be on its way from a block back to the pool.
-            Ok(Ok(None)) => match self.ledger.pool.lock().closed() {
+            None => match self.ledger.pool.lock().closed() {
                 Some(closed @ Closed::Unwinding) => Err(closed.into()),
                 _ => Ok(None),
             },
-            Ok(Ok(Some(dropped))) => Ok(Some(Known::Dropped(dropped))),
+            Some(dropped) => Ok(Some(Known::Dropped(dropped))),
+        }
+    }
+
+    /// Asks the log, which may have to read from the disk.
+    pub(crate) async fn ask_log<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn OrderLog) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, SequencerError> {
+        let log = self.log.clone();
+        match tokio::task::spawn_blocking(move || ask(&*log)).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(SequencerError::OrderLog(Box::new(error))),
             Err(error) => Err(SequencerError::OrderLog(Box::new(error))),
+        }
+    }
+
+    /// Has the log remember how far the chain is settled. Without that a restart shows less: no more is lost where it fails.
+    pub(crate) async fn note_settled(&self, settled: SettledBlocks, at: Duration) {
+        if let Err(error) = self.ask_log(move |log| log.settle(settled, at)).await {
+            warn!(target: "millrace::sequencer", %error, "the order log did not take a note of how far the chain is settled");
+        }
+    }
+
+    /// When a transaction reached a stage, as far as that was seen.
+    pub(crate) async fn reached_at(
+        &self,
+        known: &Known,
+        stage: Stage,
+    ) -> Result<Option<Duration>, SequencerError> {
+        let (block, accepted_at, sealed_at) = match known {
+            Known::Pooled { accepted_at, .. } => return Ok(*accepted_at),
+            Known::Dropped(dropped) => {
+                let is_accepted = stage == Stage::Accepted;
+                return Ok(if is_accepted { dropped.accepted_at } else { Some(dropped.at) });
+            }
+            Known::Included { block, accepted_at, sealed_at, .. } => {
+                (block.number(), *accepted_at, *sealed_at)
+            }
+        };
+        let seen = self.heads.reached(stage, block);
+        match stage {
+            Stage::Accepted => Ok(accepted_at),
+            Stage::Sequenced => Ok(seen.or(sealed_at)),
+            _ if seen.is_some() => Ok(seen),
+            _ => self.ask_log(move |log| log.reached(stage, block)).await,
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::{Builder, unwind::APPEND_BYTES};
 use crate::{
     SequencerRunError,
-    log::{BlockOpened, Record},
+    log::{BlockOpened, BlockTimes, Record},
 };
 
 /// How long no block is opened for what L1 holds and nobody tells.
@@ -200,10 +200,11 @@ impl Builder {
         Ok(whole)
     }
 
-    /// Writes derived blocks into the log.
+    /// Writes derived blocks into the log. When others accepted their transactions is not known.
     pub(super) async fn log_derived(
         &mut self,
         blocks: &[Arc<ExecutedBlock>],
+        sealed_at: Duration,
     ) -> Result<(), SequencerRunError> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         for block in blocks {
@@ -222,10 +223,12 @@ impl Builder {
                 queued,
             }));
             if !block.signed().is_empty() {
-                records.push(Record::Frame { block: number, txs: block.signed().to_vec() });
+                let (txs, accepted_at) = (block.signed().to_vec(), Vec::new());
+                records.push(Record::Frame { block: number, txs, accepted_at });
             }
             let (hash, returned) = (block.hash(), Vec::new());
-            records.push(Record::BlockSealed { number, hash, returned });
+            let times = BlockTimes { sealed_at: Some(sealed_at), ..BlockTimes::default() };
+            records.push(Record::BlockSealed { number, hash, returned, times });
             if bytes >= APPEND_BYTES {
                 bytes = 0;
                 self.append(std::mem::take(&mut records)).await?;

@@ -21,6 +21,7 @@ impl Builder {
     pub(super) async fn frame(&mut self) -> Result<(), SequencerRunError> {
         let count = if self.owes() { 0 } else { self.shared.config.max_frame_transactions };
         let allowed = self.shared.throttle.allows(Instant::now().into_std());
+        let wall = self.shared.wall();
         let open = self.open.as_ref().map(|open| {
             let limits = FrameLimits {
                 count: count.min(open.txs_left),
@@ -28,6 +29,7 @@ impl Builder {
                 bytes_left: open.bytes_left,
                 allowed,
                 base_fee: open.base_fee,
+                wall,
             };
             (open.block.opened.number, limits)
         });
@@ -35,10 +37,10 @@ impl Builder {
         let ticket = self.shared.preconfirmer.ticket();
         let (batch, more, is_full) = {
             let mut pool = self.shared.ledger.pool.lock();
-            let Frame { txs, is_full } = pool.take_frame(limits);
+            let Frame { txs, accepted_at, is_full } = pool.take_frame(limits);
             let more = !txs.is_empty() && pool.has_executable(limits.base_fee);
-            let frame = TakenFrame { block: number, ticket, txs };
-            (Batch::take(&mut pool, Some(frame)), more, is_full)
+            let frame = TakenFrame { block: number, ticket, txs, accepted_at };
+            (Batch::take(&mut pool, Some(frame), wall), more, is_full)
         };
         self.more = more;
         let txs = batch.framed().to_vec();

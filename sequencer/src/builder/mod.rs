@@ -29,7 +29,7 @@ use self::{adopt::Behind, overdue::Owed, seal::Storing};
 use crate::{
     SequencerRunError,
     deposits::DepositFeed,
-    log::{LogWriter, SettledBlocks},
+    log::LogWriter,
     pool::Closed,
     replay::{Included, LeftOut, LoggedBlock},
     shared::Shared,
@@ -111,8 +111,6 @@ pub(crate) struct Builder {
     sealed_any: bool,
     /// The executor's, while it lasts.
     outage: Outage,
-    /// What the log knows of settlement.
-    noted: SettledBlocks,
     /// Whether L1 holds more blocks than the chain here.
     behind: Option<Behind>,
     /// What blocks have to take of L1's queue before anything else.
@@ -126,7 +124,6 @@ impl Builder {
         deposits: Option<Arc<DepositFeed>>,
         head: SealedHeader,
         queue: QueueMark,
-        noted: SettledBlocks,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -144,7 +141,6 @@ impl Builder {
             more: false,
             sealed_any: false,
             outage: Outage::new(),
-            noted,
             behind: None,
             owed: None,
         }
@@ -178,7 +174,6 @@ impl Builder {
         while !stop.is_cancelled() {
             self.check_log()?;
             self.expire();
-            self.note_settled().await;
             if self.has_stored() {
                 self.stored().await?;
             }
@@ -228,7 +223,6 @@ impl Builder {
             self.seal().await?;
         }
         self.stored().await?;
-        self.note_settled().await;
         self.writer.durable().await.map_err(SequencerRunError::Log)?;
         debug!(target: "millrace::sequencer", head = self.head.number, "drained");
         Ok(())

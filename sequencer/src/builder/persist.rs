@@ -1,6 +1,6 @@
 //! What goes to the log, and what follows once it is on disk.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::TxHash;
 use millrace_proto::RecoveredTx;
@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 use super::Builder;
 use crate::{
     SequencerRunError,
-    log::{DroppedTx, LogError, Position, Record},
+    log::{AcceptTimes, DroppedTx, LogError, Position, Record},
     pool::{Acks, Closed, Pool},
     preconfirmations::Ticket,
     shared::Shared,
@@ -26,6 +26,8 @@ pub(super) struct Batch {
     drops: Vec<DroppedTx>,
     frame: Option<TakenFrame>,
     pooled: Vec<Arc<RecoveredTx>>,
+    /// When each of those was accepted.
+    pooled_at: AcceptTimes,
     /// Nothing is written of these; those who wait for them are woken.
     gone: Vec<TxHash>,
 }
@@ -36,14 +38,17 @@ pub(super) struct TakenFrame {
     pub(super) block: u64,
     pub(super) ticket: Ticket,
     pub(super) txs: Vec<Arc<RecoveredTx>>,
+    pub(super) accepted_at: AcceptTimes,
 }
 
 impl Batch {
-    /// Takes what the pool has not written yet, beside a frame that was taken from it.
-    pub(super) fn take(pool: &mut Pool, frame: Option<TakenFrame>) -> Self {
+    /// Takes what the pool has not written yet, beside a frame that was taken from it. `wall` is the time now, since the Unix epoch.
+    pub(super) fn take(pool: &mut Pool, frame: Option<TakenFrame>, wall: Duration) -> Self {
         let frame = frame.filter(|frame| !frame.txs.is_empty());
         let gone = pool.take_gone();
-        Self { drops: pool.take_drops(), frame, pooled: pool.take_fresh(), gone }
+        let pooled = pool.take_fresh(wall);
+        let pooled_at = vec![Some(wall); pooled.len()];
+        Self { drops: pool.take_drops(), frame, pooled, pooled_at, gone }
     }
 
     /// The frame's transactions.
@@ -57,11 +62,13 @@ impl Batch {
         if !self.drops.is_empty() {
             records.push(Record::Dropped { txs: self.drops.clone() });
         }
-        if let Some(TakenFrame { block, txs, .. }) = &self.frame {
-            records.push(Record::Frame { block: *block, txs: txs.clone() });
+        if let Some(TakenFrame { block, txs, accepted_at, .. }) = &self.frame {
+            let (txs, accepted_at) = (txs.clone(), accepted_at.clone());
+            records.push(Record::Frame { block: *block, txs, accepted_at });
         }
         if !self.pooled.is_empty() {
-            records.push(Record::Pooled { txs: self.pooled.clone() });
+            let (txs, accepted_at) = (self.pooled.clone(), self.pooled_at.clone());
+            records.push(Record::Pooled { txs, accepted_at });
         }
         records
     }
@@ -94,7 +101,7 @@ impl Builder {
             if !pool.has_unwritten() {
                 return Ok(());
             }
-            Batch::take(&mut pool, None)
+            Batch::take(&mut pool, None, self.shared.wall())
         };
         self.write(batch).await;
         Ok(())
@@ -125,15 +132,6 @@ impl Builder {
         self.writer.append(records, Box::new(done)).await;
     }
 
-    /// Lets the log know how far the chain is settled, if that has changed.
-    pub(super) async fn note_settled(&mut self) {
-        let settled = self.shared.heads.now().settled;
-        if settled != self.noted {
-            self.noted = settled;
-            self.writer.set_settled(settled).await;
-        }
-    }
-
     /// Moves the log's cursor forward now and then, so that a start reads only the last blocks. What still waits from before
     /// is written again first.
     pub(super) async fn checkpoint(&mut self, sealed: u64) -> Result<(), SequencerRunError> {
@@ -154,12 +152,12 @@ impl Builder {
             Ok(Err(error)) => return Err(SequencerRunError::Log(Arc::new(error))),
             Err(source) => return Err(SequencerRunError::Task { name: "checkpoint", source }),
         };
-        let old = self.shared.ledger.pool.lock().older_than(cursor);
+        let (old, pooled_at) = self.shared.ledger.pool.lock().older_than(cursor);
         if !old.is_empty() {
             if old.len() > 10_000 {
                 warn!(target: "millrace::sequencer", transactions = old.len(), "many transactions wait for long; each checkpoint writes them again");
             }
-            self.write(Batch { pooled: old, ..Batch::default() }).await;
+            self.write(Batch { pooled: old, pooled_at, ..Batch::default() }).await;
         }
         debug!(target: "millrace::sequencer", %cursor, last, "moved the log's cursor");
         self.writer.set_cursor(cursor).await;

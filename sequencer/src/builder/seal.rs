@@ -17,7 +17,7 @@ use tracing::debug;
 use super::{Builder, FIRST_RETRY, OpenBlock, persist::Batch};
 use crate::{
     SequencerRunError,
-    log::{LogError, Record},
+    log::{BlockTimes, LogError, Record},
     pool::{Loaded, load_accounts},
     replay::{Brought, LeftOut, LoggedBlock},
 };
@@ -29,6 +29,7 @@ pub(super) struct Storing {
     block: LoggedBlock,
     parent: SealedHeader,
     sealed: Arc<ExecutedBlock>,
+    times: BlockTimes,
     /// Since the block before was closed.
     interval: Option<Duration>,
     started: Instant,
@@ -78,24 +79,30 @@ impl Builder {
             shared.work.notify_one();
             stored
         }));
-        self.note_sealed(&sealed, left_out).await;
-        self.storing = Some(Storing { block, parent, sealed, interval, started, is_over, task });
+        let times = self.note_sealed(&sealed, left_out).await;
+        self.storing =
+            Some(Storing { block, parent, sealed, times, interval, started, is_over, task });
         Ok(())
     }
 
-    /// Writes that a block is sealed, and what of its frames it does not include.
-    async fn note_sealed(&mut self, sealed: &ExecutedBlock, left_out: LeftOut) {
+    /// Writes that a block is sealed, and what of its frames it does not include. Returns the times that it wrote.
+    async fn note_sealed(&mut self, sealed: &ExecutedBlock, left_out: LeftOut) -> BlockTimes {
+        let sealed_at = self.shared.wall();
         // The block's drops are in the same write: its record alone would say that they are included.
-        let (batch, returned) = {
+        let (batch, returned, accepted_at) = {
             let mut pool = self.shared.ledger.pool.lock();
             let LeftOut { mut returned, dropped } = left_out;
             // What was dropped and has been submitted again since waits like what was returned.
             returned.extend(dropped.into_keys().filter(|hash| pool.holds(*hash)));
-            (Batch::take(&mut pool, None), returned)
+            let batch = Batch::take(&mut pool, None, sealed_at);
+            (batch, returned, pool.accepted_at(sealed))
         };
         let (number, hash) = (sealed.number(), sealed.hash());
         let returned = returned.into_iter().collect();
-        self.write_after(vec![Record::BlockSealed { number, hash, returned }], batch).await;
+        let times = BlockTimes { sealed_at: Some(sealed_at), accepted_at };
+        let record = Record::BlockSealed { number, hash, returned, times: times.clone() };
+        self.write_after(vec![record], batch).await;
+        times
     }
 
     /// Whether a block was being stored, and that is over.
@@ -106,7 +113,7 @@ impl Builder {
     /// Waits until the last block is stored, however often that takes, and tells everyone.
     pub(super) async fn stored(&mut self) -> Result<(), SequencerRunError> {
         let Some(storing) = self.storing.take() else { return Ok(()) };
-        let Storing { block, parent, sealed, interval, started, is_over: _, task } = storing;
+        let Storing { block, parent, sealed, times, interval, started, is_over: _, task } = storing;
         let number = sealed.number();
         let stored = self.busy(task).await?;
         let task = |source: JoinError| SequencerRunError::Task { name: "store", source };
@@ -121,7 +128,7 @@ impl Builder {
             }
         };
         self.shared.metrics.seal_seconds.record(started.elapsed());
-        self.publish(sealed, interval).await?;
+        self.publish(sealed, times, interval).await?;
         self.checkpoint(number).await
     }
 
@@ -169,6 +176,7 @@ impl Builder {
     async fn publish(
         &mut self,
         sealed: Arc<ExecutedBlock>,
+        times: BlockTimes,
         interval: Option<Duration>,
     ) -> Result<(), SequencerRunError> {
         let shared = self.shared.clone();
@@ -177,9 +185,8 @@ impl Builder {
         let changes = self.changes(sealed.number()).await?;
         let now = shared.now();
         // Recent blocks first: a transaction is always found in one of the two.
-        let accepted_at = shared.ledger.pool.lock().accepted_at(&sealed);
-        shared.ledger.recent.write().push(sealed.clone(), accepted_at);
-        shared.heads.sealed(sealed.header.clone(), now.wall);
+        shared.ledger.recent.write().push(sealed.clone(), times.accepted_at);
+        shared.heads.sealed(sealed.header.clone(), times.sealed_at.unwrap_or(now.wall));
         shared.set_next_block(&sealed.header);
         let (since, status) = {
             let mut pool = shared.ledger.pool.lock();

@@ -4,7 +4,7 @@
 //! The log first, then the executor: whatever the process dies at, a start finds in the log which blocks are void, and takes them back in
 //! the executor. What the blocks held besides the queue's entries waits again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millrace_proto::{
     BlockSelector, ErrorChain, ExecutedBlock, ExecutorError, QueueMark, SealedHeader, Standing,
@@ -16,7 +16,7 @@ use super::Builder;
 use crate::{
     OpenError, SequencerRunError,
     deposits::DepositFeed,
-    log::Record,
+    log::{AcceptTimes, Record},
     pool::{Closed, Pool},
     recovery::{Recovered, recover},
     service::restore,
@@ -53,9 +53,13 @@ impl Builder {
     ) -> Result<(), SequencerRunError> {
         let (from, to) = (self.head.number, stays.number);
         let began = std::time::Instant::now();
+        let shared = self.shared.clone();
+        // What settlement says meanwhile is of other blocks.
+        let _turn = shared.settling.lock().await;
         self.shared.ledger.pool.lock().close(Closed::Unwinding);
         let mut moved = self.void(to).await?;
-        self.log_derived(with).await?;
+        let sealed_at = self.shared.wall();
+        self.log_derived(with, sealed_at).await?;
         moved.extend(with.iter().flat_map(|block| &block.transactions).map(|tx| tx.hash()));
         let last = num_hash(&stays);
         let unwound =
@@ -69,7 +73,6 @@ impl Builder {
         }
 
         // From here on it is a start.
-        let shared = self.shared.clone();
         let unwinding = |source| SequencerRunError::Unwind { to, source: Box::new(source) };
         let started = self.insist(to, |shared| async move {
             match start_again(&shared).await {
@@ -86,7 +89,7 @@ impl Builder {
             feed.unwind(self.queue, taken_at.max(head.timestamp));
         }
         shared.set_next_block(&head);
-        self.reopen(pool, stays, &head, with);
+        self.reopen(pool, stays, &head, (with, sealed_at));
         shared.waiters.wake(moved.into_iter());
         shared.metrics.unwound(from - to);
         info!(target: "millrace::sequencer", head = head.number, took = ?began.elapsed(), "blocks replaced; sequencing goes on");
@@ -140,17 +143,22 @@ impl Builder {
         let mut records = Vec::new();
         if let Some(open) = self.open.take() {
             let number = open.block.opened.number;
-            records.push(Record::BlockUnwound { number, hash: None, txs: Vec::new() });
+            let (txs, accepted_at) = (Vec::new(), Vec::new());
+            records.push(Record::BlockUnwound { number, hash: None, txs, accepted_at });
         }
         let (mut bytes, mut returned) = (0, Vec::new());
         for number in (to + 1..=self.head.number).rev() {
             let block = self.block(number).await?;
-            let signed =
-                block.transactions.iter().filter(|tx| !matches!(tx.tx(), TxEnvelope::Deposit(_)));
-            let txs: Vec<_> = signed.cloned().collect();
+            let times = self.accepted_at(number).await?;
+            let times = times.into_iter().chain(std::iter::repeat(None));
+            let signed = block.transactions.iter().zip(times);
+            let signed = signed.filter(|(tx, _)| !matches!(tx.tx(), TxEnvelope::Deposit(_)));
+            let (txs, accepted_at): (Vec<_>, Vec<_>) =
+                signed.map(|(tx, at)| (tx.clone(), at)).unzip();
             returned.extend(txs.iter().map(|tx| tx.hash()));
             bytes += txs.iter().map(|tx| tx.encoded().len()).sum::<usize>();
-            records.push(Record::BlockUnwound { number, hash: Some(block.hash()), txs });
+            let hash = Some(block.hash());
+            records.push(Record::BlockUnwound { number, hash, txs, accepted_at });
             if bytes >= APPEND_BYTES {
                 bytes = 0;
                 self.append(std::mem::take(&mut records)).await?;
@@ -158,6 +166,19 @@ impl Builder {
         }
         self.append(records).await?;
         Ok(returned)
+    }
+
+    /// When a block's transactions were accepted, in the block's order, as far as that is known.
+    async fn accepted_at(&mut self, number: u64) -> Result<AcceptTimes, SequencerRunError> {
+        if let Some(times) = self.shared.ledger.recent.read().accepted_at(number) {
+            return Ok(times);
+        }
+        let log = self.shared.log.clone();
+        match tokio::task::spawn_blocking(move || log.block_times(number)).await {
+            Ok(Ok(times)) => Ok(times.unwrap_or_default().accepted_at),
+            Ok(Err(error)) => Err(SequencerRunError::Log(Arc::new(error))),
+            Err(source) => Err(SequencerRunError::Task { name: "unwinding", source }),
+        }
     }
 
     /// A block of this chain.
@@ -185,7 +206,7 @@ impl Builder {
         mut pool: Pool,
         stays: SealedHeader,
         head: &SealedHeader,
-        with: &[Arc<ExecutedBlock>],
+        (with, sealed_at): (&[Arc<ExecutedBlock>], Duration),
     ) {
         let shared = &self.shared;
         let status = {
@@ -208,7 +229,7 @@ impl Builder {
         };
         shared.heads.unwound(stays);
         if !with.is_empty() {
-            shared.heads.sealed(head.clone(), shared.wall());
+            shared.heads.sealed(head.clone(), sealed_at);
         }
         shared.metrics.pool(status);
         let heads = shared.heads.now();

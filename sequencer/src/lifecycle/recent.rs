@@ -66,6 +66,13 @@ impl RecentBlocks {
         }
     }
 
+    /// When the transactions of a block were acknowledged, in its order; `None` if the block is not kept.
+    pub(crate) fn accepted_at(&self, number: u64) -> Option<Vec<Option<Duration>>> {
+        let first = self.blocks.front()?.block.number();
+        let kept = self.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?)?;
+        Some(kept.accepted_at.clone())
+    }
+
     fn are_too_many(&self) -> bool {
         self.blocks.len() > MAX_BLOCKS
             || self.index.len() > MAX_TRANSACTIONS

@@ -26,6 +26,8 @@ pub(crate) enum Known {
         index: usize,
         /// When it was acknowledged, if that is known.
         accepted_at: Option<Duration>,
+        /// When the block was sealed, where that was read from the log.
+        sealed_at: Option<Duration>,
     },
     /// Dropped, and on disk as such.
     Dropped(DroppedTx),
@@ -64,33 +66,23 @@ pub(crate) fn reached(stage: Stage, wanted: Stage) -> bool {
     stage >= wanted || stage.is_last()
 }
 
-/// The status of a transaction at a stage that it has reached. `batch` is its block's batch, where that is known.
+/// The status of a transaction at a stage that it has reached, and when that was. `batch` is its block's batch, where that is known.
 pub(crate) fn status_at(
     hash: TxHash,
     known: &Known,
     stage: Stage,
     batch: Option<&BatchRecord>,
-    heads: &Heads,
+    reached_at: Option<Duration>,
 ) -> TxStatus {
-    let mut status = TxStatus {
-        hash,
-        stage,
-        reached_at: None,
-        inclusion: None,
-        batch: None,
-        l1: None,
-        reason: None,
-    };
+    let mut status =
+        TxStatus { hash, stage, reached_at, inclusion: None, batch: None, l1: None, reason: None };
     match known {
-        Known::Pooled { accepted_at, .. } => status.reached_at = *accepted_at,
-        Known::Dropped(dropped) => {
+        Known::Dropped(dropped) if stage > Stage::Accepted => {
             status.stage = Stage::Dropped;
-            status.reached_at = Some(dropped.at);
             status.reason = Some(dropped.reason.clone());
         }
         Known::Included { block, index, .. } if stage >= Stage::Sequenced => {
             status.inclusion = inclusion(block, *index);
-            status.reached_at = heads.reached(stage, block.number());
             if stage >= Stage::Posted
                 && let Some(batch) = batch
             {
@@ -101,7 +93,8 @@ pub(crate) fn status_at(
                 };
             }
         }
-        Known::Included { accepted_at, .. } => status.reached_at = *accepted_at,
+        // As it was accepted.
+        Known::Pooled { .. } | Known::Included { .. } | Known::Dropped(_) => {}
     }
     status
 }

@@ -1,4 +1,4 @@
-//! When blocks reached their stages, as far as this process saw it.
+//! When blocks reached their stages, as far as this process saw it lately. The order log has the rest.
 
 use std::{collections::VecDeque, time::Duration};
 

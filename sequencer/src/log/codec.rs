@@ -8,10 +8,13 @@ use millrace_proto::{DecodeTxError, QueueMark, QueuedTxs, RecoveredTx};
 
 use super::{
     reason::{decode_reason, encode_reason},
-    record::{BlockOpened, DroppedTx, Record},
+    record::{AcceptTimes, BlockOpened, BlockTimes, DroppedTx, Record},
+    times::{self, millis},
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// As version 3, without any time but that of a drop.
+const WITHOUT_TIMES: u8 = 2;
 
 const POOLED: u8 = 1;
 const BLOCK_OPENED: u8 = 2;
@@ -44,6 +47,12 @@ pub enum CodecError {
     /// Text that is not UTF-8.
     #[error("text is not UTF-8")]
     NotUtf8,
+    /// Times that no version writes so.
+    #[error("the times at which transactions were accepted are malformed")]
+    Times,
+    /// A number that is not in its shortest form, or has more than 64 bits.
+    #[error("a number is not in its shortest form, or has more than 64 bits")]
+    Number,
     /// A transaction that does not decode.
     #[error("transaction: {0}")]
     Transaction(#[from] DecodeTxError),
@@ -57,9 +66,10 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
     let mut out = Writer(Vec::with_capacity(size_hint(record)));
     out.u8(VERSION);
     match record {
-        Record::Pooled { txs } => {
+        Record::Pooled { txs, accepted_at } => {
             out.u8(POOLED);
             out.txs(txs);
+            times::write(&mut out, accepted_at);
         }
         Record::BlockOpened(block) => {
             out.u8(BLOCK_OPENED);
@@ -71,12 +81,13 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
             out.u64(u64::from(block.queued.mark.forced));
             out.txs(&block.queued.txs);
         }
-        Record::Frame { block, txs } => {
+        Record::Frame { block, txs, accepted_at } => {
             out.u8(FRAME);
             out.u64(*block);
             out.txs(txs);
+            times::write(&mut out, accepted_at);
         }
-        Record::BlockSealed { number, hash, returned } => {
+        Record::BlockSealed { number, hash, returned, times } => {
             out.u8(BLOCK_SEALED);
             out.u64(*number);
             out.fixed(hash.as_slice());
@@ -84,8 +95,10 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
             for hash in returned {
                 out.fixed(hash.as_slice());
             }
+            out.time(times.sealed_at);
+            times::write(&mut out, &times.accepted_at);
         }
-        Record::BlockUnwound { number, hash, txs } => {
+        Record::BlockUnwound { number, hash, txs, accepted_at } => {
             out.u8(BLOCK_UNWOUND);
             out.u64(*number);
             out.len(usize::from(hash.is_some()));
@@ -93,6 +106,7 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
                 out.fixed(hash.as_slice());
             }
             out.txs(txs);
+            times::write(&mut out, accepted_at);
         }
         Record::Dropped { txs } => {
             out.u8(DROPPED);
@@ -107,13 +121,9 @@ pub(crate) fn encode(record: &Record) -> Vec<u8> {
 
 /// Reads a record back.
 pub(crate) fn decode(bytes: Vec<u8>) -> Result<Record, CodecError> {
-    let mut input = Reader::new(bytes);
-    match input.u8()? {
-        VERSION => {}
-        other => return Err(CodecError::UnknownVersion(other)),
-    }
+    let mut input = Reader::new(bytes)?;
     let record = match input.u8()? {
-        POOLED => Record::Pooled { txs: input.txs()? },
+        POOLED => Record::Pooled { txs: input.txs()?, accepted_at: input.times()? },
         BLOCK_OPENED => Record::BlockOpened(BlockOpened {
             number: input.u64()?,
             parent_hash: input.b256()?,
@@ -127,16 +137,20 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Record, CodecError> {
                 txs: input.txs()?,
             },
         }),
-        FRAME => Record::Frame { block: input.u64()?, txs: input.txs()? },
+        FRAME => {
+            Record::Frame { block: input.u64()?, txs: input.txs()?, accepted_at: input.times()? }
+        }
         BLOCK_SEALED => Record::BlockSealed {
             number: input.u64()?,
             hash: input.b256()?,
             returned: input.list(32, Reader::b256)?,
+            times: BlockTimes { sealed_at: input.time()?, accepted_at: input.times()? },
         },
         BLOCK_UNWOUND => Record::BlockUnwound {
             number: input.u64()?,
             hash: input.list(32, Reader::b256)?.pop(),
             txs: input.txs()?,
+            accepted_at: input.times()?,
         },
         DROPPED => Record::Dropped { txs: input.list(33, Reader::dropped)? },
         other => return Err(CodecError::UnknownKind(other)),
@@ -155,11 +169,7 @@ pub(crate) fn encode_dropped(dropped: &DroppedTx) -> Vec<u8> {
 
 /// Reads what [`encode_dropped`] wrote.
 pub(crate) fn decode_dropped(bytes: Vec<u8>) -> Result<DroppedTx, CodecError> {
-    let mut input = Reader::new(bytes);
-    match input.u8()? {
-        VERSION => {}
-        other => return Err(CodecError::UnknownVersion(other)),
-    }
+    let mut input = Reader::new(bytes)?;
     let dropped = input.dropped()?;
     input.end()?;
     Ok(dropped)
@@ -167,13 +177,15 @@ pub(crate) fn decode_dropped(bytes: Vec<u8>) -> Result<DroppedTx, CodecError> {
 
 fn size_hint(record: &Record) -> usize {
     let txs =
-        |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 24 + tx.encoded().len()).sum::<usize>();
-    64 + match record {
-        Record::Pooled { txs: list }
+        |txs: &[Arc<RecoveredTx>]| txs.iter().map(|tx| 26 + tx.encoded().len()).sum::<usize>();
+    80 + match record {
+        Record::Pooled { txs: list, .. }
         | Record::Frame { txs: list, .. }
         | Record::BlockUnwound { txs: list, .. } => txs(list),
         Record::BlockOpened(block) => txs(&block.queued.txs),
-        Record::BlockSealed { returned, .. } => 32 * returned.len(),
+        Record::BlockSealed { returned, times, .. } => {
+            32 * returned.len() + 2 * times.accepted_at.len()
+        }
         Record::Dropped { txs } => txs.iter().map(|dropped| 128 + dropped.tx.encoded().len()).sum(),
     }
 }
@@ -207,7 +219,21 @@ impl Writer {
         self.fixed(bytes);
     }
 
-    fn len(&mut self, len: usize) {
+    /// LEB128: seven bits a byte, lowest first, in its shortest form.
+    pub(super) fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.u8(value as u8);
+    }
+
+    /// Unix milliseconds; 0 where it is not known.
+    fn time(&mut self, at: Option<Duration>) {
+        self.u64(at.map_or(0, millis));
+    }
+
+    pub(super) fn len(&mut self, len: usize) {
         let len = u32::try_from(len).expect("pool and block limits keep every list below 2^32");
         self.fixed(&len.to_be_bytes());
     }
@@ -226,22 +252,34 @@ impl Writer {
 
     fn dropped(&mut self, dropped: &DroppedTx) {
         self.tx(&dropped.tx);
-        self.u64(u64::try_from(dropped.at.as_millis()).unwrap_or(u64::MAX));
+        self.u64(millis(dropped.at));
         encode_reason(self, &dropped.reason);
+        self.time(dropped.accepted_at);
     }
 }
 
 /// Takes fields from the front.
-pub(super) struct Reader(Bytes);
+pub(super) struct Reader {
+    bytes: Bytes,
+    /// Whether the bytes hold times: an earlier version wrote none.
+    has_times: bool,
+}
 
 impl Reader {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes.into())
+    /// Begins with the version.
+    fn new(bytes: Vec<u8>) -> Result<Self, CodecError> {
+        let mut reader = Self { bytes: bytes.into(), has_times: true };
+        match reader.u8()? {
+            VERSION => {}
+            WITHOUT_TIMES => reader.has_times = false,
+            other => return Err(CodecError::UnknownVersion(other)),
+        }
+        Ok(reader)
     }
 
     fn take(&mut self, len: usize) -> Result<Bytes, CodecError> {
-        match len.checked_sub(self.0.len()) {
-            None | Some(0) => Ok(self.0.split_to(len)),
+        match len.checked_sub(self.bytes.len()) {
+            None | Some(0) => Ok(self.bytes.split_to(len)),
             Some(needed) => Err(CodecError::Truncated { needed }),
         }
     }
@@ -295,12 +333,48 @@ impl Reader {
         least: usize,
         item: fn(&mut Self) -> Result<T, CodecError>,
     ) -> Result<Vec<T>, CodecError> {
+        let len = self.count(least)?;
+        (0..len).map(|_| item(self)).collect()
+    }
+
+    /// The length of a list whose items have at least `least` bytes.
+    pub(super) fn count(&mut self, least: usize) -> Result<usize, CodecError> {
         let len = self.len()?;
         let bytes = len.saturating_mul(least);
-        if bytes > self.0.len() {
-            return Err(CodecError::Truncated { needed: bytes - self.0.len() });
+        match bytes.checked_sub(self.bytes.len()) {
+            None | Some(0) => Ok(len),
+            Some(needed) => Err(CodecError::Truncated { needed }),
         }
-        (0..len).map(|_| item(self)).collect()
+    }
+
+    pub(super) fn varint(&mut self) -> Result<u64, CodecError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits {
+                return Err(CodecError::Number);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                let is_shortest = byte != 0 || shift == 0;
+                return if is_shortest { Ok(value) } else { Err(CodecError::Number) };
+            }
+        }
+        Err(CodecError::Number)
+    }
+
+    /// A time, where this version has it.
+    fn time(&mut self) -> Result<Option<Duration>, CodecError> {
+        if !self.has_times {
+            return Ok(None);
+        }
+        let at = self.u64()?;
+        Ok((at > 0).then(|| Duration::from_millis(at)))
+    }
+
+    fn times(&mut self) -> Result<AcceptTimes, CodecError> {
+        if self.has_times { times::read(self) } else { Ok(AcceptTimes::new()) }
     }
 
     fn tx(&mut self) -> Result<Arc<RecoveredTx>, CodecError> {
@@ -318,11 +392,15 @@ impl Reader {
             tx: self.tx()?,
             at: Duration::from_millis(self.u64()?),
             reason: decode_reason(self)?,
+            accepted_at: self.time()?,
         })
     }
 
     fn end(self) -> Result<(), CodecError> {
-        if self.0.is_empty() { Ok(()) } else { Err(CodecError::TrailingBytes(self.0.len())) }
+        match self.bytes.len() {
+            0 => Ok(()),
+            more => Err(CodecError::TrailingBytes(more)),
+        }
     }
 }
 

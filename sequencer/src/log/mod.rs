@@ -6,16 +6,19 @@ mod codec;
 mod reason;
 mod record;
 mod rocks;
+mod stages;
+mod times;
 mod writer;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use alloy::primitives::{B256, TxHash};
+use millrace_proto::Stage;
 
 pub(crate) use self::writer::{LogWriter, WriterSettings};
 pub use self::{
     codec::CodecError,
-    record::{BlockOpened, DroppedTx, Record},
+    record::{AcceptTimes, BlockOpened, BlockTimes, DroppedTx, Record},
     rocks::RocksOrderLog,
 };
 
@@ -53,7 +56,7 @@ pub struct SettledBlocks {
 /// Where the sequencer writes what it promises. All calls block: they belong on a thread that may.
 pub trait OrderLog: fmt::Debug + Send + Sync + 'static {
     /// Writes the records one after the other, all or none, and returns the first one's position. They are on disk when
-    /// this returns.
+    /// this returns. Of blocks that they unwind it is forgotten that they were settled.
     ///
     /// # Errors
     /// After an error it is unknown whether the records are on disk; nothing must be appended any more.
@@ -92,6 +95,12 @@ pub trait OrderLog: fmt::Debug + Send + Sync + 'static {
     /// When the log cannot be read.
     fn dropped(&self, hash: TxHash) -> Result<Option<DroppedTx>, LogError>;
 
+    /// What happened when until a block was sealed that was not unwound since; `None` if there is none with this number.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn block_times(&self, number: u64) -> Result<Option<BlockTimes>, LogError>;
+
     /// The first record that a start still needs if the executor holds every block that was opened before it.
     ///
     /// # Errors
@@ -110,11 +119,23 @@ pub trait OrderLog: fmt::Debug + Send + Sync + 'static {
     /// When the log cannot be read.
     fn settled(&self) -> Result<SettledBlocks, LogError>;
 
-    /// Remembers how far the chain is settled. Need not be durable.
+    /// Remembers how far the chain is settled, and that what was not settled so far is so since `at`. It outlives the process, and need not outlive the machine.
     ///
     /// # Errors
     /// When the log cannot be written.
-    fn set_settled(&self, settled: SettledBlocks) -> Result<(), LogError>;
+    fn settle(&self, settled: SettledBlocks, at: Duration) -> Result<(), LogError>;
+
+    /// Forgets that blocks after this one were settled: there are none.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    fn unsettle(&self, to: u64) -> Result<(), LogError>;
+
+    /// When a block was seen to be posted, committed or final; `None` if it is not, or that is not known, and for all other stages.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn reached(&self, stage: Stage, block: u64) -> Result<Option<Duration>, LogError>;
 }
 
 /// Why the order log failed.

@@ -12,6 +12,8 @@ pub enum Record {
     Pooled {
         /// In order of arrival.
         txs: Vec<Arc<RecoveredTx>>,
+        /// When each was accepted ([`AcceptTimes`]).
+        accepted_at: AcceptTimes,
     },
     /// A block was opened; its frames follow.
     BlockOpened(BlockOpened),
@@ -21,6 +23,8 @@ pub enum Record {
         block: u64,
         /// In order.
         txs: Vec<Arc<RecoveredTx>>,
+        /// When each was accepted.
+        accepted_at: AcceptTimes,
     },
     /// A block was sealed. It holds what it takes of L1's queue, and the transactions of its frames without those that are in `returned` or
     /// were dropped.
@@ -31,6 +35,8 @@ pub enum Record {
         hash: B256,
         /// Transactions of its frames that went back to the pool.
         returned: Vec<TxHash>,
+        /// When.
+        times: BlockTimes,
     },
     /// A block is void: the last one that was opened, sealed or not. Its number is free again.
     BlockUnwound {
@@ -40,12 +46,26 @@ pub enum Record {
         hash: Option<B256>,
         /// The signed transactions that it holds, in order, if it was sealed: they wait again, before everything else that waits.
         txs: Vec<Arc<RecoveredTx>>,
+        /// When each was accepted.
+        accepted_at: AcceptTimes,
     },
     /// Transactions that left the pool for good.
     Dropped {
         /// With their reasons.
         txs: Vec<DroppedTx>,
     },
+}
+
+/// When transactions were accepted, since the Unix epoch, in whole milliseconds: in their order, `None` where it is not known, and none at all where nothing is known of any.
+pub type AcceptTimes = Vec<Option<Duration>>;
+
+/// What happened when in a block's life until it was sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlockTimes {
+    /// When it was sealed, since the Unix epoch, in whole milliseconds; `None` in what an earlier version wrote.
+    pub sealed_at: Option<Duration>,
+    /// When each of its transactions was accepted, in the block's order.
+    pub accepted_at: AcceptTimes,
 }
 
 /// Everything that fixes a block besides its transactions and the chain's rules.
@@ -70,6 +90,8 @@ pub struct DroppedTx {
     pub reason: RejectReason,
     /// When, since the Unix epoch, in whole milliseconds.
     pub at: Duration,
+    /// When it was accepted, if that is known.
+    pub accepted_at: Option<Duration>,
 }
 
 impl Record {

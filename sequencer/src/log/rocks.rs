@@ -6,9 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use alloy::primitives::{B256, TxHash};
+use millrace_proto::Stage;
 use parking_lot::Mutex;
 use rocksdb::{
     BoundColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
@@ -16,7 +18,8 @@ use rocksdb::{
 };
 
 use super::{
-    CodecError, DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks, codec,
+    BlockTimes, CodecError, DroppedTx, LogError, OrderLog, Position, Record, RecordIter,
+    SettledBlocks, codec, stages::StageTable,
 };
 
 const LAYOUT: u64 = 1;
@@ -25,6 +28,10 @@ const LAYOUT: u64 = 1;
 const RECORDS: &str = "records";
 /// Block number (`u64`, big-endian) to the position of its opening (`u64`, big-endian).
 const BLOCKS: &str = "blocks";
+/// Block number (`u64`, big-endian) to the position of its seal (`u64`, big-endian).
+const SEALS: &str = "seals";
+/// See [`StageTable`].
+const STAGES: &str = "stages";
 /// Hash of a block that was unwound to its number (`u64`, big-endian).
 const UNWOUND: &str = "unwound";
 /// Transaction hash to its latest drop.
@@ -116,9 +123,25 @@ impl RocksOrderLog {
         Ok(Some(values))
     }
 
-    fn put_meta(&self, key: &[u8], values: &[u64]) -> Result<(), LogError> {
+    fn put_settled(&self, batch: &mut WriteBatch, settled: SettledBlocks) {
+        let values = [settled.posted, settled.committed, settled.finalized];
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
-        self.db.put_cf(&self.family(META), key, bytes).map_err(storage)
+        batch.put_cf(&self.family(META), META_SETTLED, bytes);
+    }
+
+    /// Forgets that blocks after this one were settled.
+    fn forget_settled(&self, batch: &mut WriteBatch, to: u64) -> Result<(), LogError> {
+        let SettledBlocks { posted, committed, finalized } = self.settled()?;
+        let settled = SettledBlocks {
+            posted: posted.min(to),
+            committed: committed.min(to),
+            finalized: finalized.min(to),
+        };
+        let stages = self.family(STAGES);
+        let table = StageTable { db: &self.db, family: &stages };
+        table.unsettle(batch, to).map_err(storage)?;
+        self.put_settled(batch, settled);
+        Ok(())
     }
 }
 
@@ -128,18 +151,24 @@ impl OrderLog for RocksOrderLog {
         let first = self.end.load(Ordering::Acquire);
         let (table, blocks, drops) =
             (self.family(RECORDS), self.family(BLOCKS), self.family(DROPPED));
-        let unwound = self.family(UNWOUND);
+        let (unwound, seals) = (self.family(UNWOUND), self.family(SEALS));
         let mut batch = WriteBatch::default();
+        let mut unwound_from = None::<u64>;
         for (position, record) in (first..).zip(records) {
             batch.put_cf(&table, position.to_be_bytes(), codec::encode(record));
             match record {
                 Record::BlockOpened(block) => {
                     batch.put_cf(&blocks, block.number.to_be_bytes(), position.to_be_bytes());
                 }
-                // Made again exactly as it was.
-                Record::BlockSealed { hash, .. } => batch.delete_cf(&unwound, hash),
+                Record::BlockSealed { number, hash, .. } => {
+                    // Made again exactly as it was.
+                    batch.delete_cf(&unwound, hash);
+                    batch.put_cf(&seals, number.to_be_bytes(), position.to_be_bytes());
+                }
                 Record::BlockUnwound { number, hash, .. } => {
+                    unwound_from = Some(unwound_from.map_or(*number, |from| from.min(*number)));
                     batch.delete_cf(&blocks, number.to_be_bytes());
+                    batch.delete_cf(&seals, number.to_be_bytes());
                     if let Some(hash) = hash {
                         batch.put_cf(&unwound, hash, number.to_be_bytes());
                     }
@@ -151,6 +180,9 @@ impl OrderLog for RocksOrderLog {
                 }
                 Record::Pooled { .. } | Record::Frame { .. } => {}
             }
+        }
+        if let Some(from) = unwound_from {
+            self.forget_settled(&mut batch, from.saturating_sub(1))?;
         }
         self.db.write_opt(batch, &synced()).map_err(storage)?;
         self.end.store(first + records.len() as u64, Ordering::Release);
@@ -206,12 +238,29 @@ impl OrderLog for RocksOrderLog {
             .map_err(|source| LogError::Corrupt { position: self.end(), source })
     }
 
+    fn block_times(&self, number: u64) -> Result<Option<BlockTimes>, LogError> {
+        let row = self.db.get_cf(&self.family(SEALS), number.to_be_bytes()).map_err(storage)?;
+        let Some(position) = row.map(|value| key_u64(&value, 0)).transpose()? else {
+            return Ok(None);
+        };
+        let record =
+            self.db.get_cf(&self.family(RECORDS), position.to_be_bytes()).map_err(storage)?;
+        let corrupt = |source| LogError::Corrupt { position: Position(position), source };
+        match record.map(codec::decode).transpose().map_err(corrupt)? {
+            Some(Record::BlockSealed { times, .. }) => Ok(Some(times)),
+            _ => {
+                let problem = format!("it is not the seal of block {number}");
+                Err(corrupt(CodecError::Sequence(problem)))
+            }
+        }
+    }
+
     fn cursor(&self) -> Result<Position, LogError> {
         Ok(self.meta_u64s::<1>(META_CURSOR)?.map_or(Position(0), |[cursor]| Position(cursor)))
     }
 
     fn set_cursor(&self, to: Position) -> Result<(), LogError> {
-        self.put_meta(META_CURSOR, &[to.0])
+        self.db.put_cf(&self.family(META), META_CURSOR, to.0.to_be_bytes()).map_err(storage)
     }
 
     fn settled(&self) -> Result<SettledBlocks, LogError> {
@@ -219,8 +268,25 @@ impl OrderLog for RocksOrderLog {
         Ok(SettledBlocks { posted, committed, finalized })
     }
 
-    fn set_settled(&self, settled: SettledBlocks) -> Result<(), LogError> {
-        self.put_meta(META_SETTLED, &[settled.posted, settled.committed, settled.finalized])
+    fn settle(&self, settled: SettledBlocks, at: Duration) -> Result<(), LogError> {
+        let mut batch = WriteBatch::default();
+        let before = self.settled()?;
+        let stages = self.family(STAGES);
+        let table = StageTable { db: &self.db, family: &stages };
+        table.settle(&mut batch, before, settled, at).map_err(storage)?;
+        self.put_settled(&mut batch, settled);
+        self.db.write(batch).map_err(storage)
+    }
+
+    fn unsettle(&self, to: u64) -> Result<(), LogError> {
+        let mut batch = WriteBatch::default();
+        self.forget_settled(&mut batch, to)?;
+        self.db.write(batch).map_err(storage)
+    }
+
+    fn reached(&self, stage: Stage, block: u64) -> Result<Option<Duration>, LogError> {
+        let stages = self.family(STAGES);
+        StageTable { db: &self.db, family: &stages }.reached(stage, block).map_err(storage)
     }
 }
 
@@ -249,6 +315,8 @@ fn families() -> Vec<ColumnFamilyDescriptor> {
     vec![
         ColumnFamilyDescriptor::new(RECORDS, records),
         ColumnFamilyDescriptor::new(BLOCKS, Options::default()),
+        ColumnFamilyDescriptor::new(SEALS, Options::default()),
+        ColumnFamilyDescriptor::new(STAGES, Options::default()),
         ColumnFamilyDescriptor::new(UNWOUND, Options::default()),
         ColumnFamilyDescriptor::new(DROPPED, drops),
         ColumnFamilyDescriptor::new(META, Options::default()),
@@ -265,7 +333,7 @@ fn storage(error: rocksdb::Error) -> LogError {
     LogError::Storage(error.into())
 }
 
-fn be_u64(bytes: &[u8]) -> Option<u64> {
+pub(super) fn be_u64(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, warn};
 
-use super::{LogError, OrderLog, Position, Record, SettledBlocks};
+use super::{LogError, OrderLog, Position, Record};
 use crate::metrics::LogMetrics;
 
 /// Called on the log's thread once the records are on disk, or cannot be brought there.
@@ -34,7 +34,6 @@ impl Default for WriterSettings {
 enum Request {
     Append { records: Vec<Record>, queued: Instant, done: OnDurable },
     Cursor(Position),
-    Settled(SettledBlocks),
 }
 
 /// How far the writer is.
@@ -45,7 +44,7 @@ struct Progress {
     failed: Option<Arc<LogError>>,
 }
 
-/// The only one that writes to the log. Requests are carried out in order. After a failed append every later one fails with
+/// The only one that writes records to the log. Requests are carried out in order. After a failed append every later one fails with
 /// the same error.
 pub(crate) struct LogWriter {
     requests: Option<mpsc::Sender<Request>>,
@@ -82,11 +81,6 @@ impl LogWriter {
     /// Queues a move of the cursor, after all appends so far.
     pub(crate) async fn set_cursor(&self, to: Position) {
         self.send(Request::Cursor(to)).await;
-    }
-
-    /// Queues a note of how far the chain is settled.
-    pub(crate) async fn set_settled(&self, settled: SettledBlocks) {
-        self.send(Request::Settled(settled)).await;
     }
 
     /// Waits until every append so far is on disk.
@@ -200,12 +194,11 @@ impl Worker {
         }
     }
 
-    /// Cursor and settled blocks only save work or show more at the next start: a failure is no loss.
+    /// The cursor only saves work at the next start: a failure is no loss.
     fn take_notes(&self, notes: Vec<Request>) {
         for note in notes {
             let result = match note {
                 Request::Cursor(to) => self.log.set_cursor(to),
-                Request::Settled(settled) => self.log.set_settled(settled),
                 Request::Append { .. } => continue,
             };
             if let Err(error) = result {

@@ -1,12 +1,12 @@
 //! What is on disk: acknowledgements, drops, and what must be written again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::TxHash;
 use millrace_proto::{RecoveredTx, RejectReason, SequencerError, SubmitError};
 
 use super::{Ack, Closed, Disk, Entry, Now, Pool};
-use crate::log::{DroppedTx, Position};
+use crate::log::{AcceptTimes, DroppedTx, Position};
 
 /// Acknowledgements to send once the pool is unlocked.
 #[derive(Debug, Default)]
@@ -30,14 +30,15 @@ impl Acks {
 }
 
 impl Pool {
-    /// Fresh transactions, in order of arrival; they count as being written from now on.
-    pub(crate) fn take_fresh(&mut self) -> Vec<Arc<RecoveredTx>> {
+    /// Fresh transactions, in order of arrival; they count as being written from now on, and as accepted at this time, since the Unix epoch, once they are.
+    pub(crate) fn take_fresh(&mut self, wall: Duration) -> Vec<Arc<RecoveredTx>> {
         let mut taken = Vec::new();
         for hash in std::mem::take(&mut self.fresh) {
             if let Some(entry) = self.entry_mut(hash)
                 && entry.disk == Disk::Fresh
             {
                 entry.disk = Disk::Writing;
+                entry.accepted_at = Some(wall);
                 taken.push(entry.tx.clone());
             }
         }
@@ -60,13 +61,13 @@ impl Pool {
         unrecorded.iter().filter_map(|hash| self.leaving.get(hash).cloned()).collect()
     }
 
-    /// Transactions whose last record is before `position`.
-    pub(crate) fn older_than(&self, position: Position) -> Vec<Arc<RecoveredTx>> {
+    /// Transactions whose last record is before `position`, and when each was accepted.
+    pub(crate) fn older_than(&self, position: Position) -> (Vec<Arc<RecoveredTx>>, AcceptTimes) {
         let entries = self.senders.values().flat_map(|sender| sender.entries.values());
         entries
             .filter(|entry| matches!(entry.disk, Disk::Durable(at) if at < position))
-            .map(|entry| entry.tx.clone())
-            .collect()
+            .map(|entry| (entry.tx.clone(), entry.accepted_at))
+            .unzip()
     }
 
     /// Notes that a record that holds these transactions is on disk.
@@ -86,7 +87,6 @@ impl Pool {
                 continue;
             }
             if !matches!(entry.disk, Disk::Durable(_)) {
-                entry.accepted_at = Some(now.wall);
                 metrics.accepted.increment(1);
                 metrics.accept_seconds.record(now.instant.duration_since(entry.since));
                 acks.accepted.push(hash);
@@ -140,7 +140,8 @@ impl Pool {
         }
         self.metrics.dropped(&reason);
         let hash = entry.tx.hash();
-        self.leaving.insert(hash, DroppedTx { tx: entry.tx, reason, at: now.wall });
+        let accepted_at = entry.accepted_at;
+        self.leaving.insert(hash, DroppedTx { tx: entry.tx, reason, at: now.wall, accepted_at });
         self.unrecorded.push(hash);
     }
 }

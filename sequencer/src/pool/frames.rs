@@ -1,6 +1,9 @@
 //! Taking transactions into frames, and what becomes of them there.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy::{
     consensus::Transaction,
@@ -9,6 +12,7 @@ use alloy::{
 use millrace_proto::{ExecutedBlock, RecoveredTx, RejectReason, StateDiff};
 
 use super::{Disk, Loaded, Now, Place, Pool, order::Waiting};
+use crate::log::AcceptTimes;
 
 /// What a frame may hold.
 #[derive(Debug, Clone, Copy)]
@@ -23,12 +27,16 @@ pub(crate) struct FrameLimits {
     pub(crate) allowed: usize,
     /// The block's, wei per gas.
     pub(crate) base_fee: u64,
+    /// The time now, since the Unix epoch: when those are accepted that are in no record yet.
+    pub(crate) wall: Duration,
 }
 
 /// The next transactions.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) txs: Vec<Arc<RecoveredTx>>,
+    /// When each was accepted.
+    pub(crate) accepted_at: AcceptTimes,
     /// Whether the one after them waits, and the block has no room for it.
     pub(crate) is_full: bool,
 }
@@ -47,7 +55,7 @@ pub(crate) enum Verdict {
 impl Pool {
     /// Whether a transaction can be taken at a base fee. Parks those whose fee is below it.
     pub(crate) fn has_executable(&mut self, base_fee: u64) -> bool {
-        self.park_until(base_fee, |_, _| false)
+        self.park_until(base_fee, Duration::ZERO, |_, _| false)
     }
 
     /// Makes what was parked at the last block's base fee available again.
@@ -61,14 +69,14 @@ impl Pool {
     /// Gas limits are upper bounds, so the one that crosses what the block has left is taken as well, as the last: it may fit.
     /// But when the first does not fit, the block is full: nobody overtakes it.
     pub(crate) fn take_frame(&mut self, limits: FrameLimits) -> Frame {
-        let mut frame = Frame { txs: Vec::new(), is_full: false };
+        let mut frame = Frame { txs: Vec::new(), accepted_at: Vec::new(), is_full: false };
         let mut gas = 0_u64;
         let mut bytes = 0;
-        self.park_until(limits.base_fee, |entry_gas, tx| {
+        self.park_until(limits.base_fee, limits.wall, |tx, accepted_at| {
             if frame.txs.len() == limits.count || gas > limits.gas_left {
                 return false;
             }
-            gas = gas.saturating_add(entry_gas);
+            gas = gas.saturating_add(tx.tx().gas_limit());
             bytes += tx.batch_bytes();
             let no_gas = gas > limits.gas_left && frame.txs.is_empty();
             frame.is_full = no_gas || bytes > limits.bytes_left;
@@ -76,17 +84,19 @@ impl Pool {
                 return false;
             }
             frame.txs.push(tx.clone());
+            frame.accepted_at.push(accepted_at);
             true
         });
         frame
     }
 
     /// Goes through the pending transactions in order. Those that cannot be taken at this base fee are parked; each other one
-    /// is offered, and framed if it is taken. Returns true at the first that is not taken, false at the end.
+    /// is offered, with when it is accepted, and framed if it is taken. Returns true at the first that is not taken, false at the end.
     fn park_until(
         &mut self,
         base_fee: u64,
-        mut take: impl FnMut(u64, &Arc<RecoveredTx>) -> bool,
+        wall: Duration,
+        mut take: impl FnMut(&Arc<RecoveredTx>, Option<Duration>) -> bool,
     ) -> bool {
         loop {
             let waiting = Waiting { ready: &self.ready, senders: &self.senders };
@@ -103,12 +113,15 @@ impl Pool {
                 self.park(place, address, nonce);
                 continue;
             };
-            if !take(entry.tx.tx().gas_limit(), &entry.tx) {
+            let is_fresh = entry.disk == Disk::Fresh;
+            let accepted_at = if is_fresh { Some(wall) } else { entry.accepted_at };
+            if !take(&entry.tx, accepted_at) {
                 return true;
             }
             entry.place = Place::Framed(place);
-            if entry.disk == Disk::Fresh {
+            if is_fresh {
                 entry.disk = Disk::Writing;
+                entry.accepted_at = accepted_at;
             }
             *next_frame = nonce + 1;
             self.ready.remove(&place);

@@ -1,6 +1,6 @@
 //! The checks against the sender's state, and the way into the queues.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     consensus::Transaction,
@@ -114,14 +114,15 @@ impl Pool {
         &mut self,
         tx: Arc<RecoveredTx>,
         loaded: &Loaded,
-        position: Position,
+        (position, accepted_at): (Position, Option<Duration>),
         now: Now,
     ) {
         let (address, nonce) = (tx.sender(), tx.tx().nonce());
         if self.by_hash.contains_key(&tx.hash()) {
             return;
         }
-        let entry = Entry::new(tx, None, Disk::Durable(position), now);
+        let mut entry = Entry::new(tx, None, Disk::Durable(position), now);
+        entry.accepted_at = accepted_at;
         let Some(sender) = self.sender_or_load(address, loaded) else { return };
         if nonce < sender.account.nonce {
             let expected = sender.account.nonce;

@@ -277,7 +277,8 @@ impl Pool {
             return Some(Pooled { tx: entry.tx.clone(), durable, accepted_at: entry.accepted_at });
         }
         let leaving = self.leaving.get(&hash)?;
-        Some(Pooled { tx: leaving.tx.clone(), durable: true, accepted_at: None })
+        let DroppedTx { tx, accepted_at, .. } = leaving.clone();
+        Some(Pooled { tx, durable: true, accepted_at })
     }
 
     /// Whether a transaction may find room, as far as that can be told without its sender; the error is why not. What is here already needs none, and a closed pool says so when it is given one.

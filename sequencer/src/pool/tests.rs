@@ -16,6 +16,8 @@ use super::*;
 
 const SENDERS: u8 = 3;
 const GAS: u64 = 21_000;
+/// When what is fresh is accepted.
+const WALL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -123,7 +125,8 @@ impl World {
     /// Takes a frame as the builder does, with made-up verdicts: an executor includes only what follows in its sender's nonces.
     fn frame(&mut self, count: usize, base_fee: u64, verdicts: &[u8]) {
         let (gas_left, bytes_left) = (5 * GAS, 100_000);
-        let limits = FrameLimits { count, gas_left, bytes_left, allowed: usize::MAX, base_fee };
+        let limits =
+            FrameLimits { count, gas_left, bytes_left, allowed: usize::MAX, base_fee, wall: WALL };
         let frame = self.pool.take_frame(limits).txs;
         assert!(frame.len() <= count.min(6));
         let mut results = Vec::new();
@@ -150,7 +153,7 @@ impl World {
     fn write(&mut self) {
         let mut acks = Acks::default();
         let drops = self.pool.take_drops();
-        let fresh = self.pool.take_fresh();
+        let fresh = self.pool.take_fresh(WALL);
         self.pool.drops_written(&drops);
         self.pool.written(&fresh, Position(1), self.now, &mut acks);
         self.pool.written(&self.included.clone(), Position(1), self.now, &mut acks);
@@ -263,8 +266,14 @@ fn a_frame_takes_no_more_bytes_than_the_block_has_left() {
     }
     let size = tx(0, 0, 1).batch_bytes();
     let mut take = |bytes_left, allowed| {
-        let limits =
-            FrameLimits { count: 10, gas_left: u64::MAX, bytes_left, allowed, base_fee: 0 };
+        let limits = FrameLimits {
+            count: 10,
+            gas_left: u64::MAX,
+            bytes_left,
+            allowed,
+            base_fee: 0,
+            wall: WALL,
+        };
         let frame = world.pool.take_frame(limits);
         (frame.txs.len(), frame.is_full)
     };
@@ -283,7 +292,7 @@ fn a_block_is_full_of_gas_when_the_first_does_not_fit() {
     }
     let mut take = |count, gas_left| {
         let (bytes_left, allowed) = (usize::MAX, usize::MAX);
-        let limits = FrameLimits { count, gas_left, bytes_left, allowed, base_fee: 0 };
+        let limits = FrameLimits { count, gas_left, bytes_left, allowed, base_fee: 0, wall: WALL };
         let frame = world.pool.take_frame(limits);
         (frame.txs.len(), frame.is_full)
     };

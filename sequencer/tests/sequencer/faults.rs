@@ -1,8 +1,11 @@
 //! An order log and an executor that fail where a test wants them to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use alloy::{
@@ -16,11 +19,11 @@ use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
     BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, SimulatedBlock, StateDiff, TraceTarget,
-    TransportError, TxLocation, TxOutcome,
+    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, SimulatedBlock, Stage, StateDiff,
+    TraceTarget, TransportError, TxLocation, TxOutcome,
 };
 use millrace_sequencer::{
-    DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
+    BlockTimes, DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
 };
 use parking_lot::RwLock;
 use serde_json::value::RawValue;
@@ -180,8 +183,20 @@ impl OrderLog for FaultyLog {
         self.inner.settled()
     }
 
-    fn set_settled(&self, settled: SettledBlocks) -> Result<(), LogError> {
-        self.inner.set_settled(settled)
+    fn block_times(&self, number: u64) -> Result<Option<BlockTimes>, LogError> {
+        self.inner.block_times(number)
+    }
+
+    fn settle(&self, settled: SettledBlocks, at: Duration) -> Result<(), LogError> {
+        self.inner.settle(settled, at)
+    }
+
+    fn unsettle(&self, to: u64) -> Result<(), LogError> {
+        self.inner.unsettle(to)
+    }
+
+    fn reached(&self, stage: Stage, block: u64) -> Result<Option<Duration>, LogError> {
+        self.inner.reached(stage, block)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use alloy::{
+    consensus::TxEip1559,
     eips::BlockNumHash,
     primitives::{B256, TxHash},
 };
@@ -13,14 +14,14 @@ use async_trait::async_trait;
 use futures::{StreamExt, future::join_all};
 use millrace_proto::{
     Attestation, BatchPoint, BatchRecord, BatchVerdict, BoxStream, DaKind, ExecutedBlock, L1Ref,
-    Sequencer, SequencerError, Settlement, SettlementError, SettlementStatus, Stage, TxPool,
-    TxStatus,
+    RejectReason, Sequencer, SequencerError, Settlement, SettlementError, SettlementStatus, Stage,
+    TxPool, TxStatus,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
-use crate::support::{Setup, sign, signer, soon, transfer};
+use crate::support::{GWEI, Node, Random, Setup, sign, signer, soon, transfer};
 
 /// Settlement as a test says it is: one batch for all blocks.
 #[derive(Debug)]
@@ -173,6 +174,86 @@ async fn every_stage_is_seen_once_and_in_order() {
         .await;
     use Stage as S;
     assert_eq!(stages, [S::Accepted, S::Sequenced, S::Posted, S::Committed, S::Finalized]);
+    node.stop().await.expect("a clean end");
+}
+
+/// All that is told of some transactions, to those who ask and to those who watch.
+async fn told(node: &Node, hashes: &[TxHash]) -> Vec<Vec<TxStatus>> {
+    let mut told = Vec::new();
+    for hash in hashes {
+        let stages = node.handle.stages(*hash).await.expect("no error");
+        let watched = node.handle.watch(*hash).await.expect("known");
+        let watched: Vec<_> = soon(watched.take(stages.len()).collect()).await;
+        let watched: Vec<_> = watched.into_iter().map(|status| status.expect("no error")).collect();
+        assert_eq!(watched, stages);
+        assert!(stages.iter().all(|status| status.reached_at.is_some()), "{stages:?}");
+        assert!(stages.is_sorted_by_key(|status| status.reached_at), "{stages:?}");
+        told.push(stages);
+    }
+    told
+}
+
+/// Transfers that are sequenced, wait for a nonce, or are replaced, and settled step by step, on a clock that goes on by random milliseconds; with stops and kills in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_stage_and_its_time_outlasts_restarts() {
+    let mut random = Random::seeded();
+    let settlement = Arc::new(TestSettlement::new());
+    let mut setup = Setup::new();
+    setup.settlement = Some(settlement.clone());
+    let mut node = setup.start().await;
+    let (mut hashes, mut nonces, mut fee) = (Vec::new(), [0; 3], 100 * GWEI);
+    let (mut head, mut last, mut settled) = (0, TxHash::ZERO, [0; 3]);
+    let mut restarts = 0;
+    for step in 0..60 {
+        setup.clock.1.fetch_add(1 + random.below(5_000), Ordering::Relaxed);
+        // All of it happens, in an order that is random.
+        match if step < 5 { step } else { random.below(6) } {
+            0 | 5 => {
+                let sender = random.below(3) as u8;
+                let nonce = &mut nonces[usize::from(sender)];
+                last =
+                    node.submit(sign(&signer(sender), transfer(*nonce))).await.expect("accepted");
+                *nonce += 1;
+                head = node.sequenced(last).await.inclusion.expect("a place").block.number;
+                hashes.push(last);
+            }
+            // Waits for a nonce, until the next one takes its place.
+            1 | 2 => {
+                fee += fee / 5;
+                let tx = TxEip1559 {
+                    max_fee_per_gas: fee,
+                    max_priority_fee_per_gas: fee,
+                    ..transfer(7)
+                };
+                hashes.push(node.submit(sign(&signer(3), tx)).await.expect("accepted"));
+            }
+            3 if settled[0] < head => {
+                settled = [head, settled[0], settled[1]];
+                settlement.say(settled[0], settled[1], settled[2]);
+                soon(node.handle.wait_for(last, Stage::Posted)).await.expect("posted");
+            }
+            3 => {}
+            _ => {
+                let before = told(&node, &hashes).await;
+                match random.below(2) {
+                    0 => node.stop().await.expect("a clean end"),
+                    _ => node.kill().await,
+                }
+                setup.clock.1.fetch_add(1 + random.below(5_000), Ordering::Relaxed);
+                node = setup.start().await;
+                assert_eq!(told(&node, &hashes).await, before, "at step {step}");
+                restarts += 1;
+            }
+        }
+    }
+    // Something of everything was there.
+    let stages = told(&node, &hashes).await;
+    let count = |stage| stages.iter().flatten().filter(|status| status.stage == stage).count();
+    assert!(restarts > 0 && count(Stage::Posted) > 0 && count(Stage::Dropped) > 0);
+    let dropped = stages.iter().find(|stages| stages.len() == 2 && stages[1].reason.is_some());
+    let [accepted, dropped] = &dropped.expect("one was replaced")[..] else { unreachable!() };
+    assert_eq!((accepted.stage, &accepted.reason), (Stage::Accepted, &None));
+    assert_eq!(dropped.reason.as_ref().map(RejectReason::code), Some("REPLACED"));
     node.stop().await.expect("a clean end");
 }
 

@@ -214,7 +214,7 @@ async fn nothing_is_told_before_it_is_on_disk() {
         let frame = soon(frames.next()).await.expect("a frame").expect("not lagged");
         let log = log.lock().clone().expect("it is open");
         let written = log.read(Position(0)).expect("readable").any(|record| {
-            matches!(record.expect("sound").1, Record::Frame { block, txs } if block == frame.block && txs == frame.transactions)
+            matches!(record.expect("sound").1, Record::Frame { block, txs, .. } if block == frame.block && txs == frame.transactions)
         });
         assert!(written, "what is told is in the log");
     }

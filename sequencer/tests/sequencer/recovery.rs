@@ -1,12 +1,15 @@
 //! What a start makes of a log and an executor.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use alloy::primitives::B256;
 use futures::StreamExt;
 use millrace_proto::{Executor, PoolStatus, QueueMark, QueuedTxs, Stage, TxPool};
 use millrace_sequencer::{
-    BlockOpened, LogError, OpenError, OrderLog, Position, Record, RocksOrderLog,
+    BlockOpened, BlockTimes, LogError, OpenError, OrderLog, Position, Record, RocksOrderLog,
 };
 
 use crate::support::{Setup, sign, signer, soon, transfer};
@@ -92,7 +95,12 @@ async fn another_block_than_the_log_says_is_refused() {
         .open_log(genesis)
         .append(&[
             Record::BlockOpened(opened(&head)),
-            Record::BlockSealed { number, hash: wrong, returned: vec![] },
+            Record::BlockSealed {
+                number,
+                hash: wrong,
+                returned: vec![],
+                times: BlockTimes::default(),
+            },
         ])
         .expect("appended");
     let error = refused(&mut setup).await;
@@ -109,8 +117,9 @@ async fn an_open_block_is_sealed_as_the_log_has_it() {
     let tx = millrace_proto::RecoveredTx::decode(sign(&signer(5), transfer(0))).expect("signed");
     let late = millrace_proto::RecoveredTx::decode(sign(&signer(6), transfer(0))).expect("signed");
     let (tx, late) = (Arc::new(tx), Arc::new(late));
-    let frame = Record::Frame { block: head.number + 1, txs: vec![tx.clone()] };
-    let pooled = Record::Pooled { txs: vec![late.clone()] };
+    let (block, accepted_at) = (head.number + 1, Vec::new());
+    let frame = Record::Frame { block, txs: vec![tx.clone()], accepted_at: accepted_at.clone() };
+    let pooled = Record::Pooled { txs: vec![late.clone()], accepted_at };
     setup
         .open_log(genesis)
         .append(&[Record::BlockOpened(opened(&head)), frame, pooled])
@@ -136,7 +145,8 @@ async fn a_broken_log_is_refused() {
     let held = RocksOrderLog::open(&setup.log_path(), genesis);
     assert!(matches!(held, Err(LogError::Open { .. })), "one process at a time");
     let end = log.end();
-    log.append(&[Record::Frame { block: head.number + 1, txs: vec![] }]).expect("appended");
+    let (txs, accepted_at) = (vec![], vec![]);
+    log.append(&[Record::Frame { block: head.number + 1, txs, accepted_at }]).expect("appended");
     drop(log);
     let error = refused(&mut setup).await;
     let OpenError::Log(LogError::Corrupt { position, .. }) = error else { panic!("{error}") };
@@ -201,6 +211,8 @@ async fn the_cursor_follows_and_what_waits_is_kept() {
     setup.config.heartbeat = Duration::from_millis(10);
     let node = setup.start().await;
     let queued = node.submit(sign(&signer(0), transfer(1))).await.expect("accepted");
+    let accepted = node.handle.stages(queued).await.expect("known")[0].reached_at;
+    setup.clock.1.store(777, Ordering::Relaxed);
     let mut blocks = node.executor.subscribe(1).await.expect("blocks");
     soon(async {
         while let Some(block) = blocks.next().await {
@@ -218,13 +230,16 @@ async fn the_cursor_follows_and_what_waits_is_kept() {
     let cursor = log.cursor().expect("readable");
     assert!(cursor > Position(0), "the cursor has moved");
     let kept = log.read(cursor).expect("readable").any(|record| {
-        matches!(record.expect("sound").1, Record::Pooled { txs } if txs[0].hash() == queued)
+        matches!(record.expect("sound").1, Record::Pooled { txs, .. } if txs[0].hash() == queued)
     });
     assert!(kept, "what waits was written again");
     drop(log);
     setup.config.heartbeat = Duration::from_secs(600);
     let node = setup.start().await;
+    let again = node.handle.stages(queued).await.expect("known")[0].reached_at;
+    assert!(accepted.is_some() && again == accepted, "{again:?}, was {accepted:?}");
     node.submit(sign(&signer(0), transfer(0))).await.expect("accepted");
     node.sequenced(queued).await;
+    assert_eq!(node.handle.stages(queued).await.expect("known")[0].reached_at, accepted);
     node.stop().await.expect("a clean end");
 }

@@ -52,6 +52,16 @@ fn setup() -> (Setup, Arc<TestInbox>) {
     (setup, inbox)
 }
 
+/// When transactions were accepted.
+async fn accepted_at(node: &Node, hashes: &[TxHash]) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for hash in hashes {
+        let stages = node.handle.stages(*hash).await.expect("no error");
+        times.push(stages[0].reached_at.expect("it is known"));
+    }
+    times
+}
+
 /// Sends transfers of senders 0 to 2 with a nonce, one block a sender.
 async fn blocks_of(node: &Node, nonce: u64) -> Vec<TxHash> {
     let mut sent = Vec::new();
@@ -76,6 +86,9 @@ async fn blocks_are_taken_back_when_their_deposits_vanish_and_all_else_comes_aga
     let after = [blocks_of(&node, 1).await, blocks_of(&node, 2).await].concat();
     // One that waits for a nonce, before and after.
     let early = node.submit(sign(&signer(3), transfer(1))).await.expect("accepted");
+    let moved = [&after[..], &[early]].concat();
+    let accepted = accepted_at(&node, &moved).await;
+    setup.clock.1.store(4_321, Ordering::Relaxed);
     let void = node.blocks().await;
     let mut feed = node.executor.subscribe(stays.number + 1).await.expect("blocks");
     for block in &void[stays.number as usize..] {
@@ -98,6 +111,7 @@ async fn blocks_are_taken_back_when_their_deposits_vanish_and_all_else_comes_aga
     };
     let expected = [before, after, vec![late, early]].concat();
     assert_eq!(signed(&node).await, expected, "each once, in its order");
+    assert_eq!(accepted_at(&node, &moved).await, accepted, "when it was accepted first");
     assert_eq!(minted(&node.executor).await, inbox.total());
 
     // What L1 has instead comes too; and a deeper reorg takes everything.
@@ -127,6 +141,7 @@ async fn blocks_are_taken_back_when_their_deposits_vanish_and_all_else_comes_aga
     // A start finds the same chain; and so does one that has only the log.
     let node = setup.start().await;
     assert_eq!(node.executor_head().await, head);
+    assert_eq!(accepted_at(&node, &moved).await, accepted);
     node.stop().await.expect("a clean end");
     setup.log_alone_gives(head).await;
 }

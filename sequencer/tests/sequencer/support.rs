@@ -73,13 +73,14 @@ pub(crate) fn hash_of(raw: &Bytes) -> TxHash {
     alloy::primitives::keccak256(raw)
 }
 
-/// The clock that a test sets. Unix seconds.
+/// The clock that a test sets: Unix seconds, and milliseconds more.
 #[derive(Debug)]
-pub(crate) struct TestClock(pub(crate) AtomicU64);
+pub(crate) struct TestClock(pub(crate) AtomicU64, pub(crate) AtomicU64);
 
 impl Clock for TestClock {
     fn now(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::Relaxed))
+        let more = Duration::from_millis(self.1.load(Ordering::Relaxed));
+        Duration::from_secs(self.0.load(Ordering::Relaxed)) + more
     }
 }
 
@@ -116,7 +117,7 @@ impl Setup {
             folder: tempfile::tempdir().expect("a temporary folder"),
             config,
             gas_limit: 30_000_000,
-            clock: Arc::new(TestClock(AtomicU64::new(GENESIS_TIME + 100))),
+            clock: Arc::new(TestClock(AtomicU64::new(GENESIS_TIME + 100), AtomicU64::new(0))),
             inbox: None,
             settlement: None,
             da: None,

@@ -2,7 +2,7 @@
 
 use alloy::{consensus::TxEip1559, primitives::B256};
 use eyre::{Result, bail, eyre};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use millrace_proto::{
     BlockSelector, ErrorClass, RejectReason, SequencerError, Stage, SubmitError, TxStatus,
 };
@@ -136,10 +136,10 @@ pub(crate) async fn a_replacement_drops_what_it_replaces(stack: &SequencerStack)
         (status.stage, status.reason),
         (Stage::Dropped, Some(RejectReason::Replaced { by }))
     );
-    let stages = sequencer.watch(first.hash()).await?;
-    let last = stages.collect::<Vec<_>>().await.pop().ok_or_else(|| eyre!("no stage"))??;
-    assert_eq!(last.stage, Stage::Dropped);
-    assert_eq!(sequencer.stages(first.hash()).await?, [last]);
+    let stages: Vec<_> = sequencer.watch(first.hash()).await?.try_collect().await?;
+    assert!(stages.iter().map(|status| status.stage).eq([Stage::Accepted, Stage::Dropped]));
+    assert!(stages.iter().all(|status| status.reached_at.is_some()), "{stages:?}");
+    assert_eq!(sequencer.stages(first.hash()).await?, stages);
     Ok(())
 }
 

@@ -97,6 +97,7 @@ fn a_frame_and_what_a_sender_sends_after_it_are_safe() {
         bytes_left: usize::MAX,
         allowed: usize::MAX,
         base_fee: 0,
+        wall: WALL,
     };
     let frame = world.pool.take_frame(limits).txs;
     assert_eq!(frame.len(), 1);

@@ -52,7 +52,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Bid>> {
 
 fn limits(count: usize, base_fee: u64) -> FrameLimits {
     let (gas_left, bytes_left, allowed) = (u64::MAX, usize::MAX, usize::MAX);
-    FrameLimits { count, gas_left, bytes_left, allowed, base_fee }
+    FrameLimits { count, gas_left, bytes_left, allowed, base_fee, wall: WALL }
 }
 
 fn filled(order: OrderBy, bids: &[Bid]) -> World {
