@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tower::Layer;
 
 use crate::{
-    connection::Session,
     error::{CallError, LIMIT_EXCEEDED, object},
+    guard::Session,
     metrics::CallMetrics,
 };
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use crate::{connection::Session, context::Context, error::CallError, feed::Change, json};
+use crate::{context::Context, error::CallError, feed::Change, guard::Session, json};
 
 /// Messages that may wait in a connection's queue before another frame is added to it.
 const QUEUED_FRAMES: usize = 8;

@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod da_away;
 mod documents;
+mod edge;
 mod follow;
 mod l1_faults;
 mod l1_kills;
