@@ -8,6 +8,7 @@ mod crash;
 mod da_away;
 mod documents;
 mod edge;
+mod flood;
 mod follow;
 mod l1_faults;
 mod l1_kills;

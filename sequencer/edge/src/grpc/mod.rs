@@ -4,12 +4,13 @@ mod arriving;
 mod guard;
 mod methods;
 
+use std::sync::Arc;
+
 use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
 pub use self::guard::{GrpcGuard, GrpcGuardLayer};
 use crate::edge::Edge;
-use std::sync::Arc;
 
 /// A server with the port's limits. Add services, then serve on [`Edge::connections`].
 pub fn server_builder(edge: &Arc<Edge>) -> Server<Stack<GrpcGuardLayer, Identity>> {
