@@ -134,7 +134,7 @@ impl Edge {
     async fn handshake(&self, tls: &Tls, socket: TcpStream) -> Option<TlsStream<TcpStream>> {
         let handshake = async {
             if plain::speaks_plain(&socket).await? {
-                plain::refuse(socket).await?;
+                plain::refuse(socket).await;
                 return Ok(None);
             }
             tls.accept(socket).await.map(Some)
