@@ -4,9 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use eyre::{Result, WrapErr};
 use millrace_da_adapter::BackendKind;
 use millrace_l1::L1Config;
-use millrace_proto::BatchPayload;
+use millrace_proto::{BatchPayload, grpc::Access};
 use millrace_sequencer::OrderBy;
 use url::Url;
 
@@ -132,6 +133,34 @@ pub(crate) struct L1Args {
     /// whose node has no `eth_getBlockReceipts`.
     #[arg(long)]
     pub(crate) no_l1_checks: bool,
+}
+
+/// What is trusted of the sequencer's gRPC, and shown to it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AccessArgs {
+    /// A PEM file with the certificates that may have signed the sequencer's, for `https://`; those that the system trusts where not given.
+    #[arg(long, value_name = "FILE", env = "MILLRACE_SEQUENCER_CA")]
+    pub(crate) sequencer_ca: Option<PathBuf>,
+
+    /// A file with the token that the sequencer asks for, where it does.
+    #[arg(long, value_name = "FILE", env = "MILLRACE_SEQUENCER_TOKEN_FILE")]
+    pub(crate) sequencer_token_file: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// Reads the files.
+    pub(crate) fn access(&self) -> Result<Access> {
+        let mut access = Access::default();
+        if let Some(path) = &self.sequencer_ca {
+            access = access.trusting(path.clone()).wrap_err("--sequencer-ca")?;
+        }
+        if let Some(path) = &self.sequencer_token_file {
+            let read = std::fs::read_to_string(path)
+                .wrap_err_with(|| format!("--sequencer-token-file {}", path.display()))?;
+            access = access.showing(&read).wrap_err("--sequencer-token-file")?;
+        }
+        Ok(access)
+    }
 }
 
 /// How ports are chosen.
@@ -432,6 +461,9 @@ pub(crate) struct FollowArgs {
     /// The sequencer's gRPC, for blocks before they are on L1, and to pass transactions on to; L1 alone where not given.
     #[arg(long, value_name = "URL")]
     pub(crate) sequencer: Option<Url>,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 
     /// Data folder; a second start on it goes on.
     #[arg(long, value_name = "DIR", default_value = ".millrace-follow")]

@@ -38,8 +38,8 @@ pub(crate) enum DaCommand {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DaArgs {
-    /// The DA adapter's gRPC.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50053")]
+    /// The DA adapter's admin socket.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50063")]
     url: String,
 
     /// Print one JSON object to standard output.

@@ -46,10 +46,8 @@ pub struct SequencerConfig {
     /// them again, in later blocks.
     #[serde(with = "humantime_serde")]
     pub deposit_patience: Duration,
-    /// Threads that decode transactions and recover their senders; 0: one a core.
+    /// Threads that decode transactions and recover their senders; 0: one a core. Clients take turns there.
     pub recovery_threads: usize,
-    /// Transactions that may wait for those threads; beyond, callers wait.
-    pub recovery_queue: usize,
     /// In which order transactions are taken into blocks.
     pub order: OrderBy,
     /// What the fee floor asks for data.
@@ -124,7 +122,6 @@ impl Default for SequencerConfig {
             deposit_poll_interval: Duration::from_secs(1),
             deposit_patience: Duration::from_secs(60),
             recovery_threads: 0,
-            recovery_queue: 16_384,
             order: OrderBy::default(),
             data_fee: DataFeeConfig::default(),
             pool: PoolConfig::default(),
@@ -196,11 +193,6 @@ impl SequencerConfig {
         check(self.max_deposits_per_block > 0, "max_deposits_per_block", "be above zero")?;
         check(!self.deposit_poll_interval.is_zero(), "deposit_poll_interval", "be above zero")?;
         check(self.recovery_threads <= 1024, "recovery_threads", "be at most 1024")?;
-        check(
-            (1..=1 << 20).contains(&self.recovery_queue),
-            "recovery_queue",
-            "be between 1 and 1048576",
-        )?;
         check(
             self.data_fee.scalar_percent <= 10_000,
             "data_fee.scalar_percent",

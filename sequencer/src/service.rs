@@ -131,11 +131,7 @@ impl SequencerService {
             ledger.clone(),
             data_fees.clone(),
         );
-        let recovery = RecoveryPool::start(
-            Arc::new(checker),
-            config.recovery_thread_count(),
-            config.recovery_queue,
-        )?;
+        let recovery = RecoveryPool::start(Arc::new(checker), config.recovery_thread_count())?;
         let (limits, block_time) = (config.throttle.clone(), config.block_time);
         let throttle = Throttle::new(limits, block_time, std::time::Instant::now());
         let shared = Arc::new(Shared {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use alloy::primitives::{Bytes, TxHash};
-use millrace_proto::{ExecutorError, RecoveredTx, RejectReason, SequencerError, SubmitError};
+use millrace_proto::{ExecutorError, Peer, RecoveredTx, RejectReason, SequencerError, SubmitError};
 
 use crate::{
     admission::{Source, Submitted},
@@ -43,7 +43,7 @@ impl Shared {
         let started = Instant::now();
         self.metrics.submitted.increment(raw.len() as u64);
         let source = Source::of(from, &self.config.pool.trusted_sources);
-        let mut all = self.check(raw, source).await;
+        let mut all = self.check(raw, from, source).await;
         self.place(&mut all, source).await;
         self.work.notify_one();
         self.metrics.admission_seconds.record(started.elapsed());
@@ -59,10 +59,15 @@ impl Shared {
         result
     }
 
-    async fn check(&self, raw: Vec<Bytes>, source: Option<Source>) -> Vec<Progress> {
+    async fn check(
+        &self,
+        raw: Vec<Bytes>,
+        from: Option<IpAddr>,
+        source: Option<Source>,
+    ) -> Vec<Progress> {
         let count = raw.len();
         let submitted = raw.into_iter().map(|raw| Submitted { raw, source }).collect();
-        match self.recovery.check(submitted).await {
+        match self.recovery.check(submitted, from.map(Peer::from)).await {
             Some(checked) => checked
                 .into_iter()
                 .map(|result| match result {

@@ -81,13 +81,15 @@ pub struct ServicesOptions {
     pub transactions: TxManagerConfig,
     /// Whether commitments are final by a verifier's signature, which runs too then.
     pub verifier: bool,
+    /// More tables of the configuration file.
+    pub more: String,
 }
 
 impl ServicesOptions {
     /// An L1 behind a proxy, which the beacon API is not, and transactions with these caps.
     pub fn behind(proxy: &FaultProxy, anvil: &Anvil, transactions: TxManagerConfig) -> Self {
         let (l1, beacon) = (proxy.url.clone(), anvil.url().clone());
-        Self { l1, beacon, transactions, verifier: false }
+        Self { l1, beacon, transactions, verifier: false, more: String::new() }
     }
 }
 
@@ -146,12 +148,17 @@ impl Services {
         local(self.ports.grpc(service))
     }
 
-    /// gRPC of the DA adapter.
+    /// The DA adapter's admin socket.
+    pub fn admin(&self) -> String {
+        local(self.ports.admin)
+    }
+
+    /// The DA adapter, on its admin socket.
     ///
     /// # Errors
     /// When the endpoint is no URL.
     pub fn da_adapter(&self) -> Result<DaAdapterClient> {
-        Ok(DaAdapterClient::connect(&self.grpc(Service::DaAdapter))?)
+        Ok(DaAdapterClient::connect(&self.admin())?)
     }
 
     /// gRPC of the settlement service.
@@ -253,6 +260,7 @@ async fn deploy(options: &ServicesOptions, config: &Path) -> Result<Address> {
 #[derive(Debug)]
 struct Ports {
     rpc: u16,
+    admin: u16,
     /// By service.
     grpc: [u16; SERVICES.len()],
     metrics: [u16; SERVICES.len()],
@@ -261,15 +269,20 @@ struct Ports {
 impl Ports {
     async fn free() -> Result<Self> {
         let mut held = Vec::new();
-        for _ in 0..=2 * SERVICES.len() {
+        for _ in 0..2 + 2 * SERVICES.len() {
             held.push(TcpListener::bind(("127.0.0.1", 0)).await?);
         }
         let mut ports = Vec::new();
         for listener in &held {
             ports.push(listener.local_addr()?.port());
         }
-        let (grpc, metrics) = ports[1..].split_at(SERVICES.len());
-        Ok(Self { rpc: ports[0], grpc: grpc.try_into()?, metrics: metrics.try_into()? })
+        let (grpc, metrics) = ports[2..].split_at(SERVICES.len());
+        Ok(Self {
+            rpc: ports[0],
+            admin: ports[1],
+            grpc: grpc.try_into()?,
+            metrics: metrics.try_into()?,
+        })
     }
 
     const fn grpc(&self, service: Service) -> u16 {
@@ -349,6 +362,8 @@ sequencer = "{m1}"
 executor = "{m2}"
 da_adapter = "{m3}"
 settlement = "{m4}"
+[listen.admin]
+da_adapter = "{admin}"
 [peers]
 executor = "http://{g2}"
 settlement = "{peer}"
@@ -378,6 +393,7 @@ max_retry_interval = "2s"
             m4 = at(self.metrics(settlement)),
             peer = local(self.grpc(Service::Settlement)),
             rpc = at(self.rpc),
+            admin = at(self.admin),
         );
         let transactions = serde_json::to_value(&options.transactions)?;
         let settings = transactions.as_object().ok_or_else(|| eyre!("it is a table"))?;
@@ -385,6 +401,7 @@ max_retry_interval = "2s"
             // Numbers and text are written alike in JSON and TOML.
             writeln!(config, "{name} = {value}")?;
         }
+        config.push_str(&options.more);
         Ok(config)
     }
 }

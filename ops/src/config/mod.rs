@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use eyre::{Result, WrapErr, bail};
+use eyre::{Result, WrapErr, bail, ensure};
 use figment::{
     Figment,
     providers::{Env, Format, Toml},
 };
 use millrace_da_adapter::DaAdapterConfig;
+use millrace_edge::{Edge, EdgeConfig, Port};
 use millrace_executor::{CallConfig, ExecutionConfig, StoreConfig};
 use millrace_l1::{L1Config, TxManagerConfig};
 use millrace_proto::{BatchPayload, ChainSpec};
@@ -42,6 +43,9 @@ pub(crate) struct Config {
     pub(crate) peers: Peers,
     #[serde(default)]
     pub(crate) sequencer: SequencerConfig,
+    /// The sequencer's public gRPC port.
+    #[serde(default)]
+    pub(crate) grpc: EdgeConfig,
     #[serde(default)]
     pub(crate) rpc: RpcConfig,
     #[serde(default)]
@@ -125,6 +129,36 @@ pub(crate) struct Listen {
     pub(crate) grpc: PerService<SocketAddr>,
     /// `/metrics`, `/health` and `/ready` of each service.
     pub(crate) metrics: PerService<SocketAddr>,
+    /// Calls for operators.
+    pub(crate) admin: Admin,
+}
+
+/// Where calls for operators are served: on loopback, unless something else is said twice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admin {
+    /// gRPC of the DA adapter with what only its operators may do.
+    pub(crate) da_adapter: SocketAddr,
+    /// Whoever reaches such a socket may use it: it is bound beyond loopback only with this.
+    pub(crate) beyond_loopback: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { da_adapter: (Ipv4Addr::LOCALHOST, 50063).into(), beyond_loopback: false }
+    }
+}
+
+impl Admin {
+    fn validate(&self) -> Result<()> {
+        let Self { da_adapter, beyond_loopback } = self;
+        ensure!(
+            da_adapter.ip().to_canonical().is_loopback() || *beyond_loopback,
+            "[listen.admin] da_adapter = \"{da_adapter}\" is not on loopback, and whoever reaches it may use it: take 127.0.0.1, or set \
+             beyond_loopback = true if a firewall guards it"
+        );
+        Ok(())
+    }
 }
 
 impl Default for Listen {
@@ -143,6 +177,7 @@ impl Default for Listen {
                 da_adapter: local(9103),
                 settlement: local(9104),
             },
+            admin: Admin::default(),
         }
     }
 }
@@ -153,7 +188,7 @@ impl Listen {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let each =
             PerService { sequencer: free, executor: free, da_adapter: free, settlement: free };
-        Self { grpc: each, metrics: each }
+        Self { grpc: each, metrics: each, admin: Admin { da_adapter: free, ..Admin::default() } }
     }
 }
 
@@ -208,7 +243,12 @@ impl Config {
 
     fn validate(&self) -> Result<()> {
         self.sequencer.validate()?;
-        Ok(())
+        self.listen.admin.validate()
+    }
+
+    /// The public gRPC port's caps, certificate and tokens.
+    pub(crate) fn public_grpc(&self) -> Result<Arc<Edge>> {
+        Edge::open(self.grpc.clone(), Port::Grpc, "rollup").wrap_err("[grpc]")
     }
 }
 
@@ -252,6 +292,25 @@ mod tests {
         keys(&toml::Value::try_from(&full).unwrap(), "", &mut existing);
         for key in existing {
             assert!(documented.contains(&key), "millrace.toml does not document {key}");
+        }
+    }
+
+    #[test]
+    fn the_admin_socket_stays_on_loopback_unless_that_is_said() {
+        let there = "[listen.admin]\nda_adapter = \"127.0.0.1:50063\"\nbeyond_loopback = false";
+        assert!(EXAMPLE.contains(there));
+        let with = |address: &str, beyond: bool| {
+            let here =
+                format!("[listen.admin]\nda_adapter = \"{address}\"\nbeyond_loopback = {beyond}");
+            load(&EXAMPLE.replace(there, &here))
+        };
+        for address in ["0.0.0.0:50063", "192.0.2.1:50063", "[::]:50063", "[::ffff:10.0.0.1]:1"] {
+            let error = with(address, false).unwrap_err().to_string();
+            assert!(error.contains("beyond_loopback = true"), "{error}");
+            with(address, true).unwrap();
+        }
+        for address in ["127.0.0.1:1", "127.0.0.9:1", "[::1]:1"] {
+            with(address, false).unwrap();
         }
     }
 

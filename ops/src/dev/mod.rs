@@ -89,7 +89,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
 
     let grpc = GrpcServer::bind(config.listen.grpc.sequencer)
         .await?
-        .sequencer(Arc::clone(&sequencer), Arc::clone(&executor))
+        .sequencer(Arc::clone(&sequencer), Arc::clone(&executor), config.public_grpc()?)
         .await?;
     let grpc_addr = grpc.local_addr()?;
     supervisor.spawn("gRPC", grpc.run(supervisor.token()));
@@ -229,6 +229,7 @@ fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Conf
         listen: if args.ports == Ports::Auto { Listen::auto() } else { Listen::default() },
         peers: Default::default(),
         sequencer: Default::default(),
+        grpc: Default::default(),
         rpc: Default::default(),
         executor: Default::default(),
         execution: Default::default(),

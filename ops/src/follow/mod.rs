@@ -106,7 +106,10 @@ pub(crate) async fn run(args: FollowArgs) -> Result<()> {
     let (watched, stop) = (alarm.clone(), supervisor.token());
     supervisor.spawn("alarm", watched.run(settlement.clone(), stop));
     let sequencer = match &args.sequencer {
-        Some(url) => Some(SequencerClient::connect(url.as_str()).wrap_err("--sequencer")?),
+        Some(url) => {
+            let access = args.access.access()?;
+            Some(SequencerClient::connect_with(url.as_str(), access).wrap_err("--sequencer")?)
+        }
         None => None,
     };
     if let Some(sequencer) = &sequencer {

@@ -36,10 +36,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use millrace_l1::L1Signer;
 use millrace_proto::{
     ErrorChain, Sequencer, Stage as Reached, TxPool,
-    grpc::{ClientConfig, SequencerClient, pb::sequencer_client},
+    grpc::{ClientConfig, SequencerClient, Transport, pb::sequencer_client},
 };
 use millrace_workload::Artifacts;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use url::Url;
 
 pub(crate) use self::report::cpu_time;
@@ -51,7 +51,7 @@ use self::{
     sender::{Lane, OpenLane},
     watch::Watch,
 };
-use crate::keys::KeySource;
+use crate::{cli::AccessArgs, keys::KeySource};
 
 /// Transactions signed for `--rate max` where their number is not given, for each second.
 const MAX_PER_SECOND: f64 = 50_000.0;
@@ -132,6 +132,9 @@ pub(crate) struct LoadArgs {
         env = "MILLRACE_SEQUENCER"
     )]
     url: Url,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     #[command(flatten)]
     payer: PayerArgs,
@@ -231,13 +234,14 @@ pub(crate) enum Until {
 /// The sequencer, as a service and as it is on the wire.
 struct Target {
     client: SequencerClient,
-    wire: sequencer_client::SequencerClient<Channel>,
+    wire: sequencer_client::SequencerClient<Transport>,
 }
 
 impl Target {
-    fn connect(url: &Url) -> Result<Self> {
-        let connection = ClientConfig::default().connect(url.as_str()).wrap_err("--url")?;
-        let wire = sequencer_client::SequencerClient::new(connection.channel())
+    fn connect(url: &Url, access: &AccessArgs) -> Result<Self> {
+        let connection = ClientConfig::default().connect_with(url.as_str(), access.access()?);
+        let connection = connection.wrap_err("--url")?;
+        let wire = sequencer_client::SequencerClient::new(connection.transport())
             .max_decoding_message_size(usize::MAX);
         Ok(Self { client: SequencerClient::new(connection), wire })
     }
@@ -248,7 +252,7 @@ pub(crate) async fn run(args: LoadArgs) -> Result<()> {
     if let (Some(url), Some(path)) = (&args.rpc, &args.replay) {
         return args.run_rpc(url, Plan::read(path)?).await;
     }
-    let target = Target::connect(&args.url)?;
+    let target = Target::connect(&args.url, &args.access)?;
     let plan = match &args.replay {
         Some(path) => {
             let plan = Plan::read(path)?;
@@ -435,7 +439,7 @@ impl LoadArgs {
                     duration,
                     patience: self.patience,
                 };
-                Ok(lane.open(Target::connect(&self.url)?.wire))
+                Ok(lane.open(Target::connect(&self.url, &self.access)?.wire))
             })
             .collect()
     }

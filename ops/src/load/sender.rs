@@ -10,16 +10,19 @@ use std::{
 };
 
 use eyre::{Result, WrapErr, eyre};
-use millrace_proto::grpc::pb::{
-    self, sequencer_client::SequencerClient, submit_transactions_response::Result as Reply,
-    transaction_result::Result as Answer,
+use millrace_proto::grpc::{
+    Transport,
+    pb::{
+        self, sequencer_client::SequencerClient, submit_transactions_response::Result as Reply,
+        transaction_result::Result as Answer,
+    },
 };
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::{Code, Streaming};
 
 use super::{Rate, ledger::Ledger, plan::Plan, told};
 
@@ -72,7 +75,7 @@ struct Flight {
 
 impl Lane {
     /// Opens its stream.
-    pub(super) async fn open(self, mut client: SequencerClient<Channel>) -> Result<OpenLane> {
+    pub(super) async fn open(self, mut client: SequencerClient<Transport>) -> Result<OpenLane> {
         let (requests, outgoing) = mpsc::channel(QUEUED);
         let replies = client.submit_transactions(ReceiverStream::new(outgoing)).await;
         let replies = replies.wrap_err("the sequencer takes no stream")?.into_inner();

@@ -4,9 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, TxHash};
 use eyre::{Result, WrapErr, eyre};
-use millrace_proto::grpc::pb::{self, sequencer_client::SequencerClient};
+use millrace_proto::grpc::{
+    Transport,
+    pb::{self, sequencer_client::SequencerClient},
+};
 use tokio::task::JoinSet;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::{Code, Streaming};
 
 use super::{ledger::Ledger, told};
 
@@ -21,7 +24,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Follows from a block on.
     pub(super) async fn start(
-        client: &SequencerClient<Channel>,
+        client: &SequencerClient<Transport>,
         ledger: &Arc<Ledger>,
         from: u64,
     ) -> Result<Self> {
@@ -66,7 +69,7 @@ impl Watch {
 
 /// `None` where nobody tells of frames.
 async fn open_frames(
-    client: &SequencerClient<Channel>,
+    client: &SequencerClient<Transport>,
 ) -> Result<Option<Streaming<pb::Preconfirmation>>> {
     let request = pb::SubscribePreconfirmationsRequest {};
     match client.clone().subscribe_preconfirmations(request).await {
@@ -78,7 +81,7 @@ async fn open_frames(
 
 /// Goes on with new streams: frames that are missed only leave latencies unknown.
 async fn follow_frames(
-    client: SequencerClient<Channel>,
+    client: SequencerClient<Transport>,
     ledger: Arc<Ledger>,
     mut frames: Streaming<pb::Preconfirmation>,
 ) -> Result<()> {

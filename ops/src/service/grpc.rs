@@ -3,6 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use eyre::{Result, WrapErr};
+use futures::StreamExt;
+use millrace_edge::Edge;
 use millrace_proto::{
     DaAdapter, Executor, Sequencer, Settlement,
     grpc::{
@@ -27,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(crate) struct GrpcServer {
     listener: TcpListener,
     routes: Routes,
+    /// Of a public port.
+    edge: Option<Arc<Edge>>,
 }
 
 /// A bound endpoint that has no service yet.
@@ -71,9 +75,17 @@ impl GrpcServer {
                 tokio::time::sleep(GRACE).await;
             }
         };
-        let served = server_builder()
-            .add_routes(self.routes)
-            .serve_with_incoming_shutdown(incoming(self.listener), cancel.cancelled_owned());
+        let stop = cancel.cancelled_owned();
+        let served = async {
+            let Some(edge) = self.edge else {
+                let server = server_builder().add_routes(self.routes);
+                return server.serve_with_incoming_shutdown(incoming(self.listener), stop).await;
+            };
+            let connections = edge.connections(self.listener, CancellationToken::new());
+            let connections = connections.map(Ok::<_, std::io::Error>);
+            let server = millrace_edge::grpc::server_builder(&edge).add_routes(self.routes);
+            server.serve_with_incoming_shutdown(connections, stop).await
+        };
         tokio::select! {
             served = served => served.wrap_err("gRPC server failed"),
             () = overdue => Ok(()),
@@ -90,21 +102,30 @@ impl Bound {
         Ok(self.finish())
     }
 
-    /// Serves the sequencer.
+    /// Serves the sequencer to the public.
     pub(crate) async fn sequencer(
         mut self,
         sequencer: Arc<dyn Sequencer>,
         executor: Arc<dyn Executor>,
+        edge: Arc<Edge>,
     ) -> Result<GrpcServer> {
         let service = SequencerServer::new(sequencer, executor).into_service();
         healthy(&self.health, &service).await;
         self.routes.add_service(service);
-        Ok(self.finish())
+        Ok(GrpcServer { edge: Some(edge), ..self.finish() })
     }
 
     /// Serves the DA adapter.
     pub(crate) async fn da_adapter(mut self, da: Arc<dyn DaAdapter>) -> Result<GrpcServer> {
         let service = DaAdapterServer::new(da).into_service();
+        healthy(&self.health, &service).await;
+        self.routes.add_service(service);
+        Ok(self.finish())
+    }
+
+    /// Serves the DA adapter to its operators.
+    pub(crate) async fn da_adapter_admin(mut self, da: Arc<dyn DaAdapter>) -> Result<GrpcServer> {
+        let service = DaAdapterServer::for_operators(da).into_service();
         healthy(&self.health, &service).await;
         self.routes.add_service(service);
         Ok(self.finish())
@@ -122,7 +143,7 @@ impl Bound {
     }
 
     fn finish(self) -> GrpcServer {
-        GrpcServer { listener: self.listener, routes: self.routes.routes() }
+        GrpcServer { listener: self.listener, routes: self.routes.routes(), edge: None }
     }
 }
 

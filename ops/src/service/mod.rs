@@ -129,6 +129,7 @@ pub(crate) async fn executor(args: ServiceArgs, global: &Global) -> Result<()> {
 /// `millrace sequencer`
 pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> {
     let mut daemon = Daemon::start(args, global)?;
+    let edge = daemon.config.public_grpc()?;
     let (executor, settlement) = (daemon.executor()?, daemon.settlement()?);
     if !patiently("the executor", || executor.head(), |error| error.class()).await? {
         return Ok(());
@@ -152,7 +153,7 @@ pub(crate) async fn sequencer(args: ServiceArgs, global: &Global) -> Result<()> 
         .await?;
     let server = GrpcServer::bind(daemon.config.listen.grpc.sequencer)
         .await?
-        .sequencer(part.sequencer, executor)
+        .sequencer(part.sequencer, executor, edge)
         .await?;
     daemon.serve(MetricsScope::Sequencer, server)?;
     daemon.supervisor.run().await
@@ -176,6 +177,12 @@ pub(crate) async fn da_adapter(args: ServiceArgs, global: &Global) -> Result<()>
     )
     .await?;
     daemon.telemetry(MetricsScope::DaAdapter, ready::da_adapter(Arc::clone(&part.da))).await?;
+    let admin = GrpcServer::bind(daemon.config.listen.admin.da_adapter)
+        .await?
+        .da_adapter_admin(Arc::clone(&part.da))
+        .await?;
+    tracing::info!(target: "millrace", admin = %admin.local_addr()?, "admin socket listens");
+    daemon.supervisor.spawn("admin socket", admin.run(daemon.supervisor.token()));
     let server =
         GrpcServer::bind(daemon.config.listen.grpc.da_adapter).await?.da_adapter(part.da).await?;
     daemon.serve(MetricsScope::DaAdapter, server)?;

@@ -93,8 +93,12 @@ impl MetricsScope {
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
         match self {
             Self::Sequencer => {
-                starts(&["millrace_sequencer_", "millrace_rpc_", "millrace_crypto_"])
-                    && !line.contains("server=\"dev-l1\"")
+                starts(&[
+                    "millrace_sequencer_",
+                    "millrace_rpc_",
+                    "millrace_grpc_",
+                    "millrace_crypto_",
+                ]) && !line.contains("server=\"dev-l1\"")
             }
             Self::Executor => {
                 starts(&["millrace_executor_"]) && (is_comment || line.contains("chain=\"rollup\""))

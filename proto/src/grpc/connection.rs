@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
+use tonic::transport::{Endpoint, Server, server::TcpIncoming};
+
+use crate::grpc::{Access, Transport};
 
 /// Largest message between services, bytes: an executed block, or the transactions of one.
 pub const INTERNAL_MESSAGE_LIMIT: usize = 256 * 1024 * 1024;
@@ -50,20 +52,35 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
-    /// Names a service by its URI, for example `http://127.0.0.1:9645`. Connects on the first call, and again after a
-    /// break, so that services can start in any order. Cheap to clone; clones share the connection.
+    /// [`Self::connect_with`] the default [`Access`].
     ///
     /// # Errors
-    /// When the URI is none, or asks for TLS, which this transport does not speak.
+    /// When the URI is not usable.
     ///
     /// # Panics
     /// Outside a Tokio runtime.
     pub fn connect(self, uri: &str) -> Result<Connection, ConnectError> {
+        self.connect_with(uri, Access::default())
+    }
+
+    /// Names a service by its URI, for example `http://127.0.0.1:9645`, or `https://` for TLS. Connects on the first call, and again after a
+    /// break, so that services can start in any order. Cheap to clone; clones share the connection.
+    ///
+    /// # Errors
+    /// When the URI is none, or TLS cannot be set up.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn connect_with(self, uri: &str, access: Access) -> Result<Connection, ConnectError> {
         let endpoint = Endpoint::from_shared(uri.to_owned())
             .map_err(|source| ConnectError::Uri { uri: uri.to_owned(), source })?;
-        if endpoint.uri().scheme_str() != Some("http") {
-            return Err(ConnectError::Scheme { uri: uri.to_owned() });
-        }
+        let endpoint = match endpoint.uri().scheme_str() {
+            Some("http") => endpoint,
+            Some("https") => endpoint
+                .tls_config(access.tls())
+                .map_err(|source| ConnectError::Tls { uri: uri.to_owned(), source })?,
+            _ => return Err(ConnectError::Scheme { uri: uri.to_owned() }),
+        };
         let channel = endpoint
             .connect_timeout(self.connect_timeout)
             .timeout(self.call_timeout)
@@ -74,21 +91,21 @@ impl ClientConfig {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .connect_lazy();
-        Ok(Connection { channel, call_timeout: self.call_timeout })
+        Ok(Connection { transport: access.over(channel), call_timeout: self.call_timeout })
     }
 }
 
 /// A connection to a service in another process.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    pub(crate) channel: Channel,
+    pub(crate) transport: Transport,
     pub(crate) call_timeout: Duration,
 }
 
 impl Connection {
     /// For generated clients.
-    pub fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub fn transport(&self) -> Transport {
+        self.transport.clone()
     }
 }
 
@@ -104,11 +121,20 @@ pub enum ConnectError {
         #[source]
         source: tonic::transport::Error,
     },
-    /// Not plain HTTP/2.
-    #[error("{uri:?} must start with http://; put a proxy in front for TLS")]
+    /// Not HTTP/2.
+    #[error("{uri:?} must start with http:// or https://")]
     Scheme {
         /// What was given.
         uri: String,
+    },
+    /// TLS cannot be set up: the system has no certificate authorities, or the given ones are of no use.
+    #[error("TLS cannot be set up for {uri:?}")]
+    Tls {
+        /// What was given.
+        uri: String,
+        /// What the TLS library said.
+        #[source]
+        source: tonic::transport::Error,
     },
 }
 

@@ -10,6 +10,7 @@
 //! Errors travel as `google.rpc.Status` with an `ErrorInfo` (domain [`ERROR_DOMAIN`]) from which the other side makes
 //! the same typed error again; `docs/wire.md` lists the reasons.
 
+mod access;
 mod client;
 mod connection;
 mod convert;
@@ -23,12 +24,13 @@ pub mod pb {
 }
 
 pub use self::{
+    access::{Access, AccessError, ShowToken, Transport},
     client::{DaAdapterClient, ExecutorClient, SequencerClient, SettlementClient},
     connection::{
         ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT, PUBLIC_REQUEST_LIMIT,
         incoming, server_builder,
     },
-    error::{ERROR_DOMAIN, RemoteError},
+    error::{ERROR_DOMAIN, RemoteError, overloaded, too_slow, unauthenticated},
     pb::{
         da_adapter_server::SERVICE_NAME as DA_ADAPTER_SERVICE,
         executor_server::SERVICE_NAME as EXECUTOR_SERVICE,

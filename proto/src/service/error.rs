@@ -56,6 +56,10 @@ pub(crate) fn status_message(status: &tonic::Status) -> String {
     }
     let mut text = status.message().to_owned();
     append_causes(&mut text, cause);
+    // What rustls says of an answer that is none of TLS.
+    if text.contains("InvalidContentType") {
+        text.push_str(" (the port does not speak TLS: use http://)");
+    }
     text
 }
 

@@ -7,6 +7,7 @@ mod deposit;
 mod diff;
 mod l1;
 mod message;
+mod peer;
 mod preconfirmation;
 mod prefix;
 mod receipt;
@@ -37,6 +38,7 @@ pub use self::{
         BRIDGED_TOKEN, MESSAGE_COUNT_SLOT, MESSAGE_PASSER, Message, MessageSent, TOKEN_BRIDGE,
         message_ids, message_proof, message_root, message_slot,
     },
+    peer::Peer,
     preconfirmation::{FrameStart, Preconfirmation},
     prefix::AddressPrefix,
     receipt::SharedReceipt,

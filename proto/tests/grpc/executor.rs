@@ -345,7 +345,7 @@ async fn steps_out_of_order_and_broken_fields_are_refused() {
 #[tokio::test]
 async fn unusable_addresses_are_refused() {
     assert!(matches!(ExecutorClient::connect("not a uri"), Err(ConnectError::Uri { .. })));
-    for uri in ["https://localhost:1", "localhost:1"] {
+    for uri in ["ftp://localhost:1", "localhost:1"] {
         assert!(matches!(ExecutorClient::connect(uri), Err(ConnectError::Scheme { .. })));
     }
 }

@@ -14,9 +14,9 @@ use alloy::{
 use jsonrpsee::{Extensions, core::async_trait, proc_macros::rpc};
 
 use crate::{
-    connection::Peer,
     context::Context,
     error::CallError,
+    guard::caller,
     json::{RpcBlock, RpcReceipt, RpcTransaction},
     reads::call_request,
 };
@@ -441,7 +441,7 @@ impl EthApiServer for Api {
         extensions: &Extensions,
         raw: Bytes,
     ) -> Result<TxHash, CallError> {
-        Ok(self.0.pool.submit_from(raw, Peer::of(extensions)).await?)
+        Ok(self.0.pool.submit_from(raw, caller(extensions)).await?)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
+use millrace_edge::{EdgeConfig, Http2Config, Limits, TlsFiles};
 use serde::{Deserialize, Serialize};
 
 /// A JSON-RPC server's settings.
@@ -17,8 +19,14 @@ pub struct RpcConfig {
     pub cors_origins: Vec<String>,
     /// Suggested priority fee while recent blocks show none, wei per gas.
     pub default_priority_fee: u64,
+    /// The certificate; without, the port speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// A file of tokens, one a line, one of which a caller has to show; without, nobody has to.
+    pub tokens: Option<PathBuf>,
     /// Limits.
     pub limits: RpcLimits,
+    /// What HTTP/2 clients may do.
+    pub http2: Http2Config,
     /// What `web3_clientVersion` says.
     #[serde(skip)]
     pub client_version: String,
@@ -33,9 +41,35 @@ impl Default for RpcConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8545)),
             cors_origins: Vec::new(),
             default_priority_fee: 1_000_000,
+            tls: None,
+            tokens: None,
             limits: RpcLimits::default(),
+            http2: Http2Config::default(),
             client_version: concat!("millrace/v", env!("CARGO_PKG_VERSION")).to_owned(),
             name: "rollup",
+        }
+    }
+}
+
+impl RpcConfig {
+    /// What the port's edge needs of it.
+    pub(crate) fn edge(&self) -> EdgeConfig {
+        let limits = &self.limits;
+        EdgeConfig {
+            limits: Limits {
+                max_connections: limits.max_connections,
+                max_connections_per_peer: limits.max_connections_per_peer,
+                max_calls: limits.max_calls,
+                max_calls_per_peer: limits.max_calls_per_peer,
+                max_held_bytes: limits.max_held_bytes,
+                header_timeout: limits.header_timeout,
+                idle_timeout: limits.idle_timeout,
+                write_timeout: limits.write_timeout,
+                call_timeout: limits.call_timeout,
+            },
+            http2: self.http2.clone(),
+            tls: self.tls.clone(),
+            tokens: self.tokens.clone(),
         }
     }
 }
@@ -46,8 +80,14 @@ impl Default for RpcConfig {
 pub struct RpcLimits {
     /// Open connections, HTTP and WebSocket together.
     pub max_connections: u32,
-    /// Calls that run at the same time, over all connections.
+    /// Open connections of one peer, an IPv4 address or an IPv6 network of 64 bits; 0 for as many as there may be in all.
+    pub max_connections_per_peer: u32,
+    /// HTTP requests at the same time, over all connections, until their answers are taken; and calls that run at the same time.
     pub max_calls: u32,
+    /// HTTP requests at the same time of one peer; 0 for as many as there may be in all.
+    pub max_calls_per_peer: u32,
+    /// Bytes of HTTP requests that are not answered, over all connections; a quarter of it of one peer, where peers have a cap.
+    pub max_held_bytes: u32,
     /// Bytes of a request.
     pub max_request_bytes: u32,
     /// Bytes of a response, and of all responses of a batch together.
@@ -89,7 +129,13 @@ pub struct RpcLimits {
     /// The longest that one may ask for.
     #[serde(with = "humantime_serde")]
     pub max_sync_timeout: Duration,
-    /// A connection on which nothing arrives for this long is closed. WebSocket clients answer pings.
+    /// For how long a connection may be open before its first request is there, the TLS handshake included; and how long the head of a later request may take.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// How long an HTTP request may take, from its head to its answer. An answer that is not taken in twice that time costs its connection.
+    #[serde(with = "humantime_serde")]
+    pub call_timeout: Duration,
+    /// A connection without a request for this long is closed; a WebSocket is, on which nothing arrives. WebSocket clients answer pings.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// A connection whose client takes nothing of what is sent for this long is closed.
@@ -104,7 +150,10 @@ impl Default for RpcLimits {
     fn default() -> Self {
         Self {
             max_connections: 1_000,
+            max_connections_per_peer: 256,
             max_calls: 4_096,
+            max_calls_per_peer: 1_024,
+            max_held_bytes: 256 << 20,
             max_request_bytes: 10 << 20,
             max_response_bytes: 64 << 20,
             max_batch: 1_000,
@@ -124,6 +173,8 @@ impl Default for RpcLimits {
             max_sync_waits: 1_024,
             sync_timeout: Duration::from_secs(2),
             max_sync_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(90),
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),

@@ -31,6 +31,9 @@ pub enum RpcError {
         #[source]
         source: std::io::Error,
     },
+    /// The certificate or the tokens are of no use.
+    #[error(transparent)]
+    Edge(#[from] millrace_edge::EdgeError),
     /// A CORS origin that is no header value.
     #[error("CORS origin {0:?} is not valid; write it like https://app.example.org, or *")]
     Origin(String),

@@ -4,8 +4,9 @@
 //! dev L1 alike.
 //!
 //! ```text
-//!             ┌ connection   one TCP connection: slot, idle and stall limits
-//!   client ───┤ middleware   in-flight limit, metrics a method
+//!             ┌ edge         caps on connections, timeouts, TLS
+//!   client ───┤ guard        token, caps on requests and bytes, deadline
+//!             ├ middleware   in-flight limit, metrics a method
 //!             └ api ─┬ blocks, state, calls, fees, logs, filters ──> Arc<dyn Executor>
 //!                    ├ sendRawTransaction, pending nonce, heads  ──> Arc<dyn TxPool>
 //!                    └ subscriptions <── feed <── Executor::subscribe
@@ -15,13 +16,13 @@
 
 mod api;
 mod config;
-mod connection;
 mod context;
 mod error;
 mod estimate;
 mod feed;
 mod fees;
 mod filters;
+mod guard;
 mod ids;
 mod json;
 mod lifecycle;

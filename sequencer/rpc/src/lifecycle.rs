@@ -12,10 +12,10 @@ use tokio::{
 
 use crate::{
     api::Api,
-    connection::Peer,
     context::Context,
     error::CallError,
     feed::Change,
+    guard::caller,
     json::{self, RpcReceipt, RpcStages},
 };
 
@@ -41,7 +41,7 @@ impl LifecycleApiServer for Api {
         timeout: Option<U64>,
     ) -> Result<RpcReceipt, CallError> {
         let timeout = timeout.map(|millis| Duration::from_millis(millis.to()));
-        self.0.send_and_wait(raw, Peer::of(extensions), timeout).await
+        self.0.send_and_wait(raw, caller(extensions), timeout).await
     }
 
     async fn transaction_status(&self, hash: TxHash) -> Result<Option<RpcStages>, CallError> {

@@ -12,11 +12,9 @@ const UNKNOWN: &str = "unknown";
 
 static DESCRIBE: Once = Once::new();
 
-/// Of one server's connections and subscriptions.
+/// Of one server's subscriptions.
 #[derive(Debug)]
 pub(crate) struct RpcMetrics {
-    connections: Gauge,
-    connections_refused: Counter,
     subscriptions: Gauge,
     subscriptions_dropped: Counter,
 }
@@ -41,20 +39,9 @@ impl RpcMetrics {
     pub(crate) fn new(server: &'static str) -> Self {
         DESCRIBE.call_once(describe);
         Self {
-            connections: gauge!("millrace_rpc_connections", "server" => server),
-            connections_refused: counter!("millrace_rpc_connections_refused_total", "server" => server),
             subscriptions: gauge!("millrace_rpc_subscriptions", "server" => server),
             subscriptions_dropped: counter!("millrace_rpc_subscriptions_dropped_total", "server" => server),
         }
-    }
-
-    /// Counts a connection while the guard lives.
-    pub(crate) fn connection_opened(&self) -> Open {
-        Open::new(&self.connections)
-    }
-
-    pub(crate) fn connection_refused(&self) {
-        self.connections_refused.increment(1);
     }
 
     /// Counts a subscription while the guard lives.
@@ -129,11 +116,6 @@ fn describe() {
         "millrace_rpc_request_seconds",
         metrics::Unit::Seconds,
         "Time from a JSON-RPC call's arrival to its reply"
-    );
-    describe_gauge!("millrace_rpc_connections", "Open JSON-RPC connections, HTTP and WebSocket");
-    describe_counter!(
-        "millrace_rpc_connections_refused_total",
-        "JSON-RPC connections refused because the limit was reached"
     );
     describe_gauge!("millrace_rpc_subscriptions", "Open JSON-RPC subscriptions");
     describe_counter!(

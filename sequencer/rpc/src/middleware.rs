@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tower::Layer;
 
 use crate::{
-    connection::{Peer, Session},
     error::{CallError, LIMIT_EXCEEDED, object},
+    guard::{Session, caller},
     metrics::CallMetrics,
 };
 
@@ -103,7 +103,7 @@ where
                 let done = match entry {
                     Ok(BatchEntry::Call(request)) => match Submission::of(&request) {
                         Some(first) => {
-                            let from = Peer::of(request.extensions());
+                            let from = caller(request.extensions());
                             let together = Submission::with_next(first, &mut entries);
                             service.shared.submit(together, from).await
                         }

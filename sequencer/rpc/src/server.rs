@@ -1,39 +1,39 @@
 //! The server: listens, serves connections, stops.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream::BoxStream};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
 use jsonrpsee::{
     Methods, RpcModule,
+    core::BoxError,
     server::{
-        BatchRequestConfig, PingConfig, Server, ServerConfig, ServerHandle,
-        middleware::rpc::RpcServiceBuilder, serve_with_graceful_shutdown, stop_channel,
+        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, PingConfig, Server, ServerConfig,
+        ServerHandle, middleware::rpc::RpcServiceBuilder, stop_channel,
     },
 };
-use millrace_proto::{Executor, Outage, PastOutage, TxPool};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-    time::timeout,
-};
+use millrace_edge::{Connection, Edge, Port};
+use millrace_proto::{Executor, TxPool};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{debug, info, warn};
 
 use crate::{
     api::{Api, EthApiServer, NodeApiServer},
     config::{RpcConfig, RpcLimits},
-    connection::{Connection, MarkSession},
     context::Context,
     error::RpcError,
     estimate::EstimateApiServer,
     feed::BlockFeed,
     fees::FeeOracle,
     filters::FilterRegistry,
+    guard::{GuardLayer, MarkConnection},
     ids::HexIds,
     lifecycle::LifecycleApiServer,
     metrics::{CallMetrics, RpcMetrics},
@@ -52,8 +52,8 @@ const POOL_LISTINGS: usize = 2;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A WebSocket client that answers no ping for this long is gone.
 const PONG_LIMIT: Duration = Duration::from_secs(70);
-/// How long to wait when no connection can be accepted, for example for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Bytes of the head of an HTTP/1 request at most.
+const HEAD_LIMIT: usize = 64 << 10;
 /// How long connections that were told to close at once may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -68,8 +68,8 @@ impl RpcServer {
     /// to the pool byte for byte.
     ///
     /// # Errors
-    /// When the address is taken, a CORS origin is invalid, an extra method has the name of another, or the executor
-    /// does not answer.
+    /// When the address is taken, a CORS origin is invalid, an extra method has the name of another, the certificate or the tokens are of no use, or the
+    /// executor does not answer.
     pub async fn start(
         config: RpcConfig,
         executor: Arc<dyn Executor>,
@@ -77,6 +77,7 @@ impl RpcServer {
         extra: Option<Methods>,
     ) -> Result<RpcHandle, RpcError> {
         let cors = cors(&config.cors_origins)?;
+        let edge = Edge::open(config.edge(), Port::JsonRpc, config.name)?;
         let spec = executor.spec().await?;
         let head = executor.head().await?.number;
         let listen_error = |source| RpcError::Listen { address: config.listen, source };
@@ -116,10 +117,11 @@ impl RpcServer {
             pool,
         );
 
+        let close = CancellationToken::new();
         let serving = Serving {
-            listener,
-            metrics,
-            slots: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            connections: edge.connections(listener, close.clone()).boxed(),
+            edge,
+            close,
             stop: stop.clone(),
             limits,
         };
@@ -169,93 +171,87 @@ impl RpcHandle {
     }
 }
 
-/// The accept loop and what ends it.
-#[derive(Debug)]
+/// Serves connections until it is told to stop.
 struct Serving {
-    listener: TcpListener,
-    metrics: Arc<RpcMetrics>,
-    slots: Arc<Semaphore>,
+    connections: BoxStream<'static, Connection>,
+    edge: Arc<Edge>,
+    close: CancellationToken,
     stop: CancellationToken,
     limits: RpcLimits,
 }
 
 impl Serving {
-    async fn run(self, calls: CallLayer, cors: Option<CorsLayer>, methods: Methods) {
+    async fn run(mut self, calls: CallLayer, cors: Option<CorsLayer>, methods: Methods) {
         let (stop_handle, stop_calls) = stop_channel();
-        let close = CancellationToken::new();
+        let guard = GuardLayer::new(self.edge.clone());
         let builder = Server::builder()
             .set_config(server_config(&self.limits))
             .set_rpc_middleware(RpcServiceBuilder::new().layer(calls))
-            .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
+            .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors).layer(guard))
             .to_service_builder();
-        while let Some((socket, peer)) = self.accept().await {
-            let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-                self.metrics.connection_refused();
-                continue;
-            };
-            let close = close.child_token();
-            let connection = Connection::new(
-                socket,
-                self.limits.idle_timeout,
-                self.limits.write_timeout,
-                &close,
-                slot,
-                self.metrics.connection_opened(),
-            );
+        let http = http(&self.edge);
+        while let Some(Some(connection)) =
+            self.stop.run_until_cancelled(self.connections.next()).await
+        {
             let service = builder.clone().build(methods.clone(), stop_handle.clone());
+            let service = MarkConnection::new(service, connection.info().clone());
             let stopped = stop_handle.clone().shutdown();
-            tokio::spawn(async move {
-                let service = MarkSession::new(service, peer, close);
-                let served = serve_with_graceful_shutdown(connection, service, stopped).await;
-                if let Err(error) = served {
-                    debug!(target: "millrace::rpc", %error, "connection ended");
-                }
-            });
+            tokio::spawn(serve(http.clone(), connection, service, stopped));
         }
-        self.drain(stop_calls, close).await;
+        self.drain(stop_calls).await;
     }
 
-    /// The next connection, or `None` when the server stops.
-    async fn accept(&self) -> Option<(TcpStream, IpAddr)> {
-        let accept = async {
-            let mut outage = Outage::new();
-            loop {
-                match self.listener.accept().await {
-                    Ok((socket, peer)) => {
-                        // Replies are small; a socket that is gone already shows it on the first read.
-                        let _ = socket.set_nodelay(true);
-                        if let Some(PastOutage { failures, lasted }) = outage.over() {
-                            info!(target: "millrace::rpc", failures, ?lasted, "connections are accepted again");
-                        }
-                        return (socket, peer.ip());
-                    }
-                    Err(error) => {
-                        if outage.failed() {
-                            warn!(target: "millrace::rpc", %error, "cannot accept connections");
-                        } else {
-                            debug!(target: "millrace::rpc", %error, "cannot accept connections");
-                        }
-                        tokio::time::sleep(ACCEPT_RETRY).await;
-                    }
-                }
-            }
-        };
-        self.stop.run_until_cancelled(accept).await
-    }
-
-    /// Lets calls end, then closes what is left. Every connection holds a slot until it is closed.
-    async fn drain(self, stop_calls: ServerHandle, close: CancellationToken) {
-        drop(self.listener);
+    /// Lets calls end, then closes what is left.
+    async fn drain(self, stop_calls: ServerHandle) {
+        drop(self.connections);
         // An error says that no connection listens for it.
         let _ = stop_calls.stop();
-        let all_closed = || self.slots.acquire_many(self.limits.max_connections);
-        if timeout(self.limits.drain_timeout, all_closed()).await.is_ok() {
+        if timeout(self.limits.drain_timeout, self.edge.emptied()).await.is_ok() {
             return;
         }
-        close.cancel();
-        if timeout(CLOSE_LIMIT, all_closed()).await.is_err() {
+        self.close.cancel();
+        if timeout(CLOSE_LIMIT, self.edge.emptied()).await.is_err() {
             warn!(target: "millrace::rpc", "connections are still open");
         }
+    }
+}
+
+/// HTTP/1 and HTTP/2 with the port's limits. The time that a head may take is the connection's affair.
+fn http(edge: &Edge) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_LIMIT);
+    edge.http2().apply(&mut builder);
+    builder
+}
+
+/// Serves one connection; after a stop, until its open calls have ended.
+async fn serve<S>(
+    http: Builder<TokioExecutor>,
+    connection: Connection,
+    service: S,
+    stopped: impl Future<Output = ()>,
+) where
+    S: Service<
+            HttpRequest<hyper::body::Incoming>,
+            Response = HttpResponse<HttpBody>,
+            Error = BoxError,
+        > + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let service = TowerToHyperService::new(service);
+    let serving = http.serve_connection_with_upgrades(TokioIo::new(connection), service);
+    tokio::pin!(serving, stopped);
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = &mut stopped => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(target: "millrace::rpc", error = &*error, "connection ended");
     }
 }
 

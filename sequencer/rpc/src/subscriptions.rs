@@ -19,10 +19,10 @@ use tokio::{
 use tracing::{debug, error};
 
 use crate::{
-    connection::Session,
     context::Context,
     error::CallError,
     feed::Change,
+    guard::Session,
     json::{self, RpcTransaction},
 };
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod intrinsic;
+mod queue;
 mod source;
 mod workers;
 

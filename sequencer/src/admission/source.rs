@@ -1,31 +1,21 @@
 //! Who sends: clients by their address, as far as it is known and not trusted.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use millrace_proto::Peer;
 
-/// The bits of an IPv6 address that name a network of one user: the rest is any machine's own choice.
-const USER_BITS: u32 = 64;
-
-/// A client: an IPv4 address, or the network (/64) of an IPv6 address.
+/// A client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Source(IpAddr);
+pub(crate) struct Source(Peer);
 
 impl Source {
     /// The client at an address; `None` where limits on clients do not count, since the address is not known, or that of a proxy or a machine that is trusted.
     pub(crate) fn of(address: Option<IpAddr>, trusted: &[IpNet]) -> Option<Self> {
         // On a socket of both kinds, IPv4 addresses are written as IPv6 ones.
         let address = address?.to_canonical();
-        if trusted.iter().any(|network| network.contains(&address)) {
-            return None;
-        }
-        Some(Self(match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(address) => {
-                let network = address.to_bits() & (u128::MAX << USER_BITS);
-                Ipv6Addr::from_bits(network).into()
-            }
-        }))
+        let is_trusted = trusted.iter().any(|network| network.contains(&address));
+        (!is_trusted).then(|| Self(address.into()))
     }
 }
 

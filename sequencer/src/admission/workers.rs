@@ -1,7 +1,6 @@
 //! Threads that decode, check and recover, off the async ones. What waits forms batches.
 
 use std::{
-    collections::VecDeque,
     fmt, io,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -9,24 +8,22 @@ use std::{
 
 use alloy::primitives::TxHash;
 use millrace_crypto::{RecoverPath, engine};
-use millrace_proto::RejectReason;
+use millrace_proto::{Peer, RejectReason};
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tracing::error;
 
-use super::{Checked, Checker, Submitted};
+use super::{
+    Checked, Checker, Submitted,
+    queue::{FairQueue, Job},
+};
 
 /// Transactions that one thread takes at most at a time. Few enough for `recover_batch` to do its work here, and not on other threads.
 const BATCH: usize = 32;
 
-struct Job {
-    txs: Vec<Submitted>,
-    reply: oneshot::Sender<Checked>,
-}
-
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    waiting: FairQueue,
     closed: bool,
 }
 
@@ -42,8 +39,6 @@ struct Shared {
 pub(crate) struct RecoveryPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    slots: Semaphore,
-    capacity: usize,
 }
 
 impl fmt::Debug for RecoveryPool {
@@ -53,16 +48,10 @@ impl fmt::Debug for RecoveryPool {
 }
 
 impl RecoveryPool {
-    /// Starts the threads. At most `capacity` transactions are in work; callers beyond wait.
-    pub(crate) fn start(
-        checker: Arc<Checker>,
-        threads: usize,
-        capacity: usize,
-    ) -> io::Result<Self> {
+    /// Starts the threads.
+    pub(crate) fn start(checker: Arc<Checker>, threads: usize) -> io::Result<Self> {
         let shared = Shared { queue: Mutex::default(), arrived: Condvar::new(), checker, threads };
-        let shared = Arc::new(shared);
-        let mut pool =
-            Self { shared, threads: Vec::new(), slots: Semaphore::new(capacity), capacity };
+        let mut pool = Self { shared: Arc::new(shared), threads: Vec::new() };
         for index in 0..threads {
             let shared = pool.shared.clone();
             let name = format!("millrace-recover-{index}");
@@ -76,43 +65,33 @@ impl RecoveryPool {
         &self.shared.checker
     }
 
-    /// Checks transactions: a result for each, in order. `None` if the threads are gone.
-    pub(crate) async fn check(&self, txs: Vec<Submitted>) -> Option<Checked> {
+    /// Checks a client's transactions: a result for each, in order. `None` if the threads are gone.
+    pub(crate) async fn check(&self, txs: Vec<Submitted>, from: Option<Peer>) -> Option<Checked> {
         let mut checked = Vec::with_capacity(txs.len());
-        let mut rest = txs;
-        while !rest.is_empty() {
-            let later = rest.split_off(rest.len().min(self.capacity));
-            checked.extend(self.check_some(std::mem::replace(&mut rest, later)).await?);
+        for reply in self.queue(txs, from) {
+            checked.extend(reply.await.ok()?);
         }
         refuse_after_full(&mut checked, |hash| self.shared.checker.holds(hash));
         Some(checked)
     }
 
-    /// At most `capacity` transactions.
-    async fn check_some(&self, txs: Vec<Submitted>) -> Option<Checked> {
-        let count = u32::try_from(txs.len()).ok()?;
-        let _slots = self.slots.acquire_many(count).await.ok()?;
+    fn queue(&self, txs: Vec<Submitted>, from: Option<Peer>) -> Vec<oneshot::Receiver<Checked>> {
         let mut replies = Vec::with_capacity(txs.len().div_ceil(BATCH));
-        {
-            let mut rest = txs;
-            let mut queue = self.shared.queue.lock();
-            while !rest.is_empty() {
-                let later = rest.split_off(rest.len().min(BATCH));
-                let (reply, replied) = oneshot::channel();
-                queue.jobs.push_back(Job { txs: std::mem::replace(&mut rest, later), reply });
-                replies.push(replied);
-            }
+        let mut rest = txs;
+        let mut queue = self.shared.queue.lock();
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(BATCH));
+            let (reply, replied) = oneshot::channel();
+            queue.waiting.push(Job { from, txs: std::mem::replace(&mut rest, later), reply });
+            replies.push(replied);
         }
+        drop(queue);
         if replies.len() == 1 {
             self.shared.arrived.notify_one();
         } else {
             self.shared.arrived.notify_all();
         }
-        let mut checked = Vec::with_capacity(count as usize);
-        for reply in replies {
-            checked.extend(reply.await.ok()?);
-        }
-        Some(checked)
+        replies
     }
 }
 
@@ -177,24 +156,22 @@ impl Shared {
     /// Waits for a job, and takes those that wait with it, up to a batch. `true` if more wait behind them: there are more signatures than time.
     fn next_batch(&self) -> Option<(Vec<Job>, bool)> {
         let mut queue = self.queue.lock();
-        loop {
+        let first = loop {
             if queue.closed {
                 return None;
             }
-            if !queue.jobs.is_empty() {
-                break;
+            match queue.waiting.pop(usize::MAX) {
+                Some(job) => break job,
+                None => self.arrived.wait(&mut queue),
             }
-            self.arrived.wait(&mut queue);
-        }
-        let mut batch = Vec::new();
-        let mut count = 0;
-        while let Some(job) =
-            queue.jobs.pop_front_if(|job| batch.is_empty() || count + job.txs.len() <= BATCH)
-        {
+        };
+        let mut count = first.txs.len();
+        let mut batch = vec![first];
+        while let Some(job) = queue.waiting.pop(BATCH.saturating_sub(count)) {
             count += job.txs.len();
             batch.push(job);
         }
         // The other threads take some of those that wait at once.
-        Some((batch, queue.jobs.len() > self.threads))
+        Some((batch, queue.waiting.len() > self.threads))
     }
 }

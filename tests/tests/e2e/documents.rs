@@ -40,6 +40,7 @@ fn the_layout_names_every_module() -> Result<()> {
         "executor/model",
         "sequencer",
         "sequencer/rpc",
+        "sequencer/edge",
         "da-adapter",
         "settlement",
         "settlement/l1",

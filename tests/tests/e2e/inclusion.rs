@@ -255,6 +255,7 @@ async fn a_service_set_makes_proofs_too() -> Result<()> {
         beacon: l1.url().clone(),
         transactions: Default::default(),
         verifier: false,
+        more: String::new(),
     };
     let services = Services::start(options).await?;
     let rpc = services.ready().rpc.clone();

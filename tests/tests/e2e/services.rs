@@ -25,6 +25,7 @@ async fn five_processes_make_one_chain() -> Result<()> {
         beacon: anvil.url().clone(),
         transactions: TxManagerConfig::default(),
         verifier: true,
+        more: String::new(),
     };
     let mut chain = Services::start(options).await?;
     let provider = chain.ready().provider();
@@ -43,7 +44,7 @@ async fn five_processes_make_one_chain() -> Result<()> {
         }
     }
 
-    let da = chain.grpc(Service::DaAdapter);
+    let da = chain.admin();
     let used = run(&millrace()?, &["da", "use", "l1_calldata", "--json", "--url", &da])
         .await?
         .success()?;

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use crate::{
     grpc::{
+        Transport,
         convert::{Parsed, missing, outcome_from_pb, txs_to_pb},
         error::WireError,
         pb::{
@@ -22,7 +23,7 @@ use crate::{
 
 /// Opens a block.
 pub(super) async fn open(
-    mut client: ExecutorClient<Channel>,
+    mut client: ExecutorClient<Transport>,
     step_timeout: Duration,
     attributes: BlockAttributes,
 ) -> Result<Box<dyn BlockBuild>, ExecutorError> {

@@ -1,11 +1,10 @@
 //! The DA adapter in another process.
 
 use async_trait::async_trait;
-use tonic::transport::Channel;
 
 use crate::{
     grpc::{
-        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT,
+        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT, Transport,
         error::WireError,
         pb::{self, da_adapter_client},
     },
@@ -15,13 +14,13 @@ use crate::{
 /// A [`DaAdapter`] in another process.
 #[derive(Debug, Clone)]
 pub struct DaAdapterClient {
-    inner: da_adapter_client::DaAdapterClient<Channel>,
+    inner: da_adapter_client::DaAdapterClient<Transport>,
 }
 
 impl DaAdapterClient {
     /// Uses a connection.
     pub fn new(connection: Connection) -> Self {
-        let inner = da_adapter_client::DaAdapterClient::new(connection.channel)
+        let inner = da_adapter_client::DaAdapterClient::new(connection.transport)
             .max_decoding_message_size(INTERNAL_MESSAGE_LIMIT)
             .max_encoding_message_size(INTERNAL_MESSAGE_LIMIT);
         Self { inner }

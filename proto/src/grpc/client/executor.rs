@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     grpc::{
-        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT,
+        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT, Transport,
         client::{build::open, receive},
         convert::{
             Parsed, address, address_bytes, call_request, from_json, hash_bytes, missing, to_json,
@@ -40,7 +40,7 @@ use crate::{
 /// An [`Executor`] in another process.
 #[derive(Debug, Clone)]
 pub struct ExecutorClient {
-    inner: executor_client::ExecutorClient<Channel>,
+    inner: executor_client::ExecutorClient<Transport>,
     call_timeout: Duration,
     /// The genesis of a chain never changes.
     spec: Arc<OnceCell<Arc<ChainSpec>>>,
@@ -49,7 +49,7 @@ pub struct ExecutorClient {
 impl ExecutorClient {
     /// Uses a connection.
     pub fn new(connection: Connection) -> Self {
-        let inner = executor_client::ExecutorClient::new(connection.channel)
+        let inner = executor_client::ExecutorClient::new(connection.transport)
             .max_decoding_message_size(INTERNAL_MESSAGE_LIMIT)
             .max_encoding_message_size(INTERNAL_MESSAGE_LIMIT);
         Self { inner, call_timeout: connection.call_timeout, spec: Arc::default() }

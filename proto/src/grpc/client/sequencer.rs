@@ -5,11 +5,12 @@ use std::sync::Arc;
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use crate::{
     grpc::{
-        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT, PUBLIC_REQUEST_LIMIT,
+        Access, ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT,
+        PUBLIC_REQUEST_LIMIT, Transport,
         client::receive,
         convert::{address_bytes, hash, hash_bytes, missing, wait_to_pb},
         error::{Fault, WireError},
@@ -29,13 +30,13 @@ const RAW_LIMIT: usize = PUBLIC_REQUEST_LIMIT - 64;
 /// A [`Sequencer`] in another process.
 #[derive(Debug, Clone)]
 pub struct SequencerClient {
-    inner: sequencer_client::SequencerClient<Channel>,
+    inner: sequencer_client::SequencerClient<Transport>,
 }
 
 impl SequencerClient {
     /// Uses a connection.
     pub fn new(connection: Connection) -> Self {
-        let inner = sequencer_client::SequencerClient::new(connection.channel)
+        let inner = sequencer_client::SequencerClient::new(connection.transport)
             .max_decoding_message_size(INTERNAL_MESSAGE_LIMIT)
             .max_encoding_message_size(PUBLIC_REQUEST_LIMIT);
         Self { inner }
@@ -47,6 +48,14 @@ impl SequencerClient {
     /// When the URI is not usable.
     pub fn connect(uri: &str) -> Result<Self, ConnectError> {
         ClientConfig::default().connect(uri).map(Self::new)
+    }
+
+    /// [`Self::connect`] for a server that asks for a token, or whose certificate is one of the caller's own.
+    ///
+    /// # Errors
+    /// When the URI is not usable.
+    pub fn connect_with(uri: &str, access: Access) -> Result<Self, ConnectError> {
+        ClientConfig::default().connect_with(uri, access).map(Self::new)
     }
 
     /// Submits transactions over one stream, and reads a result for each that the server took or refused before the

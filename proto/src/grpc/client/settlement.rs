@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tonic::transport::Channel;
 
 use crate::{
     grpc::{
-        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT,
+        ClientConfig, ConnectError, Connection, INTERNAL_MESSAGE_LIMIT, Transport,
         client::receive,
         error::WireError,
         pb::{self, settlement_client},
@@ -21,13 +20,13 @@ use crate::{
 /// A [`Settlement`] in another process.
 #[derive(Debug, Clone)]
 pub struct SettlementClient {
-    inner: settlement_client::SettlementClient<Channel>,
+    inner: settlement_client::SettlementClient<Transport>,
 }
 
 impl SettlementClient {
     /// Uses a connection.
     pub fn new(connection: Connection) -> Self {
-        let inner = settlement_client::SettlementClient::new(connection.channel)
+        let inner = settlement_client::SettlementClient::new(connection.transport)
             .max_decoding_message_size(INTERNAL_MESSAGE_LIMIT)
             .max_encoding_message_size(INTERNAL_MESSAGE_LIMIT);
         Self { inner }

@@ -3,6 +3,7 @@
 mod da;
 mod executor;
 mod fault;
+mod refusal;
 mod reject;
 mod sequencer;
 mod settlement;
@@ -13,8 +14,10 @@ mod tests;
 
 use tonic::Status;
 
+pub use self::refusal::{overloaded, too_slow, unauthenticated};
 pub(crate) use self::{
     fault::Fault,
+    refusal::operators_only,
     reject::{reject_fault, reject_from_fault},
     transport::request_fault,
 };

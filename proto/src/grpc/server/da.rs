@@ -7,22 +7,28 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     grpc::{
         connection::INTERNAL_MESSAGE_LIMIT,
-        error::to_status,
+        error::{operators_only, to_status},
         pb::{self, da_adapter_server},
     },
     service::DaAdapter,
 };
 
-/// Serves a DA adapter to the other services.
+/// Serves a DA adapter to the other services, or to its operators.
 #[derive(Debug, Clone)]
 pub struct DaAdapterServer {
     adapter: Arc<dyn DaAdapter>,
+    for_operators: bool,
 }
 
 impl DaAdapterServer {
-    /// Wraps a DA adapter.
+    /// Wraps a DA adapter for the other services: what only operators may do is refused.
     pub fn new(adapter: Arc<dyn DaAdapter>) -> Self {
-        Self { adapter }
+        Self { adapter, for_operators: false }
+    }
+
+    /// Wraps a DA adapter for its operators.
+    pub fn for_operators(adapter: Arc<dyn DaAdapter>) -> Self {
+        Self { adapter, for_operators: true }
     }
 
     /// The service to add to a gRPC server.
@@ -47,6 +53,9 @@ impl da_adapter_server::DaAdapter for DaAdapterServer {
         &self,
         request: Request<pb::UseBackendRequest>,
     ) -> Result<Response<pb::DaStatus>, Status> {
+        if !self.for_operators {
+            return Err(operators_only());
+        }
         let backend = request.into_inner().backend;
         let backend = Some(backend.as_str()).filter(|backend| !backend.is_empty());
         self.adapter.use_backend(backend).await.map_err(to_status)?;

@@ -3,6 +3,7 @@
 mod anvil;
 mod fees;
 mod follow;
+mod limits;
 mod logs;
 mod metrics;
 mod pool;

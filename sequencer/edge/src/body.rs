@@ -1,0 +1,96 @@
+//! Bodies that are counted: a reply's, with which its call ends, and a request's, whose bytes take room.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::{bytes::HeldBytes, calls::Call};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body that holds its call's place until it is taken, or nobody takes it any more.
+#[derive(Debug)]
+pub struct CallBody<B> {
+    inner: B,
+    _call: Call,
+}
+
+impl<B> CallBody<B> {
+    /// Hands the call to the body of its reply.
+    pub const fn new(inner: B, call: Call) -> Self {
+        Self { inner, _call: call }
+    }
+}
+
+impl<B: Body + Unpin> Body for CallBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A request's body whose bytes take room until the last clone of it is dropped: also after they were read.
+#[derive(Debug)]
+pub struct HeldBody<B> {
+    inner: B,
+    held: HeldBytes,
+}
+
+impl<B> HeldBody<B> {
+    /// Counts the bytes of this body.
+    pub const fn new(inner: B, held: HeldBytes) -> Self {
+        Self { inner, held }
+    }
+}
+
+/// There was no room for the bytes of a request.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no room for the bytes of this request")]
+struct NoRoom;
+
+impl<B> Body for HeldBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(Into::into)?;
+        let bytes = frame.data_ref().map_or(0, Buf::remaining);
+        let held = self.held.grow(bytes).map_err(|_| NoRoom.into());
+        Poll::Ready(Some(held.map(|()| frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
