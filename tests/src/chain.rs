@@ -266,6 +266,25 @@ impl Chain {
         std::fs::remove_dir_all(&folder).wrap_err_with(|| format!("no {}", folder.display()))
     }
 
+    /// A copy of a service's folder as it is, while the chain does not run.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn keep(&self, service: &str) -> Result<TempDir> {
+        let copy = tempfile::Builder::new().prefix("millrace-test-").tempdir()?;
+        copy_folder(&self.data_dir.path().join("data").join(service), copy.path())?;
+        Ok(copy)
+    }
+
+    /// Puts a copy in the place of a service's folder, while the chain does not run.
+    ///
+    /// # Errors
+    /// When there is no such folder, or it cannot be copied.
+    pub fn put_back(&self, service: &str, copy: &TempDir) -> Result<()> {
+        self.lose(service)?;
+        copy_folder(copy.path(), &self.data_dir.path().join("data").join(service))
+    }
+
     /// The end of the process's log.
     pub fn log(&self) -> String {
         tail(&self.data_dir.path().join("log"))
