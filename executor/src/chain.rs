@@ -55,7 +55,7 @@ impl Chain {
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
         let store = Arc::new(Store::open(data_dir, config, &spec)?);
-        let warm = Arc::new(WarmState::new(store.head().number));
+        let warm = Arc::new(WarmState::new(store.head().seal()));
         let name = config.name;
         let roots =
             rayon::ThreadPoolBuilder::new().thread_name(move |at| format!("{name}-root-{at}"));
@@ -135,7 +135,7 @@ impl Chain {
         let roots = BlockRoots { state: root.root, ..roots };
         let root_time = started.elapsed();
         let block = Arc::new(plan.seal(output, roots));
-        self.warm.follow(block.number(), &diff);
+        self.warm.follow(&block.header, &diff);
         Ok(Closed { block, diff: Arc::new(diff), root_time, root })
     }
 
@@ -153,7 +153,7 @@ impl Chain {
 
     /// A closed block will not be stored.
     pub(crate) fn forget_closed(&self) {
-        self.warm.forget(self.store.head().number);
+        self.warm.forget(self.store.head().seal());
     }
 
     /// Computes the block's roots and makes it the head.
@@ -173,7 +173,7 @@ impl Chain {
         let result = self.store.unwind(number);
         *self.latest.lock() = None;
         // Also if only some were taken back.
-        self.warm.forget(self.store.head().number);
+        self.warm.forget(self.store.head().seal());
         result
     }
 
@@ -189,10 +189,10 @@ impl Chain {
         if root.root != header.state_root {
             return Ok(Err(root.root));
         }
-        let number = header.number;
+        let to = header.clone();
         self.store.jump(header, diff, root, digest)?;
         *self.latest.lock() = None;
-        self.warm.follow(number, diff);
+        self.warm.follow(&to, diff);
         Ok(Ok(()))
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
-use millrace_proto::{AccountInfo, StateDiff};
+use millrace_proto::{AccountInfo, SealedHeader, StateDiff};
 use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 
@@ -16,9 +16,9 @@ use crate::{
 pub(crate) struct WarmState {
     accounts: Cache<Address, Option<AccountInfo>>,
     slots: Cache<(Address, U256), U256>,
-    /// The block whose state this is. Locked for writing while that changes, so that a value read from an earlier state
-    /// is not added to a later one.
-    number: RwLock<u64>,
+    /// The hash of the block whose state this is. Locked for writing while that changes, so that a value read from another state
+    /// is not added to this one.
+    block: RwLock<B256>,
 }
 
 /// How many accounts are kept: some 20 MB.
@@ -28,12 +28,8 @@ const SLOTS: usize = 1 << 18;
 
 impl WarmState {
     /// Empty, at a block.
-    pub(crate) fn new(number: u64) -> Self {
-        Self {
-            accounts: Cache::new(ACCOUNTS),
-            slots: Cache::new(SLOTS),
-            number: RwLock::new(number),
-        }
+    pub(crate) fn new(block: B256) -> Self {
+        Self { accounts: Cache::new(ACCOUNTS), slots: Cache::new(SLOTS), block: RwLock::new(block) }
     }
 
     /// Reads a state through it.
@@ -41,11 +37,11 @@ impl WarmState {
         WarmReader { state, warm: self.clone() }
     }
 
-    /// Moves to the next block.
-    pub(crate) fn follow(&self, number: u64, diff: &StateDiff) {
-        let mut at = self.number.write();
-        if number != *at + 1 {
-            self.clear(&mut at, number);
+    /// Moves to a block. `diff` is what it changed, if it is the next one.
+    pub(crate) fn follow(&self, block: &SealedHeader, diff: &StateDiff) {
+        let mut at = self.block.write();
+        if block.parent_hash != *at {
+            self.clear(&mut at, block.seal());
         } else {
             for (address, account) in &diff.accounts {
                 self.accounts.insert(*address, account.after);
@@ -53,39 +49,39 @@ impl WarmState {
                     self.slots.insert((*address, (*slot).into()), value.after);
                 }
             }
-            *at = number;
+            *at = block.seal();
         }
     }
 
     /// Begins again at a block, knowing nothing.
-    pub(crate) fn forget(&self, number: u64) {
-        self.clear(&mut self.number.write(), number);
+    pub(crate) fn forget(&self, block: B256) {
+        self.clear(&mut self.block.write(), block);
     }
 
-    fn clear(&self, at: &mut u64, number: u64) {
+    fn clear(&self, at: &mut B256, block: B256) {
         self.accounts.clear();
         self.slots.clear();
-        *at = number;
+        *at = block;
     }
 
-    /// The value that `cache` keeps, or that `read` gives for the state after block `number`.
+    /// The value that `cache` keeps, or that `read` gives for the state after `block`.
     fn get<K: std::hash::Hash + Eq + Copy, V: Copy>(
         &self,
         cache: &Cache<K, V>,
         key: K,
-        number: u64,
+        block: B256,
         read: impl FnOnce() -> Result<V, StateReadError>,
     ) -> Result<V, StateReadError> {
-        let at = self.number.read();
-        if *at == number
+        let at = self.block.read();
+        if *at == block
             && let Some(value) = cache.get(&key)
         {
             return Ok(value);
         }
         drop(at);
         let value = read()?;
-        let at = self.number.read();
-        if *at == number {
+        let at = self.block.read();
+        if *at == block {
             cache.insert(key, value);
         }
         Ok(value)
@@ -100,20 +96,20 @@ pub(crate) struct WarmReader {
 }
 
 impl WarmReader {
-    fn number(&self) -> u64 {
-        self.state.header().number
+    fn block(&self) -> B256 {
+        self.state.header().seal()
     }
 }
 
 impl StateReader for WarmReader {
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
         let read = || self.state.account(address);
-        self.warm.get(&self.warm.accounts, address, self.number(), read)
+        self.warm.get(&self.warm.accounts, address, self.block(), read)
     }
 
     fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
         let read = || self.state.storage(address, slot);
-        self.warm.get(&self.warm.slots, (address, slot), self.number(), read)
+        self.warm.get(&self.warm.slots, (address, slot), self.block(), read)
     }
 
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
@@ -144,7 +140,7 @@ impl StateReader for WarmReader {
 impl fmt::Debug for WarmState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WarmState")
-            .field("number", &*self.number.read())
+            .field("block", &*self.block.read())
             .field("accounts", &self.accounts.len())
             .field("slots", &self.slots.len())
             .finish()
@@ -153,8 +149,11 @@ impl fmt::Debug for WarmState {
 
 #[cfg(test)]
 mod tests {
-    use alloy::genesis::{Genesis, GenesisAccount};
-    use millrace_proto::{AccountDiff, BlockSelector, ChainSpec, SlotDiff};
+    use alloy::{
+        genesis::{Genesis, GenesisAccount},
+        primitives::Sealable,
+    };
+    use millrace_proto::{AccountDiff, BlockSelector, ChainSpec, Header, SlotDiff};
 
     use super::*;
     use crate::{chain::Chain, store::StoreConfig};
@@ -179,7 +178,8 @@ mod tests {
         };
         let chain = Chain::open(folder.path(), &config, Arc::new(spec)).expect("the store opens");
         let state = chain.state(BlockSelector::Latest).expect("the head is there");
-        let warm = Arc::new(WarmState::new(0));
+        let genesis = chain.head();
+        let warm = Arc::new(WarmState::new(genesis.seal()));
         let reader = warm.reader(ParentState::new(state, None));
         assert!(reader.keeps_reads(), "reading ahead of transactions that wait pays");
 
@@ -198,14 +198,26 @@ mod tests {
             AccountDiff { before: before.0, after: Some(after), storage: [(SLOT, slot)].into() };
         let mut diff = StateDiff::default();
         diff.accounts.insert(ADDRESS, account);
-        warm.follow(1, &diff);
+        let next = |parent: B256, gas_used| {
+            let header = Header { parent_hash: parent, number: 1, gas_used, ..Header::default() };
+            header.seal_slow()
+        };
+        let block = next(genesis.seal(), 1);
+        warm.follow(&block, &diff);
         let now = (Some(Some(after)), Some(U256::from(8)));
         assert_eq!(kept(), now);
         assert_eq!(read(&reader), before, "the reader is of the block before");
         assert_eq!(kept(), now, "and keeps nothing of it for the next");
 
+        // Another block of the same number, as one that is built again.
+        let other = next(genesis.seal(), 2);
+        warm.follow(&other, &diff);
+        assert_eq!(kept(), (None, None));
+        assert_eq!(read(&reader), before);
+        assert_eq!(kept(), (None, None), "the reader is of none of the two");
+
         // A block that does not come next.
-        warm.follow(3, &StateDiff::default());
+        warm.follow(&next(block.seal(), 3), &diff);
         assert_eq!(kept(), (None, None));
     }
 }

@@ -11,7 +11,10 @@ use millrace_proto::{ExecutedBlock, ExecutorError};
 use tracing::{debug, error};
 
 use super::{feed::Shown, metrics::ExecutorMetrics, worker::Reply};
-use crate::chain::{Chain, Closed};
+use crate::{
+    chain::{Chain, Closed},
+    store::StoreError,
+};
 
 /// A block to store.
 struct Job {
@@ -93,17 +96,19 @@ fn run(chain: &Chain, shown: &Shown, metrics: &ExecutorMetrics, job: Job) {
     let started = Instant::now();
     let block = closed.block.clone();
     metrics.root.record(closed.root_time);
-    let stored = catch_unwind(AssertUnwindSafe(|| chain.store_closed(closed)));
+    let stored = catch_unwind(AssertUnwindSafe(|| {
+        chain.store_closed(closed)?;
+        metrics.commit.record(started.elapsed());
+        metrics.seal.record(closing + started.elapsed());
+        publish(shown, metrics, &block);
+        Ok::<_, StoreError>(())
+    }));
     let Ok(stored) = stored else {
+        // It may be stored already: whoever asked looks for it.
         error!(target: "millrace::executor", number = block.number(), "storing a block panicked");
         chain.forget_closed();
         return;
     };
-    if stored.is_ok() {
-        metrics.commit.record(started.elapsed());
-        metrics.seal.record(closing + started.elapsed());
-        publish(shown, metrics, &block);
-    }
     drop(done);
     // A reply that nobody waits for any more is dropped.
     let _ = reply.send(stored.map(|()| block).map_err(ExecutorError::from));

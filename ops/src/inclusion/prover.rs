@@ -128,11 +128,15 @@ impl InclusionProver {
     ) -> Result<(Vec<u8>, Vec<Bytes>), ProveError> {
         let changed = || ProveError::Changed("the chain");
         let block = self.executor.block(block).await?.ok_or_else(changed)?;
-        let mut raw: Vec<Vec<u8>> =
-            block.transactions.iter().map(|tx| tx.tx().encoded_2718()).collect();
         let index = usize::try_from(index).map_err(|_| changed())?;
-        let (_, nodes) = prove_entry(&raw, index).ok_or_else(changed)?;
-        Ok((raw.swap_remove(index), nodes))
+        // Of a full block, some hundred thousand hashes.
+        let proved = tokio::task::spawn_blocking(move || {
+            let mut raw: Vec<Vec<u8>> =
+                block.transactions.iter().map(|tx| tx.tx().encoded_2718()).collect();
+            let (_, nodes) = prove_entry(&raw, index)?;
+            Some((raw.swap_remove(index), nodes))
+        });
+        proved.await?.ok_or_else(changed)
     }
 
     /// The headers from a block to its batch's last one.

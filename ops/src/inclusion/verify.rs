@@ -101,7 +101,7 @@ pub(crate) async fn run(args: VerifyInclusionArgs) -> Result<()> {
         if stage == Wanted::Posted { "; a proof that is made later may show it" } else { "" }
     );
     if args.json {
-        println!("{}", as_json(&shown, &confirmed, stage));
+        println!("{}", as_json(&shown, &confirmed, stage, args.rollup.is_some()));
     } else {
         tell(&shown, &confirmed, args.rollup.is_none());
     }
@@ -123,7 +123,13 @@ fn load(path: &Path) -> Result<InclusionProof> {
         .wrap_err_with(|| format!("{} is no proof of an inclusion", path.display()))
 }
 
-fn as_json(shown: &Inclusion, confirmed: &Confirmation, stage: Wanted) -> Value {
+/// `is_rollup_given`: else the rollup's address is the proof's own word, which whoever reads this has to compare.
+fn as_json(
+    shown: &Inclusion,
+    confirmed: &Confirmation,
+    stage: Wanted,
+    is_rollup_given: bool,
+) -> Value {
     let batch = &shown.batch;
     let commitment = shown.commitment.as_ref().map(|commitment| {
         let is_proved = matches!(confirmed.commitment, Standing::Stands { is_proved: true, .. });
@@ -141,7 +147,7 @@ fn as_json(shown: &Inclusion, confirmed: &Confirmation, stage: Wanted) -> Value 
         "batch": batch.header.number, "da": batch.header.da_kind.as_str(), "digest": batch.header.digest,
         "blob_hashes": batch.blob_hashes, "l1_tx": batch.l1.tx_hash, "l1_block": batch.l1.block.number,
         "l1_block_hash": batch.l1.block.hash, "l1_final": confirmed.posted_final, "commitment": commitment,
-        "chain_id": shown.chain_id, "rollup": shown.rollup, "l1_chain_id": shown.l1_chain_id,
+        "chain_id": shown.chain_id, "rollup": shown.rollup, "rollup_given": is_rollup_given, "l1_chain_id": shown.l1_chain_id,
         "l1_head": { "number": confirmed.l1_head.number, "hash": confirmed.l1_head.hash },
     })
 }

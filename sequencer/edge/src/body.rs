@@ -8,7 +8,12 @@ use std::{
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::{bytes::HeldBytes, calls::Call};
+use crate::{
+    bytes::HeldBytes,
+    calls::{Call, Shed},
+    connection::ConnectionInfo,
+    gate::BytesPlace,
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -17,12 +22,26 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct CallBody<B> {
     inner: B,
     _call: Call,
+    /// Of a reply that is here whole.
+    _place: Option<BytesPlace>,
 }
 
 impl<B> CallBody<B> {
     /// Hands the call to the body of its reply.
     pub const fn new(inner: B, call: Call) -> Self {
-        Self { inner, _call: call }
+        Self { inner, _call: call, _place: None }
+    }
+}
+
+impl<B: Body> CallBody<B> {
+    /// As [`Self::new`], of a reply that is here whole: until it is taken, it takes room.
+    ///
+    /// # Errors
+    /// When the connection's client, or all together, leave too much lying.
+    pub fn whole(inner: B, call: Call, info: &ConnectionInfo) -> Result<Self, Shed> {
+        let bytes = inner.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let place = bytes.map(|bytes| info.caller().hold_reply(bytes)).transpose()?;
+        Ok(Self { inner, _call: call, _place: place })
     }
 }
 

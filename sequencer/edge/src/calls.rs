@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    gate::{BytesPlace, CallPlace, Full, Place},
+    gate::{BytesPlace, CallPlace, Full, Held, Place},
     lull::Lull,
     metrics::{EdgeMetrics, Refused},
 };
@@ -20,6 +20,8 @@ pub enum Shed {
     PeerCalls,
     /// As many bytes of requests are held as may be.
     Bytes,
+    /// As many bytes of replies are not taken as may be.
+    Unsent,
 }
 
 impl Shed {
@@ -29,6 +31,7 @@ impl Shed {
             Self::Calls => "calls",
             Self::PeerCalls => "calls of your address",
             Self::Bytes => "bytes of requests that are not here whole",
+            Self::Unsent => "bytes of replies that are not taken",
         }
     }
 
@@ -81,7 +84,12 @@ impl Caller {
     }
 
     pub(crate) fn hold(&self, bytes: u32) -> Result<BytesPlace, Shed> {
-        self.place.hold(bytes).map_err(|_| self.shed(Shed::Bytes))
+        self.place.hold(Held::Requests, bytes).map_err(|_| self.shed(Shed::Bytes))
+    }
+
+    pub(crate) fn hold_reply(&self, bytes: usize) -> Result<BytesPlace, Shed> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.place.hold(Held::Replies, bytes).map_err(|_| self.shed(Shed::Unsent))
     }
 
     fn shed(&self, why: Shed) -> Shed {
@@ -89,6 +97,7 @@ impl Caller {
             Shed::Calls => Refused::Total,
             Shed::PeerCalls => Refused::Peer,
             Shed::Bytes => Refused::Bytes,
+            Shed::Unsent => Refused::Unsent,
         });
         why
     }

@@ -33,6 +33,10 @@ pub struct Limits {
     pub max_calls_per_peer: u32,
     /// Bytes of requests that are not here whole yet, over all connections; a quarter of it of one peer, where peers have a cap.
     pub max_held_bytes: u32,
+    /// Bytes of HTTP/1 and WebSocket replies that are not taken, over all connections; a quarter of it of one peer, where peers have a cap. gRPC's replies are made as they are
+    /// taken.
+    #[serde(skip)]
+    pub max_unsent_bytes: u32,
     /// For how long a connection may be open before its first request is there, the TLS handshake included; and how long the head of a later request may take.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
@@ -56,6 +60,7 @@ impl Default for Limits {
             max_calls: 16_384,
             max_calls_per_peer: 8_192,
             max_held_bytes: 256 << 20,
+            max_unsent_bytes: 512 << 20,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
             write_timeout: Duration::from_secs(20),

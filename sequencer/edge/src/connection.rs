@@ -27,6 +27,7 @@ use crate::{
     config::Limits,
     lull::{Lull, Verdict},
     metrics::{Closed, EdgeMetrics, Open},
+    unsent::Unsent,
 };
 
 /// What is below HTTP.
@@ -54,16 +55,13 @@ pub struct Connection {
 pub struct ConnectionInfo {
     from: SocketAddr,
     caller: Arc<Caller>,
+    unsent: Arc<Unsent>,
     close: CancellationToken,
 }
 
 impl ConnectionInfo {
-    pub(crate) const fn new(
-        from: SocketAddr,
-        caller: Arc<Caller>,
-        close: CancellationToken,
-    ) -> Self {
-        Self { from, caller, close }
+    pub(crate) fn new(from: SocketAddr, caller: Arc<Caller>, close: CancellationToken) -> Self {
+        Self { from, caller, unsent: Arc::default(), close }
     }
 
     /// Where the connection comes from: a client, or a proxy.
@@ -90,7 +88,23 @@ impl ConnectionInfo {
 
     /// The connection has become a WebSocket: it may be without a call, but not silent.
     pub fn upgraded(&self) {
+        self.unsent.begin();
         self.caller.upgraded();
+    }
+
+    /// Room for a reply of so many bytes that a WebSocket is about to be given, until it is written to the socket.
+    ///
+    /// # Errors
+    /// When its client, or all together, leave too much lying.
+    pub fn hold_reply(&self, bytes: usize) -> Result<(), Shed> {
+        let place = self.caller.hold_reply(bytes)?;
+        self.unsent.hold(bytes, place);
+        Ok(())
+    }
+
+    /// A WebSocket is about to be given so many bytes that take no room here, as messages of subscriptions, which have limits of their own.
+    pub fn passes(&self, bytes: usize) {
+        self.unsent.pass(bytes);
     }
 
     /// Closes the connection at once.
@@ -133,6 +147,12 @@ impl Connection {
                 Verdict::Close(why) => return Poll::Ready(why),
                 Verdict::LookAgain(at) => self.look.as_mut().reset(at),
             }
+        }
+    }
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.info.unsent.wrote(*bytes);
         }
     }
 
@@ -253,6 +273,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let result = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.wrote(&result);
         this.write.check(cx, &this.metrics, result)
     }
 
@@ -263,6 +284,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let result = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.wrote(&result);
         this.write.check(cx, &this.metrics, result)
     }
 

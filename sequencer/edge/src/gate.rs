@@ -31,8 +31,8 @@ pub(crate) struct Gate {
     connections_per_peer: u32,
     calls: Arc<Semaphore>,
     calls_per_peer: u32,
-    bytes: Arc<Semaphore>,
-    bytes_per_peer: u32,
+    requests: Budget,
+    replies: Budget,
     peers: Mutex<HashMap<Peer, Arc<Inside>>>,
 }
 
@@ -41,7 +41,41 @@ pub(crate) struct Gate {
 struct Inside {
     connections: AtomicU32,
     calls: AtomicU32,
-    bytes: AtomicU32,
+    requests: AtomicU32,
+    replies: AtomicU32,
+}
+
+/// What bytes are of that take room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Held {
+    /// Requests that are not here whole, or not answered.
+    Requests,
+    /// Replies that are not taken.
+    Replies,
+}
+
+/// Room for bytes: of all peers together, and of one.
+#[derive(Debug)]
+struct Budget {
+    total: Arc<Semaphore>,
+    per_peer: u32,
+}
+
+impl Budget {
+    fn new(bytes: u32, limits: &Limits) -> Self {
+        // Where peers have no cap of their own, one may have all.
+        let per_peer = if limits.max_calls_per_peer == 0 { u32::MAX } else { bytes / 4 };
+        Self { total: Arc::new(Semaphore::new(bytes as usize)), per_peer }
+    }
+}
+
+impl Inside {
+    const fn held(&self, what: Held) -> &AtomicU32 {
+        match what {
+            Held::Requests => &self.requests,
+            Held::Replies => &self.replies,
+        }
+    }
 }
 
 /// A connection's place. Gives it back when dropped.
@@ -60,9 +94,10 @@ pub(crate) struct CallPlace {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Room for bytes of a request. Gives it back when dropped.
+/// Room for bytes. Gives it back when dropped.
 #[derive(Debug)]
 pub(crate) struct BytesPlace {
+    what: Held,
     inside: Arc<Inside>,
     bytes: u32,
     permit: OwnedSemaphorePermit,
@@ -78,12 +113,8 @@ impl Gate {
             connections_per_peer: or_all(limits.max_connections_per_peer),
             calls: semaphore(limits.max_calls),
             calls_per_peer: or_all(limits.max_calls_per_peer),
-            bytes: semaphore(limits.max_held_bytes),
-            // Where peers have no cap of their own, one may have all.
-            bytes_per_peer: match limits.max_calls_per_peer {
-                0 => u32::MAX,
-                _ => limits.max_held_bytes / 4,
-            },
+            requests: Budget::new(limits.max_held_bytes, limits),
+            replies: Budget::new(limits.max_unsent_bytes, limits),
             peers: Mutex::default(),
         })
     }
@@ -123,18 +154,18 @@ impl Place {
 }
 
 impl Place {
-    /// Room for bytes of a request of this connection.
-    pub(crate) fn hold(&self, bytes: u32) -> Result<BytesPlace, Full> {
+    /// Room for bytes of this connection.
+    pub(crate) fn hold(&self, what: Held, bytes: u32) -> Result<BytesPlace, Full> {
         let inside = self.inside.clone();
-        let permit = self.gate.bytes.clone().try_acquire_many_owned(bytes);
+        let budget = match what {
+            Held::Requests => &self.gate.requests,
+            Held::Replies => &self.gate.replies,
+        };
+        let permit = budget.total.clone().try_acquire_many_owned(bytes);
         let permit = permit.map_err(|_| Full::Total)?;
-        let before = inside.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let place = BytesPlace { inside, bytes, permit };
-        if before.saturating_add(bytes) > self.gate.bytes_per_peer {
-            Err(Full::Peer)
-        } else {
-            Ok(place)
-        }
+        let before = inside.held(what).fetch_add(bytes, Ordering::Relaxed);
+        let place = BytesPlace { what, inside, bytes, permit };
+        if before.saturating_add(bytes) > budget.per_peer { Err(Full::Peer) } else { Ok(place) }
     }
 }
 
@@ -151,7 +182,7 @@ impl BytesPlace {
 
 impl Drop for BytesPlace {
     fn drop(&mut self) {
-        self.inside.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.inside.held(self.what).fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -227,16 +258,16 @@ mod tests {
         };
         let bounded = gate(1);
         let (one, two) = (bounded.enter(peer(1)).unwrap(), bounded.enter(peer(1)).unwrap());
-        let mut held = one.hold(60).unwrap();
-        held.merge(two.hold(40).unwrap());
-        assert_eq!(two.hold(1).unwrap_err(), Full::Peer);
-        bounded.enter(peer(2)).unwrap().hold(100).unwrap();
+        let mut held = one.hold(Held::Requests, 60).unwrap();
+        held.merge(two.hold(Held::Requests, 40).unwrap());
+        assert_eq!(two.hold(Held::Requests, 1).unwrap_err(), Full::Peer);
+        bounded.enter(peer(2)).unwrap().hold(Held::Requests, 100).unwrap();
         drop(held);
-        one.hold(100).unwrap();
+        one.hold(Held::Requests, 100).unwrap();
         let unbounded = gate(0);
         let place = unbounded.enter(peer(1)).unwrap();
-        let _held = place.hold(400).unwrap();
-        assert_eq!(place.hold(1).unwrap_err(), Full::Total);
+        let _held = place.hold(Held::Requests, 400).unwrap();
+        assert_eq!(place.hold(Held::Requests, 1).unwrap_err(), Full::Total);
     }
 
     #[tokio::test]

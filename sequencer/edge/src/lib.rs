@@ -25,6 +25,7 @@ mod metrics;
 mod plain;
 mod tls;
 mod tokens;
+mod unsent;
 mod watched;
 
 pub use self::{

@@ -21,6 +21,7 @@ pub(crate) enum Refused {
     Handshake,
     PlainText,
     Bytes,
+    Unsent,
     Token,
     Deadline,
 }
@@ -37,8 +38,14 @@ pub(crate) enum Closed {
 
 const CONNECTIONS: [Refused; 4] =
     [Refused::Total, Refused::Peer, Refused::Handshake, Refused::PlainText];
-const CALLS: [Refused; 5] =
-    [Refused::Total, Refused::Peer, Refused::Bytes, Refused::Token, Refused::Deadline];
+const CALLS: [Refused; 6] = [
+    Refused::Total,
+    Refused::Peer,
+    Refused::Bytes,
+    Refused::Unsent,
+    Refused::Token,
+    Refused::Deadline,
+];
 const CLOSED: [Closed; 5] = [
     Closed::HeaderTimeout,
     Closed::Idle,
@@ -55,6 +62,7 @@ impl Refused {
             Self::Handshake => "handshake",
             Self::PlainText => "plain_text",
             Self::Bytes => "bytes",
+            Self::Unsent => "unsent",
             Self::Token => "token",
             Self::Deadline => "deadline",
         }

@@ -62,6 +62,7 @@ impl RpcConfig {
                 max_calls: limits.max_calls,
                 max_calls_per_peer: limits.max_calls_per_peer,
                 max_held_bytes: limits.max_held_bytes,
+                max_unsent_bytes: limits.max_unsent_bytes,
                 header_timeout: limits.header_timeout,
                 idle_timeout: limits.idle_timeout,
                 write_timeout: limits.write_timeout,
@@ -88,6 +89,8 @@ pub struct RpcLimits {
     pub max_calls_per_peer: u32,
     /// Bytes of HTTP requests that are not answered, over all connections; a quarter of it of one peer, where peers have a cap.
     pub max_held_bytes: u32,
+    /// Bytes of replies that are not taken, over all connections; a quarter of it of one peer, where peers have a cap.
+    pub max_unsent_bytes: u32,
     /// Bytes of a request.
     pub max_request_bytes: u32,
     /// Bytes of a response, and of all responses of a batch together.
@@ -154,6 +157,7 @@ impl Default for RpcLimits {
             max_calls: 4_096,
             max_calls_per_peer: 1_024,
             max_held_bytes: 256 << 20,
+            max_unsent_bytes: 512 << 20,
             max_request_bytes: 10 << 20,
             max_response_bytes: 64 << 20,
             max_batch: 1_000,

@@ -39,6 +39,16 @@ impl Session {
     pub(crate) fn close(&self) {
         self.0.close();
     }
+
+    /// Room for a reply that is about to be sent.
+    pub(crate) fn hold_reply(&self, bytes: usize) -> Result<(), Shed> {
+        self.0.hold_reply(bytes)
+    }
+
+    /// Something is about to be sent that takes no room.
+    pub(crate) fn passes(&self, bytes: usize) {
+        self.0.passes(bytes);
+    }
 }
 
 /// Puts a connection's [`ConnectionInfo`] on its requests.
@@ -150,7 +160,11 @@ where
                 return Ok(answer);
             }
             // The call is over when its answer is taken.
-            Ok(answer.map(|body| HttpBody::new(CallBody::new(body, call))))
+            let (head, body) = answer.into_parts();
+            match CallBody::whole(body, call, &info) {
+                Ok(body) => Ok(HttpResponse::from_parts(head, HttpBody::new(body))),
+                Err(why) => Ok(busy(why)),
+            }
         })
     }
 }
@@ -169,7 +183,7 @@ fn unauthorized() -> HttpResponse {
 fn busy(why: Shed) -> HttpResponse {
     let status = match why {
         Shed::PeerCalls => StatusCode::TOO_MANY_REQUESTS,
-        Shed::Calls | Shed::Bytes => StatusCode::SERVICE_UNAVAILABLE,
+        Shed::Calls | Shed::Bytes | Shed::Unsent => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = refusal(status, &format!("server is busy: too many {}", why.what()));
     let seconds = why.retry_after().as_secs().max(1);

@@ -77,6 +77,50 @@ where
     type BatchResponse = MethodResponse;
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let service = self.clone();
+        async move {
+            let session = request.extensions().get::<Session>().cloned();
+            let Some(session) = session else { return service.one(request).await };
+            let id = request.id().into_owned();
+            sendable(service.one(request).await, &session, id)
+        }
+    }
+
+    /// Runs the calls in their order: the next transaction of a sender must not overtake the one before it. Transactions that follow each other are
+    /// submitted together.
+    fn batch<'a>(&self, mut batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let service = self.clone();
+        async move {
+            let session = batch.extensions().get::<Session>().cloned();
+            let response = service.all(batch).await;
+            match session {
+                Some(session) => sendable(response, &session, Id::Null),
+                None => response,
+            }
+        }
+    }
+
+    fn notification<'a>(
+        &self,
+        notification: Notification<'a>,
+    ) -> impl Future<Output = MethodResponse> + Send + 'a {
+        self.inner.notification(notification)
+    }
+}
+
+impl<S> CallService<S>
+where
+    S: RpcServiceT<
+            MethodResponse = MethodResponse,
+            NotificationResponse = MethodResponse,
+            BatchResponse = MethodResponse,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    /// Runs one call.
+    fn one<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         let Self { inner, shared } = self.clone();
         async move {
             let start = Instant::now();
@@ -90,9 +134,8 @@ where
         }
     }
 
-    /// Runs the calls in their order: the next transaction of a sender must not overtake the one before it. Transactions that follow each other are
-    /// submitted together.
-    fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+    /// Runs the calls of a batch.
+    fn all<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         let service = self.clone();
         async move {
             let mut responses =
@@ -107,7 +150,7 @@ where
                             let together = Submission::with_next(first, &mut entries);
                             service.shared.submit(together, from).await
                         }
-                        None => vec![service.call(request).await],
+                        None => vec![service.one(request).await],
                     },
                     Ok(BatchEntry::Notification(notification)) => {
                         notified = true;
@@ -131,12 +174,23 @@ where
             MethodResponse::from_batch(responses.finish())
         }
     }
+}
 
-    fn notification<'a>(
-        &self,
-        notification: Notification<'a>,
-    ) -> impl Future<Output = MethodResponse> + Send + 'a {
-        self.inner.notification(notification)
+/// A response that a WebSocket is given, or that its client leaves too many lying.
+fn sendable(response: MethodResponse, session: &Session, id: Id<'_>) -> MethodResponse {
+    let bytes = response.as_json().get().len();
+    if response.is_subscription() {
+        session.passes(bytes);
+        return response;
+    }
+    match session.hold_reply(bytes) {
+        Ok(()) => response,
+        Err(why) => {
+            let message = format!("server is busy: too many {}", why.what());
+            let error = MethodResponse::error(id, object(LIMIT_EXCEEDED, message, None::<()>));
+            session.passes(error.as_json().get().len());
+            error
+        }
     }
 }
 

@@ -81,9 +81,20 @@ impl PendingHashes {
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         Some(Ok(ring.hashes.iter().skip(from).copied().collect()))
     }
+}
 
+/// Whoever feeds the hashes. The feed ends with it.
+struct Feeding(Arc<PendingHashes>);
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Feeding {
     async fn feed(
-        &self,
+        self,
         mut frames: Preconfirmations,
         filters: &FilterRegistry,
         stop: &CancellationToken,
@@ -95,7 +106,7 @@ impl PendingHashes {
                 frame = frames.next() => Some(frame),
             };
             match frame {
-                Some(Some(Ok(frame))) => self.push(frame.transactions.iter().map(|tx| tx.hash())),
+                Some(Some(Ok(frame))) => self.0.push(frame.transactions.iter().map(|tx| tx.hash())),
                 Some(Some(Err(error))) => {
                     debug!(target: "millrace::rpc", %error, "pending-transaction filters end");
                     break;
@@ -107,7 +118,6 @@ impl PendingHashes {
                 break;
             }
         }
-        self.end();
     }
 }
 
@@ -118,14 +128,12 @@ impl Context {
         if !feed {
             return self.filters.install_pending(cursor);
         }
-        let begun = match self.pending_frames().await {
-            Ok(frames) => self.filters.install_pending(cursor).map(|id| (id, frames)),
-            Err(error) => Err(error),
-        };
-        let (id, frames) = begun.inspect_err(|_| self.pending.end())?;
-        let (pending, filters) = (Arc::clone(&self.pending), Arc::clone(&self.filters));
-        let stop = self.stop.clone();
-        tokio::spawn(async move { pending.feed(frames, &filters, &stop).await });
+        // A call may be cancelled while it waits here: then, as after an error, nobody feeds, and the next one begins again.
+        let feeding = Feeding(Arc::clone(&self.pending));
+        let frames = self.pending_frames().await?;
+        let id = self.filters.install_pending(cursor)?;
+        let (filters, stop) = (Arc::clone(&self.filters), self.stop.clone());
+        tokio::spawn(async move { feeding.feed(frames, &filters, &stop).await });
         Ok(id)
     }
 
@@ -179,5 +187,19 @@ mod tests {
         assert_eq!(pending.read(&early), Some(Ok(Vec::new())), "and it goes on");
         pending.end();
         assert_eq!(pending.read(&late), None);
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_is_given_up_leaves_room_for_the_next() {
+        let pending = Arc::new(PendingHashes::default());
+        let (cursor, feed) = pending.begin();
+        assert!(feed);
+        let waiting = async {
+            let _feeding = Feeding(Arc::clone(&pending));
+            std::future::pending::<()>().await;
+        };
+        assert!(tokio::time::timeout(Duration::ZERO, waiting).await.is_err());
+        assert_eq!(pending.read(&cursor), None);
+        assert!(pending.begin().1, "somebody has to feed it");
     }
 }

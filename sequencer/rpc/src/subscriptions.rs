@@ -7,11 +7,11 @@ use futures::StreamExt;
 use jsonrpsee::{
     Extensions, PendingSubscriptionSink, RpcModule, SubscriptionCloseResponse, SubscriptionSink,
     core::RegisterMethodError,
-    server::SubscriptionMessage,
-    types::{ErrorObjectOwned, Params},
+    types::{ErrorObjectOwned, Params, SubscriptionId},
 };
 use millrace_proto::{Preconfirmation, Preconfirmations, RecoveredTx, SequencerError};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::sleep,
@@ -30,6 +30,30 @@ use crate::{
 const QUEUED_FRAMES: usize = 8;
 /// Between two looks at a queue that is longer.
 const DRAIN: Duration = Duration::from_millis(5);
+
+/// A notification without its subscription's id and what it reports.
+const ENVELOPE: &str =
+    r#"{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"","result":}}"#;
+
+/// A subscription's way to its client.
+struct Out {
+    sink: SubscriptionSink,
+    session: Option<Session>,
+}
+
+impl Out {
+    /// Sends a report. `false`: the client has left.
+    async fn send(&self, report: Box<RawValue>) -> bool {
+        if let Some(session) = &self.session {
+            let id = match self.sink.subscription_id() {
+                SubscriptionId::Str(id) => id.len(),
+                SubscriptionId::Num(_) => 0,
+            };
+            session.passes(ENVELOPE.len() + id + report.get().len());
+        }
+        self.sink.send(report).await.is_ok()
+    }
+}
 
 /// What a subscription is to.
 #[derive(Debug)]
@@ -94,13 +118,14 @@ async fn serve(
         Ok(source) => source,
         Err(error) => return pending.reject(ErrorObjectOwned::from(error)).await,
     };
-    let Ok(sink) = pending.accept().await else { return };
     let _open = context.metrics.subscription_opened();
-    if let Err(cut) = run(source, &sink).await {
+    let Ok(sink) = pending.accept().await else { return };
+    let out = Out { sink, session: extensions.get::<Session>().cloned() };
+    if let Err(cut) = run(source, &out).await {
         debug!(target: "millrace::rpc", %cut, "closing a connection whose subscription cannot go on");
         context.metrics.subscription_dropped();
         // Something is missing from here on. Closing tells the client so; going on would hide it.
-        if let Some(session) = extensions.get::<Session>() {
+        if let Some(session) = &out.session {
             session.close();
         }
     }
@@ -129,29 +154,29 @@ fn parse(params: &Params<'_>, context: &Context) -> Result<Topic, ErrorObjectOwn
 }
 
 /// Reports until the client leaves; an error says why it cannot go on.
-async fn run(source: Source, sink: &SubscriptionSink) -> Result<(), Cut> {
+async fn run(source: Source, out: &Out) -> Result<(), Cut> {
     match source {
-        Source::Blocks(report, changes) => report_changes(&report, sink, changes).await,
+        Source::Blocks(report, changes) => report_changes(&report, out, changes).await,
         Source::Frames(frames) => {
             let whole = |frame: &Preconfirmation| {
                 message(&json::RpcPreconfirmation::from(frame)).into_iter().collect()
             };
-            report_frames(sink, frames, whole).await
+            report_frames(out, frames, whole).await
         }
         Source::Transactions(whole, frames) => {
-            report_frames(sink, frames, |frame| transactions(frame, whole)).await
+            report_frames(out, frames, |frame| transactions(frame, whole)).await
         }
     }
 }
 
 async fn report_changes(
     report: &Report,
-    sink: &SubscriptionSink,
+    out: &Out,
     mut changes: Receiver<Change>,
 ) -> Result<(), Cut> {
     loop {
         let change = tokio::select! {
-            () = sink.closed() => return Ok(()),
+            () = out.sink.closed() => return Ok(()),
             change = changes.recv() => change,
         };
         let change = match change {
@@ -160,7 +185,7 @@ async fn report_changes(
             Err(RecvError::Lagged(missed)) => return Err(Cut::Blocks(missed)),
         };
         for message in report.messages(&change) {
-            if sink.send(message).await.is_err() {
+            if !out.send(message).await {
                 return Ok(());
             }
         }
@@ -168,22 +193,23 @@ async fn report_changes(
 }
 
 async fn report_frames(
-    sink: &SubscriptionSink,
+    out: &Out,
     mut frames: Preconfirmations,
-    messages: impl Fn(&Preconfirmation) -> Vec<SubscriptionMessage>,
+    messages: impl Fn(&Preconfirmation) -> Vec<Box<RawValue>>,
 ) -> Result<(), Cut> {
     loop {
         let frame = tokio::select! {
-            () = sink.closed() => return Ok(()),
+            () = out.sink.closed() => return Ok(()),
             frame = frames.next() => frame,
         };
         let frame = frame.ok_or(Cut::NoMoreFrames)??;
         for message in messages(&frame) {
-            if sink.send(message).await.is_err() {
+            if !out.send(message).await {
                 return Ok(());
             }
         }
         // Frames may be large: few of them wait in the connection's queue, and the others where they are shared.
+        let sink = &out.sink;
         while sink.capacity() + QUEUED_FRAMES < sink.max_capacity() && !sink.is_closed() {
             sleep(DRAIN).await;
         }
@@ -204,7 +230,7 @@ impl Topic {
 
 impl Report {
     /// What a change means: a head for a sealed block; the logs of either, those of a block that was taken back marked as removed.
-    fn messages(&self, change: &Change) -> Vec<SubscriptionMessage> {
+    fn messages(&self, change: &Change) -> Vec<Box<RawValue>> {
         match (self, change) {
             (Self::NewHeads, Change::Sealed(block)) => {
                 message(&json::header(&block.header)).into_iter().collect()
@@ -225,7 +251,7 @@ impl Report {
 }
 
 /// The transactions of a frame, or their hashes.
-fn transactions(frame: &Preconfirmation, whole: bool) -> Vec<SubscriptionMessage> {
+fn transactions(frame: &Preconfirmation, whole: bool) -> Vec<Box<RawValue>> {
     let shown = |tx: &Arc<RecoveredTx>| match whole {
         true => message(&RpcTransaction::pending(tx)),
         false => message(&tx.hash()),
@@ -233,9 +259,9 @@ fn transactions(frame: &Preconfirmation, whole: bool) -> Vec<SubscriptionMessage
     frame.transactions.iter().filter_map(shown).collect()
 }
 
-fn message(result: &impl Serialize) -> Option<SubscriptionMessage> {
+fn message(result: &impl Serialize) -> Option<Box<RawValue>> {
     match serde_json::value::to_raw_value(result) {
-        Ok(json) => Some(json.into()),
+        Ok(json) => Some(json),
         Err(error) => {
             error!(target: "millrace::rpc", %error, "notification does not serialize");
             None

@@ -3,7 +3,8 @@
 //! A transaction **waits** if it is queued, or if its fee or an earlier nonce's is below the base fee. Only those that wait are
 //! evicted, never one that can be executed and never one in the open block; and of one sender the last nonce first, so that nothing
 //! is left behind a gap that eviction made. It gives way to one that offers more: at all, if that can be executed at once; by as much as a replacement has to
-//! offer more, if that would wait itself. So where all offer the same, nothing that was taken is evicted.
+//! offer more, if that would wait itself. So where all offer the same, nothing that was taken is evicted. What is queued takes only the place of what is: it may never
+//! be executed, and would cost its sender nothing.
 
 use std::{cmp::Reverse, collections::BTreeSet, time::Instant};
 
@@ -54,6 +55,8 @@ pub(super) struct Newcomer {
     pub(super) max_fee: u128,
     /// Whether it would wait.
     pub(super) waits: bool,
+    /// Whether its nonce does not come yet.
+    pub(super) has_gap: bool,
 }
 
 /// More by so many percent, and by 1 at least.
@@ -170,6 +173,11 @@ impl Pool {
                 });
             if !is_waiting {
                 moved_on.push((waits.address, waits.nonce));
+                continue;
+            }
+            let is_queued =
+                sender.entries.get(&waits.nonce).is_some_and(|entry| entry.place == Place::Queued);
+            if newcomer.has_gap && !is_queued {
                 continue;
             }
             let at = taken.iter().position(|(address, _)| *address == waits.address);

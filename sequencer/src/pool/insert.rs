@@ -94,7 +94,8 @@ impl Pool {
         }
         let victims = if is_new {
             let (max_fee, waits) = (entry.max_fee(), self.would_wait(address, nonce));
-            self.victims(Newcomer { address, bytes, max_fee, waits })?
+            let has_gap = self.senders.get(&address).is_none_or(|sender| nonce != sender.next);
+            self.victims(Newcomer { address, bytes, max_fee, waits, has_gap })?
         } else {
             // It takes the room of what it replaces, and there is room for what it is larger.
             Vec::new()

@@ -48,7 +48,7 @@ pub(super) trait OrderPolicy: fmt::Debug + Send + Sync {
     fn changed(&mut self, senders: &mut dyn Iterator<Item = Address>);
 
     /// The next one at a block's base fee, wei per gas: its place, sender and nonce. `None` if nothing is ready. It may be one that cannot be taken at that base
-    /// fee, which the caller parks.
+    /// fee, which the caller parks, and only then are others.
     fn next(&mut self, waiting: Waiting<'_>, base_fee: u64) -> Option<Next>;
 }
 
@@ -140,7 +140,9 @@ impl OrderPolicy for PriorityFee {
         }
         // Its room is used again.
         self.changed = changed;
-        let ((_, place), _) = self.heads.first_key_value()?;
+        // Before anything is taken, what cannot be is offered, to be parked: it is known to wait then, and gives way in a full pool.
+        let last = self.heads.last_key_value().filter(|((tip, _), _)| tip.0.is_none());
+        let ((_, place), _) = last.or_else(|| self.heads.first_key_value())?;
         let (address, nonce) = *waiting.ready.get(place)?;
         Some((*place, address, nonce))
     }

@@ -191,7 +191,16 @@ async fn a_sequencer_without_data_begins_where_l1_ends() {
     let mut node = setup.start().await;
     has(&node, middle.last().expect("a block").num_hash()).await;
     inbox.deposit(1);
-    let hash = node.submit(sign(&signer(1), transfer(0))).await.expect("accepted");
+    let hash = soon(async {
+        loop {
+            match node.submit(sign(&signer(1), transfer(0))).await {
+                // The blocks show before the pool is open again.
+                Err(SubmitError::Failed(_)) => tokio::task::yield_now().await,
+                accepted => break accepted.expect("accepted"),
+            }
+        }
+    })
+    .await;
     settlement.derive(blocks.clone());
     has(&node, end).await;
     // Also after a start in between.

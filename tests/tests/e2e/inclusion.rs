@@ -266,5 +266,9 @@ async fn a_service_set_makes_proofs_too() -> Result<()> {
     drop(services);
     let found = shown(&file, l1.url(), &[]).await?;
     ensure!(found["transaction"] == hash.to_string() && found["held_by"] == "bytes", "{found}");
+    ensure!(found["rollup_given"] == false, "{found}");
+    let rollup = found["rollup"].as_str().ok_or_else(|| eyre!("no address in {found}"))?;
+    let found = shown(&file, l1.url(), &["--rollup", rollup]).await?;
+    ensure!(found["rollup_given"] == true, "{found}");
     Ok(())
 }

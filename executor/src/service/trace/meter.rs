@@ -186,7 +186,9 @@ impl Meter {
     /// Counts a call before it is recorded, with all that each of the tracers says of it.
     fn charge_call(&mut self, bytes: usize) {
         let _ = self.check_time();
-        self.charge(CALL + self.costs.calls.saturating_mul(CALL + 3 * bytes));
+        // Struct logs are taken out of what is recorded of calls.
+        let records = self.costs.calls + usize::from(self.costs.steps.is_some());
+        self.charge(CALL + records.saturating_mul(CALL + 3 * bytes));
     }
 
     /// Ends the execution if a limit was reached. Nothing is recorded any more then.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{SinkExt, StreamExt};
 use millrace_edge::TlsFiles;
 use millrace_rpc::{RpcConfig, RpcLimits};
 use reqwest::{Response, StatusCode};
@@ -14,6 +15,7 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::Chain;
 
@@ -88,6 +90,60 @@ async fn bytes_of_requests_are_bounded_over_all_connections() {
     refused(&chain, StatusCode::SERVICE_UNAVAILABLE).await;
     drop(first);
     taken_again(&chain).await;
+}
+
+/// A call whose answer has a megabyte.
+fn large(id: usize) -> Value {
+    let (to, code) = ("0x00000000000000000000000000000000000000aa", "0x620800005ff3");
+    let params = json!([{ "to": to }, "latest", { to: { "code": code } }]);
+    json!({ "jsonrpc": "2.0", "id": id, "method": "eth_call", "params": params })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_that_nobody_takes_are_bounded_over_all_connections() {
+    const CALLS: usize = 64;
+    let limits = RpcLimits { max_unsent_bytes: 16 << 20, ..RpcLimits::default() };
+    let chain = with(limits).await;
+    let (mut lazy, _) = tokio_tungstenite::connect_async(chain.ws()).await.expect("a WebSocket");
+    for id in 0..CALLS {
+        lazy.send(Message::text(large(id).to_string())).await.expect("sent");
+    }
+    // Nor is there room for others of the same client.
+    let http = async || reqwest::Client::new().post(chain.http()).json(&large(0)).send().await;
+    let full = async {
+        loop {
+            let answer = http().await.expect("an answer");
+            match answer.status() {
+                StatusCode::OK => drop(answer.bytes().await),
+                status => break status,
+            }
+        }
+    };
+    let full = tokio::time::timeout(Duration::from_secs(60), full).await.expect("in time");
+    assert_eq!(full, StatusCode::SERVICE_UNAVAILABLE);
+
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..CALLS {
+        let answer = loop {
+            match lazy.next().await.expect("an answer").expect("no error") {
+                Message::Text(answer) => break answer,
+                _ => {}
+            }
+        };
+        let answer: Value = serde_json::from_str(answer.as_str()).expect("JSON");
+        if answer["error"].is_null() {
+            assert_eq!(answer["result"].as_str().map(str::len), Some(2 + (1 << 20)));
+            taken += 1;
+        } else {
+            assert_eq!(answer["error"]["code"], -32005, "{answer}");
+            let message = answer["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.contains("bytes of replies that are not taken"), "{answer}");
+            refused += 1;
+        }
+    }
+    assert!(taken >= 3 && refused > 0, "{taken} taken, {refused} refused");
+    let answer = http().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK, "there is room again");
 }
 
 /// The server sees that a client is gone when it gets to it.

@@ -6,8 +6,12 @@ use super::{super::eviction::Newcomer, *};
 type Key = (u8, u64, u64);
 
 fn full_of(max_transactions: usize, held: &[Key]) -> World {
+    full_by(OrderBy::Arrival, max_transactions, held)
+}
+
+fn full_by(order: OrderBy, max_transactions: usize, held: &[Key]) -> World {
     let limits = PoolConfig { max_transactions, ..PoolConfig::default() };
-    let mut world = World::with_limits(OrderBy::Arrival, limits);
+    let mut world = World::with_limits(order, limits);
     for key in held {
         take(&mut world, *key).expect("there is room");
     }
@@ -89,6 +93,36 @@ fn what_a_base_fee_keeps_waiting_gives_way_from_its_end() {
 }
 
 #[test]
+fn what_a_base_fee_keeps_waiting_gives_way_though_others_are_never_all_taken() {
+    let mut world =
+        full_by(OrderBy::PriorityFee, 4, &[(0, 0, 5), (1, 0, 50), (2, 0, 50), (3, 0, 50)]);
+    let limits = FrameLimits {
+        count: 1,
+        gas_left: u64::MAX,
+        bytes_left: usize::MAX,
+        allowed: usize::MAX,
+        base_fee: 10,
+        wall: WALL,
+    };
+    world.included = world.pool.take_frame(limits).txs;
+    assert_eq!(world.included.len(), 1);
+    take(&mut world, (4, 0, 12)).expect("5 is below the base fee");
+    assert!(!holds(&world, (0, 0, 5)));
+    assert_eq!(take(&mut world, (5, 0, 99)), FULL, "these can be executed");
+}
+
+#[test]
+fn one_whose_nonce_does_not_come_takes_no_place_of_what_can_be_executed_at_a_lower_base_fee() {
+    let mut world = full_of(4, &[(0, 0, 5), (1, 0, 9), (2, 0, 9), (3, 2, 7)]);
+    assert!(!world.pool.has_executable(10), "nobody pays as much");
+    take(&mut world, (4, 1, 99)).expect("nor does the other's nonce");
+    assert!(!holds(&world, (3, 2, 7)) && holds(&world, (0, 0, 5)));
+    assert_eq!(take(&mut world, (5, 1, 99)), FULL);
+    take(&mut world, (5, 0, 12)).expect("it offers more than 5");
+    assert!(!holds(&world, (0, 0, 5)));
+}
+
+#[test]
 fn a_frame_and_what_a_sender_sends_after_it_are_safe() {
     let mut world = full_of(4, &[(0, 0, 5), (0, 1, 5), (1, 1, 5), (2, 1, 5)]);
     let limits = FrameLimits {
@@ -119,7 +153,8 @@ fn bytes_are_a_limit_too_and_nothing_goes_where_it_is_not_enough() {
         take(&mut world, key).expect("there is room");
     }
     let limit = world.pool.limits.max_transactions as u64;
-    let large = |bytes, waits| Newcomer { address: address(7), bytes, max_fee: 6, waits };
+    let large =
+        |bytes, waits| Newcomer { address: address(7), bytes, max_fee: 6, waits, has_gap: false };
     let full = Err(RejectReason::PoolFull { limit });
     assert_eq!(world.pool.victims(large(3 * size + 1, false)), full);
     let hashes = |nonces: &[u64]| nonces.iter().map(|nonce| tx(0, *nonce, 5).hash()).collect();
