@@ -11,7 +11,7 @@ use std::{
 use alloy_primitives::{Address, B256, Bytes, U256};
 use millrace_proto::{
     AccountDiff, AccountInfo, AddressPrefix, BlockAttributes, BlockSelector, ChainSpec,
-    ExecutedBlock, ExecutorError, SealedHeader, StateDiff,
+    ExecutedBlock, ExecutorError, SealedHeader, StateDiff, give_way,
 };
 use parking_lot::Mutex;
 use rayon::ThreadPool;
@@ -57,8 +57,14 @@ impl Chain {
         let store = Arc::new(Store::open(data_dir, config, &spec)?);
         let warm = Arc::new(WarmState::new(store.head().seal()));
         let name = config.name;
-        let roots =
-            rayon::ThreadPoolBuilder::new().thread_name(move |at| format!("{name}-root-{at}"));
+        let gives_way = config.gives_way;
+        let roots = rayon::ThreadPoolBuilder::new()
+            .thread_name(move |at| format!("{name}-root-{at}"))
+            .start_handler(move |_| {
+                if gives_way {
+                    give_way();
+                }
+            });
         let roots = roots.build().map_err(|error| StoreError::Threads(error.to_string()))?;
         Ok(Self { spec, store, codes: Arc::default(), warm, roots, latest: Mutex::default() })
     }

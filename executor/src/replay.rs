@@ -42,7 +42,8 @@ impl Replayer {
         config: &StoreConfig,
         spec: Arc<ChainSpec>,
     ) -> Result<Self, StoreError> {
-        let config = StoreConfig { transaction_index: false, ..Self::store_config(config) };
+        let config =
+            StoreConfig { transaction_index: false, gives_way: true, ..Self::store_config(config) };
         let chain = Chain::open(data_dir, &config, spec)?;
         Ok(Self { chain: Arc::new(chain), shown: None })
     }

@@ -15,6 +15,9 @@ pub struct StoreConfig {
     /// Whether transactions are found by their hashes, which nobody asks where a chain is only verified.
     #[serde(skip)]
     pub transaction_index: bool,
+    /// Whether the chain's threads give way to others of the machine, as of a chain that is only verified.
+    #[serde(skip)]
+    pub gives_way: bool,
     /// The `chain` label of this chain's metrics: a process may hold several chains.
     #[serde(skip)]
     pub name: &'static str,
@@ -27,6 +30,7 @@ impl Default for StoreConfig {
             write_buffer_bytes: 128 << 20,
             history_blocks: Some(10_000),
             transaction_index: true,
+            gives_way: false,
             name: "rollup",
         }
     }

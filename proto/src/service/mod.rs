@@ -1,5 +1,6 @@
 //! The service traits. In one process they are called directly; between processes the gRPC clients implement them.
 
+mod background;
 mod da;
 mod error;
 mod executor;
@@ -17,6 +18,7 @@ use std::pin::Pin;
 use futures::Stream;
 
 pub use self::{
+    background::give_way,
     da::{
         DaAdapter, DaAdapterError, DaReadError, DaReader, DaStatus, OutboxBatch, RefusedBlocks,
         WindowLeft,

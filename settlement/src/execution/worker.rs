@@ -2,7 +2,7 @@
 
 use std::{fmt, io, sync::Arc, thread};
 
-use millrace_proto::{ExecutedBlock, Replay, ReplayError};
+use millrace_proto::{ExecutedBlock, Replay, ReplayError, give_way};
 use tokio::sync::{mpsc, oneshot};
 
 /// The thread is gone: it panicked.
@@ -61,6 +61,8 @@ impl ReplayWorker {
         let (jobs, mut queue) = mpsc::channel::<Job>(1);
         let (ending, ended) = oneshot::channel();
         thread::Builder::new().name("settlement-replay".to_owned()).spawn(move || {
+            // Verification may wait, and sequencing may not.
+            give_way();
             while let Some(job) = queue.blocking_recv() {
                 job(replay.as_mut());
             }
