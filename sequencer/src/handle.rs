@@ -6,9 +6,9 @@ use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, PoolContent, PoolStatus, PooledTx,
-    Preconfirmations, RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError,
-    TxPool, TxStatus,
+    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, FrameDetail, PoolContent,
+    PoolStatus, PooledTx, Preconfirmations, RecoveredTx, Sequencer, SequencerError,
+    SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
 };
 use tokio::sync::watch;
 
@@ -181,9 +181,13 @@ impl TxPool for SequencerHandle {
         Ok(self.shared.heads.now().chain_heads())
     }
 
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+    async fn preconfirmations(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
         let shared = self.shared.clone();
-        Ok(Some(self.shared.preconfirmer.feed().subscribe(move || shared.closed_error())))
+        let ended = move || shared.closed_error();
+        Ok(Some(self.shared.preconfirmer.feed().subscribe(detail, ended)))
     }
 }
 

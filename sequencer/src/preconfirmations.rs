@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use millrace_proto::{FrameFeed, Preconfirmation};
+use millrace_proto::{FrameFeed, Noting, Preconfirmation};
 use parking_lot::Mutex;
 
 use crate::metrics::SequencerMetrics;
@@ -65,6 +65,11 @@ impl Preconfirmer {
         }
     }
 
+    /// What is to be noted of the state while frames are executed from now on.
+    pub(crate) fn noting(&self) -> Noting {
+        if self.feed.wants_diffs() { Noting::Told } else { Noting::Nothing }
+    }
+
     /// Where frames are told.
     pub(crate) const fn feed(&self) -> &FrameFeed {
         &self.feed
@@ -83,7 +88,7 @@ impl Preconfirmer {
 mod tests {
     use alloy::primitives::B256;
     use futures::{FutureExt, StreamExt};
-    use millrace_proto::{FrameStart, Preconfirmations, SequencerError};
+    use millrace_proto::{FrameDetail, FrameStart, Preconfirmations, SequencerError};
 
     use super::*;
 
@@ -97,6 +102,7 @@ mod tests {
             start: FrameStart::default(),
             transactions: Vec::new(),
             receipts: Vec::new(),
+            diff: None,
         }
     }
 
@@ -108,8 +114,9 @@ mod tests {
     #[test]
     fn a_frame_is_told_once_it_is_on_disk_and_executed_and_not_before() {
         let preconfirmer = Preconfirmer::new(SequencerMetrics::new());
-        let mut frames =
-            preconfirmer.feed().subscribe(|| SequencerError::Unavailable("over".into()));
+        let mut frames = preconfirmer
+            .feed()
+            .subscribe(FrameDetail::Receipts, || SequencerError::Unavailable("over".into()));
         let tickets = [(); 4].map(|()| preconfirmer.ticket());
 
         // The disk is first.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use millrace_proto::{
-    BlockAttributes, BlockNumHash, BlockSelector, ExecutedBlock, ExecutorError, RecoveredTx,
-    StateDiff, TxOutcome,
+    BlockAttributes, BlockNumHash, BlockSelector, Executed, ExecutedBlock, ExecutorError, Noting,
+    RecoveredTx, StateDiff, TxOutcome,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -32,12 +32,31 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, ExecutorError>>;
 
 /// What the worker is asked to do.
 pub(super) enum Command {
-    Open { attributes: BlockAttributes, reply: Reply<Opened> },
-    Execute { build: u64, transactions: Vec<Arc<RecoveredTx>>, reply: Reply<Vec<TxOutcome>> },
-    Close { build: u64, reply: Reply<Arc<ExecutedBlock>> },
-    Seal { build: u64, reply: Reply<Arc<ExecutedBlock>> },
-    Discard { build: u64 },
-    Unwind { to: BlockNumHash, reply: Reply<()> },
+    Open {
+        attributes: BlockAttributes,
+        reply: Reply<Opened>,
+    },
+    Execute {
+        build: u64,
+        transactions: Vec<Arc<RecoveredTx>>,
+        noting: Noting,
+        reply: Reply<Executed>,
+    },
+    Close {
+        build: u64,
+        reply: Reply<Arc<ExecutedBlock>>,
+    },
+    Seal {
+        build: u64,
+        reply: Reply<Arc<ExecutedBlock>>,
+    },
+    Discard {
+        build: u64,
+    },
+    Unwind {
+        to: BlockNumHash,
+        reply: Reply<()>,
+    },
 }
 
 /// An opened block.
@@ -171,12 +190,12 @@ impl Builder {
             Command::Open { attributes, reply } => {
                 let _ = reply.send(self.open(attributes));
             }
-            Command::Execute { build, transactions, reply } => {
-                let outcomes = self.execute(build, transactions);
-                if outcomes.is_err() {
+            Command::Execute { build, transactions, noting, reply } => {
+                let executed = self.execute(build, transactions, noting);
+                if executed.is_err() {
                     self.discard(build);
                 }
-                let _ = reply.send(outcomes);
+                let _ = reply.send(executed);
             }
             Command::Close { build, reply } => {
                 let _ = reply.send(self.close(build));
@@ -221,7 +240,8 @@ impl Builder {
         &mut self,
         build: u64,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError> {
         let open = self.open.as_mut().filter(|open| open.build == build);
         let open = open.ok_or(ExecutorError::BuildDiscarded)?;
         let started = Instant::now();
@@ -234,7 +254,11 @@ impl Builder {
             }
         }
         self.metrics.execute.record(started.elapsed());
-        Ok(outcomes)
+        let diff = match noting {
+            Noting::Nothing => None,
+            Noting::Told => Some(Arc::new(open.block.changes()?)),
+        };
+        Ok(Executed { outcomes, diff })
     }
 
     fn close(&mut self, build: u64) -> Result<Arc<ExecutedBlock>, ExecutorError> {

@@ -65,6 +65,26 @@ pub enum TxOutcome {
     NoRoom,
 }
 
+/// Whether what transactions change in the state is told when they are executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noting {
+    /// No: it costs nothing.
+    #[default]
+    Nothing,
+    /// It is told.
+    Told,
+}
+
+/// What came of executing transactions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Executed {
+    /// One a transaction, in order.
+    pub outcomes: Vec<TxOutcome>,
+    /// With [`Noting::Told`], what the block changed since that was told last, or since it was opened: what the protocol itself does at its start is in the
+    /// first of its diffs. `None` also from an executor in another process that cannot tell.
+    pub diff: Option<Arc<StateDiff>>,
+}
+
 /// A block that is being built. Dropping it discards the block.
 #[async_trait]
 pub trait BlockBuild: fmt::Debug + Send {
@@ -80,7 +100,20 @@ pub trait BlockBuild: fmt::Debug + Send {
     async fn execute(
         &mut self,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError>;
+    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        Ok(self.execute_noting(transactions, Noting::Nothing).await?.outcomes)
+    }
+
+    /// The same, and tells what they change in the state if asked to. Asked without transactions, it tells what was changed up to now, so that what the next ones
+    /// change can be told alone.
+    ///
+    /// # Errors
+    /// An error discards the block.
+    async fn execute_noting(
+        &mut self,
+        transactions: Vec<Arc<RecoveredTx>>,
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError>;
 
     /// Closes the block: nothing more is executed, its roots are computed, and the next block may be opened on it. Nobody else sees it until it is
     /// sealed.

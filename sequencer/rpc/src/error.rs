@@ -154,6 +154,7 @@ fn sequencer(error: SequencerError) -> ErrorObjectOwned {
         SequencerError::Executor(error) => executor(error),
         SequencerError::UnknownTransaction(_) => plain(RESOURCE_NOT_FOUND, error.to_string()),
         SequencerError::Lagged { .. } => plain(LIMIT_EXCEEDED, error.to_string()),
+        SequencerError::NoStateDiffs => plain(INVALID_PARAMS_CODE, error.to_string()),
         SequencerError::Unavailable(_) => plain(RESOURCE_UNAVAILABLE, error.to_string()),
         SequencerError::Transport(error) => {
             unanswered(&SEQUENCER, "the sequencer", &error);

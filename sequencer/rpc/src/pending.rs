@@ -7,7 +7,7 @@ use alloy::{
     rpc::types::FilterChanges,
 };
 use futures::StreamExt;
-use millrace_proto::Preconfirmations;
+use millrace_proto::{FrameDetail, Preconfirmations};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -118,7 +118,7 @@ impl Context {
         if !feed {
             return self.filters.install_pending(cursor);
         }
-        let begun = match self.pending_frames().await {
+        let begun = match self.pending_frames(FrameDetail::Receipts).await {
             Ok(frames) => self.filters.install_pending(cursor).map(|id| (id, frames)),
             Err(error) => Err(error),
         };
@@ -130,9 +130,12 @@ impl Context {
     }
 
     /// The frames of the open block.
-    pub(crate) async fn pending_frames(&self) -> Result<Preconfirmations, CallError> {
+    pub(crate) async fn pending_frames(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Preconfirmations, CallError> {
         let none = "this node is told of no open block; ask the sequencer";
-        let frames = self.pool.preconfirmations().await?;
+        let frames = self.pool.preconfirmations(detail).await?;
         frames.ok_or_else(|| CallError::InvalidParams(none.to_owned()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_proto::{Preconfirmation, RecoveredTx};
+use millrace_proto::{Executed, ExecutorError, Noting, Preconfirmation, RecoveredTx};
 use tokio::time::Instant;
 
 use super::{
@@ -65,8 +65,9 @@ impl Builder {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let started = Instant::now();
         open.block.frames.push(txs.clone());
-        let outcomes = self.busy(open.build.execute(txs.clone())).await?;
-        let result = match outcomes.and_then(|outcomes| open.block.judge(&txs, outcomes)) {
+        let noting = self.shared.preconfirmer.noting();
+        let executed = self.busy(open.execute(txs.clone(), noting)).await?;
+        let result = match executed.and_then(|executed| open.block.judge(&txs, executed)) {
             Ok(result) => {
                 self.open = Some(open);
                 result
@@ -90,6 +91,19 @@ impl Builder {
 }
 
 impl OpenBlock {
+    /// Executes the next frame. What it changes can be told alone only if all before it is told.
+    async fn execute(
+        &mut self,
+        txs: Vec<Arc<RecoveredTx>>,
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError> {
+        if noting > self.noting && self.place != Place::default() {
+            self.build.execute_noting(Vec::new(), noting).await?;
+        }
+        self.noting = noting;
+        self.build.execute_noting(txs, noting).await
+    }
+
     /// Tells subscribers what a frame came to, once it is on disk.
     pub(super) fn tell(&mut self, preconfirmer: &Preconfirmer, ticket: Ticket, included: Included) {
         if included.transactions.is_empty() {
@@ -97,7 +111,7 @@ impl OpenBlock {
         }
         let Place { frame, start } = self.place;
         self.place = self.place.after(&included);
-        let Included { transactions, receipts } = included;
+        let Included { transactions, receipts, diff } = included;
         let opened = &self.block.opened;
         let told = preconfirmer.feed().is_wanted().then(|| Preconfirmation {
             block: opened.number,
@@ -108,6 +122,7 @@ impl OpenBlock {
             start,
             transactions,
             receipts,
+            diff,
         });
         preconfirmer.executed(ticket, told);
     }

@@ -18,8 +18,8 @@ mod unwind;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use millrace_proto::{
-    BlockBuild, ErrorChain, ErrorClass, ExecutorError, FrameStart, Outage, PastOutage, QueueMark,
-    SealedHeader,
+    BlockBuild, ErrorChain, ErrorClass, ExecutorError, FrameStart, Noting, Outage, PastOutage,
+    QueueMark, SealedHeader,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,8 @@ struct OpenBlock {
     deadline: Instant,
     left_out: LeftOut,
     place: Place,
+    /// How the last frame was executed.
+    noting: Noting,
 }
 
 /// Where the next frame of a block begins.

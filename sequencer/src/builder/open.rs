@@ -81,15 +81,17 @@ impl Builder {
             deadline,
             left_out,
             place,
+            noting: built.noting,
         });
     }
 
     /// Brings a block into the executor, however often that takes.
     pub(super) async fn build(&mut self, block: &LoggedBlock) -> Result<Built, SequencerRunError> {
         let head = &self.head.clone();
+        let noting = self.shared.preconfirmer.noting();
         if self.storing.is_some() {
             let shared = self.shared.clone();
-            let built = block.build(&*shared.executor, &shared.spec, head);
+            let built = block.build(&*shared.executor, &shared.spec, head, noting);
             match self.busy(built).await? {
                 Ok(built) => return Ok(built),
                 // It may have lost the block that is being stored.
@@ -100,7 +102,7 @@ impl Builder {
             }
         }
         let build = move |shared: Arc<Shared>| async move {
-            block.build(&*shared.executor, &shared.spec, head).await
+            block.build(&*shared.executor, &shared.spec, head, noting).await
         };
         self.insist(block.opened.number, build).await
     }

@@ -9,7 +9,7 @@ use alloy::{
 };
 use eyre::{Result, WrapErr, ensure, eyre};
 use futures::StreamExt;
-use millrace_proto::{Stage, TxPool};
+use millrace_proto::{FrameDetail, Stage, TxPool};
 use millrace_tests::{Chain, ChainOptions, Follower, Wallet, dev_key, fresh_address};
 use serde_json::{Value, json};
 
@@ -29,11 +29,13 @@ async fn open_blocks_are_told_as_they_will_be_sealed() -> Result<()> {
     let mut over_rpc = Vec::new();
     for socket in &sockets {
         // Room for all that is told: the client drops what is not read.
-        let frames = socket.subscribe::<_, Value>(("newPreconfirmations",)).channel_size(1024);
+        let topic = ("newPreconfirmations", json!({ "stateDiff": true }));
+        let frames = socket.subscribe::<_, Value>(topic).channel_size(1024);
         over_rpc.push(frames.await?.into_stream());
     }
     let client = chain.sequencer()?;
-    let frames = client.preconfirmations().await?.ok_or_else(|| eyre!("it tells nothing"))?;
+    let frames = client.preconfirmations(FrameDetail::StateDiffs).await?;
+    let frames = frames.ok_or_else(|| eyre!("it tells nothing"))?;
     let mut frames = std::pin::pin!(tokio_stream::StreamExt::timeout(frames, SOON));
 
     let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
@@ -59,11 +61,14 @@ async fn open_blocks_are_told_as_they_will_be_sealed() -> Result<()> {
         for receipt in sealed.as_array_mut().into_iter().flatten() {
             receipt["blockHash"] = Value::Null;
         }
+        let diff = frame.diff.as_deref().ok_or_else(|| eyre!("it was asked for"))?;
+        let diff = serde_json::to_value(diff)?;
         for over_rpc in &mut over_rpc {
             let message = tokio::time::timeout(SOON, over_rpc.next()).await?;
             let message = message.ok_or_else(|| eyre!("the subscription has ended"))?;
             ensure!(message["transactions"] == json!(hashes), "{message}");
             ensure!(message["receipts"] == sealed, "{message}, not {sealed}");
+            ensure!(message["stateDiff"] == diff, "{message}, not {diff}");
         }
         told.extend(hashes);
     }

@@ -11,7 +11,8 @@ use super::{block::*, *};
 use crate::{
     grpc::pb,
     service::{
-        BlockSelector, CallOutcome, CallStatus, GasEstimate, TransportError, TxLocation, TxOutcome,
+        BlockSelector, CallOutcome, CallStatus, Executed, GasEstimate, TransportError, TxLocation,
+        TxOutcome,
     },
     types::{
         AccountInfo, BlockAttributes, ExecutedBlock, Inclusion, L1Ref, Receipt, RecoveredTx,
@@ -167,7 +168,8 @@ proptest! {
             TxOutcome::Invalid(RejectReason::NonceTooLow { got, expected: index }),
             TxOutcome::NoRoom,
         ] {
-            prop_assert_eq!(outcome_from_pb(outcome_to_pb(outcome.clone()))?, outcome);
+            let executed = Executed { outcomes: vec![outcome], diff: None };
+            prop_assert_eq!(executed_from_pb(executed_to_pb(executed.clone())?)?, executed);
         }
     }
 
@@ -212,7 +214,7 @@ proptest! {
         let bytes = bytes.as_slice();
         let _ = pb::ExecutedBlock::decode(bytes).map(Option::<Arc<ExecutedBlock>>::try_from);
         let _ = pb::TransactionStatus::decode(bytes).map(TxStatus::try_from);
-        let _ = pb::TransactionOutcome::decode(bytes).map(outcome_from_pb);
+        let _ = pb::TransactionOutcomes::decode(bytes).map(executed_from_pb);
         let _ = pb::BlockAttributes::decode(bytes).map(BlockAttributes::try_from);
     }
 }

@@ -119,6 +119,7 @@ fn sequencer() -> impl Strategy<Value = SequencerError> {
         executor().prop_map(E::Executor),
         text().prop_map(|text| E::OrderLog(Box::new(RemoteError(text)))),
         text().prop_map(E::Unavailable),
+        Just(()).prop_map(|()| E::NoStateDiffs),
         transport().prop_map(E::Transport),
     ]
 }

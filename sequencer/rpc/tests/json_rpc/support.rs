@@ -20,8 +20,9 @@ use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
     Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, DataPrice, ExecutedBlock,
-    Executor, FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations,
-    QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
+    Executor, FrameDetail, FrameFeed, FrameStart, Noting, PoolContent, PoolStatus, Preconfirmation,
+    Preconfirmations, QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome,
+    TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -83,7 +84,10 @@ impl SealingPool {
         let attributes = BlockAttributes::rollup(&self.spec, &head, timestamp, queue);
         let mut block = self.executor.open_block(attributes).await.expect("open");
         let mut receipts = Vec::new();
-        for outcome in block.execute(transactions.clone()).await.expect("execute") {
+        let wants = self.frames.as_ref().is_some_and(|frames| frames.wants_diffs());
+        let noting = if wants { Noting::Told } else { Noting::Nothing };
+        let executed = block.execute_noting(transactions.clone(), noting).await.expect("execute");
+        for outcome in executed.outcomes {
             match outcome {
                 TxOutcome::Included { receipt, .. } => receipts.push(receipt),
                 TxOutcome::Invalid(reason) => return Err(reason),
@@ -102,6 +106,7 @@ impl SealingPool {
                 start: FrameStart::default(),
                 transactions,
                 receipts,
+                diff: executed.diff,
             }));
         }
         Ok(block.seal().await.expect("seal"))
@@ -187,9 +192,12 @@ impl TxPool for SealingPool {
         Ok(PoolStatus { pending, queued: 0 })
     }
 
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+    async fn preconfirmations(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
         let over = || SequencerError::Unavailable("over".into());
-        Ok(self.frames.as_ref().map(|frames| frames.subscribe(over)))
+        Ok(self.frames.as_ref().map(|frames| frames.subscribe(detail, over)))
     }
 
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
