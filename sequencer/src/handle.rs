@@ -1,19 +1,20 @@
 //! The service as callers see it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, FrameDetail, PoolContent,
-    PoolStatus, PooledTx, Preconfirmations, RecoveredTx, Sequencer, SequencerError,
+    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, FrameDetail, OpenPoint,
+    PoolContent, PoolStatus, PooledTx, Preconfirmations, RecoveredTx, Sequencer, SequencerError,
     SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
 };
 use tokio::sync::watch;
 
 use crate::{
     lifecycle::{Known, reached, stage_of, status_at},
+    preconfirmations::Reached,
     shared::Shared,
 };
 
@@ -22,6 +23,9 @@ use crate::{
 pub struct SequencerHandle {
     shared: Arc<Shared>,
 }
+
+/// How long a reader waits until the executor keeps what the open block changes.
+const OPEN_BLOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// The stages of a transaction that is included, in order.
 const STAGES: [Stage; 5] =
@@ -179,6 +183,27 @@ impl TxPool for SequencerHandle {
 
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
         Ok(self.shared.heads.now().chain_heads())
+    }
+
+    async fn open_point(&self) -> Result<Option<OpenPoint>, SequencerError> {
+        let shared = &self.shared;
+        let mut reached = shared.preconfirmer.read();
+        let can_be_read =
+            |reached: &Option<Reached>| reached.is_none_or(|reached: Reached| reached.kept);
+        if !can_be_read(&reached.borrow()) {
+            // The builder has it kept from now on.
+            shared.work.notify_one();
+        }
+        let found = async { reached.wait_for(can_be_read).await.ok().and_then(|found| *found) };
+        tokio::select! {
+            biased;
+            found = found => Ok(found.map(|reached| reached.point)),
+            () = shared.ended.cancelled() => Err(shared.closed_error()),
+            () = tokio::time::sleep(OPEN_BLOCK_WAIT) => {
+                let why = "the executor does not show the open block; try again";
+                Err(SequencerError::Unavailable(why.to_owned()))
+            }
+        }
     }
 
     async fn preconfirmations(

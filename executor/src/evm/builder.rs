@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use millrace_proto::{RecoveredTx, StateDiff, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxOutcome};
 use tracing::error;
 
 use super::{
@@ -55,6 +55,19 @@ impl BlockBuilder {
         let forced = plan.forced();
         let (included, noted) = (Vec::new(), Noted::default());
         Ok(Self { plan, reader, codes, execution, forced, included, noted })
+    }
+
+    /// What is built.
+    pub const fn plan(&self) -> &BlockPlan {
+        &self.plan
+    }
+
+    /// The transactions that are in the block so far, and their receipts.
+    pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
+        match &self.execution {
+            Execution::Parallel(parallel) => parallel.held(),
+            Execution::InOrder(executor) => executor.held(),
+        }
     }
 
     /// How the work was done so far; `None` if it is done in order after a panic.

@@ -111,6 +111,11 @@ impl<R: StateReader> BlockExecutor<R> {
         }
     }
 
+    /// The transactions that are in the block so far, and their receipts.
+    pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
+        (&self.tally.transactions, &self.tally.receipts)
+    }
+
     /// What the block changed so far.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub use self::{
     error::{ErrorClass, TransportError},
     executor::{
         BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executed, Executor,
-        ExecutorError, FoundAccounts, GasEstimate, Noting, TxLocation, TxOutcome,
+        ExecutorError, FoundAccounts, GasEstimate, Noting, OpenPoint, TxLocation, TxOutcome,
     },
     frame_feed::FrameFeed,
     l1::{L1Inbox, L1InboxError, Standing},

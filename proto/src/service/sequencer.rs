@@ -14,7 +14,7 @@ use futures::{
 use std::sync::Arc;
 
 use crate::{
-    service::{BoxStream, ErrorClass, ExecutorError, TransportError},
+    service::{BoxStream, ErrorClass, ExecutorError, OpenPoint, TransportError},
     types::{DataPrice, Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
@@ -129,6 +129,12 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
 
     /// The heads.
     async fn heads(&self) -> Result<ChainHeads, SequencerError>;
+
+    /// How far the open block is on disk and executed, so that it can be read in the executor: whoever was told of a frame finds it there. `None` if all that was told is in the sealed
+    /// head, and where nobody tells of open blocks. Asking has the executor keep what can be read, for a while.
+    async fn open_point(&self) -> Result<Option<OpenPoint>, SequencerError> {
+        Ok(None)
+    }
 
     /// Frames of open blocks from now on, each as soon as it is both on disk and executed. `None` where nobody tells of them.
     ///

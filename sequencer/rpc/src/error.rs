@@ -138,9 +138,11 @@ fn executor(error: ExecutorError) -> ErrorObjectOwned {
             unanswered(&EXECUTOR, "the executor", &error);
             plain(RESOURCE_UNAVAILABLE, "the executor does not answer; try again later")
         }
+        ExecutorError::BuildDiscarded => {
+            plain(RESOURCE_UNAVAILABLE, "the open block is built again; try again")
+        }
         ExecutorError::NotHead { .. }
         | ExecutorError::NotIncludable { .. }
-        | ExecutorError::BuildDiscarded
         | ExecutorError::Store(_)
         | ExecutorError::Stopped(_) => {
             error!(target: "millrace::rpc", %error, "executor failed");

@@ -56,7 +56,7 @@ struct OpenBlock {
     deadline: Instant,
     left_out: LeftOut,
     place: Place,
-    /// How the last frame was executed.
+    /// What is noted of it.
     noting: Noting,
 }
 
@@ -191,7 +191,10 @@ impl Builder {
                     self.seal().await?;
                     continue;
                 }
-                Some(_) => self.frame().await?,
+                Some(_) => {
+                    self.note().await?;
+                    self.frame().await?;
+                }
                 None if self.should_open() => {
                     self.open().await?;
                     self.frame().await?;

@@ -180,6 +180,7 @@ impl Builder {
         let accepted_at = shared.ledger.pool.lock().accepted_at(&sealed);
         shared.ledger.recent.write().push(sealed.clone(), accepted_at);
         shared.heads.sealed(sealed.header.clone(), now.wall);
+        shared.preconfirmer.sealed(sealed.number());
         shared.set_next_block(&sealed.header);
         let (since, status) = {
             let mut pool = shared.ledger.pool.lock();

@@ -55,6 +55,7 @@ impl Builder {
         let began = std::time::Instant::now();
         self.shared.ledger.pool.lock().close(Closed::Unwinding);
         let mut moved = self.void(to).await?;
+        self.shared.preconfirmer.forget();
         self.log_derived(with).await?;
         moved.extend(with.iter().flat_map(|block| &block.transactions).map(|tx| tx.hash()));
         let last = num_hash(&stays);

@@ -75,3 +75,33 @@ async fn open_blocks_are_told_as_they_will_be_sealed() -> Result<()> {
     ensure!(sent.iter().all(|hash| told.contains(hash)), "each is told");
     Ok(())
 }
+
+/// Who is told of a frame reads it, over JSON-RPC, before its block is sealed; a full node reads it with its block.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_is_pending() -> Result<()> {
+    let chain = Chain::start(ChainOptions::default()).await?;
+    let ready = chain.ready().clone();
+    let follower = Follower::start(&ready, Some(&ready.grpc), &[]).await?;
+    let full_node = websocket(&follower.ws()?).await?;
+    let frames = chain.sequencer()?.preconfirmations(FrameDetail::Receipts).await?;
+    let mut frames = frames.ok_or_else(|| eyre!("it tells nothing"))?;
+    let (node, payee) = (chain.provider(), fresh_address());
+    let mut wallet = Wallet::new(dev_key(0), chain.provider()).await?;
+    for count in 1..=10_u64 {
+        let hash = wallet.transfer(payee, U256::from(1)).await?;
+        loop {
+            let frame = tokio::time::timeout(SOON, frames.next()).await?;
+            let frame = frame.ok_or_else(|| eyre!("the stream has ended"))??;
+            if frame.transactions.iter().any(|tx| tx.hash() == hash) {
+                break;
+            }
+        }
+        let pending = node.get_balance(payee).pending().await?;
+        ensure!(pending == U256::from(count), "{pending} of {count} that were told");
+        let latest = node.get_balance(payee).await?;
+        ensure!(latest <= pending, "{latest} is sealed, {pending} pending");
+        let there = full_node.get_balance(payee).pending().await?;
+        ensure!(there <= U256::from(count), "a full node has sealed blocks");
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use alloy_primitives::{
     Address, B256, U256,
     map::{AddressMap, HashMap},
 };
-use millrace_proto::{AccountDiff, AccountInfo, SlotDiff, StateDiff};
+use millrace_proto::{AccountDiff, SlotDiff, StateDiff};
 
 use super::{
     accesses::AccessLog,
@@ -122,9 +122,7 @@ fn ended(
 ) -> Result<AddressMap<HashMap<U256, U256>>, StateReadError> {
     let mut ended = AddressMap::default();
     for (address, before) in noted {
-        if before.info.is_some_and(|info| has_storage(&info))
-            && shared.account(*address)?.generation != before.generation
-        {
+        if before.info.is_some() && shared.account(*address)?.generation != before.generation {
             let slots = match before.generation {
                 0 if shared.reader.account(*address)?.is_some() => {
                     shared.reader.storage_of(*address)?.into_iter().collect()
@@ -144,9 +142,4 @@ fn ended(
         });
     }
     Ok(ended)
-}
-
-/// Whether an account may have storage: it has run code, if only as a delegation (EIP-7702) that it does not have any more.
-fn has_storage(info: &AccountInfo) -> bool {
-    info.nonce != 0 || info.code_hash != AccountInfo::default().code_hash
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use millrace_proto::{RecoveredTx, StateDiff, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxOutcome};
 
 use super::{
     ParallelStats, WorkProfile, WorkerPool, diff,
@@ -106,6 +106,12 @@ impl ParallelExecutor {
         let (front, outcomes) = stretch.finish()?;
         self.front = Some(front);
         Ok(outcomes)
+    }
+
+    /// The transactions that are in the block so far, and their receipts; none after an error.
+    pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
+        let tally = self.front.as_ref().map(|front| &front.tally);
+        tally.map_or((&[], &[]), |tally| (&tally.transactions, &tally.receipts))
     }
 
     /// What the block changed since this was asked last, or since it was opened. What changes is noted from the first time on; before that, it costs nothing.

@@ -182,6 +182,7 @@ impl TryFrom<pb::BlockAttributes> for BlockAttributes {
 pub(crate) const fn noting_to_pb(noting: Noting) -> pb::Noting {
     match noting {
         Noting::Nothing => pb::Noting::Nothing,
+        Noting::Kept => pb::Noting::Kept,
         Noting::Told => pb::Noting::Told,
     }
 }
@@ -189,6 +190,7 @@ pub(crate) const fn noting_to_pb(noting: Noting) -> pb::Noting {
 pub(crate) const fn noting_from_pb(noting: pb::Noting) -> Noting {
     match noting {
         pb::Noting::Nothing => Noting::Nothing,
+        pb::Noting::Kept => Noting::Kept,
         pb::Noting::Told => Noting::Told,
     }
 }

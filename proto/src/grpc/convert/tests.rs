@@ -11,8 +11,8 @@ use super::{block::*, *};
 use crate::{
     grpc::pb,
     service::{
-        BlockSelector, CallOutcome, CallStatus, Executed, GasEstimate, TransportError, TxLocation,
-        TxOutcome,
+        BlockSelector, CallOutcome, CallStatus, Executed, GasEstimate, OpenPoint, TransportError,
+        TxLocation, TxOutcome,
     },
     types::{
         AccountInfo, BlockAttributes, ExecutedBlock, Inclusion, L1Ref, Receipt, RecoveredTx,
@@ -202,7 +202,14 @@ proptest! {
             let estimate = GasEstimate::Fails(outcome);
             prop_assert_eq!(GasEstimate::try_from(pb::EstimateGasResponse::from(estimate.clone()))?, estimate);
         }
-        for at in [BlockSelector::Latest, BlockSelector::Number(nonce), BlockSelector::Hash(hash)] {
+        let open = OpenPoint { number: nonce, parent: hash, last: hash };
+        let selectors = [
+            BlockSelector::Latest,
+            BlockSelector::Number(nonce),
+            BlockSelector::Hash(hash),
+            BlockSelector::Open(open),
+        ];
+        for at in selectors {
             prop_assert_eq!(selector_from_pb(Some(at.into()))?, at);
         }
     }

@@ -8,8 +8,8 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::{
     service::{
-        BlockSelector, ExecutorError, SequencerError, SimulationCode, SimulationError, SubmitError,
-        TraceLimit,
+        BlockSelector, ExecutorError, OpenPoint, SequencerError, SimulationCode, SimulationError,
+        SubmitError, TraceLimit,
     },
     types::RejectReason,
 };
@@ -84,6 +84,9 @@ fn selector() -> impl Strategy<Value = BlockSelector> {
         Just(BlockSelector::Latest),
         any::<u64>().prop_map(BlockSelector::Number),
         hash().prop_map(BlockSelector::Hash),
+        (any::<u64>(), hash(), hash()).prop_map(|(number, parent, last)| {
+            BlockSelector::Open(OpenPoint { number, parent, last })
+        }),
     ]
 }
 

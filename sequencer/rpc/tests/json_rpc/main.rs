@@ -5,6 +5,7 @@ mod fees;
 mod follow;
 mod logs;
 mod metrics;
+mod open;
 mod pool;
 mod reads;
 mod simulate;
