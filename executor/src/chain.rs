@@ -302,6 +302,31 @@ impl ParentState {
         self.after.as_ref().map_or_else(|| self.state.header(), |(header, _)| header)
     }
 
+    /// Every slot of an account that is not zero; `None` if more than `limit` have to be looked at.
+    pub(crate) fn slots(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        let changed = self.changed(address).map_or(0, |changed| changed.storage.len());
+        let Some(slots) = self.state.slots(address, limit.saturating_add(changed))? else {
+            return Ok(None);
+        };
+        let slots = self.with_changes(address, slots);
+        Ok((slots.len() <= limit).then_some(slots))
+    }
+
+    /// The state root after `diff` on top of this state.
+    pub(crate) fn root(&self, diff: StateDiff) -> Result<B256, ExecutorError> {
+        // The closed block may have been stored by the time that the state was looked up.
+        let after = self.after.as_ref();
+        let unstored = after.filter(|(header, _)| header.number > self.state.header().number);
+        let Some((_, closed)) = unstored else { return Ok(self.state.root(&diff)?) };
+        let mut total = StateDiff::clone(closed);
+        total.extend(diff).map_err(apart)?;
+        Ok(self.state.root(&total.net())?)
+    }
+
     fn changed(&self, address: Address) -> Option<&AccountDiff> {
         self.after.as_ref()?.1.accounts.get(&address)
     }
@@ -317,6 +342,11 @@ impl ParentState {
             .map(|(slot, values)| (U256::from_be_bytes(slot.0), values.after));
         kept.chain(set.filter(|(_, value)| !value.is_zero())).collect()
     }
+}
+
+/// Changes that do not follow each other, though they were made one after the other.
+pub(crate) fn apart(account: Address) -> ExecutorError {
+    ExecutorError::Stopped(format!("changes of account {account} do not follow each other"))
 }
 
 impl StateReader for ParentState {

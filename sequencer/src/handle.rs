@@ -1,19 +1,20 @@
 //! The service as callers see it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream};
 use millrace_proto::{
-    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, PoolContent, PoolStatus, PooledTx,
-    Preconfirmations, RecoveredTx, Sequencer, SequencerError, SequencerStatus, Stage, SubmitError,
-    TxPool, TxStatus,
+    Admission, BlockSelector, BoxStream, ChainHeads, DataPrice, FrameDetail, OpenPoint,
+    PoolContent, PoolStatus, PooledTx, Preconfirmations, RecoveredTx, Sequencer, SequencerError,
+    SequencerStatus, Stage, SubmitError, TxPool, TxStatus,
 };
 use tokio::sync::watch;
 
 use crate::{
     lifecycle::{Known, reached, stage_of, status_at},
+    preconfirmations::Reached,
     shared::Shared,
 };
 
@@ -22,6 +23,9 @@ use crate::{
 pub struct SequencerHandle {
     shared: Arc<Shared>,
 }
+
+/// How long a reader waits until the executor keeps what the open block changes.
+const OPEN_BLOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// The stages of a transaction that is included, in order.
 const STAGES: [Stage; 5] =
@@ -187,9 +191,34 @@ impl TxPool for SequencerHandle {
         Ok(self.shared.heads.now().chain_heads())
     }
 
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+    async fn open_point(&self) -> Result<Option<OpenPoint>, SequencerError> {
+        let shared = &self.shared;
+        let mut reached = shared.preconfirmer.read();
+        let can_be_read =
+            |reached: &Option<Reached>| reached.is_none_or(|reached: Reached| reached.kept);
+        if !can_be_read(&reached.borrow()) {
+            // The builder has it kept from now on.
+            shared.work.notify_one();
+        }
+        let found = async { reached.wait_for(can_be_read).await.ok().and_then(|found| *found) };
+        tokio::select! {
+            biased;
+            found = found => Ok(found.map(|reached| reached.point)),
+            () = shared.ended.cancelled() => Err(shared.closed_error()),
+            () = tokio::time::sleep(OPEN_BLOCK_WAIT) => {
+                let why = "the executor does not show the open block; try again";
+                Err(SequencerError::Unavailable(why.to_owned()))
+            }
+        }
+    }
+
+    async fn preconfirmations(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
         let shared = self.shared.clone();
-        Ok(Some(self.shared.preconfirmer.feed().subscribe(move || shared.closed_error())))
+        let ended = move || shared.closed_error();
+        Ok(Some(self.shared.preconfirmer.feed().subscribe(detail, ended)))
     }
 }
 

@@ -8,8 +8,9 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockAttributes, BlockBuild, BlockSelector, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    QueueMark, RecoveredTx, RejectReason, SealedHeader, SharedReceipt, TxOutcome,
+    BlockAttributes, BlockBuild, BlockSelector, ChainSpec, Executed, ExecutedBlock, Executor,
+    ExecutorError, Noting, QueueMark, RecoveredTx, RejectReason, SealedHeader, SharedReceipt,
+    StateDiff, TxOutcome,
 };
 
 use crate::{log::BlockOpened, pool::Verdict};
@@ -37,6 +38,8 @@ pub(crate) struct FrameResult {
 pub(crate) struct Included {
     pub(crate) transactions: Vec<Arc<RecoveredTx>>,
     pub(crate) receipts: Vec<SharedReceipt>,
+    /// What they changed, if it was asked for.
+    pub(crate) diff: Option<Arc<StateDiff>>,
 }
 
 /// An executor's open block with everything of a [`LoggedBlock`] in it.
@@ -49,6 +52,8 @@ pub(crate) struct Built {
     pub(crate) queued: Included,
     /// One for each frame.
     pub(crate) frames: Vec<FrameResult>,
+    /// What was noted meanwhile.
+    pub(crate) noting: Noting,
 }
 
 /// What came of bringing a block into the executor.
@@ -85,6 +90,7 @@ impl LoggedBlock {
         executor: &dyn Executor,
         spec: &ChainSpec,
         parent: &SealedHeader,
+        noting: Noting,
     ) -> Result<Built, ExecutorError> {
         let mut build = executor.open_block(self.attributes(spec, parent)).await?;
         let mut gas_used = 0;
@@ -92,32 +98,32 @@ impl LoggedBlock {
         let queue = &self.opened.queued.txs;
         if !queue.is_empty() {
             // Forced transactions that are invalid here are left out; nobody waits for their fate.
-            let outcomes = build.execute(queue.clone()).await?;
-            if outcomes.iter().any(|outcome| matches!(outcome, TxOutcome::NoRoom)) {
+            let executed = build.execute_noting(queue.clone(), noting).await?;
+            if executed.outcomes.iter().any(|outcome| matches!(outcome, TxOutcome::NoRoom)) {
                 // Nobody else could leave them out.
                 let problem = "it has no room for what the queue's gas limits leave room for";
                 return Err(ExecutorError::Stopped(problem.to_owned()));
             }
-            let result = judge(queue, outcomes)?;
+            let result = judge(queue, executed)?;
             gas_used += result.gas_used;
             queued = result.included;
         }
         let mut frames = Vec::with_capacity(self.frames.len());
         for txs in &self.frames {
-            let result = self.judge(txs, build.execute(txs.clone()).await?)?;
+            let result = self.judge(txs, build.execute_noting(txs.clone(), noting).await?)?;
             gas_used += result.gas_used;
             frames.push(result);
         }
-        Ok(Built { build, gas_used, queued, frames })
+        Ok(Built { build, gas_used, queued, frames, noting })
     }
 
     /// What the outcomes mean for the transactions of a frame of this block.
     pub(crate) fn judge(
         &self,
         txs: &[Arc<RecoveredTx>],
-        outcomes: Vec<TxOutcome>,
+        executed: Executed,
     ) -> Result<FrameResult, ExecutorError> {
-        let mut result = judge(txs, outcomes)?;
+        let mut result = judge(txs, executed)?;
         for (hash, verdict) in &mut result.verdicts {
             // The block has it already, from the queue.
             if matches!(verdict, Verdict::Dropped(RejectReason::NonceTooLow { .. }))
@@ -139,7 +145,7 @@ impl LoggedBlock {
     ) -> Result<Brought, ExecutorError> {
         let head = executor.head().await?;
         if head.seal() == parent.seal() {
-            let mut built = match self.build(executor, spec, parent).await {
+            let mut built = match self.build(executor, spec, parent, Noting::Nothing).await {
                 // The head has moved on since it was asked for, perhaps to this block: it was being stored. To be looked at again.
                 Err(ExecutorError::NotHead { head_hash, .. }) if head_hash != parent.seal() => {
                     return Err(ExecutorError::BuildDiscarded);
@@ -180,7 +186,8 @@ impl LoggedBlock {
 }
 
 /// What the outcomes mean for the transactions of a frame.
-fn judge(txs: &[Arc<RecoveredTx>], outcomes: Vec<TxOutcome>) -> Result<FrameResult, ExecutorError> {
+fn judge(txs: &[Arc<RecoveredTx>], executed: Executed) -> Result<FrameResult, ExecutorError> {
+    let Executed { outcomes, diff } = executed;
     if outcomes.len() != txs.len() {
         return Err(ExecutorError::Stopped(format!(
             "it gave {} outcomes for {} transactions",
@@ -207,6 +214,7 @@ fn judge(txs: &[Arc<RecoveredTx>], outcomes: Vec<TxOutcome>) -> Result<FrameResu
         };
         result.verdicts.push((tx.hash(), verdict));
     }
+    result.included.diff = diff;
     Ok(result)
 }
 
@@ -261,7 +269,7 @@ mod tests {
         let opened = BlockOpened { number: 1, parent_hash: B256::ZERO, timestamp: 1, queued };
         let stale = || TxOutcome::Invalid(RejectReason::NonceTooLow { got: 0, expected: 1 });
         let result = LoggedBlock::new(opened)
-            .judge(&[tx(0), tx(1)], vec![stale(), stale()])
+            .judge(&[tx(0), tx(1)], Executed { outcomes: vec![stale(), stale()], diff: None })
             .expect("an outcome for each");
         let verdicts: Vec<_> = result.verdicts.into_iter().map(|(_, verdict)| verdict).collect();
         assert!(matches!(verdicts[..], [Verdict::Included, Verdict::Dropped(_)]), "{verdicts:?}");

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use millrace_proto::{RecoveredTx, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxOutcome};
 use tracing::error;
 
 use super::{
@@ -20,11 +20,23 @@ pub struct BlockBuilder {
     forced: ForcedCount,
     /// What outcomes were given for: the same again when the execution starts anew.
     included: Vec<Arc<RecoveredTx>>,
+    noted: Noted,
 }
 
 enum Execution {
     Parallel(Box<ParallelExecutor>),
     InOrder(Box<BlockExecutor<SharedReader>>),
+}
+
+/// Whether changes are noted.
+#[derive(Default)]
+enum Noted {
+    #[default]
+    Not,
+    /// By the parallel executor, which knows what it told.
+    InParallel,
+    /// What was told of a block that is executed in order.
+    Told(Box<StateDiff>),
 }
 
 impl BlockBuilder {
@@ -41,7 +53,21 @@ impl BlockBuilder {
         let parallel = ParallelExecutor::open(&plan, reader.clone(), codes.clone(), pool)?;
         let execution = Execution::Parallel(Box::new(parallel));
         let forced = plan.forced();
-        Ok(Self { plan, reader, codes, execution, forced, included: Vec::new() })
+        let (included, noted) = (Vec::new(), Noted::default());
+        Ok(Self { plan, reader, codes, execution, forced, included, noted })
+    }
+
+    /// What is built.
+    pub const fn plan(&self) -> &BlockPlan {
+        &self.plan
+    }
+
+    /// The transactions that are in the block so far, and their receipts.
+    pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
+        match &self.execution {
+            Execution::Parallel(parallel) => parallel.held(),
+            Execution::InOrder(executor) => executor.held(),
+        }
     }
 
     /// How the work was done so far; `None` if it is done in order after a panic.
@@ -66,7 +92,12 @@ impl BlockBuilder {
                 Err(ExecutionError::Panicked) => {
                     let number = self.plan.attributes().number;
                     error!(target: "millrace::executor", number, "a thread panicked; the block is executed in order");
-                    self.execution = Execution::InOrder(Box::new(self.start_in_order()?));
+                    let executor = self.start_in_order()?;
+                    if let Noted::InParallel = self.noted {
+                        // As far as it was told.
+                        self.noted = Noted::Told(Box::new(executor.diff()?));
+                    }
+                    self.execution = Execution::InOrder(Box::new(executor));
                     return self.execute(transactions.to_vec());
                 }
                 outcomes => outcomes?,
@@ -82,6 +113,29 @@ impl BlockBuilder {
             .filter(|(_, outcome)| matches!(outcome, TxOutcome::Included { .. }));
         self.included.extend(included.map(|(tx, _)| tx.clone()));
         Ok(outcomes)
+    }
+
+    /// What the block changed since this was asked last, or since it was opened; asked after each stretch of transactions, what that stretch changed. What changes is
+    /// noted from the first time on; before that, it costs nothing.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn changes(&mut self) -> Result<StateDiff, ExecutionError> {
+        match &mut self.execution {
+            Execution::Parallel(parallel) => {
+                self.noted = Noted::InParallel;
+                parallel.changes()
+            }
+            Execution::InOrder(executor) => {
+                let diff = executor.diff()?;
+                let changes = match &self.noted {
+                    Noted::Told(told) => diff.since(told),
+                    Noted::Not | Noted::InParallel => diff.clone(),
+                };
+                self.noted = Noted::Told(Box::new(diff));
+                Ok(changes)
+            }
+        }
     }
 
     /// Closes the block.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, U256};
-use millrace_proto::{RecoveredTx, SharedReceipt, TxDeposit, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxDeposit, TxOutcome};
 use revm::{
     Database, ExecuteEvm, MainBuilder, SystemCallEvm,
     context::{
@@ -109,6 +109,19 @@ impl<R: StateReader> BlockExecutor<R> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The transactions that are in the block so far, and their receipts.
+    pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
+        (&self.tally.transactions, &self.tally.receipts)
+    }
+
+    /// What the block changed so far.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn diff(&self) -> Result<StateDiff, ExecutionError> {
+        Ok(self.evm.ctx.journaled_state.database.diff()?)
     }
 
     /// Closes the block.

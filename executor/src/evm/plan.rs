@@ -168,35 +168,52 @@ impl BlockPlan {
     }
 
     fn header(&self, output: &BlockOutput, roots: BlockRoots) -> Header {
+        let open = self.open_header();
+        Header {
+            state_root: roots.state,
+            transactions_root: roots.transactions,
+            receipts_root: roots.receipts,
+            logs_bloom: output.logs_bloom,
+            gas_used: output.gas_used,
+            extra_data: match self.queue {
+                Some(queue) => QueueMark { forced: output.forced, ..queue }.extra_data(),
+                None => self.attributes.extra_data.clone(),
+            },
+            blob_gas_used: open.blob_gas_used.map(|_| output.blob_gas_used),
+            requests_hash: open.requests_hash.map(|_| output.requests.requests_hash()),
+            ..open
+        }
+    }
+
+    /// What of the header is known before anything is executed; the rest is zero.
+    pub fn open_header(&self) -> Header {
         let attributes = &self.attributes;
         let fork = self.spec.hardfork(attributes.number, attributes.timestamp);
         let cancun = fork >= Hardfork::Cancun;
         Header {
             parent_hash: attributes.parent_hash,
             beneficiary: attributes.fee_recipient,
-            state_root: roots.state,
-            transactions_root: roots.transactions,
-            receipts_root: roots.receipts,
-            logs_bloom: output.logs_bloom,
+            state_root: B256::ZERO,
+            transactions_root: B256::ZERO,
+            receipts_root: B256::ZERO,
             number: attributes.number,
             gas_limit: attributes.gas_limit,
-            gas_used: output.gas_used,
             timestamp: attributes.timestamp,
             extra_data: match self.queue {
-                Some(queue) => QueueMark { forced: output.forced, ..queue }.extra_data(),
+                Some(queue) => queue.extra_data(),
                 None => attributes.extra_data.clone(),
             },
             mix_hash: attributes.prev_randao,
             base_fee_per_gas: self.base_fee,
             withdrawals_root: (fork >= Hardfork::Shanghai).then_some(EMPTY_WITHDRAWALS),
-            blob_gas_used: cancun.then_some(output.blob_gas_used),
+            blob_gas_used: cancun.then_some(0),
             excess_blob_gas: self
                 .env
                 .block
                 .blob_excess_gas_and_price
                 .map(|blob| blob.excess_blob_gas),
             parent_beacon_block_root: cancun.then_some(attributes.parent_beacon_block_root),
-            requests_hash: (fork >= Hardfork::Prague).then(|| output.requests.requests_hash()),
+            requests_hash: (fork >= Hardfork::Prague).then_some(B256::ZERO),
             ..Header::default()
         }
     }

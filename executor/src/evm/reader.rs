@@ -72,6 +72,14 @@ impl<R: StateReader + ?Sized> StateReader for &R {
         (**self).storage_of(address)
     }
 
+    fn storage_of_at_most(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        (**self).storage_of_at_most(address, limit)
+    }
+
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
         (**self).code(hash)
     }
@@ -96,6 +104,14 @@ impl<R: StateReader + ?Sized> StateReader for Arc<R> {
 
     fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
         (**self).storage_of(address)
+    }
+
+    fn storage_of_at_most(
+        &self,
+        address: Address,
+        limit: usize,
+    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
+        (**self).storage_of_at_most(address, limit)
     }
 
     fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use millrace_proto::{BlockBuild, ExecutedBlock, ExecutorError, RecoveredTx, TxOutcome};
+use millrace_proto::{BlockBuild, Executed, ExecutedBlock, ExecutorError, Noting, RecoveredTx};
 
 use super::{
     handle::Inner,
@@ -31,12 +31,14 @@ impl BlockBuild for OpenBuild {
         self.base_fee
     }
 
-    async fn execute(
+    async fn execute_noting(
         &mut self,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError> {
         let build = self.build;
-        self.inner.worker.ask(|reply| Command::Execute { build, transactions, reply }).await
+        let command = |reply| Command::Execute { build, transactions, noting, reply };
+        self.inner.worker.ask(command).await
     }
 
     async fn close(&mut self) -> Result<Arc<ExecutedBlock>, ExecutorError> {

@@ -2,9 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy::rpc::types::{
-    AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
-    trace::geth::GethDebugTracingOptions,
+use alloy::{
+    consensus::Sealable,
+    rpc::types::{
+        AccessListResult, EIP1186AccountProofResponse, Filter, Log, simulate::SimulatePayload,
+        trace::geth::GethDebugTracingOptions,
+    },
 };
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxHash, U256};
 use async_trait::async_trait;
@@ -24,10 +27,13 @@ use super::{
     call::{self, Simulation},
     config::ExecutorConfig,
     feed::{Follower, Unwound},
-    logs, simulate, trace,
+    logs,
+    open::OpenBlocks,
+    read::{At, read_error},
+    simulate, trace,
     worker::{Command, Worker},
 };
-use crate::chain::Chain;
+use crate::{chain::Chain, evm::StateReader};
 
 /// An executor in this process: cheap to clone.
 #[derive(Clone)]
@@ -42,6 +48,7 @@ pub(super) struct Inner {
     pub(super) head: watch::Receiver<SealedHeader>,
     pub(super) unwound: Unwound,
     pub(super) worker: Worker,
+    pub(super) open: Arc<OpenBlocks>,
     pub(super) calls: Arc<Semaphore>,
     pub(super) traces: Arc<Semaphore>,
     /// For those that wait for a place and would hold it for long.
@@ -74,10 +81,13 @@ impl ExecutorHandle {
         run: impl FnOnce(Simulation) -> Result<T, ExecutorError> + Send + 'static,
     ) -> Result<T, ExecutorError> {
         let place = place(&self.inner.calls).await?;
-        let chain = self.inner.chain.clone();
-        let max_gas = self.inner.config.calls.max_gas;
+        let inner = self.inner.clone();
         blocking(move || {
-            let result = Simulation::new(&chain, request, at, max_gas).and_then(run);
+            let max_gas = inner.config.calls.max_gas;
+            let state = inner.state(at);
+            let result = state
+                .and_then(|state| Simulation::new(&inner.chain, request, state, max_gas))
+                .and_then(run);
             drop(place);
             result
         })
@@ -126,12 +136,20 @@ impl Executor for ExecutorHandle {
     }
 
     async fn header(&self, at: BlockSelector) -> Result<Option<SealedHeader>, ExecutorError> {
-        Ok(self.inner.chain.store().header(at)?)
+        match self.inner.at(at)? {
+            At::Sealed(at) => Ok(self.inner.chain.store().header(at)?),
+            At::Open(view) => Ok(Some(view.header().seal_slow())),
+        }
     }
 
     async fn block(&self, at: BlockSelector) -> Result<Option<Arc<ExecutedBlock>>, ExecutorError> {
-        let store = self.inner.chain.store().clone();
-        blocking(move || Ok(store.block(at)?)).await
+        match self.inner.at(at)? {
+            At::Sealed(at) => {
+                let store = self.inner.chain.store().clone();
+                blocking(move || Ok(store.block(at)?)).await
+            }
+            At::Open(view) => Ok(Some(Arc::new(view.block()))),
+        }
     }
 
     async fn subscribe(
@@ -169,9 +187,17 @@ impl Executor for ExecutorHandle {
         addresses: &[Address],
         at: BlockSelector,
     ) -> Result<Vec<Option<AccountInfo>>, ExecutorError> {
-        let view = self.inner.chain.store().view(at)?;
-        let accounts = addresses.iter().map(|address| view.account(*address));
-        Ok(accounts.collect::<Result<_, _>>()?)
+        match self.inner.at(at)? {
+            At::Sealed(at) => {
+                let view = self.inner.chain.store().view(at)?;
+                let accounts = addresses.iter().map(|address| view.account(*address));
+                Ok(accounts.collect::<Result<_, _>>()?)
+            }
+            At::Open(view) => {
+                let accounts = addresses.iter().map(|address| view.account(*address));
+                accounts.collect::<Result<_, _>>().map_err(read_error)
+            }
+        }
     }
 
     async fn find_accounts(
@@ -194,14 +220,17 @@ impl Executor for ExecutorHandle {
         slot: B256,
         at: BlockSelector,
     ) -> Result<U256, ExecutorError> {
-        Ok(self.inner.chain.store().view(at)?.storage(address, slot)?)
+        match self.inner.at(at)? {
+            At::Sealed(at) => Ok(self.inner.chain.store().view(at)?.storage(address, slot)?),
+            At::Open(view) => view.storage(address, slot.into()).map_err(read_error),
+        }
     }
 
     async fn code(&self, address: Address, at: BlockSelector) -> Result<Bytes, ExecutorError> {
-        let view = self.inner.chain.store().view(at)?;
-        match view.account(address)? {
+        let state = self.inner.state(at)?;
+        match state.account(address).map_err(read_error)? {
             Some(account) if account.code_hash != KECCAK256_EMPTY => {
-                Ok(view.code(account.code_hash)?.unwrap_or_default())
+                Ok(state.code(account.code_hash).map_err(read_error)?.unwrap_or_default())
             }
             _ => Ok(Bytes::new()),
         }
@@ -264,7 +293,9 @@ impl Executor for ExecutorHandle {
         let place = self.place_of_queue(&self.inner.calls).await?;
         let inner = self.inner.clone();
         blocking(move || {
-            let result = simulate::run(&inner.chain, &inner.config.calls, payload, at);
+            let state = inner.state(at);
+            let result = state
+                .and_then(|state| simulate::run(&inner.chain, &inner.config.calls, payload, state));
             drop(place);
             result
         })

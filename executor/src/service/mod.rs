@@ -11,6 +11,8 @@ mod feed;
 mod handle;
 mod logs;
 mod metrics;
+mod open;
+mod read;
 mod simulate;
 mod storer;
 mod trace;
@@ -29,6 +31,7 @@ pub use self::{
 use self::{
     handle::{Inner, MOST_WAITING},
     metrics::ExecutorMetrics,
+    open::OpenBlocks,
     worker::Worker,
 };
 use crate::{Replayer, chain::Chain, evm::WorkerPool};
@@ -78,12 +81,23 @@ impl ExecutorService {
         let threads = config.execution.count();
         let pool = WorkerPool::new(threads)
             .map_err(|error| ExecutorError::Stopped(format!("cannot start a thread: {error}")))?;
-        let worker = Worker::start(chain.clone(), Arc::new(pool), shown.clone(), metrics)?;
+        let open = Arc::<OpenBlocks>::default();
+        let worker =
+            Worker::start(chain.clone(), Arc::new(pool), shown.clone(), metrics, open.clone())?;
         let calls = Arc::new(Semaphore::new(config.calls.concurrent()));
         let traces = Arc::new(Semaphore::new(config.calls.max_concurrent_traces.max(1)));
         let waiting = Arc::new(Semaphore::new(MOST_WAITING));
-        let inner =
-            Inner { config, chain: chain.clone(), head, unwound, worker, calls, traces, waiting };
+        let inner = Inner {
+            config,
+            chain: chain.clone(),
+            head,
+            unwound,
+            worker,
+            open,
+            calls,
+            traces,
+            waiting,
+        };
         Ok((ExecutorHandle::new(inner), chain, shown))
     }
 }

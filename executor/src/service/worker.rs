@@ -8,8 +8,8 @@ use std::{
 };
 
 use millrace_proto::{
-    BlockAttributes, BlockNumHash, BlockSelector, ExecutedBlock, ExecutorError, RecoveredTx,
-    StateDiff, TxOutcome,
+    BlockAttributes, BlockNumHash, BlockSelector, Executed, ExecutedBlock, ExecutorError, Noting,
+    RecoveredTx, SealedHeader, StateDiff, TxOutcome,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -18,10 +18,11 @@ use tracing::{debug, error, warn};
 use super::{
     feed::Shown,
     metrics::ExecutorMetrics,
+    open::{OpenBlocks, OpenState},
     storer::{Storer, Storing},
 };
 use crate::{
-    chain::{Chain, Closed},
+    chain::{Chain, Closed, ParentState},
     evm::{BlockBuilder, BlockPlan, WorkerPool},
 };
 
@@ -32,12 +33,31 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, ExecutorError>>;
 
 /// What the worker is asked to do.
 pub(super) enum Command {
-    Open { attributes: BlockAttributes, reply: Reply<Opened> },
-    Execute { build: u64, transactions: Vec<Arc<RecoveredTx>>, reply: Reply<Vec<TxOutcome>> },
-    Close { build: u64, reply: Reply<Arc<ExecutedBlock>> },
-    Seal { build: u64, reply: Reply<Arc<ExecutedBlock>> },
-    Discard { build: u64 },
-    Unwind { to: BlockNumHash, reply: Reply<()> },
+    Open {
+        attributes: BlockAttributes,
+        reply: Reply<Opened>,
+    },
+    Execute {
+        build: u64,
+        transactions: Vec<Arc<RecoveredTx>>,
+        noting: Noting,
+        reply: Reply<Executed>,
+    },
+    Close {
+        build: u64,
+        reply: Reply<Arc<ExecutedBlock>>,
+    },
+    Seal {
+        build: u64,
+        reply: Reply<Arc<ExecutedBlock>>,
+    },
+    Discard {
+        build: u64,
+    },
+    Unwind {
+        to: BlockNumHash,
+        reply: Reply<()>,
+    },
 }
 
 /// An opened block.
@@ -58,6 +78,7 @@ impl Worker {
         pool: Arc<WorkerPool>,
         shown: Shown,
         metrics: ExecutorMetrics,
+        readable: Arc<OpenBlocks>,
     ) -> Result<Self, ExecutorError> {
         let (sender, receiver) = mpsc::channel(QUEUED_COMMANDS);
         let no_thread = |error| ExecutorError::Stopped(format!("cannot start the thread: {error}"));
@@ -67,7 +88,9 @@ impl Worker {
             .name("executor".to_owned())
             .spawn(move || {
                 let (builds, open, closed) = (0, None, None);
-                Builder { chain, pool, shown, metrics, storer, builds, open, closed }.run(receiver);
+                let builder =
+                    Builder { chain, pool, shown, metrics, storer, builds, open, closed, readable };
+                builder.run(receiver);
             })
             .map_err(no_thread)?;
         Ok(Self { commands: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -122,6 +145,8 @@ struct Builder {
     builds: u64,
     open: Option<OpenBlock>,
     closed: Option<ClosedBlock>,
+    /// Of these two, what can be read.
+    readable: Arc<OpenBlocks>,
 }
 
 struct OpenBlock {
@@ -129,6 +154,10 @@ struct OpenBlock {
     block: BlockBuilder,
     /// The build of the closed block on which it was opened.
     after: Option<u64>,
+    /// That block, and what it changed.
+    on: Option<(SealedHeader, Arc<StateDiff>)>,
+    /// What can be read of it, if somebody asked for that.
+    noted: Option<Arc<OpenState>>,
 }
 
 /// The block after the head, with its roots.
@@ -162,21 +191,31 @@ impl Builder {
                 self.open = None;
                 self.forget_closed();
             }
+            self.let_go();
         }
+    }
+
+    /// Of blocks that are gone nothing is read any more; before anybody is told that they are.
+    fn let_go(&self) {
+        let open = self.open.as_ref().map(|open| open.build);
+        self.readable.keep([open, self.closed.as_ref().map(|closed| closed.build)]);
     }
 
     // A reply that nobody waits for any more is dropped.
     fn handle(&mut self, command: Command) {
         match command {
             Command::Open { attributes, reply } => {
-                let _ = reply.send(self.open(attributes));
+                let opened = self.open(attributes);
+                self.let_go();
+                let _ = reply.send(opened);
             }
-            Command::Execute { build, transactions, reply } => {
-                let outcomes = self.execute(build, transactions);
-                if outcomes.is_err() {
+            Command::Execute { build, transactions, noting, reply } => {
+                let executed = self.execute(build, transactions, noting);
+                if executed.is_err() {
                     self.discard(build);
+                    self.let_go();
                 }
-                let _ = reply.send(outcomes);
+                let _ = reply.send(executed);
             }
             Command::Close { build, reply } => {
                 let _ = reply.send(self.close(build));
@@ -184,7 +223,9 @@ impl Builder {
             Command::Seal { build, reply } => self.seal(build, reply),
             Command::Discard { build } => self.discard(build),
             Command::Unwind { to, reply } => {
-                let _ = reply.send(self.unwind(to));
+                let unwound = self.unwind(to);
+                self.let_go();
+                let _ = reply.send(unwound);
             }
         }
     }
@@ -210,10 +251,10 @@ impl Builder {
             })?;
         let base_fee = plan.base_fee();
         let (after, on) = closed.map(|(build, header, diff)| (build, (header, diff))).unzip();
-        let block = self.chain.build(plan, on, self.pool.clone())?;
+        let block = self.chain.build(plan, on.clone(), self.pool.clone())?;
         self.builds += 1;
         let opened = Opened { build: self.builds, base_fee };
-        self.open = Some(OpenBlock { build: self.builds, block, after });
+        self.open = Some(OpenBlock { build: self.builds, block, after, on, noted: None });
         Ok(opened)
     }
 
@@ -221,7 +262,8 @@ impl Builder {
         &mut self,
         build: u64,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError> {
         let open = self.open.as_mut().filter(|open| open.build == build);
         let open = open.ok_or(ExecutorError::BuildDiscarded)?;
         let started = Instant::now();
@@ -234,7 +276,22 @@ impl Builder {
             }
         }
         self.metrics.execute.record(started.elapsed());
-        Ok(outcomes)
+        if noting == Noting::Nothing && open.noted.is_none() {
+            return Ok(Executed { outcomes, diff: None });
+        }
+        let diff = Arc::new(open.block.changes()?);
+        let noted = match &open.noted {
+            Some(noted) => noted,
+            None => {
+                let state = self.chain.state(BlockSelector::Latest)?;
+                let before = ParentState::new(state, open.on.clone());
+                let header = open.block.plan().open_header();
+                open.noted.insert(self.readable.add(build, header, before))
+            }
+        };
+        let (transactions, receipts) = open.block.held();
+        noted.add(&diff, transactions, receipts);
+        Ok(Executed { outcomes, diff: (noting == Noting::Told).then_some(diff) })
     }
 
     fn close(&mut self, build: u64) -> Result<Arc<ExecutedBlock>, ExecutorError> {

@@ -118,6 +118,8 @@ impl ChainReader<'_> {
         match at {
             BlockSelector::Latest => Ok(self.head()?.map(|head| head.number)),
             BlockSelector::Number(number) => Ok(Some(number)),
+            // The store has sealed blocks.
+            BlockSelector::Open(_) => Ok(None),
             BlockSelector::Hash(hash) => self.read(Table::BlockNumbers, hash.as_slice(), |value| {
                 Ok(u64::from_be_bytes(Cursor(value).array()?))
             }),

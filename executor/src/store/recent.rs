@@ -49,6 +49,7 @@ impl RecentBlocks {
             BlockSelector::Hash(hash) => {
                 self.blocks.iter().rev().find(|block| block.hash() == hash)
             }
+            BlockSelector::Open(_) => None,
         }
     }
 }

@@ -4,15 +4,19 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use alloy::{
     consensus::Sealable,
+    eips::{
+        eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+        eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+    },
     primitives::{Address, B256, U256},
 };
 use millrace_executor::{
-    AccessListError, BlockExecutor, BlockOutput, BlockPlan, BlockRoots, CodeCache, ListedExecutor,
-    MemoryState, ParallelExecutor, StateReader, WorkerPool,
+    AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, BlockRoots, CodeCache,
+    ListedExecutor, MemoryState, ParallelExecutor, StateReader, WorkerPool,
 };
 use millrace_proto::{
     AccountInfo, BlockAttributes, ChainSpec, ExecutedBlock, QueueMark, RecoveredTx, SealedHeader,
-    TxOutcome,
+    StateDiff, TxOutcome,
 };
 
 use crate::support::FEE_RECIPIENT;
@@ -92,6 +96,7 @@ impl Chain {
             assert_eq!(same, outcomes, "on {} threads", pool.threads());
             let same = parallel.finish().expect("the state reads");
             assert_eq!(&same, *output, "on {} threads", pool.threads());
+            self.in_frames(plan, transactions, output, pool);
         }
         if self.by_list {
             self.replicate(&plan, &outcomes, &output);
@@ -102,6 +107,42 @@ impl Chain {
         self.state.set_block_hash(block.number(), block.hash());
         self.head = block.header.clone();
         Block { outcomes, output, block }
+    }
+
+    /// Executes a block again frame by frame: what the frames change, one after the other and with what closing the block adds, is what the block changes. Changes are
+    /// noted from the beginning, or from some frame on.
+    fn in_frames(
+        &self,
+        plan: &BlockPlan,
+        transactions: &[Arc<RecoveredTx>],
+        output: &BlockOutput,
+        pool: &Arc<WorkerPool>,
+    ) {
+        for first in [0, 2] {
+            let reader = Arc::new(self.state.clone());
+            let mut block =
+                BlockBuilder::open(plan.clone(), reader, self.codes.clone(), pool.clone())
+                    .expect("it opens");
+            let (mut state, mut total) = (self.state.clone(), StateDiff::default());
+            for (number, frame) in transactions.chunks(3).enumerate() {
+                block.execute(frame.to_vec()).expect("the state reads");
+                if number >= first {
+                    let diff = block.changes().expect("the state reads");
+                    follow(&mut state, &diff);
+                    total.extend(diff).expect("each frame follows the one before");
+                }
+            }
+            let diff = block.changes().expect("the state reads");
+            follow(&mut state, &diff);
+            total.extend(diff).expect("it follows the last frame");
+            let (_, closed) = block.finish().expect("the state reads");
+            assert_eq!(closed.diff, output.diff, "in frames, on {} threads", pool.threads());
+            // What the protocol does at a block's end is in no frame.
+            let rest = output.diff.since(&total.net());
+            follow(&mut state, &rest);
+            let mut changed = rest.accounts.keys();
+            assert!(changed.all(|address| CALLED_AT_END.contains(address)), "{rest:?}");
+        }
     }
 
     /// Executes a block again by its access list, which must give the same.
@@ -163,6 +204,22 @@ impl Block {
             other => panic!("transaction {index} was not refused: {other:?}"),
         }
     }
+}
+
+/// The contracts of requests to the consensus layer.
+const CALLED_AT_END: [Address; 2] =
+    [WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS];
+
+/// Applies a diff to the state that it is relative to.
+fn follow(state: &mut MemoryState, diff: &StateDiff) {
+    for (address, account) in &diff.accounts {
+        assert_eq!(state.account(*address).expect("memory reads"), account.before, "{address}");
+        for (slot, values) in &account.storage {
+            let before = state.storage(*address, (*slot).into()).expect("memory reads");
+            assert_eq!((before, before == values.after), (values.before, false), "{address}");
+        }
+    }
+    state.apply(diff);
 }
 
 /// The end of a queue whose accumulators are made up.

@@ -15,7 +15,7 @@ use millrace_executor::{
     AccessListError, BlockBuilder, ExecutionError, ListedExecutor, MemoryState, ParallelExecutor,
     SharedReader, StateReadError, StateReader, WorkerPool,
 };
-use millrace_proto::{AccountInfo, TxOutcome};
+use millrace_proto::{AccountInfo, StateDiff, TxOutcome};
 
 use crate::{
     chain::Chain,
@@ -119,13 +119,24 @@ fn a_panic_fails_the_block_and_in_order_it_goes_on() {
     });
     assert!(failed, "no thread has met the trap");
 
+    // Whatever was told of it by then, the rest follows it.
+    let mut noted = [false, true].into_iter().cycle();
     let fell_back = (0..1_000).any(|_| {
         let mut block =
             BlockBuilder::open(plan.clone(), trap.clone(), chain.codes.clone(), pool.clone())
                 .expect("it opens");
-        let mut outcomes = block.execute(first.clone()).expect("it goes on");
-        outcomes.extend(block.execute(second.clone()).expect("it goes on"));
+        let mut told = StateDiff::default();
+        if noted.next() == Some(true) {
+            told.extend(block.changes().expect("the state reads")).expect("it is the first");
+        }
+        let mut outcomes = Vec::new();
+        for frame in [&first, &second] {
+            outcomes.extend(block.execute(frame.clone()).expect("it goes on"));
+            let diff = block.changes().expect("the state reads");
+            told.extend(diff).expect("it follows the frame before");
+        }
         assert_eq!(outcomes, expected.outcomes);
+        assert_eq!(told.net(), expected.output.diff);
         let in_order = block.stats().is_none();
         let (_, output) = block.finish().expect("it closes");
         assert_eq!(output, expected.output);

@@ -9,5 +9,6 @@ mod chain;
 mod closed;
 mod feed;
 mod logs;
+mod open;
 mod replay;
 mod traces;

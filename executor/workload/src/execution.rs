@@ -100,6 +100,37 @@ impl Ground {
         Ok((Execution { outcomes, output: block.finish()? }, stats))
     }
 
+    /// The same, and takes what each stretch changed, from the `first` of them on. Gives what they changed together, or the account in which one does not follow the
+    /// one before.
+    ///
+    /// # Errors
+    /// When execution itself fails.
+    pub fn in_frames(
+        &self,
+        stretches: &[Arc<[Arc<RecoveredTx>]>],
+        first: usize,
+        pool: &Arc<WorkerPool>,
+    ) -> Result<(Execution, Result<StateDiff, Address>), ExecutionError> {
+        let mut block = ParallelExecutor::with_env(
+            self.env.clone(),
+            self.state.clone(),
+            self.codes.clone(),
+            pool.clone(),
+        );
+        let (mut outcomes, mut total) = (Vec::new(), Ok(StateDiff::default()));
+        for (number, stretch) in stretches.iter().enumerate() {
+            outcomes.extend(block.execute(stretch.clone())?);
+            if number >= first {
+                let diff = block.changes()?;
+                total = total.and_then(|mut total| total.extend(diff).map(|()| total));
+            }
+        }
+        let last = block.changes()?;
+        let output = block.finish()?;
+        let total = total.and_then(|mut total| total.extend(last).map(|()| total.net()));
+        Ok((Execution { outcomes, output }, total))
+    }
+
     /// Executes a block of which the access list is known.
     ///
     /// # Errors

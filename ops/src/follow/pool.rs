@@ -1,14 +1,15 @@
 //! What JSON-RPC needs of a sequencer, of a node that is none: transactions go on to the sequencer, heads are this node's own.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use alloy::primitives::{Address, Bytes, TxHash};
 use async_trait::async_trait;
 use futures::StreamExt;
 use millrace_proto::{
     Admission, BatchPoint, BlockNumHash, BlockSelector, ChainHeads, DataPrice, ErrorChain,
-    Executor, ExecutorError, FrameFeed, PoolStatus, Preconfirmations, RecoveredTx, SequencerError,
-    Settlement, SubmitError, TxPool, TxStatus, admitted, grpc::SequencerClient, num_hash,
+    Executor, ExecutorError, FrameDetail, FrameFeed, PoolStatus, Preconfirmations, RecoveredTx,
+    SequencerError, Settlement, SubmitError, TxPool, TxStatus, admitted, grpc::SequencerClient,
+    num_hash,
 };
 use millrace_settlement::SettlementHandle;
 use tokio::sync::Mutex;
@@ -22,8 +23,8 @@ pub(super) struct FollowPool {
     sequencer: Option<SequencerClient>,
     executor: Arc<dyn Executor>,
     settlement: SettlementHandle,
-    /// The sequencer's frames, followed while somebody here listens.
-    frames: Arc<Mutex<Option<FrameFeed>>>,
+    /// The sequencer's frames, followed while somebody here listens; with state diffs apart, so that nobody who does not want them has them made and sent.
+    frames: Arc<Mutex<HashMap<FrameDetail, FrameFeed>>>,
 }
 
 impl FollowPool {
@@ -102,18 +103,21 @@ impl TxPool for FollowPool {
     }
 
     /// The sequencer's, as it tells them: what they say is not checked here before the block is sealed.
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+    async fn preconfirmations(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
         let Some(sequencer) = &self.sequencer else { return Ok(None) };
         let mut followed = self.frames.lock().await;
         let ended = || SequencerError::Unavailable("the sequencer tells no more frames".to_owned());
-        if let Some(feed) = followed.as_ref().filter(|feed| feed.is_wanted()) {
-            return Ok(Some(feed.subscribe(ended)));
+        if let Some(feed) = followed.get(&detail).filter(|feed| feed.is_wanted()) {
+            return Ok(Some(feed.subscribe(detail, ended)));
         }
         // One stream for all who listen here: those who are slow do not hold up what else comes from the sequencer.
-        let Some(mut frames) = sequencer.preconfirmations().await? else { return Ok(None) };
+        let Some(mut frames) = sequencer.preconfirmations(detail).await? else { return Ok(None) };
         let feed = FrameFeed::default();
-        let subscribed = feed.subscribe(ended);
-        *followed = Some(feed.clone());
+        let subscribed = feed.subscribe(detail, ended);
+        followed.insert(detail, feed.clone());
         let slot = Arc::clone(&self.frames);
         tokio::spawn(async move {
             loop {
@@ -126,7 +130,7 @@ impl TxPool for FollowPool {
                         // Nobody can begin to listen meanwhile.
                         let mut followed = slot.lock().await;
                         if !feed.is_wanted() {
-                            *followed = None;
+                            followed.remove(&detail);
                             break;
                         }
                     }

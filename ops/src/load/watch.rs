@@ -71,7 +71,7 @@ impl Watch {
 async fn open_frames(
     client: &SequencerClient<Transport>,
 ) -> Result<Option<Streaming<pb::Preconfirmation>>> {
-    let request = pb::SubscribePreconfirmationsRequest {};
+    let request = pb::SubscribePreconfirmationsRequest { state_diff: false };
     match client.clone().subscribe_preconfirmations(request).await {
         Ok(frames) => Ok(Some(frames.into_inner())),
         Err(status) if status.code() == Code::Unimplemented => Ok(None),

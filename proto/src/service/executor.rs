@@ -26,7 +26,18 @@ use crate::{
     },
 };
 
-/// Names a sealed block.
+/// The open block after one of its frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenPoint {
+    /// Number of the block.
+    pub number: u64,
+    /// Hash of the block before it.
+    pub parent: B256,
+    /// The last transaction of the frame.
+    pub last: TxHash,
+}
+
+/// Names a sealed block, or how far the open one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockSelector {
     /// The sealed head.
@@ -35,6 +46,9 @@ pub enum BlockSelector {
     Number(u64),
     /// By hash.
     Hash(B256),
+    /// The open block after one of its frames, which was executed with [`Noting::Kept`] or more; [`Latest`](Self::Latest) once the block is sealed. For accounts, storage, code, calls,
+    /// simulations, and the block itself, which has neither roots nor bloom then ([`ExecutedBlock::is_open`]).
+    Open(OpenPoint),
 }
 
 impl fmt::Display for BlockSelector {
@@ -43,6 +57,9 @@ impl fmt::Display for BlockSelector {
             Self::Latest => f.write_str("latest"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Hash(hash) => write!(f, "{hash}"),
+            Self::Open(OpenPoint { number, parent, last }) => {
+                write!(f, "open:{number}:{parent}:{last}")
+            }
         }
     }
 }
@@ -65,6 +82,28 @@ pub enum TxOutcome {
     NoRoom,
 }
 
+/// What is noted of the state while transactions are executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noting {
+    /// Nothing: it costs nothing.
+    #[default]
+    Nothing,
+    /// What they change is kept: the block can be read as it is after them ([`BlockSelector::Open`]), as long as it is open, and until it is stored.
+    Kept,
+    /// It is also told.
+    Told,
+}
+
+/// What came of executing transactions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Executed {
+    /// One a transaction, in order.
+    pub outcomes: Vec<TxOutcome>,
+    /// With [`Noting::Told`], what the block changed since that was noted last, or since it was opened: what the protocol itself does at its start is in the
+    /// first of its diffs. `None` also from an executor in another process that cannot tell.
+    pub diff: Option<Arc<StateDiff>>,
+}
+
 /// A block that is being built. Dropping it discards the block.
 #[async_trait]
 pub trait BlockBuild: fmt::Debug + Send {
@@ -80,7 +119,20 @@ pub trait BlockBuild: fmt::Debug + Send {
     async fn execute(
         &mut self,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError>;
+    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        Ok(self.execute_noting(transactions, Noting::Nothing).await?.outcomes)
+    }
+
+    /// The same, and notes what they change in the state if asked to. Asked without transactions, it notes what was changed up to now, so that what the next ones
+    /// change can be told alone. What was noted once is noted to the block's end.
+    ///
+    /// # Errors
+    /// An error discards the block.
+    async fn execute_noting(
+        &mut self,
+        transactions: Vec<Arc<RecoveredTx>>,
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError>;
 
     /// Closes the block: nothing more is executed, its roots are computed, and the next block may be opened on it. Nobody else sees it until it is
     /// sealed.
@@ -159,7 +211,7 @@ pub struct TxLocation {
     pub index: u64,
 }
 
-/// The executor service. All reads see sealed blocks only, and all of one call sees the same block.
+/// The executor service. Reads see sealed blocks only, unless they name the [open one](BlockSelector::Open), and all of one call sees the same block.
 #[async_trait]
 pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// The chain's genesis and rules.
@@ -339,7 +391,7 @@ pub enum ExecutorError {
     /// A simulation has no result.
     #[error(transparent)]
     Simulation(#[from] SimulationError),
-    /// The block was discarded, because another was opened or the service stops.
+    /// The block was discarded, because another was opened or the service stops; or it is not open as it was named.
     #[error("the open block was discarded")]
     BuildDiscarded,
     /// The store failed: a full or broken disk, or data that cannot be.

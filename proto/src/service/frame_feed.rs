@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Preconfirmations, SequencerError};
+use super::{FrameDetail, Preconfirmations, SequencerError};
 use crate::types::Preconfirmation;
 
 /// Frames that are kept for subscribers that are behind, at most.
@@ -28,11 +28,14 @@ struct Kept {
     bytes: usize,
     /// How many frames were told in all; `None` once there will be no more.
     told: Option<watch::Sender<u64>>,
+    /// Those who want state diffs hold a receiver.
+    diffs: watch::Sender<()>,
 }
 
 impl Default for Kept {
     fn default() -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, told: Some(watch::Sender::new(0)) }
+        let (told, diffs) = (Some(watch::Sender::new(0)), watch::Sender::new(()));
+        Self { frames: VecDeque::new(), bytes: 0, told, diffs }
     }
 }
 
@@ -56,6 +59,11 @@ impl FrameFeed {
     pub fn is_wanted(&self) -> bool {
         let kept = self.kept.lock();
         kept.told.as_ref().is_some_and(|told| told.receiver_count() > 0)
+    }
+
+    /// Whether anybody listens who wants state diffs.
+    pub fn wants_diffs(&self) -> bool {
+        self.kept.lock().diffs.receiver_count() > 0
     }
 
     /// Waits until nobody listens any more, or there are no more frames.
@@ -89,17 +97,23 @@ impl FrameFeed {
         self.kept.lock().told = None;
     }
 
-    /// Frames from now on. The last item says why there are no more: the subscriber was too slow, or what `ended` gives.
+    /// Frames from now on, those without the state diffs that are wanted left out at the beginning. The last item says why there are no more: the subscriber was too
+    /// slow, nobody makes the diffs, or what `ended` gives.
     pub fn subscribe(
         &self,
+        detail: FrameDetail,
         ended: impl Fn() -> SequencerError + Send + Sync + 'static,
     ) -> Preconfirmations {
-        let told = self.kept.lock().told.as_ref().map(watch::Sender::subscribe);
+        let (told, diffs) = {
+            let kept = self.kept.lock();
+            let diffs = (detail == FrameDetail::StateDiffs).then(|| kept.diffs.subscribe());
+            (kept.told.as_ref().map(watch::Sender::subscribe), diffs)
+        };
         let start = told.as_ref().map_or(0, |told| *told.borrow());
         let state = Some((told, start));
         let feed = self.clone();
         let ended = Arc::new(ended);
-        stream::unfold(state, move |state| {
+        let frames = stream::unfold(state, move |state| {
             let (feed, ended) = (feed.clone(), ended.clone());
             async move {
                 let (mut told, next) = state?;
@@ -122,7 +136,11 @@ impl FrameFeed {
                 }
             }
         })
-        .boxed()
+        .boxed();
+        match diffs {
+            Some(wanted) => with_diffs(frames, wanted),
+            None => frames,
+        }
     }
 
     /// The frame with a number, for a subscriber who follows `told`.
@@ -143,6 +161,44 @@ impl FrameFeed {
     }
 }
 
+/// The frames from the first one on that has a diff, for as long as each has one.
+fn with_diffs(frames: Preconfirmations, wanted: watch::Receiver<()>) -> Preconfirmations {
+    let state = Some((frames, wanted, Seen::Nothing));
+    stream::unfold(state, |state| async move {
+        let (mut frames, wanted, mut seen) = state?;
+        loop {
+            let frame = match frames.next().await? {
+                Ok(frame) => frame,
+                Err(error) => return Some((Err(error), None)),
+            };
+            if frame.diff.is_some() {
+                return Some((Ok(frame), Some((frames, wanted, Seen::Diffs))));
+            }
+            // Frames that were under way when it was asked for have none: those of the block that was open, and of the next.
+            let first = match seen {
+                Seen::Diffs => return Some((Err(SequencerError::NoStateDiffs), None)),
+                Seen::Nothing => frame.block,
+                Seen::Without { first } => first,
+            };
+            if frame.block > first.saturating_add(1) {
+                return Some((Err(SequencerError::NoStateDiffs), None));
+            }
+            seen = Seen::Without { first };
+        }
+    })
+    .boxed()
+}
+
+/// What a subscriber who wants state diffs has seen.
+enum Seen {
+    Nothing,
+    /// Frames without, the first of them of this block.
+    Without {
+        first: u64,
+    },
+    Diffs,
+}
+
 #[cfg(test)]
 mod tests {
     use alloy::primitives::B256;
@@ -161,11 +217,12 @@ mod tests {
             start: FrameStart::default(),
             transactions: Vec::new(),
             receipts: Vec::new(),
+            diff: None,
         })
     }
 
     fn subscribe(feed: &FrameFeed) -> Preconfirmations {
-        feed.subscribe(|| SequencerError::Unavailable("over".into()))
+        feed.subscribe(FrameDetail::Receipts, || SequencerError::Unavailable("over".into()))
     }
 
     fn next(frames: &mut Preconfirmations) -> Option<Result<u64, SequencerError>> {
@@ -246,5 +303,37 @@ mod tests {
         }
         let kept = feed.kept.lock();
         assert_eq!((kept.frames.len(), kept.bytes), (1, huge.memory()));
+    }
+
+    #[test]
+    fn whoever_wants_diffs_begins_with_a_frame_that_has_one_and_is_told_if_nobody_makes_them() {
+        let feed = FrameFeed::default();
+        let wants =
+            || feed.subscribe(FrameDetail::StateDiffs, || SequencerError::Lagged { missed: 0 });
+        let tell = |block, number, diff: bool| {
+            let diff = diff.then(Arc::default);
+            feed.tell(Arc::new(Preconfirmation { block, diff, ..(*frame(number)).clone() }));
+        };
+        assert!(!feed.wants_diffs());
+        let (mut diffs, mut plain) = (wants(), subscribe(&feed));
+        assert!(feed.wants_diffs());
+        tell(1, 0, false);
+        tell(2, 1, false);
+        tell(2, 2, true);
+        tell(2, 3, true);
+        assert!(matches!([next(&mut diffs), next(&mut diffs)], [Some(Ok(2)), Some(Ok(3))]));
+        assert!(next(&mut diffs).is_none());
+        assert!((0..4).all(|number| matches!(next(&mut plain), Some(Ok(told)) if told == number)));
+        // From then on each has one, or it is over.
+        tell(2, 4, false);
+        assert!(matches!(next(&mut diffs), Some(Err(SequencerError::NoStateDiffs))));
+        drop(diffs);
+        assert!(!feed.wants_diffs());
+
+        let mut never = wants();
+        for block in 3..6 {
+            tell(block, 0, false);
+        }
+        assert!(matches!(next(&mut never), Some(Err(SequencerError::NoStateDiffs))));
     }
 }

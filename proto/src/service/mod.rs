@@ -25,16 +25,16 @@ pub use self::{
     },
     error::{ErrorClass, TransportError},
     executor::{
-        BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executor, ExecutorError,
-        FoundAccounts, GasEstimate, TxLocation, TxOutcome,
+        BlockBuild, BlockSelector, CallOutcome, CallRequest, CallStatus, Executed, Executor,
+        ExecutorError, FoundAccounts, GasEstimate, Noting, OpenPoint, TxLocation, TxOutcome,
     },
     frame_feed::FrameFeed,
     l1::{L1Inbox, L1InboxError, Standing},
     replay::{DerivedStretch, Replay, ReplayError},
     report::{ErrorChain, Outage, PastOutage},
     sequencer::{
-        Admission, ChainHeads, PoolContent, PoolStatus, PooledTx, Preconfirmations, Sequencer,
-        SequencerError, SequencerStatus, SubmitError, TxPool, admitted,
+        Admission, ChainHeads, FrameDetail, PoolContent, PoolStatus, PooledTx, Preconfirmations,
+        Sequencer, SequencerError, SequencerStatus, SubmitError, TxPool, admitted,
     },
     settlement::{
         BatchPoint, BatchRecord, BatchVerdict, Settlement, SettlementError, SettlementStatus,

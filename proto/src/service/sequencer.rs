@@ -14,7 +14,7 @@ use futures::{
 use std::sync::Arc;
 
 use crate::{
-    service::{BoxStream, ErrorClass, ExecutorError, TransportError},
+    service::{BoxStream, ErrorClass, ExecutorError, OpenPoint, TransportError},
     types::{DataPrice, Preconfirmation, RecoveredTx, RejectReason, Stage, TxStatus},
 };
 
@@ -130,12 +130,35 @@ pub trait TxPool: fmt::Debug + Send + Sync + 'static {
     /// The heads.
     async fn heads(&self) -> Result<ChainHeads, SequencerError>;
 
-    /// Frames of open blocks from now on, each as soon as it is both on disk and executed. `None` where nobody tells of them.
-    ///
-    /// The last item of a stream is an error, which says why there are no more: [`SequencerError::Lagged`] if it was read too slowly.
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+    /// How far the open block is on disk and executed, so that it can be read in the executor: whoever was told of a frame finds it there. `None` if all that was told is in the sealed
+    /// head, and where nobody tells of open blocks. Asking has the executor keep what can be read, for a while.
+    async fn open_point(&self) -> Result<Option<OpenPoint>, SequencerError> {
         Ok(None)
     }
+
+    /// Frames of open blocks from now on, each as soon as it is both on disk and executed. `None` where nobody tells of them.
+    ///
+    /// With [`FrameDetail::StateDiffs`] it begins with the next frame whose diff is known, and every frame has its own from there on. Without, a frame
+    /// may have one all the same, as somebody else asked for it.
+    ///
+    /// The last item of a stream is an error, which says why there are no more: [`SequencerError::Lagged`] if it was read too slowly,
+    /// [`SequencerError::NoStateDiffs`] if they were asked for and nobody makes them.
+    async fn preconfirmations(
+        &self,
+        _detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
+        Ok(None)
+    }
+}
+
+/// What frames are told with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum FrameDetail {
+    /// Transactions and their receipts.
+    #[default]
+    Receipts,
+    /// Also what they changed in the state.
+    StateDiffs,
 }
 
 /// Frames of open blocks, in order.
@@ -217,6 +240,11 @@ pub enum SequencerError {
         /// Frames that it did not get.
         missed: u64,
     },
+    /// State diffs of open blocks were asked for where nobody tells them.
+    #[error(
+        "no state diffs of open blocks are told here; ask the sequencer itself, and see that it and its executor have one version"
+    )]
+    NoStateDiffs,
     /// The sequencer takes nothing now: it starts or stops, or has halted.
     #[error("the sequencer is not taking transactions: {0}")]
     Unavailable(String),
@@ -229,7 +257,7 @@ impl SequencerError {
     /// What the caller can do.
     pub const fn class(&self) -> ErrorClass {
         match self {
-            Self::UnknownTransaction(_) => ErrorClass::Caller,
+            Self::UnknownTransaction(_) | Self::NoStateDiffs => ErrorClass::Caller,
             Self::Executor(error) => error.class(),
             Self::Lagged { .. } | Self::Unavailable(_) | Self::Transport(_) => {
                 ErrorClass::Retryable

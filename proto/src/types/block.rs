@@ -21,7 +21,7 @@ pub fn num_hash(header: &SealedHeader) -> BlockNumHash {
     BlockNumHash::new(header.number, header.seal())
 }
 
-/// A sealed block with its senders and receipts.
+/// A block with its senders and receipts: a sealed one, unless an open one was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutedBlock {
     /// The header and its hash.
@@ -41,6 +41,11 @@ impl ExecutedBlock {
     /// The block's hash.
     pub fn hash(&self) -> B256 {
         self.header.seal()
+    }
+
+    /// Whether it is open still: its header has no roots, and so no hash that counts.
+    pub fn is_open(&self) -> bool {
+        self.header.state_root.is_zero()
     }
 
     /// Number and hash.

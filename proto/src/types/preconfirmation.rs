@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy::primitives::B256;
 
-use super::{RecoveredTx, SharedReceipt, block::memory};
+use super::{RecoveredTx, SharedReceipt, StateDiff, block::memory};
 
 /// What one frame of the open block came to, on disk in the order log and executed.
 ///
@@ -30,6 +30,9 @@ pub struct Preconfirmation {
     pub transactions: Vec<Arc<RecoveredTx>>,
     /// One receipt a transaction, as the block will have it.
     pub receipts: Vec<SharedReceipt>,
+    /// What the frame changed in the state, if somebody asked for it: relative to the frame before it, and to the block before in a block's first, which also has what
+    /// the protocol does at a block's start. What it does at a block's end is in no frame.
+    pub diff: Option<Arc<StateDiff>>,
 }
 
 /// What a block holds before a frame.
@@ -46,7 +49,8 @@ pub struct FrameStart {
 impl Preconfirmation {
     /// About what it takes in memory, in bytes.
     pub fn memory(&self) -> usize {
-        memory(&self.transactions, self.receipts.iter().map(|receipt| &**receipt))
+        let diff = self.diff.as_ref().map_or(0, |diff| diff.memory());
+        memory(&self.transactions, self.receipts.iter().map(|receipt| &**receipt)) + diff
     }
 
     /// Gas that the transaction at `index` of the frame used alone; `None` past the end.

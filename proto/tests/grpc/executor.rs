@@ -14,7 +14,7 @@ use alloy::{
 use futures::StreamExt;
 use millrace_proto::{
     AddressPrefix, BlockNumHash, BlockSelector, CallRequest, ErrorChain, ExecutedBlock, Executor,
-    ExecutorError, RejectReason, SimulationCode, TraceLimit, TraceTarget, TransportError,
+    ExecutorError, Noting, RejectReason, SimulationCode, TraceLimit, TraceTarget, TransportError,
     TxOutcome,
     grpc::{
         ClientConfig, ConnectError, ExecutorClient, ExecutorServer,
@@ -25,7 +25,7 @@ use tonic::{Code, service::Routes};
 use tonic_types::StatusExt;
 
 use crate::{
-    fixture::{ALICE, BOB, MemoryExecutor, UNEXECUTABLE, attributes, deposit, transfer},
+    fixture::{ALICE, BOB, MemoryExecutor, UNEXECUTABLE, attributes, deposit, diff, transfer},
     net::{Server, uri},
 };
 
@@ -188,7 +188,12 @@ async fn builds_a_block() {
         TxOutcome::Included { index: 0, gas_used: 21_000, .. },
         TxOutcome::Included { index: 1, receipt, .. },
     ] if receipt.logs.len() == 1 && receipt.cumulative_gas_used == 42_000));
-    let second = build.execute(vec![transfer(1000), transfer(999), transfer(1)]).await.unwrap();
+    let noted = build
+        .execute_noting(vec![transfer(1000), transfer(999), transfer(1)], Noting::Told)
+        .await
+        .unwrap();
+    assert_eq!(noted.diff.as_deref(), Some(&diff()));
+    let second = noted.outcomes;
     let far = RejectReason::NonceTooFar { got: 1000, expected: 2, limit: 64 };
     assert_eq!(second[..2], [TxOutcome::Invalid(far), TxOutcome::NoRoom]);
     let block = build.seal().await.unwrap();

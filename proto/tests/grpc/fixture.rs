@@ -15,7 +15,7 @@ use millrace_proto::{
 };
 
 pub use self::{
-    executor::{MemoryExecutor, UNEXECUTABLE},
+    executor::{MemoryExecutor, UNEXECUTABLE, diff},
     sequencer::ScriptedSequencer,
 };
 

@@ -8,8 +8,8 @@ use alloy::{
 };
 use futures::StreamExt;
 use millrace_proto::{
-    ChainHeads, ErrorClass, FrameStart, Preconfirmation, RecoveredTx, RejectReason, Sequencer,
-    SequencerError, Stage, SubmitError, TxEnvelope, TxPool, TxStatus,
+    ChainHeads, ErrorClass, FrameDetail, FrameStart, Preconfirmation, RecoveredTx, RejectReason,
+    Sequencer, SequencerError, Stage, SubmitError, TxEnvelope, TxPool, TxStatus,
     grpc::{
         SequencerClient,
         pb::{self, get_block_request::Id, sequencer_client},
@@ -19,7 +19,7 @@ use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt;
 
 use crate::{
-    fixture::{ALICE, MemoryExecutor, ScriptedSequencer, receipt, transfer, tx},
+    fixture::{ALICE, MemoryExecutor, ScriptedSequencer, diff, receipt, transfer, tx},
     net::Server,
 };
 
@@ -86,6 +86,7 @@ fn frames() -> [Preconfirmation; 2] {
             .map(|(n, tx)| receipt(tx, start.gas_used + n * 21_000).into())
             .collect(),
         transactions: txs,
+        diff: Some(Arc::new(diff())),
     };
     let first = frame(0, start, vec![transfer(7), tx(8, TxKind::Create)]);
     let second = frame(1, start.after(&first.receipts), vec![transfer(9)]);
@@ -96,8 +97,8 @@ fn frames() -> [Preconfirmation; 2] {
 #[tokio::test]
 async fn open_blocks_are_told_as_they_are() {
     let Stack { direct, remote, mut raw, server: _server, .. } = stack().await;
-    let mut told = remote.preconfirmations().await.unwrap().unwrap();
-    let request = pb::SubscribePreconfirmationsRequest {};
+    let mut told = remote.preconfirmations(FrameDetail::StateDiffs).await.unwrap().unwrap();
+    let request = pb::SubscribePreconfirmationsRequest { state_diff: false };
     let mut raw = raw.subscribe_preconfirmations(request).await.unwrap().into_inner();
     for frame in frames() {
         direct.frames.tell(Arc::new(frame.clone()));
@@ -106,13 +107,14 @@ async fn open_blocks_are_told_as_they_are() {
         let first = &message.transactions[0];
         assert_eq!(first.hash, frame.transactions[0].hash().to_vec());
         assert_eq!(first.receipt.as_ref().unwrap().gas_used, 21_000);
+        assert!(message.state_diff_json.is_empty(), "nobody asked for it on this stream");
     }
 }
 
 #[tokio::test]
 async fn the_last_that_a_subscriber_hears_is_why_there_is_no_more() {
     let Stack { direct, remote, server: _server, .. } = stack().await;
-    let mut told = remote.preconfirmations().await.unwrap().unwrap();
+    let mut told = remote.preconfirmations(FrameDetail::Receipts).await.unwrap().unwrap();
     // More than is kept, and what was told before the end comes before it.
     let [mut frame, _] = frames();
     frame.transactions[0] = large();
@@ -129,7 +131,7 @@ async fn the_last_that_a_subscriber_hears_is_why_there_is_no_more() {
     assert!(matches!(error, SequencerError::Lagged { missed } if missed + seen <= 100), "{error}");
     assert!(told.next().await.is_none());
 
-    let mut told = remote.preconfirmations().await.unwrap().unwrap();
+    let mut told = remote.preconfirmations(FrameDetail::Receipts).await.unwrap().unwrap();
     let [frame, _] = frames();
     direct.frames.tell(Arc::new(frame.clone()));
     direct.frames.close();

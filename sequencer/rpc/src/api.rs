@@ -17,7 +17,7 @@ use crate::{
     context::Context,
     error::CallError,
     guard::caller,
-    json::{RpcBlock, RpcReceipt, RpcTransaction},
+    json::{AnyBlock, RpcBlock, RpcReceipt, RpcTransaction},
     reads::call_request,
 };
 
@@ -40,14 +40,14 @@ pub(crate) trait EthApi {
         &self,
         number: BlockNumberOrTag,
         full: Option<bool>,
-    ) -> Result<Option<RpcBlock>, CallError>;
+    ) -> Result<Option<AnyBlock>, CallError>;
 
     #[method(name = "getBlockByHash")]
     async fn block_by_hash(
         &self,
         hash: B256,
         full: Option<bool>,
-    ) -> Result<Option<RpcBlock>, CallError>;
+    ) -> Result<Option<AnyBlock>, CallError>;
 
     #[method(name = "getBlockTransactionCountByNumber")]
     async fn transaction_count_by_number(
@@ -245,7 +245,7 @@ impl EthApiServer for Api {
         &self,
         number: BlockNumberOrTag,
         full: Option<bool>,
-    ) -> Result<Option<RpcBlock>, CallError> {
+    ) -> Result<Option<AnyBlock>, CallError> {
         self.0.block(number.into(), full.unwrap_or(false)).await
     }
 
@@ -253,7 +253,7 @@ impl EthApiServer for Api {
         &self,
         hash: B256,
         full: Option<bool>,
-    ) -> Result<Option<RpcBlock>, CallError> {
+    ) -> Result<Option<AnyBlock>, CallError> {
         self.0.block(hash.into(), full.unwrap_or(false)).await
     }
 

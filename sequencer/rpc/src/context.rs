@@ -1,9 +1,9 @@
 //! What all methods share: the services, and how a block is named.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
-use millrace_proto::{BlockSelector, ChainSpec, Executor, TxPool};
+use millrace_proto::{BlockSelector, ChainSpec, Executor, ExecutorError, TxPool};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +11,11 @@ use crate::{
     config::RpcConfig, error::CallError, feed::BlockFeed, fees::FeeOracle, filters::FilterRegistry,
     metrics::RpcMetrics, pending::PendingHashes,
 };
+
+/// How often the open block is looked for again where the executor has lost it.
+const READS_AGAIN: usize = 40;
+/// Between two looks.
+const READ_PAUSE: Duration = Duration::from_millis(25);
 
 /// What all methods share.
 #[derive(Debug)]
@@ -36,7 +41,34 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The block that a parameter names; the latest where it is left out. What is pending is not shown before it is sealed.
+    /// Reads at the block that a parameter names. `pending` is the open block, as far as it is preconfirmed; the latest where none is open, or nobody here is told of it.
+    pub(crate) async fn read<T, F>(
+        &self,
+        id: Option<BlockId>,
+        read: impl Fn(BlockSelector) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, ExecutorError>>,
+    {
+        if !id.is_some_and(|id| id.is_pending()) {
+            return Ok(read(self.select(id).await?).await?);
+        }
+        let mut tries = 0;
+        loop {
+            let at = match self.pool.open_point().await? {
+                Some(point) => BlockSelector::Open(point),
+                None => BlockSelector::Latest,
+            };
+            match read(at).await {
+                // The executor has lost the open block, and gets it again.
+                Err(ExecutorError::BuildDiscarded) if tries < READS_AGAIN => tries += 1,
+                result => return Ok(result?),
+            }
+            tokio::time::sleep(READ_PAUSE).await;
+        }
+    }
+
+    /// The sealed block that a parameter names; the latest where it is left out, and for what is pending.
     pub(crate) async fn select(&self, id: Option<BlockId>) -> Result<BlockSelector, CallError> {
         match id {
             None => Ok(BlockSelector::Latest),
@@ -65,7 +97,7 @@ impl Context {
     pub(crate) async fn number(&self, tag: BlockNumberOrTag, head: u64) -> Result<u64, CallError> {
         Ok(match self.select_tag(tag).await? {
             BlockSelector::Number(number) => number,
-            BlockSelector::Latest | BlockSelector::Hash(_) => head,
+            BlockSelector::Latest | BlockSelector::Hash(_) | BlockSelector::Open(_) => head,
         })
     }
 }

@@ -141,9 +141,11 @@ fn executor(error: ExecutorError) -> ErrorObjectOwned {
             unanswered(&EXECUTOR, "the executor", &error);
             plain(RESOURCE_UNAVAILABLE, "the executor does not answer; try again later")
         }
+        ExecutorError::BuildDiscarded => {
+            plain(RESOURCE_UNAVAILABLE, "the open block is built again; try again")
+        }
         ExecutorError::NotHead { .. }
         | ExecutorError::NotIncludable { .. }
-        | ExecutorError::BuildDiscarded
         | ExecutorError::Store(_)
         | ExecutorError::Stopped(_) => {
             error!(target: "millrace::rpc", %error, "executor failed");
@@ -157,6 +159,7 @@ fn sequencer(error: SequencerError) -> ErrorObjectOwned {
         SequencerError::Executor(error) => executor(error),
         SequencerError::UnknownTransaction(_) => plain(RESOURCE_NOT_FOUND, error.to_string()),
         SequencerError::Lagged { .. } => plain(LIMIT_EXCEEDED, error.to_string()),
+        SequencerError::NoStateDiffs => plain(INVALID_PARAMS_CODE, error.to_string()),
         SequencerError::Unavailable(_) => plain(RESOURCE_UNAVAILABLE, error.to_string()),
         SequencerError::Transport(error) => {
             unanswered(&SEQUENCER, "the sequencer", &error);

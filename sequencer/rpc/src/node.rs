@@ -9,7 +9,7 @@ use alloy::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use jsonrpsee::{core::async_trait, proc_macros::rpc};
-use millrace_proto::{BlockSelector, ExecutorError};
+use millrace_proto::{BlockSelector, ExecutorError, SealedHeader};
 use serde::Serialize;
 
 use crate::{api::Api, context::Context, error::CallError};
@@ -111,6 +111,11 @@ impl MoreApiServer for Api {
     }
 }
 
+/// Whether a header is that of an open block: without roots.
+fn is_open(header: Option<SealedHeader>) -> bool {
+    header.is_some_and(|header| header.state_root.is_zero())
+}
+
 impl Context {
     /// The oldest block whose state is kept.
     async fn oldest_state(&self) -> Result<u64, CallError> {
@@ -138,23 +143,39 @@ impl Context {
                 "{count} storage keys are over the limit of {limit}; ask for less"
             )));
         }
-        let named = self.select(block).await?;
-        // The head may move on between two reads.
-        let header = self.executor.header(named).await?;
-        let header = header.ok_or(ExecutorError::UnknownBlock(named))?;
-        let at = BlockSelector::Hash(header.seal());
         let keys: Vec<_> = requests
             .iter()
             .flat_map(|(address, slots)| slots.iter().map(|slot| (*address, slot.as_b256())))
             .collect();
-        let reads = keys.into_iter().map(|(address, slot)| async move {
-            Ok::<_, CallError>((address, self.executor.storage(address, slot, at).await?))
-        });
+        let read = self.read(block, |named| self.slots(&keys, named)).await?;
         let mut values: BTreeMap<Address, Vec<B256>> =
             requests.into_keys().map(|address| (address, Vec::new())).collect();
-        let mut reads = stream::iter(reads).buffered(READS);
-        while let Some((address, value)) = reads.try_next().await? {
-            values.entry(address).or_default().push(value.into());
+        for ((address, _), value) in keys.iter().zip(read) {
+            values.entry(*address).or_default().push(value.into());
+        }
+        Ok(values)
+    }
+
+    /// Slots as of one block.
+    async fn slots(
+        &self,
+        keys: &[(Address, B256)],
+        named: BlockSelector,
+    ) -> Result<Vec<U256>, ExecutorError> {
+        // The head may move on between two reads. That of an open block stays what it was, or becomes a sealed one's.
+        let header = self.executor.header(named).await?;
+        let header = header.ok_or(ExecutorError::UnknownBlock(named))?;
+        let at = match named {
+            BlockSelector::Open(_) if is_open(Some(header.clone())) => named,
+            _ => BlockSelector::Hash(header.seal()),
+        };
+        let reads: Vec<_> =
+            keys.iter().map(|(address, slot)| self.executor.storage(*address, *slot, at)).collect();
+        let values = stream::iter(reads).buffered(READS).try_collect().await?;
+        let open = matches!(at, BlockSelector::Open(_));
+        if open && !is_open(self.executor.header(named).await?) {
+            // It was sealed between two reads.
+            return Err(ExecutorError::BuildDiscarded);
         }
         Ok(values)
     }

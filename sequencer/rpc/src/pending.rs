@@ -7,7 +7,7 @@ use alloy::{
     rpc::types::FilterChanges,
 };
 use futures::StreamExt;
-use millrace_proto::Preconfirmations;
+use millrace_proto::{FrameDetail, Preconfirmations};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -130,7 +130,7 @@ impl Context {
         }
         // A call may be cancelled while it waits here: then, as after an error, nobody feeds, and the next one begins again.
         let feeding = Feeding(Arc::clone(&self.pending));
-        let frames = self.pending_frames().await?;
+        let frames = self.pending_frames(FrameDetail::Receipts).await?;
         let id = self.filters.install_pending(cursor)?;
         let (filters, stop) = (Arc::clone(&self.filters), self.stop.clone());
         tokio::spawn(async move { feeding.feed(frames, &filters, &stop).await });
@@ -138,9 +138,12 @@ impl Context {
     }
 
     /// The frames of the open block.
-    pub(crate) async fn pending_frames(&self) -> Result<Preconfirmations, CallError> {
+    pub(crate) async fn pending_frames(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Preconfirmations, CallError> {
         let none = "this node is told of no open block; ask the sequencer";
-        let frames = self.pool.preconfirmations().await?;
+        let frames = self.pool.preconfirmations(detail).await?;
         frames.ok_or_else(|| CallError::InvalidParams(none.to_owned()))
     }
 

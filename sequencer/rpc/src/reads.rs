@@ -16,15 +16,20 @@ use millrace_proto::{BlockSelector, CallRequest, ExecutedBlock, ExecutorError, G
 use crate::{
     context::Context,
     error::CallError,
-    json::{self, RpcBlock, RpcReceipt, RpcTransaction},
+    json::{self, AnyBlock, RpcReceipt, RpcTransaction},
 };
 
 impl Context {
-    /// The sealed block that a parameter names, or `None` if there is no such block.
+    /// The block that a parameter names, which may be open, or `None` if there is no such block.
     pub(crate) async fn executed(
         &self,
         id: BlockId,
     ) -> Result<Option<Arc<ExecutedBlock>>, CallError> {
+        self.read(Some(id), |at| self.executor.block(at)).await
+    }
+
+    /// The same; the latest for what is pending.
+    async fn sealed(&self, id: BlockId) -> Result<Option<Arc<ExecutedBlock>>, CallError> {
         Ok(self.executor.block(self.select(Some(id)).await?).await?)
     }
 
@@ -32,8 +37,10 @@ impl Context {
         &self,
         id: BlockId,
         full: bool,
-    ) -> Result<Option<RpcBlock>, CallError> {
-        Ok(self.executed(id).await?.map(|block| json::block(&block, full)))
+    ) -> Result<Option<AnyBlock>, CallError> {
+        let Some(block) = self.executed(id).await? else { return Ok(None) };
+        let written = json::any_block(&block, full);
+        Ok(Some(written.map_err(|error| ExecutorError::Store(Box::new(error)))?))
     }
 
     pub(crate) async fn transaction_count_of_block(
@@ -45,7 +52,7 @@ impl Context {
 
     /// No block has any; `None` if there is no such block.
     pub(crate) async fn uncle_count(&self, id: BlockId) -> Result<Option<U64>, CallError> {
-        let header = self.executor.header(self.select(Some(id)).await?).await?;
+        let header = self.read(Some(id), |at| self.executor.header(at)).await?;
         Ok(header.map(|_| U64::ZERO))
     }
 
@@ -53,7 +60,7 @@ impl Context {
         &self,
         id: BlockId,
     ) -> Result<Option<Vec<RpcReceipt>>, CallError> {
-        Ok(self.executed(id).await?.map(|block| json::receipts(&block, &self.spec)))
+        Ok(self.sealed(id).await?.map(|block| json::receipts(&block, &self.spec)))
     }
 
     /// The block that holds a transaction, and its index there.
@@ -97,7 +104,10 @@ impl Context {
         index: usize,
     ) -> Result<Option<RpcTransaction>, CallError> {
         let block = self.executed(id).await?;
-        Ok(block.and_then(|block| RpcTransaction::mined(&block, index)))
+        Ok(block.and_then(|block| match block.is_open() {
+            true => block.transactions.get(index).map(|tx| RpcTransaction::pending(tx)),
+            false => RpcTransaction::mined(&block, index),
+        }))
     }
 
     pub(crate) async fn receipt(&self, hash: TxHash) -> Result<Option<RpcReceipt>, CallError> {
@@ -110,7 +120,8 @@ impl Context {
         address: Address,
         id: Option<BlockId>,
     ) -> Result<U256, CallError> {
-        let accounts = self.executor.accounts(&[address], self.select(id).await?).await?;
+        let addresses = [address];
+        let accounts = self.read(id, |at| self.executor.accounts(&addresses, at)).await?;
         Ok(accounts.first().copied().flatten().unwrap_or_default().balance)
     }
 
@@ -131,7 +142,7 @@ impl Context {
         address: Address,
         id: Option<BlockId>,
     ) -> Result<Bytes, CallError> {
-        Ok(self.executor.code(address, self.select(id).await?).await?)
+        self.read(id, |at| self.executor.code(address, at)).await
     }
 
     pub(crate) async fn storage(
@@ -140,8 +151,8 @@ impl Context {
         slot: JsonStorageKey,
         id: Option<BlockId>,
     ) -> Result<B256, CallError> {
-        let at = self.select(id).await?;
-        Ok(self.executor.storage(address, slot.as_b256(), at).await?.into())
+        let slot = slot.as_b256();
+        Ok(self.read(id, |at| self.executor.storage(address, slot, at)).await?.into())
     }
 
     pub(crate) async fn proof(
@@ -172,7 +183,7 @@ impl Context {
         request: CallRequest,
         id: Option<BlockId>,
     ) -> Result<Bytes, CallError> {
-        let outcome = self.executor.call(request, self.select(id).await?).await?;
+        let outcome = self.read(id, |at| self.executor.call(request.clone(), at)).await?;
         CallError::of_outcome(outcome)
     }
 
@@ -181,7 +192,7 @@ impl Context {
         request: CallRequest,
         id: Option<BlockId>,
     ) -> Result<U64, CallError> {
-        match self.executor.estimate_gas(request, self.select(id).await?).await? {
+        match self.read(id, |at| self.executor.estimate_gas(request.clone(), at)).await? {
             GasEstimate::Gas(gas) => Ok(U64::from(gas)),
             GasEstimate::Fails(outcome) => match CallError::of_outcome(outcome) {
                 Err(error) => Err(error),
@@ -198,7 +209,7 @@ impl Context {
         request: CallRequest,
         id: Option<BlockId>,
     ) -> Result<AccessListResult, CallError> {
-        Ok(self.executor.create_access_list(request, self.select(id).await?).await?)
+        self.read(id, |at| self.executor.create_access_list(request.clone(), at)).await
     }
 }
 

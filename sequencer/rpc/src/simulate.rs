@@ -47,8 +47,8 @@ impl SimulateApiServer for Api {
     ) -> Result<Vec<RpcSimulated<RpcBlock>>, CallError> {
         let payload = parse(&payload)?;
         let full = payload.return_full_transactions;
-        let at = self.0.select(block).await?;
-        let blocks = self.0.executor.simulate(payload, at).await?;
+        let simulate = |at| self.0.executor.simulate(payload.clone(), at);
+        let blocks = self.0.read(block, simulate).await?;
         Ok(blocks.iter().map(|block| simulated(block, full)).collect())
     }
 }

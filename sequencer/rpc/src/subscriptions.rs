@@ -9,8 +9,8 @@ use jsonrpsee::{
     core::RegisterMethodError,
     types::{ErrorObjectOwned, Params, SubscriptionId},
 };
-use millrace_proto::{Preconfirmation, Preconfirmations, RecoveredTx, SequencerError};
-use serde::Serialize;
+use millrace_proto::{FrameDetail, Preconfirmation, Preconfirmations, RecoveredTx, SequencerError};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -59,9 +59,23 @@ impl Out {
 #[derive(Debug)]
 enum Topic {
     Blocks(Report),
-    NewPreconfirmations,
+    NewPreconfirmations(FrameDetail),
     /// Whole ones, or their hashes.
     NewPendingTransactions(bool),
+}
+
+/// What frames are reported with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FrameOptions {
+    #[serde(default)]
+    state_diff: bool,
+}
+
+impl FrameOptions {
+    const fn detail(&self) -> FrameDetail {
+        if self.state_diff { FrameDetail::StateDiffs } else { FrameDetail::Receipts }
+    }
 }
 
 /// What is reported of blocks.
@@ -74,7 +88,7 @@ enum Report {
 /// What is reported, and where it comes from.
 enum Source {
     Blocks(Report, Receiver<Change>),
-    Frames(Preconfirmations),
+    Frames(FrameDetail, Preconfirmations),
     Transactions(bool, Preconfirmations),
 }
 
@@ -136,7 +150,10 @@ fn parse(params: &Params<'_>, context: &Context) -> Result<Topic, ErrorObjectOwn
     let kind: String = params.next()?;
     match kind.as_str() {
         "newHeads" => Ok(Topic::Blocks(Report::NewHeads)),
-        "newPreconfirmations" => Ok(Topic::NewPreconfirmations),
+        "newPreconfirmations" => {
+            let options: Option<FrameOptions> = params.optional_next()?;
+            Ok(Topic::NewPreconfirmations(options.unwrap_or_default().detail()))
+        }
         "newPendingTransactions" => {
             let whole: Option<bool> = params.optional_next()?;
             Ok(Topic::NewPendingTransactions(whole.unwrap_or_default()))
@@ -157,9 +174,9 @@ fn parse(params: &Params<'_>, context: &Context) -> Result<Topic, ErrorObjectOwn
 async fn run(source: Source, out: &Out) -> Result<(), Cut> {
     match source {
         Source::Blocks(report, changes) => report_changes(&report, out, changes).await,
-        Source::Frames(frames) => {
+        Source::Frames(detail, frames) => {
             let whole = |frame: &Preconfirmation| {
-                message(&json::RpcPreconfirmation::from(frame)).into_iter().collect()
+                message(&json::RpcPreconfirmation::new(frame, detail)).into_iter().collect()
             };
             report_frames(out, frames, whole).await
         }
@@ -220,9 +237,12 @@ impl Topic {
     async fn source(self, context: &Context) -> Result<Source, CallError> {
         match self {
             Self::Blocks(report) => Ok(Source::Blocks(report, context.feed.subscribe())),
-            Self::NewPreconfirmations => Ok(Source::Frames(context.pending_frames().await?)),
+            Self::NewPreconfirmations(detail) => {
+                Ok(Source::Frames(detail, context.pending_frames(detail).await?))
+            }
             Self::NewPendingTransactions(whole) => {
-                Ok(Source::Transactions(whole, context.pending_frames().await?))
+                let frames = context.pending_frames(FrameDetail::Receipts).await?;
+                Ok(Source::Transactions(whole, frames))
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use millrace_proto::{Preconfirmation, RecoveredTx};
+use millrace_proto::{Noting, OpenPoint, Preconfirmation, RecoveredTx};
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::{
     Builder, OpenBlock, Place,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     SequencerRunError,
     pool::{Frame, FrameLimits},
-    preconfirmations::{Preconfirmer, Ticket},
+    preconfirmations::{FrameEnd, Preconfirmer, Reached, Ticket},
     replay::Included,
 };
 
@@ -59,6 +60,27 @@ impl Builder {
         Ok(())
     }
 
+    /// Has as much noted of the open block as is asked for by now. What is kept once is kept to the block's end; what begins later begins with all that the block has
+    /// changed so far, so that what the next frame changes can be told alone.
+    pub(super) async fn note(&mut self) -> Result<(), SequencerRunError> {
+        let asked = self.shared.preconfirmer.noting();
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let noting = asked.max(open.noting.min(Noting::Kept));
+        if noting > open.noting && open.place != Place::default() {
+            let noted = self.busy(open.build.execute_noting(Vec::new(), noting)).await?;
+            if let Err(error) = noted {
+                // If it has lost the block, the next frame finds out.
+                debug!(target: "millrace::sequencer", %error, "cannot read the open block");
+                self.open = Some(open);
+                return Ok(());
+            }
+            self.shared.preconfirmer.kept();
+        }
+        open.noting = noting;
+        self.open = Some(open);
+        Ok(())
+    }
+
     async fn execute(
         &mut self,
         ticket: Ticket,
@@ -67,8 +89,9 @@ impl Builder {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let started = Instant::now();
         open.block.frames.push(txs.clone());
-        let outcomes = self.busy(open.build.execute(txs.clone())).await?;
-        let result = match outcomes.and_then(|outcomes| open.block.judge(&txs, outcomes)) {
+        let executed = open.build.execute_noting(txs.clone(), open.noting);
+        let executed = self.busy(executed).await?;
+        let result = match executed.and_then(|executed| open.block.judge(&txs, executed)) {
             Ok(result) => {
                 self.open = Some(open);
                 result
@@ -99,8 +122,11 @@ impl OpenBlock {
         }
         let Place { frame, start } = self.place;
         self.place = self.place.after(&included);
-        let Included { transactions, receipts } = included;
+        let Included { transactions, receipts, diff } = included;
         let opened = &self.block.opened;
+        let Some(last) = transactions.last().map(|tx| tx.hash()) else { return };
+        let point = OpenPoint { number: opened.number, parent: opened.parent_hash, last };
+        let reached = Reached { point, kept: self.noting != Noting::Nothing };
         let told = preconfirmer.feed().is_wanted().then(|| Preconfirmation {
             block: opened.number,
             parent_hash: opened.parent_hash,
@@ -110,7 +136,8 @@ impl OpenBlock {
             start,
             transactions,
             receipts,
+            diff,
         });
-        preconfirmer.executed(ticket, told);
+        preconfirmer.executed(ticket, FrameEnd { reached, told });
     }
 }

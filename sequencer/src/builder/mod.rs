@@ -18,8 +18,8 @@ mod unwind;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use millrace_proto::{
-    BlockBuild, ErrorChain, ErrorClass, ExecutorError, FrameStart, Outage, PastOutage, QueueMark,
-    SealedHeader,
+    BlockBuild, ErrorChain, ErrorClass, ExecutorError, FrameStart, Noting, Outage, PastOutage,
+    QueueMark, SealedHeader,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,8 @@ struct OpenBlock {
     deadline: Instant,
     left_out: LeftOut,
     place: Place,
+    /// What is noted of it.
+    noting: Noting,
 }
 
 /// Where the next frame of a block begins.
@@ -184,7 +186,10 @@ impl Builder {
                     self.seal().await?;
                     continue;
                 }
-                Some(_) => self.frame().await?,
+                Some(_) => {
+                    self.note().await?;
+                    self.frame().await?;
+                }
                 None if self.should_open() => {
                     self.open().await?;
                     self.frame().await?;

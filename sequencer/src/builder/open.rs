@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alloy::primitives::Address;
-use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES, QueuedTxs};
+use millrace_proto::{ExecutorError, MAX_BLOCK_TX_BYTES, Noting, QueuedTxs};
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
@@ -43,7 +43,8 @@ impl Builder {
 
         let deadline = self.next_deadline();
         let block = LoggedBlock::new(opened);
-        let mut built = self.build(&block).await?;
+        let noting = self.shared.preconfirmer.noting();
+        let mut built = self.build(&block, noting).await?;
         let queued = std::mem::take(&mut built.queued);
         self.set_open(block, built, deadline, LeftOut::default(), Place::default());
         if let Some(open) = &mut self.open {
@@ -81,15 +82,20 @@ impl Builder {
             deadline,
             left_out,
             place,
+            noting: built.noting,
         });
     }
 
     /// Brings a block into the executor, however often that takes.
-    pub(super) async fn build(&mut self, block: &LoggedBlock) -> Result<Built, SequencerRunError> {
+    pub(super) async fn build(
+        &mut self,
+        block: &LoggedBlock,
+        noting: Noting,
+    ) -> Result<Built, SequencerRunError> {
         let head = &self.head.clone();
         if self.storing.is_some() {
             let shared = self.shared.clone();
-            let built = block.build(&*shared.executor, &shared.spec, head);
+            let built = block.build(&*shared.executor, &shared.spec, head, noting);
             match self.busy(built).await? {
                 Ok(built) => return Ok(built),
                 // It may have lost the block that is being stored.
@@ -100,7 +106,7 @@ impl Builder {
             }
         }
         let build = move |shared: Arc<Shared>| async move {
-            block.build(&*shared.executor, &shared.spec, head).await
+            block.build(&*shared.executor, &shared.spec, head, noting).await
         };
         self.insist(block.opened.number, build).await
     }
@@ -112,13 +118,14 @@ impl Builder {
         open: OpenBlock,
         error: ExecutorError,
     ) -> Result<FrameResult, SequencerRunError> {
-        let OpenBlock { block, build, deadline, left_out, place, .. } = open;
+        let OpenBlock { block, build, deadline, left_out, place, noting, .. } = open;
         drop(build);
         let number = block.opened.number;
         self.stored().await?;
         let mut delay = FIRST_RETRY;
         self.before_retry(number, error, &mut delay).await?;
-        let mut built = self.build(&block).await?;
+        let noting = self.shared.preconfirmer.noting().max(noting);
+        let mut built = self.build(&block, noting).await?;
         let last = built.frames.pop().unwrap_or_default();
         built.gas_used = built.gas_used.saturating_sub(last.gas_used);
         let earlier = std::iter::once(&built.queued);

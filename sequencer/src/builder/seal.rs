@@ -187,6 +187,7 @@ impl Builder {
         // Recent blocks first: a transaction is always found in one of the two.
         shared.ledger.recent.write().push(sealed.clone(), times.accepted_at);
         shared.heads.sealed(sealed.header.clone(), times.sealed_at.unwrap_or(now.wall));
+        shared.preconfirmer.sealed(sealed.number());
         shared.set_next_block(&sealed.header);
         let (since, status) = {
             let mut pool = shared.ledger.pool.lock();

@@ -58,6 +58,7 @@ impl Builder {
         let _turn = shared.settling.lock().await;
         self.shared.ledger.pool.lock().close(Closed::Unwinding);
         let mut moved = self.void(to).await?;
+        self.shared.preconfirmer.forget();
         let sealed_at = self.shared.wall();
         self.log_derived(with, sealed_at).await?;
         moved.extend(with.iter().flat_map(|block| &block.transactions).map(|tx| tx.hash()));

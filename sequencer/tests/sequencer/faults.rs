@@ -18,9 +18,9 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_proto::{
     AccountInfo, AddressPrefix, BlockAttributes, BlockBuild, BlockNumHash, BlockSelector,
-    BoxStream, CallOutcome, CallRequest, ChainSpec, ExecutedBlock, Executor, ExecutorError,
-    FoundAccounts, GasEstimate, RecoveredTx, SealedHeader, SimulatedBlock, Stage, StateDiff,
-    TraceTarget, TransportError, TxLocation, TxOutcome,
+    BoxStream, CallOutcome, CallRequest, ChainSpec, Executed, ExecutedBlock, Executor,
+    ExecutorError, FoundAccounts, GasEstimate, Noting, RecoveredTx, SealedHeader, SimulatedBlock,
+    Stage, StateDiff, TraceTarget, TransportError, TxLocation,
 };
 use millrace_sequencer::{
     BlockTimes, DroppedTx, LogError, OrderLog, Position, Record, RecordIter, SettledBlocks,
@@ -218,17 +218,18 @@ impl BlockBuild for FaultyBuild {
         self.inner.base_fee()
     }
 
-    async fn execute(
+    async fn execute_noting(
         &mut self,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError> {
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError> {
         self.fault.reach()?;
         match self.fault.strikes(Place::Execute) {
             Some(How::Gone) => Err(TransportError::Closed.into()),
-            None => self.inner.execute(transactions).await,
+            None => self.inner.execute_noting(transactions, noting).await,
             Some(How::Before) => Err(ExecutorError::BuildDiscarded),
             Some(how) => {
-                self.inner.execute(transactions).await?;
+                self.inner.execute_noting(transactions, noting).await?;
                 if how == How::Hang {
                     self.fault.hang().await;
                 }

@@ -12,6 +12,7 @@ mod lifecycle;
 mod order;
 mod outage;
 mod overdue;
+mod pending;
 mod preconfirmations;
 mod recovery;
 mod reorgs;

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::{
     consensus::TxEip1559,
-    primitives::{TxKind, hex},
+    primitives::{Address, TxKind, U256, hex},
 };
 use futures::{FutureExt, StreamExt};
 use millrace_proto::{
-    ExecutedBlock, FrameStart, Preconfirmation, Preconfirmations, Sequencer, SequencerError, Stage,
-    TxPool,
+    ExecutedBlock, Executor, FrameDetail, FrameStart, Preconfirmation, Preconfirmations, Sequencer,
+    SequencerError, Stage, StateDiff, TxPool,
 };
 use millrace_sequencer::{OrderLog, Position, Record};
 use parking_lot::{Mutex, RwLock};
@@ -21,8 +21,12 @@ use crate::{
     support::{Node, Random, Setup, sign, signer, soon, transfer},
 };
 
+async fn subscribe_to(node: &Node, detail: FrameDetail) -> Preconfirmations {
+    node.handle.preconfirmations(detail).await.expect("it answers").expect("a sequencer tells")
+}
+
 async fn subscribe(node: &Node) -> Preconfirmations {
-    node.handle.preconfirmations().await.expect("it answers").expect("a sequencer tells")
+    subscribe_to(node, FrameDetail::StateDiffs).await
 }
 
 /// What has been told by now.
@@ -55,6 +59,20 @@ fn check(frame: &Preconfirmation, block: &ExecutedBlock) {
     }
     let logs: usize = block.receipts[..start].iter().map(|receipt| receipt.logs.len()).sum();
     assert_eq!(frame.start.log_index, logs as u64);
+}
+
+/// What the frames of whole blocks changed, one after the other, is what the blocks changed.
+async fn check_diffs(node: &Node, told: &[Arc<Preconfirmation>]) {
+    for frames in told.chunk_by(|before, next| before.block == next.block) {
+        let mut total = StateDiff::default();
+        for frame in frames {
+            let diff = frame.diff.as_deref().expect("it was asked for").clone();
+            total.extend(diff).expect("it follows the frame before");
+        }
+        let block = frames[0].block;
+        let sealed = node.executor.state_diff(block).await.expect("it answers");
+        assert_eq!(total.net(), *sealed.expect("it is kept"), "block {block}");
+    }
 }
 
 /// What one subscription was told is without gaps, and nothing comes twice.
@@ -105,6 +123,7 @@ async fn blocks_are_told_frame_by_frame_before_they_are_sealed() {
         let count: usize = frames.iter().map(|frame| frame.transactions.len()).sum();
         assert_eq!(count, block.transactions.len(), "all of block {}", block.number());
     }
+    check_diffs(&node, &told).await;
     node.stop().await.expect("a clean end");
     drain(&mut frames, &mut told);
     let ended = soon(frames.next()).await;
@@ -148,6 +167,7 @@ async fn a_block_that_is_built_again_is_told_on() {
         told.iter().for_each(|frame| check(frame, &blocks[frame.block as usize - 1]));
         let count: usize = told.iter().map(|frame| frame.transactions.len()).sum();
         assert_eq!(count, node.included().await.len(), "{how:?}: all, once");
+        check_diffs(&node, &told).await;
         assert!(told.iter().map(|frame| frame.frame).max() >= Some(3), "{how:?}: after the fault");
         node.stop().await.expect("a clean end");
     }
@@ -171,7 +191,49 @@ async fn what_a_block_has_no_room_for_is_told_of_the_next() {
     let blocks = node.blocks().await;
     let included = told.iter().flat_map(|frame| &frame.transactions).map(|tx| tx.hash());
     assert_eq!(included.collect::<Vec<_>>(), node.included().await);
+    check_diffs(&node, &told).await;
     told.iter().for_each(|frame| check(frame, &blocks[frame.block as usize - 1]));
+    node.stop().await.expect("a clean end");
+}
+
+/// Whoever asks for state diffs in the middle of a block begins with a frame whose diff is that frame's; nobody who does not ask has them made.
+#[tokio::test(flavor = "multi_thread")]
+async fn state_diffs_can_be_asked_for_in_the_middle_of_a_block() {
+    let mut setup = Setup::new();
+    // No block ends meanwhile.
+    setup.config.block_time = Duration::from_secs(12);
+    let node = setup.start().await;
+    let mut plain = subscribe_to(&node, FrameDetail::Receipts).await;
+    let payee = Address::repeat_byte(0xee);
+    // The balance before and after one transfer of 1 wei; `None` where the diff is not told.
+    let balances = |frame: &Preconfirmation| {
+        let diff = frame.diff.as_ref()?;
+        assert!(diff.accounts.len() <= 3, "sender, payee, fee recipient: {diff:?}");
+        let payee = &diff.accounts[&payee];
+        Some([payee.before, payee.after].map(|info| info.unwrap_or_default().balance))
+    };
+    let mut nonces = 0..;
+    let mut send = async || {
+        let raw = sign(&signer(0), transfer(nonces.next().expect("endless")));
+        node.submit(raw).await.expect("accepted");
+        soon(plain.next()).await.expect("a frame").expect("not lagged")
+    };
+    for _ in 0..3 {
+        assert_eq!(send().await.diff, None);
+    }
+    let mut diffs = subscribe(&node).await;
+    for count in 3..5_u64 {
+        send().await;
+        let frame = soon(diffs.next()).await.expect("a frame").expect("not lagged");
+        assert_eq!(frame.frame, count);
+        assert_eq!(balances(&frame), Some([count, count + 1].map(U256::from)));
+    }
+    drop(diffs);
+    assert_eq!(send().await.diff, None);
+    let mut diffs = subscribe(&node).await;
+    send().await;
+    let frame = soon(diffs.next()).await.expect("a frame").expect("not lagged");
+    assert_eq!(balances(&frame), Some([6, 7].map(U256::from)));
     node.stop().await.expect("a clean end");
 }
 

@@ -43,7 +43,7 @@ impl Executor for TestExecutor {
                 Ok(self.0.block(number).map(|block| block.header.clone()))
             }
             BlockSelector::Latest => Ok(Some(self.0.head().header.clone())),
-            BlockSelector::Hash(_) => unsupported(),
+            BlockSelector::Hash(_) | BlockSelector::Open(_) => unsupported(),
         }
     }
 

@@ -11,7 +11,7 @@ use eyre::{Result, bail, ensure, eyre};
 use futures::{Stream, StreamExt};
 use millrace_proto::{
     BlockSelector, CallRequest, CallStatus, ErrorClass, ExecutedBlock, ExecutorError, GasEstimate,
-    QueueMark, RejectReason, TxLocation, TxOutcome,
+    Noting, OpenPoint, QueueMark, RejectReason, StateDiff, TxLocation, TxOutcome,
 };
 
 use crate::{
@@ -67,6 +67,46 @@ pub(crate) async fn builds_blocks(stack: &ExecutorStack) -> Result<()> {
     ));
     let build = executor.open_block(attributes(&spec, &block.header, 1)).await?;
     assert_eq!(build.seal().await?.header.parent_hash, block.hash());
+    Ok(())
+}
+
+/// What frames change is told, and the block can be read after each of them, as long as it is open.
+pub(crate) async fn shows_the_open_block(stack: &ExecutorStack) -> Result<()> {
+    let executor = &*stack.executor;
+    let spec = executor.spec().await?;
+    let genesis = executor.head().await?;
+    let mut build = executor.open_block(attributes(&spec, &genesis, 1)).await?;
+    let frames = [vec![deposit(5)], vec![signed(plain(0))?], vec![signed(call(1, STORE, 7))?]];
+    let (mut total, mut points) = (StateDiff::default(), Vec::new());
+    for frame in frames {
+        let last = frame[0].hash();
+        let executed = build.execute_noting(frame, Noting::Told).await?;
+        let diff = executed.diff.ok_or_else(|| eyre!("it was asked for"))?;
+        total
+            .extend((*diff).clone())
+            .map_err(|account| eyre!("{account} is not as it was left"))?;
+        let (number, parent) = (1, genesis.seal());
+        points.push(BlockSelector::Open(OpenPoint { number, parent, last }));
+    }
+    let kept = build.execute_noting(Vec::new(), Noting::Kept).await?;
+    assert_eq!((kept.outcomes.len(), kept.diff), (0, None));
+    for (at, (held, stored)) in points.iter().zip([(1, 0), (2, 0), (3, 7)]) {
+        let block = executor.block(*at).await?.ok_or_else(|| eyre!("it is open"))?;
+        assert!(block.is_open());
+        assert_eq!((block.transactions.len(), block.receipts.len()), (held, held));
+        assert_eq!(executor.storage(STORE, B256::ZERO, *at).await?, U256::from(stored));
+        assert_eq!(executor.header(*at).await?, Some(block.header.clone()));
+    }
+    let accounts = executor.accounts(&[alice().address()], points[2]).await?;
+    assert_eq!(accounts[0].map(|account| account.nonce), Some(2));
+    let lost = OpenPoint { number: 1, parent: genesis.seal(), last: B256::ZERO };
+    let lost = executor.code(STORE, BlockSelector::Open(lost)).await;
+    assert!(matches!(lost, Err(ExecutorError::BuildDiscarded)), "{lost:?}");
+    let sealed = build.seal().await?;
+    assert_eq!(executor.state_diff(1).await?.as_deref(), Some(&total.net()));
+    for at in points {
+        assert_eq!(executor.block(at).await?.as_ref(), Some(&sealed));
+    }
     Ok(())
 }
 

@@ -32,6 +32,7 @@ macro_rules! over_both_transports {
 mod executors {
     over_both_transports!(ExecutorStack:
         executor::builds_blocks,
+        executor::shows_the_open_block,
         executor::tells_what_became_of_each_transaction,
         executor::discards_what_is_not_sealed,
         executor::refuses_blocks_that_do_not_follow_the_head,

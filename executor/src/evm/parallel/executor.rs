@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use millrace_proto::{RecoveredTx, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxOutcome};
 
 use super::{
     ParallelStats, WorkProfile, WorkerPool, diff,
@@ -106,6 +106,21 @@ impl ParallelExecutor {
         let (front, outcomes) = stretch.finish()?;
         self.front = Some(front);
         Ok(outcomes)
+    }
+
+    /// The transactions that are in the block so far, and their receipts; none after an error.
+    pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
+        let tally = self.front.as_ref().map(|front| &front.tally);
+        tally.map_or((&[], &[]), |tally| (&tally.transactions, &tally.receipts))
+    }
+
+    /// What the block changed since this was asked last, or since it was opened. What changes is noted from the first time on; before that, it costs nothing.
+    ///
+    /// # Errors
+    /// [`ExecutionError::Panicked`] when an earlier call failed; otherwise when the state cannot be read.
+    pub fn changes(&mut self) -> Result<StateDiff, ExecutionError> {
+        let front = self.front.as_mut().ok_or(ExecutionError::Panicked)?;
+        Ok(front.changes()?)
     }
 
     /// Executes transactions on this thread, and tells how much of them could be executed at the same time.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use alloy::eips::eip7928::BlockAccessList;
 use alloy_primitives::{Address, Bytes, KECCAK256_EMPTY, U256};
-use millrace_proto::{RecoveredTx, SharedReceipt, TxDeposit, TxOutcome};
+use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxDeposit, TxOutcome};
 use revm::{context::result::ExecutionResult, handler::SYSTEM_ADDRESS, state::EvmState};
 
 use super::{
     accesses::AccessLog,
+    changes::{Changes, Notes},
+    diff,
     fetch::Parties,
     gauge::Gauge,
     hints::{Hints, Slots},
@@ -48,8 +50,8 @@ pub(super) struct Front {
     pub(super) hints: Hints,
     /// What the beneficiary is still to be paid.
     owed: Option<U256>,
-    /// Notes for the block's access list, if one is asked for.
-    accesses: Option<Box<AccessLog>>,
+    /// What is noted for the block's access list, or for diffs, if one of them is asked for.
+    notes: Option<Box<Notes>>,
 }
 
 /// How a transaction that was run ahead fared, for the gauge.
@@ -75,7 +77,9 @@ impl Front {
         let rules = PlainRules::new(&shared.env);
         let rules = rules.filter(|_| shared.removes_empty);
         Self {
-            accesses: shared.env.access_list.then(Box::default),
+            notes: shared.env.access_list.then(|| {
+                Box::new(Notes { accesses: Some(AccessLog::default()), ..Notes::default() })
+            }),
             shared,
             rules,
             tally: Tally::default(),
@@ -127,7 +131,7 @@ impl Front {
         };
         if !matches!(prepared, Prepared::Run(_))
             && let Some(plain) = self.rules.and_then(|rules| rules.of(tx))
-            && plain.commit(&self.shared, index, read, self.accesses.as_deref_mut())?
+            && plain.commit(&self.shared, index, read, self.notes.as_deref_mut())?
         {
             self.stats.plain += 1;
             self.reward(index, Some(plain.reward))?;
@@ -169,11 +173,11 @@ impl Front {
             Ok(ran) => Ok(self.commit(lane, index, tx, ran, Ahead::Not)?),
             // Only the gas limit can be too low for the call to start: all of it is used then.
             Err(Failure::Invalid(_)) => {
-                if let Some(accesses) = &mut self.accesses {
-                    accesses.account(deposit.from);
+                if let Some(notes) = &mut self.notes {
+                    notes.account(deposit.from);
                 }
-                let accesses = self.accesses.as_deref_mut();
-                change(&self.shared, accesses, deposit.from, None, |before| {
+                let notes = self.notes.as_deref_mut();
+                change(&self.shared, notes, deposit.from, None, |before| {
                     let info = minted(before.info.unwrap_or_default(), U256::from(deposit.mint));
                     AccountState { info: Some(info), ..*before }
                 })?;
@@ -252,16 +256,16 @@ impl Front {
         system: bool,
         state: &mut EvmState,
     ) -> Result<Slots, StateReadError> {
-        let Self { shared, accesses, owed, .. } = self;
+        let Self { shared, notes, owed, .. } = self;
         let beneficiary = shared.env.block.beneficiary;
         let mut contended = Slots::new();
         for (address, account) in state.drain() {
             // The caller of system calls does not count, unless it is changed.
             let counts = !system || address != SYSTEM_ADDRESS || account.is_changed();
-            let mut accesses = accesses.as_mut().filter(|_| counts);
-            if let Some(accesses) = &mut accesses {
-                accesses.account(address);
-                account.storage.keys().for_each(|slot| accesses.read(address, *slot));
+            let mut notes = notes.as_deref_mut().filter(|_| counts);
+            if let Some(notes) = &mut notes {
+                notes.account(address);
+                account.storage.keys().for_each(|slot| notes.read(address, *slot));
             }
             if !account.is_touched() {
                 continue;
@@ -272,8 +276,7 @@ impl Front {
             }
             let life = Life::of(&account);
             let info = from_evm(&account.info);
-            let noted = accesses.as_deref_mut().map(|accesses| &mut **accesses);
-            let [before, after] = change(shared, noted, address, None, |before| {
+            let [before, after] = change(shared, notes.as_deref_mut(), address, None, |before| {
                 life.lead(before, info, index, shared.removes_empty)
             })?;
             let new_code = before.info.unwrap_or_default().code_hash != info.code_hash;
@@ -283,8 +286,8 @@ impl Front {
             }
             for (slot, value) in account.changed_storage_slots() {
                 let key = SlotKey { address, generation, slot: *slot };
-                if let Some(accesses) = &mut accesses {
-                    accesses.write(&key, value.present_value);
+                if let Some(notes) = &mut notes {
+                    notes.write(shared, &key, value.present_value)?;
                 }
                 contended.extend(shared.memory.slots.commit(key, value.present_value, None));
             }
@@ -299,26 +302,25 @@ impl Front {
         tx: &RecoveredTx,
         run: &Run,
     ) -> Result<(), StateReadError> {
-        let Self { shared, accesses, hints, .. } = self;
-        if let Some(accesses) = accesses {
-            run.accounts.iter().for_each(|read| accesses.account(read.address));
-            run.slots.iter().for_each(|read| accesses.read(read.key.address, read.key.slot));
-            run.own_slots.iter().for_each(|(address, slot)| accesses.read(*address, *slot));
+        let Self { shared, notes, hints, .. } = self;
+        if let Some(notes) = notes {
+            run.accounts.iter().for_each(|read| notes.account(read.address));
+            run.slots.iter().for_each(|read| notes.read(read.key.address, read.key.slot));
+            run.own_slots.iter().for_each(|(address, slot)| notes.read(*address, *slot));
         }
         let published = run.published.then_some(index);
         let mut contended = Slots::new();
         let mut slots = run.slot_writes.iter().peekable();
         for (number, write) in run.writes.iter().enumerate() {
             let address = write.address;
-            let [_, after] =
-                change(shared, accesses.as_deref_mut(), address, published, |before| {
-                    write.apply(before, index, shared.removes_empty)
-                })?;
+            let [_, after] = change(shared, notes.as_deref_mut(), address, published, |before| {
+                write.apply(before, index, shared.removes_empty)
+            })?;
             while let Some(slot) = slots.next_if(|slot| slot.account as usize == number) {
                 let key = SlotKey { address, generation: after.generation, slot: slot.slot };
                 if after.info.is_some() {
-                    if let Some(accesses) = accesses {
-                        accesses.write(&key, slot.value);
+                    if let Some(notes) = notes {
+                        notes.write(shared, &key, slot.value)?;
                     }
                     contended.extend(shared.memory.slots.commit(key, slot.value, published));
                 } else if run.published {
@@ -341,7 +343,8 @@ impl Front {
         }
         let beneficiary = self.shared.account(self.shared.env.block.beneficiary)?;
         // The access list has the sum after each transaction.
-        if beneficiary.is_empty() || beneficiary.is_huge() || self.accesses.is_some() {
+        let listed = self.notes.as_ref().is_some_and(|notes| notes.accesses.is_some());
+        if beneficiary.is_empty() || beneficiary.is_huge() || listed {
             return self.pay(index, amount);
         }
         self.owed = Some(amount);
@@ -357,12 +360,12 @@ impl Front {
     }
 
     fn pay(&mut self, index: u32, amount: U256) -> Result<(), StateReadError> {
-        let Self { shared, accesses, .. } = self;
+        let Self { shared, notes, .. } = self;
         let beneficiary = shared.env.block.beneficiary;
-        if let Some(accesses) = accesses {
-            accesses.account(beneficiary);
+        if let Some(notes) = notes {
+            notes.account(beneficiary);
         }
-        change(shared, accesses.as_deref_mut(), beneficiary, None, |before| {
+        change(shared, notes.as_deref_mut(), beneficiary, None, |before| {
             let mut info = before.info.unwrap_or_default();
             info.balance = paid(info.balance, amount);
             Life::Goes.lead(before, info, index, shared.removes_empty)
@@ -372,14 +375,28 @@ impl Front {
 
     /// What is committed from now on belongs to the transaction after those that are included, or to the block's end.
     pub(super) fn turn(&mut self) {
-        if let Some(accesses) = &mut self.accesses {
+        if let Some(accesses) = self.notes.as_mut().and_then(|notes| notes.accesses.as_mut()) {
             accesses.after(self.tally.transactions.len());
         }
     }
 
     /// The block's access list, if it is asked for.
     pub(super) fn access_list(&mut self) -> Result<Option<BlockAccessList>, StateReadError> {
-        self.accesses.take().map(|accesses| accesses.finish(&self.shared)).transpose()
+        let accesses = self.notes.as_mut().and_then(|notes| notes.accesses.take());
+        accesses.map(|accesses| accesses.finish(&self.shared)).transpose()
+    }
+
+    /// What the block changed since this was asked last, or since it was opened. What changes is noted from the first time on.
+    pub(super) fn changes(&mut self) -> Result<StateDiff, StateReadError> {
+        self.settle()?;
+        let notes = self.notes.get_or_insert_default();
+        match &mut notes.changes {
+            Some(changes) => changes.take(&self.shared),
+            None => {
+                notes.changes = Some(Changes::default());
+                diff::of(&self.shared)
+            }
+        }
     }
 
     /// Takes back what a run has published.
@@ -395,11 +412,10 @@ impl Front {
     }
 }
 
-/// Changes a committed account, takes back what transaction `published` showed of it, and notes the change for the block's access list if
-/// there is one. Gives the account before and after.
+/// Changes a committed account, takes back what transaction `published` showed of it, and notes the change if that is asked for. Gives the account before and after.
 fn change(
     shared: &Shared,
-    accesses: Option<&mut AccessLog>,
+    notes: Option<&mut Notes>,
     address: Address,
     published: Option<u32>,
     after: impl FnOnce(&AccountState) -> AccountState,
@@ -411,8 +427,8 @@ fn change(
         *state = states[1];
         Some(())
     })?;
-    if let Some(accesses) = accesses {
-        accesses.change(address, &states[0], &states[1]);
+    if let Some(notes) = notes {
+        notes.change(address, &states[0], &states[1]);
     }
     Ok(states)
 }

@@ -15,6 +15,7 @@
 //! senders' fees), senders' nonces are known up front, and what a run wrote is seen by the runs after it.
 
 mod accesses;
+mod changes;
 mod contended;
 mod diff;
 mod executor;

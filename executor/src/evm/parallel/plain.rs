@@ -6,7 +6,7 @@ use millrace_proto::{RecoveredTx, TxEnvelope};
 use revm::{context::Cfg, primitives::hardfork::SpecId};
 
 use super::{
-    accesses::AccessLog,
+    changes::Notes,
     fetch::Parties,
     state::{AccountState, AccountWrite, Life, is_huge},
     view::Shared,
@@ -119,7 +119,7 @@ impl Plain {
         shared: &Shared,
         index: u32,
         before: Option<&Parties>,
-        accesses: Option<&mut AccessLog>,
+        notes: Option<&mut Notes>,
     ) -> Result<bool, StateReadError> {
         let accounts = &shared.memory.accounts;
         let base = |address, before: Option<_>| {
@@ -165,12 +165,12 @@ impl Plain {
             accounts.commit(self.sender, unpaid, None);
             return Ok(false);
         };
-        if let Some(accesses) = accesses {
+        if let Some(notes) = notes {
             for (address, before, after) in
                 [(self.sender, unpaid, paid), (self.recipient, before, after)]
             {
-                accesses.account(address);
-                accesses.change(address, &before, &after);
+                notes.account(address);
+                notes.change(address, &before, &after);
             }
         }
         Ok(true)

@@ -67,6 +67,11 @@ impl Shared {
         }
     }
 
+    /// A committed slot.
+    pub(super) fn slot(&self, key: &SlotKey) -> Result<U256, StateReadError> {
+        self.memory.slots.committed(key).map_or_else(|| self.base_slot(key), Ok)
+    }
+
     /// The accounts of a transaction as they were before the block. What fails here fails in the transaction's turn as well, and is told
     /// there.
     pub(super) fn parties(&self, tx: &RecoveredTx) -> Option<Parties> {

@@ -1,4 +1,4 @@
-//! Calls on top of a sealed block: `eth_call`, `eth_estimateGas`, `eth_createAccessList`.
+//! Calls on top of a sealed block, or of the open one as far as it is executed: `eth_call`, `eth_estimateGas`, `eth_createAccessList`.
 
 mod access_list;
 mod estimate;
@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use alloy::rpc::types::TransactionRequest;
 use alloy_primitives::U256;
-use millrace_proto::{
-    BlockSelector, CallOutcome, CallRequest, CallStatus, ExecutorError, Header, RejectReason,
-};
+use millrace_proto::{CallOutcome, CallRequest, CallStatus, ExecutorError, Header, RejectReason};
 use revm::{
     Inspector,
     context::{Cfg, TxEnv, result::ExecutionResult},
@@ -22,16 +20,14 @@ const TRANSFER_GAS: u64 = 21_000;
 
 use self::overrides::{OverriddenState, override_block};
 pub(super) use self::{access_list::create_access_list, estimate::estimate_gas};
+use super::read::{ReadState, read_error};
 use crate::{
-    chain::{Chain, SealedState},
-    evm::{
-        CallExecutor, CodeCache, EvmEnv, ExecutionError, StateReadError, StateReader, TracedBlock,
-        TracedContext,
-    },
+    chain::Chain,
+    evm::{CallExecutor, CodeCache, EvmEnv, StateReader, TracedBlock, TracedContext},
 };
 /// A request on top of the state and environment that it asks for.
 #[derive(Debug)]
-pub(super) struct Simulation<R = SealedState> {
+pub(super) struct Simulation<R = ReadState> {
     request: TransactionRequest,
     env: EvmEnv,
     state: OverriddenState<R>,
@@ -43,15 +39,14 @@ pub(super) struct Simulation<R = SealedState> {
 }
 
 impl Simulation {
-    /// Prepares a call after a sealed block.
+    /// Prepares a call in a block, after all that it holds.
     pub(super) fn new(
         chain: &Chain,
         request: CallRequest,
-        at: BlockSelector,
+        state: ReadState,
         max_gas: u64,
     ) -> Result<Self, ExecutorError> {
-        let state = chain.state(at)?;
-        let header = state.header().clone();
+        let header = state.header();
         Self::on(chain, state, &header, request, max_gas)
     }
 }
@@ -156,8 +151,4 @@ pub(super) fn outcome(result: ExecutionResult) -> CallOutcome {
 
 pub(super) fn refused(reason: RejectReason) -> ExecutorError {
     ExecutorError::InvalidRequest(reason.to_string())
-}
-
-fn read_error(error: StateReadError) -> ExecutorError {
-    ExecutionError::from(error).into()
 }

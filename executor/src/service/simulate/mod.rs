@@ -15,17 +15,21 @@ use alloy::rpc::types::{
 };
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use millrace_proto::{
-    AccountInfo, BlockSelector, ExecutedBlock, ExecutorError, Header, SealedHeader, SimulatedBlock,
-    SimulatedCall, SimulationCode as Code, SimulationError,
+    AccountInfo, ExecutedBlock, ExecutorError, Header, SealedHeader, SimulatedBlock, SimulatedCall,
+    SimulationCode as Code, SimulationError,
 };
 use revm::context::result::ExecutionResult;
 
-use super::{call as calls, config::CallConfig};
+use super::{
+    call as calls,
+    config::CallConfig,
+    read::{ReadState, read_error},
+};
 use crate::{
-    chain::{Chain, SealedState},
+    chain::Chain,
     evm::{
-        BlockState, EvmEnv, ExecutionError, MovedPrecompiles, StateReadError, StateReader,
-        TracedBlock, TransferLogs, tx_env,
+        BlockState, EvmEnv, MovedPrecompiles, StateReadError, StateReader, TracedBlock,
+        TransferLogs, tx_env,
     },
 };
 
@@ -37,13 +41,13 @@ pub(super) fn run(
     chain: &Chain,
     limits: &CallConfig,
     payload: SimulatePayload,
-    at: BlockSelector,
+    state: ReadState,
 ) -> Result<Vec<SimulatedBlock>, ExecutorError> {
-    let base = chain.state(at)?;
-    let parent = base.header().clone();
+    // Of an open block, the hash is that of what is known of its header.
+    let parent = header_of(state.header());
     let step = chain::time_step(chain.spec());
     let blocks = chain::plan(&parent, payload.block_state_calls, step)?;
-    let base = Base { state: base, hashes: BTreeMap::new() };
+    let base = Base { state, hashes: BTreeMap::new() };
     let spec = EvmEnv::of(chain.spec(), &parent).cfg.spec;
     let mut simulator = Simulator {
         chain,
@@ -80,7 +84,7 @@ fn late() -> ExecutorError {
 /// The state after the base block, with the hashes of what was simulated since.
 #[derive(Debug)]
 struct Base {
-    state: SealedState,
+    state: ReadState,
     hashes: BTreeMap<u64, B256>,
 }
 
@@ -272,8 +276,4 @@ fn log_bytes(log: &Log) -> usize {
 
 fn header_of(header: Header) -> SealedHeader {
     alloy_primitives::Sealable::seal_slow(header)
-}
-
-fn read_error(error: StateReadError) -> ExecutorError {
-    ExecutionError::from(error).into()
 }

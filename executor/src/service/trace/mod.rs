@@ -23,6 +23,7 @@ use self::meter::Meter;
 use super::{
     call::{self, Simulation},
     config::CallConfig,
+    read::ReadState,
 };
 use crate::{
     chain::{Chain, SealedState},
@@ -57,7 +58,8 @@ pub(super) fn run(
         }
         TraceTarget::Call { request, at, index } => match index {
             None => {
-                let call = Simulation::new(chain, *request, at, limits.max_gas)?;
+                let state = ReadState::Sealed(chain.state(at)?);
+                let call = Simulation::new(chain, *request, state, limits.max_gas)?;
                 trace_call(call, meter)
             }
             Some(index) => trace_call_within(chain, limits, *request, (at, index), meter),

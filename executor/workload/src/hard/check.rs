@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy::eips::eip7928::BlockAccessList;
+use alloy::eips::{
+    eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+    eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, eip7928::BlockAccessList,
+};
+use alloy_primitives::Address;
 use millrace_executor::{AccessListError, ExecutionError, ParallelStats, WorkerPool};
 use millrace_proto::RecoveredTx;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -43,6 +47,9 @@ pub enum HardProblem {
     /// The block is not executed by its own access list.
     #[error("by its access list: {0}")]
     List(String),
+    /// Its stretches do not change what it changes.
+    #[error("stretch by stretch: {0}")]
+    Frames(String),
     /// The block is executed by an access list that is not its own.
     #[error("an access list with {0} is taken for the block's")]
     ListTaken(&'static str),
@@ -94,6 +101,8 @@ impl HardChecker {
                     problem,
                 })?;
             }
+            in_frames(&without, &expected, &block.transactions, pool, &mut random)
+                .map_err(|problem| HardFailure { threads, whole: false, problem })?;
             for whole in [true, false] {
                 let (ground, expected) =
                     if whole { (&with, &listed) } else { (&without, &expected) };
@@ -185,6 +194,57 @@ fn by_list(
     }
 }
 
+/// Executes in pieces, and takes what each of them changed.
+fn in_frames(
+    ground: &Ground,
+    expected: &Outcome,
+    transactions: &[Arc<RecoveredTx>],
+    pool: &Arc<WorkerPool>,
+    random: &mut StdRng,
+) -> Result<(), HardProblem> {
+    let stretches = pieces(transactions, random);
+    let first = random.random_range(0..=stretches.len());
+    let (Ok(expected), Ok((got, changed))) = (expected, ground.in_frames(&stretches, first, pool))
+    else {
+        // That both fail alike is compared elsewhere.
+        return Ok(());
+    };
+    if let Some(found) = expected.difference(&got) {
+        return Err(found.into());
+    }
+    match changed {
+        Err(address) => {
+            Err(HardProblem::Frames(format!("account {address} is not as it was left")))
+        }
+        Ok(changed) => {
+            let mut rest = expected.output.diff.since(&changed);
+            // What the protocol does at a block's end is in no stretch.
+            rest.accounts.retain(|address, _| !CALLED_AT_END.contains(address));
+            match rest.accounts.is_empty() {
+                true => Ok(()),
+                false => {
+                    Err(HardProblem::Frames(format!("what the block changes beside: {rest:?}")))
+                }
+            }
+        }
+    }
+}
+
+/// The contracts of requests to the consensus layer.
+const CALLED_AT_END: [Address; 2] =
+    [WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS];
+
+fn pieces(transactions: &[Arc<RecoveredTx>], random: &mut StdRng) -> Vec<Arc<[Arc<RecoveredTx>]>> {
+    let mut pieces: Vec<Arc<[_]>> = Vec::new();
+    let mut rest = transactions;
+    while !rest.is_empty() {
+        let (piece, more) = rest.split_at(random.random_range(1..=24).min(rest.len()));
+        pieces.push(piece.into());
+        rest = more;
+    }
+    pieces
+}
+
 /// Executes in pieces that follow from `seed`, or as a whole.
 fn on_threads(
     ground: &Ground,
@@ -192,18 +252,10 @@ fn on_threads(
     pool: &Arc<WorkerPool>,
     seed: Option<u64>,
 ) -> (Outcome, ParallelStats) {
-    let mut stretches: Vec<Arc<[_]>> = Vec::new();
-    if let Some(seed) = seed {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut rest = transactions;
-        while !rest.is_empty() {
-            let (piece, more) = rest.split_at(random.random_range(1..=24).min(rest.len()));
-            stretches.push(piece.into());
-            rest = more;
-        }
-    } else {
-        stretches.push(transactions.into());
-    }
+    let stretches = match seed {
+        Some(seed) => pieces(transactions, &mut StdRng::seed_from_u64(seed)),
+        None => vec![transactions.into()],
+    };
     match ground.in_parallel(&stretches, pool) {
         Ok((execution, stats)) => (Ok(execution), stats),
         Err(error) => (Err(error), ParallelStats::default()),

@@ -10,14 +10,14 @@ use tonic::{Status, Streaming};
 use crate::{
     grpc::{
         Transport,
-        convert::{Parsed, missing, outcome_from_pb, txs_to_pb},
+        convert::{executed_from_pb, missing, noting_to_pb, txs_to_pb},
         error::WireError,
         pb::{
             self, build_request::Step as Request, build_response::Step as Reply,
             executor_client::ExecutorClient,
         },
     },
-    service::{BlockBuild, ExecutorError, TransportError, TxOutcome},
+    service::{BlockBuild, Executed, ExecutorError, Noting, TransportError},
     types::{BlockAttributes, ExecutedBlock, RecoveredTx},
 };
 
@@ -73,11 +73,15 @@ impl BlockBuild for RemoteBuild {
         self.base_fee
     }
 
-    async fn execute(
+    async fn execute_noting(
         &mut self,
         transactions: Vec<Arc<RecoveredTx>>,
-    ) -> Result<Vec<TxOutcome>, ExecutorError> {
-        let batch = pb::TransactionBatch { transactions: txs_to_pb(&transactions) };
+        noting: Noting,
+    ) -> Result<Executed, ExecutorError> {
+        let batch = pb::TransactionBatch {
+            transactions: txs_to_pb(&transactions),
+            noting: noting_to_pb(noting).into(),
+        };
         let Reply::Outcomes(reply) = self.step(Request::Transactions(batch)).await? else {
             return Err(unexpected("outcomes"));
         };
@@ -88,7 +92,7 @@ impl BlockBuild for RemoteBuild {
             )
             .into());
         }
-        Ok(reply.outcomes.into_iter().map(outcome_from_pb).collect::<Parsed<_>>()?)
+        Ok(executed_from_pb(reply)?)
     }
 
     async fn close(&mut self) -> Result<Arc<ExecutedBlock>, ExecutorError> {

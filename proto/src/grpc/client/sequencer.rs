@@ -17,8 +17,9 @@ use crate::{
         pb::{self, sequencer_client, submit_transactions_response::Result as Answer},
     },
     service::{
-        Admission, BoxStream, ChainHeads, ExecutorError, PoolStatus, PooledTx, Preconfirmations,
-        Sequencer, SequencerError, SequencerStatus, SubmitError, TransportError, TxPool, admitted,
+        Admission, BoxStream, ChainHeads, ExecutorError, FrameDetail, PoolStatus, PooledTx,
+        Preconfirmations, Sequencer, SequencerError, SequencerStatus, SubmitError, TransportError,
+        TxPool, admitted,
     },
     types::{DataPrice, PublishedBlock, RecoveredTx, RejectReason, Stage, TxStatus},
 };
@@ -165,8 +166,12 @@ impl TxPool for SequencerClient {
         Ok(self.status().await?.heads)
     }
 
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
-        let request = pb::SubscribePreconfirmationsRequest {};
+    async fn preconfirmations(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
+        let state_diff = detail == FrameDetail::StateDiffs;
+        let request = pb::SubscribePreconfirmationsRequest { state_diff };
         match self.inner.clone().subscribe_preconfirmations(request).await {
             Ok(frames) => {
                 let frames: Preconfirmations =

@@ -11,12 +11,14 @@ use bytes::Bytes;
 
 use crate::{
     grpc::{
-        convert::{Parsed, address, address_bytes, hash, hash_bytes, missing},
+        convert::{Parsed, address, address_bytes, from_json, hash, hash_bytes, missing, to_json},
         error::{Fault, reject_fault, reject_from_fault},
         pb::{self, transaction_outcome::Outcome},
     },
-    service::{TransportError, TxOutcome},
-    types::{BlockAttributes, ExecutedBlock, Receipt, RecoveredTx, RejectReason, SealedHeader},
+    service::{Executed, Noting, TransportError, TxOutcome},
+    types::{
+        BlockAttributes, ExecutedBlock, Receipt, RecoveredTx, RejectReason, SealedHeader, StateDiff,
+    },
 };
 
 pub(crate) fn header_bytes(header: &Header) -> Bytes {
@@ -177,7 +179,47 @@ impl TryFrom<pb::BlockAttributes> for BlockAttributes {
     }
 }
 
-pub(crate) fn outcome_to_pb(outcome: TxOutcome) -> pb::TransactionOutcome {
+pub(crate) const fn noting_to_pb(noting: Noting) -> pb::Noting {
+    match noting {
+        Noting::Nothing => pb::Noting::Nothing,
+        Noting::Kept => pb::Noting::Kept,
+        Noting::Told => pb::Noting::Told,
+    }
+}
+
+pub(crate) const fn noting_from_pb(noting: pb::Noting) -> Noting {
+    match noting {
+        pb::Noting::Nothing => Noting::Nothing,
+        pb::Noting::Kept => Noting::Kept,
+        pb::Noting::Told => Noting::Told,
+    }
+}
+
+/// Fails if the diff cannot be written.
+pub(crate) fn executed_to_pb(executed: Executed) -> Parsed<pb::TransactionOutcomes> {
+    let Executed { outcomes, diff } = executed;
+    let outcomes = outcomes.into_iter().map(outcome_to_pb).collect();
+    let state_diff_json = diff_to_pb("TransactionOutcomes.state_diff_json", diff.as_deref())?;
+    Ok(pb::TransactionOutcomes { outcomes, state_diff_json })
+}
+
+pub(crate) fn executed_from_pb(message: pb::TransactionOutcomes) -> Parsed<Executed> {
+    Ok(Executed {
+        outcomes: message.outcomes.into_iter().map(outcome_from_pb).collect::<Parsed<_>>()?,
+        diff: diff_from_pb("TransactionOutcomes.state_diff_json", &message.state_diff_json)?,
+    })
+}
+
+/// A state diff as JSON; nothing for none.
+pub(super) fn diff_to_pb(field: &'static str, diff: Option<&StateDiff>) -> Parsed<Bytes> {
+    diff.map_or_else(|| Ok(Bytes::new()), |diff| to_json(field, diff))
+}
+
+pub(super) fn diff_from_pb(field: &'static str, json: &Bytes) -> Parsed<Option<Arc<StateDiff>>> {
+    (!json.is_empty()).then(|| from_json(field, json).map(Arc::new)).transpose()
+}
+
+fn outcome_to_pb(outcome: TxOutcome) -> pb::TransactionOutcome {
     let outcome = match outcome {
         TxOutcome::Included { index, gas_used, receipt } => {
             Outcome::Included(pb::Included { index, gas_used, receipt: receipt_bytes(&receipt) })
@@ -195,7 +237,7 @@ pub(crate) fn outcome_to_pb(outcome: TxOutcome) -> pb::TransactionOutcome {
     pb::TransactionOutcome { outcome: Some(outcome) }
 }
 
-pub(crate) fn outcome_from_pb(message: pb::TransactionOutcome) -> Parsed<TxOutcome> {
+fn outcome_from_pb(message: pb::TransactionOutcome) -> Parsed<TxOutcome> {
     Ok(match message.outcome.ok_or_else(|| missing("TransactionOutcome.outcome"))? {
         Outcome::Included(included) => TxOutcome::Included {
             index: included.index,

@@ -12,12 +12,16 @@ mod status;
 mod tests;
 
 pub(crate) use self::{
-    block::{block_to_pb, outcome_from_pb, outcome_to_pb, txs_from_pb, txs_to_pb},
+    block::{
+        block_to_pb, executed_from_pb, executed_to_pb, noting_from_pb, noting_to_pb, txs_from_pb,
+        txs_to_pb,
+    },
     field::{
         address, address_bytes, block_ref_from_pb, block_ref_to_pb, from_json, hash, hash_bytes,
         missing, to_json, u256, u256_bytes,
     },
     query::{call_from_pb, call_request, selector_from_pb, trace_from_pb, trace_request},
+    sequencer::frame_to_pb,
     status::{Wait, wait_to_pb},
 };
 

@@ -18,8 +18,8 @@ use crate::{
         pb::{self, block_selector::Selector, call_response::Status, trace_request::Target},
     },
     service::{
-        BlockSelector, CallOutcome, CallRequest, CallStatus, GasEstimate, SimulatedBlock,
-        SimulatedCall, TraceTarget, TransportError, TxLocation,
+        BlockSelector, CallOutcome, CallRequest, CallStatus, GasEstimate, OpenPoint,
+        SimulatedBlock, SimulatedCall, TraceTarget, TransportError, TxLocation,
     },
     types::{AccountInfo, AddressPrefix, ExecutedBlock},
 };
@@ -31,6 +31,10 @@ impl From<BlockSelector> for pb::BlockSelector {
                 BlockSelector::Latest => Selector::Latest(pb::Latest {}),
                 BlockSelector::Number(number) => Selector::Number(number),
                 BlockSelector::Hash(hash) => Selector::Hash(hash_bytes(hash)),
+                BlockSelector::Open(OpenPoint { number, parent, last }) => {
+                    let (parent, last) = (hash_bytes(parent), hash_bytes(last));
+                    Selector::Open(pb::OpenPoint { number, parent, last })
+                }
             }),
         }
     }
@@ -41,6 +45,11 @@ pub(crate) fn selector_from_pb(at: Option<pb::BlockSelector>) -> Parsed<BlockSel
         Selector::Latest(_) => Ok(BlockSelector::Latest),
         Selector::Number(number) => Ok(BlockSelector::Number(number)),
         Selector::Hash(bytes) => hash("BlockSelector.hash", &bytes).map(BlockSelector::Hash),
+        Selector::Open(pb::OpenPoint { number, parent, last }) => {
+            let parent = hash("OpenPoint.parent", &parent)?;
+            let last = hash("OpenPoint.last", &last)?;
+            Ok(BlockSelector::Open(OpenPoint { number, parent, last }))
+        }
     }
 }
 

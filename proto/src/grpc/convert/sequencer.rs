@@ -12,13 +12,13 @@ use crate::{
     grpc::{
         convert::{
             Parsed, address, address_bytes,
-            block::header_bytes,
+            block::{diff_from_pb, diff_to_pb, header_bytes},
             block_ref_from_pb, block_ref_to_pb, hash, hash_bytes, missing,
             status::{public_receipt, receipt_from_public},
         },
         pb,
     },
-    service::{ChainHeads, PoolStatus, PooledTx, SequencerStatus, TransportError},
+    service::{ChainHeads, FrameDetail, PoolStatus, PooledTx, SequencerStatus, TransportError},
     types::{
         DataPrice, ExecutedBlock, FrameStart, Preconfirmation, PublishedBlock, Receipt, RecoveredTx,
     },
@@ -39,7 +39,18 @@ fn block_transaction(tx: &RecoveredTx, receipt: &Receipt, gas_used: u64) -> pb::
     }
 }
 
+/// A frame with what was asked for. Fails if its diff cannot be written.
+pub(crate) fn frame_to_pb(
+    frame: &Preconfirmation,
+    detail: FrameDetail,
+) -> Parsed<pb::Preconfirmation> {
+    let diff = frame.diff.as_deref().filter(|_| detail == FrameDetail::StateDiffs);
+    let state_diff_json = diff_to_pb("Preconfirmation.state_diff_json", diff)?;
+    Ok(pb::Preconfirmation { state_diff_json, ..frame.into() })
+}
+
 impl From<&Preconfirmation> for pb::Preconfirmation {
+    /// Without its diff.
     fn from(frame: &Preconfirmation) -> Self {
         let transactions = frame.transactions.iter().zip(&frame.receipts).enumerate();
         let transactions = transactions
@@ -57,6 +68,7 @@ impl From<&Preconfirmation> for pb::Preconfirmation {
             first_log_index: frame.start.log_index,
             gas_used_before: frame.start.gas_used,
             transactions,
+            state_diff_json: Default::default(),
         }
     }
 }
@@ -89,6 +101,7 @@ impl TryFrom<pb::Preconfirmation> for Preconfirmation {
             },
             transactions,
             receipts,
+            diff: diff_from_pb("Preconfirmation.state_diff_json", &message.state_diff_json)?,
         })
     }
 }

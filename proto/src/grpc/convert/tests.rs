@@ -11,7 +11,8 @@ use super::{block::*, *};
 use crate::{
     grpc::pb,
     service::{
-        BlockSelector, CallOutcome, CallStatus, GasEstimate, TransportError, TxLocation, TxOutcome,
+        BlockSelector, CallOutcome, CallStatus, Executed, GasEstimate, OpenPoint, TransportError,
+        TxLocation, TxOutcome,
     },
     types::{
         AccountInfo, BlockAttributes, ExecutedBlock, Inclusion, L1Ref, Receipt, RecoveredTx,
@@ -167,7 +168,8 @@ proptest! {
             TxOutcome::Invalid(RejectReason::NonceTooLow { got, expected: index }),
             TxOutcome::NoRoom,
         ] {
-            prop_assert_eq!(outcome_from_pb(outcome_to_pb(outcome.clone()))?, outcome);
+            let executed = Executed { outcomes: vec![outcome], diff: None };
+            prop_assert_eq!(executed_from_pb(executed_to_pb(executed.clone())?)?, executed);
         }
     }
 
@@ -200,7 +202,14 @@ proptest! {
             let estimate = GasEstimate::Fails(outcome);
             prop_assert_eq!(GasEstimate::try_from(pb::EstimateGasResponse::from(estimate.clone()))?, estimate);
         }
-        for at in [BlockSelector::Latest, BlockSelector::Number(nonce), BlockSelector::Hash(hash)] {
+        let open = OpenPoint { number: nonce, parent: hash, last: hash };
+        let selectors = [
+            BlockSelector::Latest,
+            BlockSelector::Number(nonce),
+            BlockSelector::Hash(hash),
+            BlockSelector::Open(open),
+        ];
+        for at in selectors {
             prop_assert_eq!(selector_from_pb(Some(at.into()))?, at);
         }
     }
@@ -212,7 +221,7 @@ proptest! {
         let bytes = bytes.as_slice();
         let _ = pb::ExecutedBlock::decode(bytes).map(Option::<Arc<ExecutedBlock>>::try_from);
         let _ = pb::TransactionStatus::decode(bytes).map(TxStatus::try_from);
-        let _ = pb::TransactionOutcome::decode(bytes).map(outcome_from_pb);
+        let _ = pb::TransactionOutcomes::decode(bytes).map(executed_from_pb);
         let _ = pb::BlockAttributes::decode(bytes).map(BlockAttributes::try_from);
     }
 }

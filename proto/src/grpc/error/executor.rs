@@ -11,7 +11,8 @@ use crate::{
         transport::{transport_fault, transport_from_fault},
     },
     service::{
-        BlockSelector, ExecutorError, SimulationCode, SimulationError, TraceLimit, TransportError,
+        BlockSelector, ExecutorError, OpenPoint, SimulationCode, SimulationError, TraceLimit,
+        TransportError,
     },
 };
 
@@ -126,6 +127,12 @@ fn milliseconds(time: Duration) -> u64 {
 fn parse_selector(text: &str) -> Option<BlockSelector> {
     Some(match text {
         "latest" => BlockSelector::Latest,
+        open if open.starts_with("open:") => {
+            let mut parts = open.split(':').skip(1);
+            let number = parts.next()?.parse().ok()?;
+            let [parent, last] = [parts.next()?.parse().ok()?, parts.next()?.parse().ok()?];
+            BlockSelector::Open(OpenPoint { number, parent, last })
+        }
         hash if hash.starts_with("0x") => BlockSelector::Hash(hash.parse().ok()?),
         number => BlockSelector::Number(number.parse().ok()?),
     })

@@ -15,6 +15,7 @@ const UNKNOWN_TRANSACTION: &str = "UNKNOWN_TRANSACTION";
 const ORDER_LOG: &str = "ORDER_LOG";
 const NOT_TAKING: &str = "NOT_TAKING_TRANSACTIONS";
 const LAGGED: &str = "SUBSCRIBER_LAGGED";
+const NO_STATE_DIFFS: &str = "NO_STATE_DIFFS";
 
 impl WireError for SequencerError {
     fn fault(&self) -> Fault {
@@ -28,6 +29,7 @@ impl WireError for SequencerError {
             Self::Lagged { missed } => {
                 fault(Code::ResourceExhausted, LAGGED).with("missed", missed)
             }
+            Self::NoStateDiffs => fault(Code::FailedPrecondition, NO_STATE_DIFFS),
             Self::Unavailable(problem) => {
                 fault(Code::Unavailable, NOT_TAKING).with("problem", problem)
             }
@@ -43,6 +45,7 @@ impl WireError for SequencerError {
             UNKNOWN_TRANSACTION => Self::UnknownTransaction(fault.get("hash")?),
             ORDER_LOG => Self::OrderLog(RemoteError::boxed(fault)),
             LAGGED => Self::Lagged { missed: fault.get("missed")? },
+            NO_STATE_DIFFS => Self::NoStateDiffs,
             NOT_TAKING => Self::Unavailable(fault.text("problem").to_owned()),
             _ => return transport_from_fault(fault).map(Self::Transport),
         })

@@ -8,8 +8,8 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::{
     service::{
-        BlockSelector, ExecutorError, SequencerError, SimulationCode, SimulationError, SubmitError,
-        TraceLimit,
+        BlockSelector, ExecutorError, OpenPoint, SequencerError, SimulationCode, SimulationError,
+        SubmitError, TraceLimit,
     },
     types::RejectReason,
 };
@@ -84,6 +84,9 @@ fn selector() -> impl Strategy<Value = BlockSelector> {
         Just(BlockSelector::Latest),
         any::<u64>().prop_map(BlockSelector::Number),
         hash().prop_map(BlockSelector::Hash),
+        (any::<u64>(), hash(), hash()).prop_map(|(number, parent, last)| {
+            BlockSelector::Open(OpenPoint { number, parent, last })
+        }),
     ]
 }
 
@@ -119,6 +122,7 @@ fn sequencer() -> impl Strategy<Value = SequencerError> {
         executor().prop_map(E::Executor),
         text().prop_map(|text| E::OrderLog(Box::new(RemoteError(text)))),
         text().prop_map(E::Unavailable),
+        Just(()).prop_map(|()| E::NoStateDiffs),
         transport().prop_map(E::Transport),
     ]
 }

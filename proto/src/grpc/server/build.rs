@@ -7,10 +7,10 @@ use tonic::{Status, Streaming};
 
 use crate::{
     grpc::{
-        convert::{block_to_pb, missing, outcome_to_pb, txs_from_pb},
+        convert::{block_to_pb, executed_to_pb, missing, noting_from_pb, txs_from_pb},
         error::{bad_request, to_status},
         pb::{self, build_request::Step as Request, build_response::Step as Reply},
-        server::Replies,
+        server::{Replies, executor::internal},
     },
     service::{BlockBuild, Executor, TransportError},
 };
@@ -58,10 +58,11 @@ impl Build {
             }
             Request::Transactions(batch) => {
                 let State::Open(build) = &mut self.state else { return Err(not_open()) };
+                let noting = noting_from_pb(batch.noting());
                 let transactions = txs_from_pb(batch.transactions).map_err(bad_request)?;
-                let outcomes = build.execute(transactions).await.map_err(to_status)?;
-                let outcomes = outcomes.into_iter().map(outcome_to_pb).collect();
-                Ok(Reply::Outcomes(pb::TransactionOutcomes { outcomes }))
+                let executed =
+                    build.execute_noting(transactions, noting).await.map_err(to_status)?;
+                Ok(Reply::Outcomes(executed_to_pb(executed).map_err(internal)?))
             }
             Request::Close(pb::Close {}) => {
                 let State::Open(mut build) = std::mem::replace(&mut self.state, State::Sealed)

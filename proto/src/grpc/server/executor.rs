@@ -238,6 +238,6 @@ fn json_reply<T: serde::Serialize>(value: &T) -> Reply<pb::JsonValue> {
 }
 
 /// The status for a reply that cannot be written.
-fn internal(error: crate::service::TransportError) -> Status {
+pub(super) fn internal(error: crate::service::TransportError) -> Status {
     to_status(ExecutorError::Store(Box::new(error)))
 }

@@ -9,13 +9,16 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::{
     grpc::{
         connection::{INTERNAL_MESSAGE_LIMIT, PUBLIC_REQUEST_LIMIT},
-        convert::{Wait, address, hash},
+        convert::{Wait, address, frame_to_pb, hash},
         error::{bad_request, to_status},
         pb::{self, get_block_request::Id, sequencer_server},
         server::{Replies, replies, submit::submit_transactions},
     },
-    service::{BlockSelector, Executor, ExecutorError, Sequencer, SequencerError, TransportError},
-    types::{Stage, TxStatus},
+    service::{
+        BlockSelector, Executor, ExecutorError, FrameDetail, Sequencer, SequencerError,
+        TransportError,
+    },
+    types::{Preconfirmation, Stage, TxStatus},
 };
 
 /// Serves a sequencer to the public.
@@ -158,11 +161,19 @@ impl sequencer_server::Sequencer for SequencerServer {
 
     async fn subscribe_preconfirmations(
         &self,
-        _: Request<pb::SubscribePreconfirmationsRequest>,
+        request: Request<pb::SubscribePreconfirmationsRequest>,
     ) -> Reply<Self::SubscribePreconfirmationsStream> {
-        let frames = self.sequencer.preconfirmations().await.map_err(to_status)?;
+        let detail = match request.into_inner().state_diff {
+            true => FrameDetail::StateDiffs,
+            false => FrameDetail::Receipts,
+        };
+        let frames = self.sequencer.preconfirmations(detail).await.map_err(to_status)?;
         let frames = frames.ok_or_else(|| Status::unimplemented("no frames are told here"))?;
-        Ok(Response::new(replies(frames, |frame| (&*frame).into())))
+        let message = move |frame: Result<Arc<Preconfirmation>, SequencerError>| {
+            let frame = frame.map_err(to_status)?;
+            frame_to_pb(&frame, detail).map_err(|error| to_status(SequencerError::Transport(error)))
+        };
+        Ok(Response::new(frames.map(message).boxed()))
     }
 
     async fn get_pending_nonce(

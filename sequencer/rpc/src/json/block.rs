@@ -8,11 +8,59 @@ use alloy::{
     rpc::types::{Block, BlockTransactions, Header},
 };
 use millrace_proto::{ExecutedBlock, RecoveredTx, SealedHeader};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::RpcTransaction;
 
 /// A block as `eth_getBlockBy*` returns it.
 pub(crate) type RpcBlock = Block<RpcTransaction>;
+
+/// A block that may be open.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(crate) enum AnyBlock {
+    /// A sealed one.
+    Sealed(Box<RpcBlock>),
+    /// The open one: fields that only a whole block has are null.
+    Open(Map<String, Value>),
+}
+
+/// What is null of an open block. geth has no hash, nonce and miner of a pending block either, and the others are not known before it is closed.
+const NOT_YET: [&str; 9] = [
+    "hash",
+    "nonce",
+    "miner",
+    "logsBloom",
+    "stateRoot",
+    "transactionsRoot",
+    "receiptsRoot",
+    "requestsHash",
+    "size",
+];
+
+/// A block as `eth_getBlockBy*` returns it, whether it is sealed or open.
+///
+/// # Errors
+/// If an open one cannot be written as JSON.
+pub(crate) fn any_block(executed: &ExecutedBlock, full: bool) -> serde_json::Result<AnyBlock> {
+    let mut rendered = block(executed, full);
+    if !executed.is_open() {
+        return Ok(AnyBlock::Sealed(Box::new(rendered)));
+    }
+    if full {
+        let transactions = executed.transactions.iter().map(|tx| RpcTransaction::pending(tx));
+        rendered.transactions = BlockTransactions::Full(transactions.collect());
+    }
+    let mut fields: Map<String, Value> = serde_json::from_value(serde_json::to_value(&rendered)?)?;
+    for field in NOT_YET {
+        // Of a hardfork that does not have it, it is not there at all.
+        if let Some(value) = fields.get_mut(field) {
+            *value = Value::Null;
+        }
+    }
+    Ok(AnyBlock::Open(fields))
+}
 
 /// A header as `newHeads` sends it.
 pub(crate) fn header(header: &SealedHeader) -> Header {

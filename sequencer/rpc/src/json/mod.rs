@@ -8,7 +8,7 @@ mod stages;
 mod transaction;
 
 pub(crate) use self::{
-    block::{RpcBlock, block, header},
+    block::{AnyBlock, RpcBlock, any_block, block, header},
     pool::PoolCounts,
     preconfirmation::RpcPreconfirmation,
     receipt::{RpcReceipt, logs, logs_at, receipt_at, receipts},

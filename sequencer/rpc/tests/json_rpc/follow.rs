@@ -70,6 +70,9 @@ async fn frames_of_open_blocks_have_the_receipts_that_the_sealed_block_has() {
     let contract = deploy(&wallet, counter()).await;
     let frames = wallet.subscribe::<_, Value>(("newPreconfirmations",)).await.expect("frames");
     let mut frames = frames.into_stream();
+    let with_diffs = ("newPreconfirmations", json!({ "stateDiff": true }));
+    let diffs = wallet.subscribe::<_, Value>(with_diffs).await.expect("frames");
+    let mut diffs = diffs.into_stream();
     for kind in [TxKind::Call(contract), TxKind::Create] {
         let request = match kind {
             TxKind::Call(to) => TransactionRequest::default().with_to(to),
@@ -78,12 +81,17 @@ async fn frames_of_open_blocks_have_the_receipts_that_the_sealed_block_has() {
         let sent = wallet.send_transaction(request).await.expect("sent");
         let mined = sent.get_receipt().await.expect("receipt");
         let frame = timeout(SOON, frames.next()).await.expect("in time").expect("a frame");
+        let with = timeout(SOON, diffs.next()).await.expect("in time").expect("a frame");
+        let number = mined.block_number.expect("mined");
+        let sealed = chain.pool.executor.state_diff(number).await.expect("it answers");
+        let sealed = sealed.expect("it is kept");
+        assert_eq!(with["stateDiff"], serde_json::to_value(&*sealed).expect("JSON"));
+        assert!(frame.get("stateDiff").is_none(), "it was not asked for");
         assert_eq!(frame["transactions"], json!([mined.transaction_hash]));
         assert_eq!(
             (&frame["frame"], &frame["receipts"][0]["blockHash"]),
             (&json!("0x0"), &Value::Null)
         );
-        let number = mined.block_number.expect("mined");
         let block =
             chain.result("eth_getBlockByNumber", json!([format!("{number:#x}"), false])).await;
         for (of_frame, of_block) in [

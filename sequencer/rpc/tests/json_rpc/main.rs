@@ -6,6 +6,7 @@ mod follow;
 mod limits;
 mod logs;
 mod metrics;
+mod open;
 mod pool;
 mod reads;
 mod simulate;

@@ -19,9 +19,10 @@ use alloy::{
 use async_trait::async_trait;
 use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
-    Admission, BlockAttributes, BlockSelector, ChainHeads, ChainSpec, DataPrice, ExecutedBlock,
-    Executor, FrameFeed, FrameStart, PoolContent, PoolStatus, Preconfirmation, Preconfirmations,
-    QueueMark, RecoveredTx, RejectReason, SequencerError, SubmitError, TxOutcome, TxPool, admitted,
+    Admission, BlockAttributes, BlockBuild, BlockSelector, ChainHeads, ChainSpec, DataPrice,
+    ExecutedBlock, Executor, FrameDetail, FrameFeed, FrameStart, Noting, OpenPoint, PoolContent,
+    PoolStatus, Preconfirmation, Preconfirmations, QueueMark, RecoveredTx, RejectReason,
+    SequencerError, SubmitError, TxOutcome, TxPool, admitted,
 };
 use millrace_rpc::{RpcConfig, RpcHandle, RpcServer};
 use serde_json::{Value, json};
@@ -51,6 +52,8 @@ pub(crate) struct SealingPool {
     pub(crate) data_price: AtomicU64,
     pub(crate) safe: AtomicU64,
     pub(crate) finalized: AtomicU64,
+    /// How far its open block is told, if it has one.
+    pub(crate) open: parking_lot::Mutex<Option<OpenPoint>>,
     /// Tells of each block as one frame before it is sealed, if anybody is to be told.
     pub(crate) frames: Option<FrameFeed>,
 }
@@ -83,7 +86,10 @@ impl SealingPool {
         let attributes = BlockAttributes::rollup(&self.spec, &head, timestamp, queue);
         let mut block = self.executor.open_block(attributes).await.expect("open");
         let mut receipts = Vec::new();
-        for outcome in block.execute(transactions.clone()).await.expect("execute") {
+        let wants = self.frames.as_ref().is_some_and(|frames| frames.wants_diffs());
+        let noting = if wants { Noting::Told } else { Noting::Nothing };
+        let executed = block.execute_noting(transactions.clone(), noting).await.expect("execute");
+        for outcome in executed.outcomes {
             match outcome {
                 TxOutcome::Included { receipt, .. } => receipts.push(receipt),
                 TxOutcome::Invalid(reason) => return Err(reason),
@@ -102,9 +108,23 @@ impl SealingPool {
                 start: FrameStart::default(),
                 transactions,
                 receipts,
+                diff: executed.diff,
             }));
         }
         Ok(block.seal().await.expect("seal"))
+    }
+
+    /// Opens a block, executes transactions that are all valid in it, and tells so far of it.
+    pub(crate) async fn open(&self, transactions: Vec<Arc<RecoveredTx>>) -> Box<dyn BlockBuild> {
+        let head = self.executor.head().await.expect("head");
+        let queue = QueueMark::of(&head).unwrap_or_default();
+        let timestamp = head.timestamp + 1;
+        let attributes = BlockAttributes::rollup(&self.spec, &head, timestamp, queue);
+        let mut block = self.executor.open_block(attributes).await.expect("open");
+        let last = transactions.last().expect("some").hash();
+        block.execute_noting(transactions, Noting::Kept).await.expect("execute");
+        *self.open.lock() = Some(OpenPoint { number: head.number + 1, parent: head.seal(), last });
+        block
     }
 
     async fn next_nonce(&self, sender: Address) -> u64 {
@@ -187,9 +207,16 @@ impl TxPool for SealingPool {
         Ok(PoolStatus { pending, queued: 0 })
     }
 
-    async fn preconfirmations(&self) -> Result<Option<Preconfirmations>, SequencerError> {
+    async fn open_point(&self) -> Result<Option<OpenPoint>, SequencerError> {
+        Ok(*self.open.lock())
+    }
+
+    async fn preconfirmations(
+        &self,
+        detail: FrameDetail,
+    ) -> Result<Option<Preconfirmations>, SequencerError> {
         let over = || SequencerError::Unavailable("over".into());
-        Ok(self.frames.as_ref().map(|frames| frames.subscribe(over)))
+        Ok(self.frames.as_ref().map(|frames| frames.subscribe(detail, over)))
     }
 
     async fn heads(&self) -> Result<ChainHeads, SequencerError> {
@@ -250,6 +277,7 @@ impl Chain {
             data_price: AtomicU64::new(0),
             safe: AtomicU64::new(0),
             finalized: AtomicU64::new(0),
+            open: parking_lot::Mutex::default(),
             frames,
         });
         let listen = ([127, 0, 0, 1], 0).into();
