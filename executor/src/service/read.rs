@@ -22,7 +22,7 @@ pub(super) enum At {
 /// Its state.
 #[derive(Debug)]
 pub(super) enum ReadState {
-    Sealed(SealedState),
+    Sealed(Box<SealedState>),
     Open(OpenView),
 }
 
@@ -44,7 +44,7 @@ impl Inner {
     /// Also if it is not kept.
     pub(super) fn state(&self, at: BlockSelector) -> Result<ReadState, ExecutorError> {
         Ok(match self.at(at)? {
-            At::Sealed(at) => ReadState::Sealed(self.chain.state(at)?),
+            At::Sealed(at) => ReadState::Sealed(Box::new(self.chain.state(at)?)),
             At::Open(view) => ReadState::Open(view),
         })
     }

@@ -105,7 +105,7 @@ impl Context {
     ) -> Result<Option<RpcTransaction>, CallError> {
         let block = self.executed(id).await?;
         Ok(block.and_then(|block| match block.is_open() {
-            true => block.transactions.get(index).map(|tx| RpcTransaction::pending(tx)),
+            true => block.transactions.get(index).map(RpcTransaction::pending),
             false => RpcTransaction::mined(&block, index),
         }))
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use alloy::primitives::{Address, U256};
 use futures::{FutureExt, StreamExt};
 use millrace_proto::{
-    BlockSelector, Executor, ExecutorError, FrameDetail, Preconfirmations, Sequencer, TxPool,
+    BlockSelector, Executor, ExecutorError, FrameDetail, Preconfirmations, TxPool,
 };
 use parking_lot::Mutex;
 

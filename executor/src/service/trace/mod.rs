@@ -58,7 +58,7 @@ pub(super) fn run(
         }
         TraceTarget::Call { request, at, index } => match index {
             None => {
-                let state = ReadState::Sealed(chain.state(at)?);
+                let state = ReadState::Sealed(Box::new(chain.state(at)?));
                 let call = Simulation::new(chain, *request, state, limits.max_gas)?;
                 trace_call(call, meter)
             }

@@ -49,7 +49,7 @@ pub(crate) fn any_block(executed: &ExecutedBlock, full: bool) -> serde_json::Res
         return Ok(AnyBlock::Sealed(Box::new(rendered)));
     }
     if full {
-        let transactions = executed.transactions.iter().map(|tx| RpcTransaction::pending(tx));
+        let transactions = executed.transactions.iter().map(RpcTransaction::pending);
         rendered.transactions = BlockTransactions::Full(transactions.collect());
     }
     let mut fields: Map<String, Value> = serde_json::from_value(serde_json::to_value(&rendered)?)?;
