@@ -166,9 +166,19 @@ impl Settlement for FixedSettlement {
 }
 
 #[tokio::test]
+async fn services_do_not_do_what_operators_do() {
+    let adapter = DaAdapterServer::new(Arc::new(FixedAdapter));
+    let server = Server::start(Routes::new(adapter.into_service()));
+    let remote = DaAdapterClient::new(server.connection());
+    remote.da_status().await.unwrap();
+    let refused = remote.use_backend(None).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("admin socket"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn the_da_adapter_is_the_same() {
-    let server =
-        Server::start(Routes::new(DaAdapterServer::new(Arc::new(FixedAdapter)).into_service()));
+    let adapter = DaAdapterServer::for_operators(Arc::new(FixedAdapter));
+    let server = Server::start(Routes::new(adapter.into_service()));
     let remote = DaAdapterClient::new(server.connection());
     assert_eq!(remote.da_status().await.unwrap(), FixedAdapter.da_status().await.unwrap());
     remote.use_backend(None).await.unwrap();

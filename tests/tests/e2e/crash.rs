@@ -85,8 +85,8 @@ impl Sender {
 
     fn answered(&mut self, reply: pb::SubmitTransactionsResponse) -> Result<()> {
         let Some(Reply::Batch(answers)) = reply.result else { bail!("{reply:?}") };
-        let (mut answers, mut kept) = (answers.results.into_iter(), VecDeque::new());
-        while let Some(answer) = answers.next() {
+        let mut kept = VecDeque::new();
+        for answer in answers.results {
             let (raw, hash) = self.open.pop_front().ok_or_else(|| eyre!("too many answers"))?;
             match answer.result {
                 Some(Answer::Status(status)) => {

@@ -128,6 +128,9 @@ pub(super) fn run(args: &IngressArgs) -> Result<()> {
     let transfers_per_s = number(&full, "sequenced_per_s")?;
     let rate = (transfers_per_s / 2.0).floor();
     let (each, seconds) = (rate.to_string(), format!("{}s", args.half_seconds));
+    drop(chain);
+    // Another chain: the first one has batches to post and to verify for a while.
+    let chain = Chain::start(&folder.path().join("half-chain"), args.gas_limit)?;
     let half = load(&chain, &["--rate", &each, "--senders", &senders, "--duration", &seconds])?;
     drop(chain);
 
