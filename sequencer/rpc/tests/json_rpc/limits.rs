@@ -125,9 +125,9 @@ async fn replies_that_nobody_takes_are_bounded_over_all_connections() {
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..CALLS {
         let answer = loop {
-            match lazy.next().await.expect("an answer").expect("no error") {
-                Message::Text(answer) => break answer,
-                _ => {}
+            let message = lazy.next().await.expect("an answer").expect("no error");
+            if let Message::Text(answer) = message {
+                break answer;
             }
         };
         let answer: Value = serde_json::from_str(answer.as_str()).expect("JSON");
