@@ -1,11 +1,11 @@
 //! Any bytes as requests to each method of the services, over small services that answer.
 
 #![no_main]
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 #[path = "../../tests/grpc/any_bytes.rs"]
 mod any_bytes;
-#[path = "../../tests/grpc/fixture.rs"]
+#[path = "../../tests/grpc/fixture/mod.rs"]
 mod fixture;
 
 use libfuzzer_sys::fuzz_target;

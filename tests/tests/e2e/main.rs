@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod da_away;
 mod documents;
+mod durability;
 mod fees;
 mod follow;
 mod inclusion;

@@ -1,13 +1,16 @@
 //! The server over a real executor, seen by clients.
 
 mod anvil;
+mod any_bytes;
 mod fees;
 mod follow;
+mod fuzz;
 mod logs;
 mod metrics;
 mod pool;
 mod reads;
 mod simulate;
+mod specification;
 mod support;
 mod traces;
 mod wallet;
