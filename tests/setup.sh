@@ -31,6 +31,17 @@ if ! fresh python "$key"; then
     echo "$key" > "$tools/python.stamp"
 fi
 
+# What shows which calls the sequencer makes of the system, and in which order. Where it cannot be had, one test less is run.
+if ! command -v strace >/dev/null && [ ! -x "$tools/strace/strace" ] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
+    apt-cache show strace >/dev/null 2>&1 || apt-get update -qq || true
+    if (mkdir -p "$tools/strace" && cd "$tools/strace" && apt-get download -qq strace libunwind8 && for package in *.deb; do dpkg -x "$package" .; done && rm -f ./*.deb); then
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "'$tools/strace/usr/lib/$(uname -m)-linux-gnu'" "'$tools/strace/usr/bin/strace'" > "$tools/strace/strace"
+        chmod +x "$tools/strace/strace"
+    else
+        echo "tests/setup.sh: strace cannot be installed; the test that uses it will be skipped" >&2
+    fi
+fi
+
 if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then
     if [ ! -x "$tools/prometheus/usr/bin/prometheus" ]; then
         need apt-get "Prometheus (prometheus and promtool on PATH)"

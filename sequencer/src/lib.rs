@@ -31,6 +31,8 @@ mod shared;
 mod submit;
 mod throttle;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use self::admission::fuzz::any_transactions;
 pub use self::{
     clock::{Clock, SystemClock},
     config::{OrderBy, PoolConfig, SequencerConfig, SequencerConfigError},

@@ -46,12 +46,20 @@ pub struct ChainOptions {
     pub l1: Option<Url>,
     /// More command line arguments.
     pub args: Vec<String>,
+    /// A program that starts the chain in its own place, as `exec` does, with its arguments: a tracer that stands beside it.
+    pub under: Vec<String>,
 }
 
 impl ChainOptions {
     /// With more command line arguments.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Started by another program in its own place.
+    pub fn under<S: Into<String>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
+        self.under = program.into_iter().map(Into::into).collect();
         self
     }
 
@@ -161,7 +169,15 @@ impl Chain {
     async fn start_on(data_dir: Arc<TempDir>, options: ChainOptions) -> Result<Self> {
         let log_path = data_dir.path().join("log");
         let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
-        let mut command = Command::new(millrace()?);
+        let millrace = millrace()?;
+        let mut command = match options.under.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(millrace);
+                command
+            }
+            None => Command::new(millrace),
+        };
         command
             .args(["dev", "--json", "--ports", "auto", "--data-dir"])
             .arg(data_dir.path().join("data"))

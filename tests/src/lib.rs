@@ -30,7 +30,7 @@ pub use self::{
     services::{Service, Services, ServicesOptions},
     tools::{
         Output, cast, millrace, node_client, prometheus, promtool, python_client, repository, run,
-        setting, verify,
+        setting, strace, verify,
     },
     wait::{eventually, eventually_within},
     wallet::{Wallet, dev_key, fresh_address},

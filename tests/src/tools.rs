@@ -168,6 +168,13 @@ pub fn promtool() -> Result<PathBuf> {
     tool("prometheus/usr/bin/promtool", "promtool")
 }
 
+/// Where strace is, if it is installed and may trace here.
+pub async fn strace() -> Option<PathBuf> {
+    let strace = tool("strace/strace", "strace").ok()?;
+    let tried = run(&strace, &["-f", "-o", "/dev/null", "true"]).await.ok()?;
+    (tried.code == Some(0)).then_some(strace)
+}
+
 /// Runs `millrace verify` over a chain's L1 and gives its summary line.
 ///
 /// # Errors

@@ -15,6 +15,8 @@ mod client;
 mod connection;
 mod convert;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod server;
 
 /// The messages, clients and servers generated from `millrace/v1/*.proto`.

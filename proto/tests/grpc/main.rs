@@ -2,8 +2,10 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod any_bytes;
 mod executor;
 mod fixture;
+mod fuzz;
 mod net;
 mod others;
 mod sequencer;

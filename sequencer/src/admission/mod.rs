@@ -1,6 +1,8 @@
 //! The way in: bytes to checked transactions with their senders.
 
 mod check;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod intrinsic;
 mod queue;
 mod source;

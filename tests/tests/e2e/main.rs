@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod da_away;
 mod documents;
+mod durability;
 mod edge;
 mod fees;
 mod flood;

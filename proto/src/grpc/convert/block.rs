@@ -219,7 +219,7 @@ pub(super) fn diff_from_pb(field: &'static str, json: &Bytes) -> Parsed<Option<A
     (!json.is_empty()).then(|| from_json(field, json).map(Arc::new)).transpose()
 }
 
-fn outcome_to_pb(outcome: TxOutcome) -> pb::TransactionOutcome {
+pub(crate) fn outcome_to_pb(outcome: TxOutcome) -> pb::TransactionOutcome {
     let outcome = match outcome {
         TxOutcome::Included { index, gas_used, receipt } => {
             Outcome::Included(pb::Included { index, gas_used, receipt: receipt_bytes(&receipt) })
@@ -237,7 +237,7 @@ fn outcome_to_pb(outcome: TxOutcome) -> pb::TransactionOutcome {
     pb::TransactionOutcome { outcome: Some(outcome) }
 }
 
-fn outcome_from_pb(message: pb::TransactionOutcome) -> Parsed<TxOutcome> {
+pub(crate) fn outcome_from_pb(message: pb::TransactionOutcome) -> Parsed<TxOutcome> {
     Ok(match message.outcome.ok_or_else(|| missing("TransactionOutcome.outcome"))? {
         Outcome::Included(included) => TxOutcome::Included {
             index: included.index,

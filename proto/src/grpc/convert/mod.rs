@@ -11,6 +11,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::block::{outcome_from_pb, outcome_to_pb};
 pub(crate) use self::{
     block::{
         block_to_pb, executed_from_pb, executed_to_pb, noting_from_pb, noting_to_pb, txs_from_pb,

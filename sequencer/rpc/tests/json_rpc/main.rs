@@ -1,8 +1,10 @@
 //! The server over a real executor, seen by clients.
 
 mod anvil;
+mod any_bytes;
 mod fees;
 mod follow;
+mod fuzz;
 mod limits;
 mod logs;
 mod metrics;
@@ -10,6 +12,7 @@ mod open;
 mod pool;
 mod reads;
 mod simulate;
+mod specification;
 mod support;
 mod traces;
 mod wallet;

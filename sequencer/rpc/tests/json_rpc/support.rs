@@ -17,7 +17,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use async_trait::async_trait;
-use millrace_executor::{ExecutorConfig, ExecutorHandle, ExecutorService};
+use millrace_executor::{CallConfig, ExecutorConfig, ExecutorHandle, ExecutorService};
 use millrace_proto::{
     Admission, BlockAttributes, BlockBuild, BlockSelector, ChainHeads, ChainSpec, DataPrice,
     ExecutedBlock, Executor, FrameDetail, FrameFeed, FrameStart, Noting, OpenPoint, PoolContent,
@@ -68,6 +68,20 @@ impl SealingPool {
     pub(crate) async fn release(&self) {
         let held = self.held.lock().await.take().unwrap_or_default();
         self.seal(held).await.expect("held transactions were checked");
+    }
+
+    /// Whether these transactions can be a block.
+    pub(crate) async fn try_out(&self, txs: Vec<Arc<RecoveredTx>>) -> Result<(), RejectReason> {
+        let head = self.executor.head().await.expect("head");
+        let queue = QueueMark::of(&head).unwrap_or_default();
+        let attributes = BlockAttributes::rollup(&self.spec, &head, head.timestamp + 1, queue);
+        let mut block = self.executor.open_block(attributes).await.expect("open");
+        for outcome in block.execute(txs).await.expect("execute") {
+            if let TxOutcome::Invalid(reason) = outcome {
+                return Err(reason);
+            }
+        }
+        Ok(())
     }
 
     /// Seals a block with these transactions, deposits first.
@@ -138,6 +152,9 @@ impl TxPool for SealingPool {
     async fn submit(&self, raw: Bytes) -> Result<TxHash, SubmitError> {
         let tx = RecoveredTx::decode(raw)
             .map_err(|error| RejectReason::BadEncoding { detail: error.to_string() })?;
+        if tx.tx().is_deposit() {
+            return Err(RejectReason::UnsupportedType { ty: 0x7e }.into());
+        }
         let hash = tx.hash();
         let mut held = self.held.lock().await;
         let known = held.iter().flatten().any(|held| held.hash() == hash)
@@ -256,13 +273,34 @@ impl Chain {
         Self::of(config, frames, json!({})).await
     }
 
+    /// A chain whose calls may take as much as this.
+    pub(crate) async fn calling(config: RpcConfig, calls: CallConfig) -> Self {
+        let rich = signer().address();
+        Self::made(config, Some(FrameFeed::default()), spec(rich, json!({})), calls).await
+    }
+
+    /// A chain with this genesis.
+    pub(crate) async fn on(genesis: &Value) -> Self {
+        let spec = ChainSpec::from_json(genesis.to_string().as_bytes()).expect("genesis");
+        Self::made(RpcConfig::default(), None, spec, CallConfig::default()).await
+    }
+
     /// A chain with these rules of a rollup.
     pub(crate) async fn of(config: RpcConfig, frames: Option<FrameFeed>, rules: Value) -> Self {
+        Self::made(config, frames, spec(signer().address(), rules), CallConfig::default()).await
+    }
+
+    async fn made(
+        config: RpcConfig,
+        frames: Option<FrameFeed>,
+        spec: ChainSpec,
+        calls: CallConfig,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let signer: PrivateKeySigner = KEY.parse().expect("key");
-        let spec = Arc::new(spec(signer.address(), rules));
+        let signer = signer();
+        let spec = Arc::new(spec);
         let executor = ExecutorService::open(
-            ExecutorConfig { data_dir: folder.path().to_owned(), ..Default::default() },
+            ExecutorConfig { data_dir: folder.path().to_owned(), calls, ..Default::default() },
             spec.clone(),
         )
         .expect("executor");
@@ -332,6 +370,10 @@ impl Chain {
         let message = error["message"].as_str().expect("message").to_owned();
         (error["code"].as_i64().expect("code"), message, error["data"].clone())
     }
+}
+
+fn signer() -> PrivateKeySigner {
+    KEY.parse().expect("key")
 }
 
 fn spec(rich: Address, rules: Value) -> ChainSpec {
