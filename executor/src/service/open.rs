@@ -158,21 +158,32 @@ impl OpenView {
 
     /// What the block changed up to here.
     pub(super) fn diff(&self) -> Result<StateDiff, StateReadError> {
-        let (before, frames) = (&self.state.before, self.state.frames.read());
-        let mut diff =
-            StateDiff { code: frames.code.clone().into_iter().collect(), ..StateDiff::default() };
-        for (address, account) in &frames.accounts {
-            let Some(after) = last(&account.infos, self.frame) else { continue };
-            let was = before.account(*address)?;
-            let mut changed = AccountDiff { before: was, after, ..AccountDiff::default() };
-            for (slot, versions) in &account.slots {
-                let Some(after) = last(versions, self.frame) else { continue };
-                let before = before.storage(*address, *slot)?;
-                changed.storage.insert(B256::from(*slot), SlotDiff { before, after });
+        let (mut diff, before) = (self.changed(), &self.state.before);
+        // The frames are not held up by reads from the store.
+        for (address, account) in &mut diff.accounts {
+            account.before = before.account(*address)?;
+            for (slot, value) in &mut account.storage {
+                value.before = before.storage(*address, (*slot).into())?;
             }
-            diff.accounts.insert(*address, changed);
         }
         Ok(diff)
+    }
+
+    /// What the block changed up to here, as it is after that.
+    fn changed(&self) -> StateDiff {
+        let frames = self.state.frames.read();
+        let accounts = frames.accounts.iter().filter_map(|(address, account)| {
+            let after = last(&account.infos, self.frame)?;
+            let slots = account.slots.iter().filter_map(|(slot, versions)| {
+                let after = last(versions, self.frame)?;
+                Some((B256::from(*slot), SlotDiff { before: U256::ZERO, after }))
+            });
+            Some((*address, AccountDiff { before: None, after, storage: slots.collect() }))
+        });
+        StateDiff {
+            accounts: accounts.collect(),
+            code: frames.code.clone().into_iter().collect(),
+        }
     }
 
     /// Every slot of an account that is not zero; `None` if more than `limit` have to be looked at.

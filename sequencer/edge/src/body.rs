@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
@@ -17,10 +17,15 @@ use crate::{
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Bytes of a reply that are handed on at once.
+const PIECE: usize = 64 << 10;
+
 /// A body that holds its call's place until it is taken, or nobody takes it any more.
 #[derive(Debug)]
 pub struct CallBody<B> {
     inner: B,
+    /// What is here and was not handed on.
+    rest: Bytes,
     _call: Call,
     /// Of a reply that is here whole.
     _place: Option<BytesPlace>,
@@ -29,7 +34,7 @@ pub struct CallBody<B> {
 impl<B> CallBody<B> {
     /// Hands the call to the body of its reply.
     pub const fn new(inner: B, call: Call) -> Self {
-        Self { inner, _call: call, _place: None }
+        Self { inner, rest: Bytes::new(), _call: call, _place: None }
     }
 }
 
@@ -41,27 +46,44 @@ impl<B: Body> CallBody<B> {
     pub fn whole(inner: B, call: Call, info: &ConnectionInfo) -> Result<Self, Shed> {
         let bytes = inner.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let place = bytes.map(|bytes| info.caller().hold_reply(bytes)).transpose()?;
-        Ok(Self { inner, _call: call, _place: place })
+        Ok(Self { inner, rest: Bytes::new(), _call: call, _place: place })
     }
 }
 
-impl<B: Body + Unpin> Body for CallBody<B> {
-    type Data = B::Data;
+/// Handed on a piece at a time: an HTTP server is done with a body once it has the last piece, which it then holds until its client takes it.
+impl<B: Body<Data = Bytes> + Unpin> Body for CallBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (inner, here) = (self.inner.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + here);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + here);
+        }
+        hint
     }
 }
 

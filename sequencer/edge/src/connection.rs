@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -41,6 +41,8 @@ pub struct Connection {
     io: Transport,
     read: Patience,
     write: Patience,
+    /// Who waits to read until something can be written.
+    reader: Option<Waker>,
     lull: Arc<Lull>,
     /// When to look at the lull next.
     look: Pin<Box<Sleep>>,
@@ -125,6 +127,7 @@ impl Connection {
             io,
             read: Patience::new(limits.idle_timeout, Closed::Silent, &info.close),
             write: Patience::new(limits.write_timeout, Closed::NothingTaken, &info.close),
+            reader: None,
             lull,
             look: Box::pin(sleep(limits.header_timeout)),
             start: Start::default(),
@@ -150,9 +153,19 @@ impl Connection {
         }
     }
 
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+    fn wrote(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             self.info.unsent.wrote(*bytes);
+        }
+        self.progressed(written);
+    }
+
+    /// Something could be written, or nothing ever will.
+    fn progressed<T>(&mut self, written: &Poll<io::Result<T>>) {
+        if written.is_ready()
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
         }
     }
 
@@ -252,6 +265,11 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // A WebSocket's requests are held until their replies are on their way: from a client that does not take those, no more are read.
+        if this.write.waiting && this.info.unsent.has_begun() {
+            this.reader = Some(cx.waker().clone());
+            return this.read.check(cx, &this.metrics, Poll::Pending);
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut this.io).poll_read(cx, buf);
         if matches!(result, Poll::Ready(Ok(()))) {
@@ -295,6 +313,7 @@ impl AsyncWrite for Connection {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let result = Pin::new(&mut this.io).poll_flush(cx);
+        this.progressed(&result);
         this.write.check(cx, &this.metrics, result)
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Unsent {
 struct State {
     /// Bytes that were given, since the connection became a WebSocket.
     given: u64,
-    /// Bytes that are written. Pings are not told apart: some bytes for each.
+    /// Bytes that are written, at most what was given.
     written: u64,
     /// The room of each reply, and where it ends among what was given.
     places: VecDeque<(u64, BytesPlace)>,
@@ -30,6 +30,11 @@ impl Unsent {
     /// The connection has become a WebSocket.
     pub(crate) fn begin(&self) {
         self.counts.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.counts.load(Ordering::Relaxed)
     }
 
     /// A reply, and its room.
@@ -47,12 +52,13 @@ impl Unsent {
 
     /// So many bytes were written to the socket.
     pub(crate) fn wrote(&self, bytes: usize) {
-        if !self.counts.load(Ordering::Relaxed) {
+        if !self.has_begun() {
             return;
         }
         let mut state = self.state.lock();
-        state.written += bytes as u64;
-        let written = state.written;
+        // What nobody gave, as pongs, is not of what was given.
+        let written = (state.written + bytes as u64).min(state.given);
+        state.written = written;
         while state.places.pop_front_if(|(end, _)| *end <= written).is_some() {}
     }
 }
@@ -76,6 +82,18 @@ mod tests {
         config::Limits,
         gate::{Gate, Held},
     };
+
+    #[test]
+    fn what_nobody_gave_lets_nothing_go_that_comes_later() {
+        let gate = Gate::new(&Limits { max_unsent_bytes: 400, ..Limits::default() });
+        let place = gate.enter(IpAddr::from([192, 0, 2, 1]).into()).unwrap();
+        let unsent = Unsent::default();
+        unsent.begin();
+        unsent.wrote(10_000);
+        unsent.hold(100, place.hold(Held::Replies, 100).unwrap());
+        unsent.wrote(1);
+        assert!(place.hold(Held::Replies, 1).is_err());
+    }
 
     #[test]
     fn a_reply_takes_room_until_it_is_written() {

@@ -18,7 +18,7 @@ use jsonrpsee::{
     core::BoxError,
     server::{HttpBody, HttpRequest, HttpResponse, ws::is_upgrade_request},
 };
-use millrace_edge::{CallBody, ConnectionInfo, Edge, HeldBody, Shed};
+use millrace_edge::{Call, CallBody, ConnectionInfo, Edge, HeldBody, Shed};
 use serde_json::json;
 use tokio::time::timeout;
 use tower::{Layer, Service};
@@ -38,6 +38,11 @@ impl Session {
     /// Closes the connection at once.
     pub(crate) fn close(&self) {
         self.0.close();
+    }
+
+    /// A call begins: it has its place among all and its client's until its reply is on its way.
+    pub(crate) fn begin(&self) -> Result<Call, Shed> {
+        self.0.begin(false)
     }
 
     /// Room for a reply that is about to be sent.

@@ -11,6 +11,7 @@ use jsonrpsee::{
         error::{METHOD_NOT_FOUND_CODE, SERVER_IS_BUSY_MSG},
     },
 };
+use millrace_edge::Shed;
 use millrace_proto::TxPool;
 use tokio::sync::Semaphore;
 use tower::Layer;
@@ -82,7 +83,10 @@ where
             let session = request.extensions().get::<Session>().cloned();
             let Some(session) = session else { return service.one(request).await };
             let id = request.id().into_owned();
-            sendable(service.one(request).await, &session, id)
+            match session.begin() {
+                Ok(_call) => sendable(service.one(request).await, &session, id),
+                Err(why) => shed(why, &session, id),
+            }
         }
     }
 
@@ -92,10 +96,10 @@ where
         let service = self.clone();
         async move {
             let session = batch.extensions().get::<Session>().cloned();
-            let response = service.all(batch).await;
-            match session {
-                Some(session) => sendable(response, &session, Id::Null),
-                None => response,
+            let Some(session) = session else { return service.all(batch).await };
+            match session.begin() {
+                Ok(_call) => sendable(service.all(batch).await, &session, Id::Null),
+                Err(why) => shed(why, &session, Id::Null),
             }
         }
     }
@@ -178,20 +182,21 @@ where
 
 /// A response that a WebSocket is given, or that its client leaves too many lying.
 fn sendable(response: MethodResponse, session: &Session, id: Id<'_>) -> MethodResponse {
-    let bytes = response.as_json().get().len();
-    if response.is_subscription() {
-        session.passes(bytes);
+    // These two are not sent from here.
+    if response.is_subscription() || response.is_notification() {
         return response;
     }
-    match session.hold_reply(bytes) {
+    match session.hold_reply(response.as_json().get().len()) {
         Ok(()) => response,
-        Err(why) => {
-            let message = format!("server is busy: too many {}", why.what());
-            let error = MethodResponse::error(id, object(LIMIT_EXCEEDED, message, None::<()>));
-            session.passes(error.as_json().get().len());
-            error
-        }
+        Err(why) => shed(why, session, id),
     }
+}
+
+fn shed(why: Shed, session: &Session, id: Id<'_>) -> MethodResponse {
+    let message = format!("server is busy: too many {}", why.what());
+    let error = MethodResponse::error(id, object(LIMIT_EXCEEDED, message, None::<()>));
+    session.passes(error.as_json().get().len());
+    error
 }
 
 /// A call that submits a transaction.

@@ -42,14 +42,18 @@ struct Out {
 }
 
 impl Out {
-    /// Sends a report. `false`: the client has left.
+    /// Sends a report. `false`: the client has left, or leaves too much lying, and is closed for it.
     async fn send(&self, report: Box<RawValue>) -> bool {
         if let Some(session) = &self.session {
             let id = match self.sink.subscription_id() {
                 SubscriptionId::Str(id) => id.len(),
                 SubscriptionId::Num(_) => 0,
             };
-            session.passes(ENVELOPE.len() + id + report.get().len());
+            if let Err(why) = session.hold_reply(ENVELOPE.len() + id + report.get().len()) {
+                debug!(target: "millrace::rpc", too_many = why.what(), "closing a connection");
+                session.close();
+                return false;
+            }
         }
         self.sink.send(report).await.is_ok()
     }
