@@ -180,10 +180,7 @@ impl OpenView {
             });
             Some((*address, AccountDiff { before: None, after, storage: slots.collect() }))
         });
-        StateDiff {
-            accounts: accounts.collect(),
-            code: frames.code.clone().into_iter().collect(),
-        }
+        StateDiff { accounts: accounts.collect(), code: frames.code.clone().into_iter().collect() }
     }
 
     /// Every slot of an account that is not zero; `None` if more than `limit` have to be looked at.
