@@ -48,7 +48,8 @@ impl SimulateApiServer for Api {
         let payload = parse(&payload)?;
         let full = payload.return_full_transactions;
         let at = self.0.select(block).await?;
-        let blocks = self.0.executor.simulate(payload, at).await?;
+        let blocks = self.0.executor.simulate(payload, at).await;
+        let blocks = blocks.map_err(CallError::without_block)?;
         Ok(blocks.iter().map(|block| simulated(block, full)).collect())
     }
 }
