@@ -9,7 +9,6 @@ use alloy::{
         AccessListResult, BlockOverrides, EIP1186AccountProofResponse, FeeHistory, Filter,
         FilterChanges, Index, Log, TransactionRequest, state::StateOverride,
     },
-    serde::JsonStorageKey,
 };
 use jsonrpsee::{Extensions, core::async_trait, proc_macros::rpc};
 
@@ -17,7 +16,7 @@ use crate::{
     context::Context,
     error::CallError,
     guard::caller,
-    json::{AnyBlock, RpcBlock, RpcReceipt, RpcTransaction},
+    json::{AnyBlock, RpcBlock, RpcReceipt, RpcTransaction, SlotKey},
     reads::call_request,
 };
 
@@ -120,7 +119,7 @@ pub(crate) trait EthApi {
     async fn storage_at(
         &self,
         address: Address,
-        slot: JsonStorageKey,
+        slot: SlotKey,
         block: Option<BlockId>,
     ) -> Result<B256, CallError>;
 
@@ -128,7 +127,7 @@ pub(crate) trait EthApi {
     async fn proof(
         &self,
         address: Address,
-        slots: Vec<JsonStorageKey>,
+        slots: Vec<SlotKey>,
         block: Option<BlockId>,
     ) -> Result<EIP1186AccountProofResponse, CallError>;
 
@@ -342,7 +341,7 @@ impl EthApiServer for Api {
     async fn storage_at(
         &self,
         address: Address,
-        slot: JsonStorageKey,
+        slot: SlotKey,
         block: Option<BlockId>,
     ) -> Result<B256, CallError> {
         self.0.storage(address, slot, block).await
@@ -351,7 +350,7 @@ impl EthApiServer for Api {
     async fn proof(
         &self,
         address: Address,
-        slots: Vec<JsonStorageKey>,
+        slots: Vec<SlotKey>,
         block: Option<BlockId>,
     ) -> Result<EIP1186AccountProofResponse, CallError> {
         self.0.proof(address, slots, block).await

@@ -96,6 +96,14 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
+    /// The error of a trace or a simulation: that its block is unknown has the code that the specification's tests give it.
+    pub(crate) fn without_block(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::UnknownBlock(_) => Self::Halted(error.to_string()),
+            error => error.into(),
+        }
+    }
+
     /// The error of a call that did not succeed; the output of one that did.
     pub(crate) fn of_outcome(outcome: CallOutcome) -> Result<Bytes, Self> {
         match outcome.status {

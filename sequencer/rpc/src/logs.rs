@@ -51,7 +51,7 @@ impl Context {
         let to = self.number(to_block.unwrap_or_default(), head).await?;
         // Who polls from the block after the last one that it saw, without an end, asks for nothing wrong.
         let open_ended = to_block.is_none_or(|to| !to.is_number());
-        if from > head && (open_ended || from <= to) {
+        if from > head && open_ended {
             return Ok(Vec::new());
         }
         if from > to {
@@ -59,7 +59,11 @@ impl Context {
                 "invalid block range: from block {from} is after to block {to}"
             )));
         }
-        let to = to.min(head);
+        if to > head {
+            return Err(CallError::InvalidParams(format!(
+                "block range extends beyond current head block {head}"
+            )));
+        }
         let limit = self.config.limits.max_log_blocks;
         if to - from >= limit {
             return Err(CallError::Limit(format!(

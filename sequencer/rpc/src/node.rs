@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use alloy::{
     eips::BlockId,
     primitives::{Address, B256, U64, U256},
-    serde::JsonStorageKey,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use jsonrpsee::{core::async_trait, proc_macros::rpc};
 use millrace_proto::{BlockSelector, ExecutorError, SealedHeader};
 use serde::Serialize;
 
-use crate::{api::Api, context::Context, error::CallError};
+use crate::{api::Api, context::Context, error::CallError, json::SlotKey};
 
 /// Slots that are read at the same time.
 const READS: usize = 16;
@@ -31,7 +30,7 @@ pub(crate) trait MoreApi {
     #[method(name = "eth_getStorageValues")]
     async fn storage_values(
         &self,
-        requests: BTreeMap<Address, Vec<JsonStorageKey>>,
+        requests: BTreeMap<Address, Vec<SlotKey>>,
         block: Option<BlockId>,
     ) -> Result<BTreeMap<Address, Vec<B256>>, CallError>;
 
@@ -99,7 +98,7 @@ impl MoreApiServer for Api {
 
     async fn storage_values(
         &self,
-        requests: BTreeMap<Address, Vec<JsonStorageKey>>,
+        requests: BTreeMap<Address, Vec<SlotKey>>,
         block: Option<BlockId>,
     ) -> Result<BTreeMap<Address, Vec<B256>>, CallError> {
         self.0.storage_values(requests, block).await
@@ -130,7 +129,7 @@ impl Context {
     /// Slots of several accounts, all as of one block.
     async fn storage_values(
         &self,
-        requests: BTreeMap<Address, Vec<JsonStorageKey>>,
+        requests: BTreeMap<Address, Vec<SlotKey>>,
         block: Option<BlockId>,
     ) -> Result<BTreeMap<Address, Vec<B256>>, CallError> {
         let limit = self.config.limits.max_proof_keys as usize;
@@ -145,7 +144,9 @@ impl Context {
         }
         let keys: Vec<_> = requests
             .iter()
-            .flat_map(|(address, slots)| slots.iter().map(|slot| (*address, slot.as_b256())))
+            .flat_map(|(address, slots)| {
+                slots.iter().map(|SlotKey(slot)| (*address, slot.as_b256()))
+            })
             .collect();
         let read = self.read(block, |named| self.slots(&keys, named)).await?;
         let mut values: BTreeMap<Address, Vec<B256>> =

@@ -9,14 +9,13 @@ use alloy::{
         AccessListResult, BlockOverrides, EIP1186AccountProofResponse, TransactionRequest,
         state::StateOverride,
     },
-    serde::JsonStorageKey,
 };
 use millrace_proto::{BlockSelector, CallRequest, ExecutedBlock, ExecutorError, GasEstimate};
 
 use crate::{
     context::Context,
     error::CallError,
-    json::{self, AnyBlock, RpcReceipt, RpcTransaction},
+    json::{self, AnyBlock, RpcReceipt, RpcTransaction, SlotKey},
 };
 
 impl Context {
@@ -148,7 +147,7 @@ impl Context {
     pub(crate) async fn storage(
         &self,
         address: Address,
-        slot: JsonStorageKey,
+        SlotKey(slot): SlotKey,
         id: Option<BlockId>,
     ) -> Result<B256, CallError> {
         let slot = slot.as_b256();
@@ -158,7 +157,7 @@ impl Context {
     pub(crate) async fn proof(
         &self,
         address: Address,
-        slots: Vec<JsonStorageKey>,
+        slots: Vec<SlotKey>,
         id: Option<BlockId>,
     ) -> Result<EIP1186AccountProofResponse, CallError> {
         let limit = self.config.limits.max_proof_keys as usize;
@@ -169,10 +168,10 @@ impl Context {
             )));
         }
         let at = self.select(id).await?;
-        let keys = slots.iter().map(JsonStorageKey::as_b256).collect();
+        let keys = slots.iter().map(|SlotKey(key)| key.as_b256()).collect();
         let mut proof = self.executor.proof(address, keys, at).await?;
         // Clients look their keys up in the form in which they asked.
-        for (entry, key) in proof.storage_proof.iter_mut().zip(slots) {
+        for (entry, SlotKey(key)) in proof.storage_proof.iter_mut().zip(slots) {
             entry.key = key;
         }
         Ok(proof)

@@ -48,7 +48,10 @@ impl SimulateApiServer for Api {
         let payload = parse(&payload)?;
         let full = payload.return_full_transactions;
         let simulate = |at| self.0.executor.simulate(payload.clone(), at);
-        let blocks = self.0.read(block, simulate).await?;
+        let blocks = self.0.read(block, simulate).await.map_err(|error| match error {
+            CallError::Executor(error) => CallError::without_block(error),
+            other => other,
+        })?;
         Ok(blocks.iter().map(|block| simulated(block, full)).collect())
     }
 }

@@ -55,10 +55,10 @@ impl TraceApiServer for Api {
     ) -> Result<Box<RawValue>, CallError> {
         let location = self.0.executor.locate(hash).await?;
         let location =
-            location.ok_or_else(|| CallError::NotFound("transaction not found".to_owned()))?;
+            location.ok_or_else(|| CallError::Halted("transaction not found".to_owned()))?;
         let block = BlockSelector::Hash(location.block.hash);
         let target = TraceTarget::Transaction { block, index: location.index };
-        Ok(self.0.executor.trace(target, options.unwrap_or_default()).await?)
+        self.trace(target, options.unwrap_or_default()).await
     }
 
     async fn trace_block_by_number(
@@ -67,7 +67,7 @@ impl TraceApiServer for Api {
         options: Option<GethDebugTracingOptions>,
     ) -> Result<Box<RawValue>, CallError> {
         let target = TraceTarget::Block(self.0.select_tag(number).await?);
-        Ok(self.0.executor.trace(target, options.unwrap_or_default()).await?)
+        self.trace(target, options.unwrap_or_default()).await
     }
 
     async fn trace_block_by_hash(
@@ -76,7 +76,7 @@ impl TraceApiServer for Api {
         options: Option<GethDebugTracingOptions>,
     ) -> Result<Box<RawValue>, CallError> {
         let target = TraceTarget::Block(BlockSelector::Hash(hash));
-        Ok(self.0.executor.trace(target, options.unwrap_or_default()).await?)
+        self.trace(target, options.unwrap_or_default()).await
     }
 
     async fn trace_call(
@@ -94,6 +94,16 @@ impl TraceApiServer for Api {
         let request = Box::new(call_request(transaction, state_overrides, block_overrides)?);
         let at = self.0.select(block).await?;
         let target = TraceTarget::Call { request, at, index };
-        Ok(self.0.executor.trace(target, tracing_options).await?)
+        self.trace(target, tracing_options).await
+    }
+}
+
+impl Api {
+    async fn trace(
+        &self,
+        target: TraceTarget,
+        options: GethDebugTracingOptions,
+    ) -> Result<Box<RawValue>, CallError> {
+        self.0.executor.trace(target, options).await.map_err(CallError::without_block)
     }
 }

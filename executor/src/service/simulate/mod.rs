@@ -18,7 +18,7 @@ use millrace_proto::{
     AccountInfo, ExecutedBlock, ExecutorError, Header, SealedHeader, SimulatedBlock, SimulatedCall,
     SimulationCode as Code, SimulationError,
 };
-use revm::context::result::ExecutionResult;
+use revm::context::{Cfg, result::ExecutionResult};
 
 use super::{
     call as calls,
@@ -145,6 +145,7 @@ impl Simulator<'_> {
         let fields = block_overrides.unwrap_or_default();
         let mut header = chain::header(self.chain.spec(), &self.parent, &fields, self.validation)?;
         let env = self.env(&header, fields.blob_base_fee)?;
+        let cap = env.cfg.tx_gas_limit_cap();
         let state_overrides = state_overrides.unwrap_or_default();
         let precompiles = overrides::precompiles(env.cfg.spec, &state_overrides)?;
         overrides::apply(&mut self.state, state_overrides, &mut self.slots_left)?;
@@ -156,7 +157,7 @@ impl Simulator<'_> {
             let call = Self::call(
                 chain,
                 &mut block,
-                &header,
+                (&header, cap),
                 request,
                 (&mut self.gas_left, &mut self.bytes_left),
             )?;
@@ -214,7 +215,7 @@ impl Simulator<'_> {
     fn call(
         chain: &Chain,
         block: &mut Block,
-        header: &Header,
+        (header, cap): (&Header, u64),
         request: TransactionRequest,
         (gas_left, bytes_left): (&mut u64, &mut usize),
     ) -> Result<SimulatedCall, ExecutorError> {
@@ -226,7 +227,8 @@ impl Simulator<'_> {
             return Err(failed(Code::Limit, problem));
         }
         let room = header.gas_limit.saturating_sub(block.gas_used());
-        let gas_limit = request.gas.unwrap_or(room);
+        // With validation, a transaction may not ask for all the room of a large block (EIP-7825).
+        let gas_limit = request.gas.unwrap_or_else(|| room.min(cap));
         if gas_limit > room {
             let problem = format!("block gas limit reached: {gas_limit} of {room} left");
             return Err(failed(Code::BlockGasLimit, problem));

@@ -219,6 +219,11 @@ where
         // Also of a deposit that could not start, of which the tracer has seen nothing.
         frame.failed = !executed.result.is_success();
         frame.gas = executed.result.tx_gas_used();
+        // As the specification has it, steps are without what is nothing.
+        for step in &mut frame.struct_logs {
+            step.refund_counter = step.refund_counter.filter(|refund| *refund > 0);
+            step.return_data = step.return_data.take().filter(|data| !data.is_empty());
+        }
     }
     let json = json(&trace)?;
     meter.keep(json.get().len())?;

@@ -4,6 +4,7 @@ mod block;
 mod pool;
 mod preconfirmation;
 mod receipt;
+mod slot;
 mod stages;
 mod transaction;
 
@@ -12,6 +13,7 @@ pub(crate) use self::{
     pool::PoolCounts,
     preconfirmation::RpcPreconfirmation,
     receipt::{RpcReceipt, logs, logs_at, receipt_at, receipts},
+    slot::SlotKey,
     stages::RpcStages,
     transaction::RpcTransaction,
 };

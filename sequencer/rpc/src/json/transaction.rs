@@ -16,6 +16,13 @@ use serde::Serialize;
 pub(crate) enum RpcTransaction {
     /// One that somebody signed.
     Signed(Box<Transaction<TxEnvelope>>),
+    /// One that no block holds yet. Its block's time is null as well as the block, which alloy leaves out.
+    #[serde(rename_all = "camelCase")]
+    Pending {
+        #[serde(flatten)]
+        transaction: Box<Transaction<TxEnvelope>>,
+        block_timestamp: Option<u64>,
+    },
     /// A deposit from L1, which nobody signed.
     Deposit(Box<RpcDeposit>),
 }
@@ -75,10 +82,14 @@ impl RpcTransaction {
     fn new(tx: &RecoveredTx, info: TransactionInfo) -> Self {
         match tx.tx().as_deposit() {
             Some(deposit) => Self::Deposit(Box::new(RpcDeposit::new(tx.hash(), deposit, &info))),
-            None => Self::Signed(Box::new(Transaction::from_transaction(
-                Recovered::new_unchecked(tx.tx().clone(), tx.sender()),
-                info,
-            ))),
+            None => {
+                let recovered = Recovered::new_unchecked(tx.tx().clone(), tx.sender());
+                let transaction = Box::new(Transaction::from_transaction(recovered, info));
+                match info.block_hash {
+                    Some(_) => Self::Signed(transaction),
+                    None => Self::Pending { transaction, block_timestamp: None },
+                }
+            }
         }
     }
 }

@@ -76,6 +76,7 @@ async fn the_pool_is_listed_as_geth_lists_it() {
     let first = &content["pending"][&sender]["0"];
     assert_eq!((&first["nonce"], &first["blockHash"]), (&json!("0x0"), &Value::Null));
     assert_eq!(first["hash"], json!(keccak256(signed(&chain, 0).await)));
+    assert_eq!(first.get("blockTimestamp"), Some(&Value::Null));
     assert_eq!(content["pending"][&sender].as_object().expect("by nonce").len(), 2);
     assert_eq!(content["queued"], json!({}));
     let from = chain.result("txpool_contentFrom", json!([sender])).await;

@@ -390,3 +390,26 @@ async fn what_cannot_be_simulated_has_the_specifications_codes() {
     assert_eq!(halted[0]["error"]["code"], -32015);
     assert_eq!(halted[0]["gasUsed"], "0x186a0");
 }
+
+/// A transaction of Osaka may not use all of a block that is larger than 2^24 gas (EIP-7825): one that does not say how much it may use gets no more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_get_no_more_gas_than_a_transaction_may_have() {
+    let rich = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+    let chain = Chain::on(&json!({
+        "config": {
+            "chainId": CHAIN_ID, "londonBlock": 0, "mergeNetsplitBlock": 0, "terminalTotalDifficulty": 0,
+            "shanghaiTime": 0, "cancunTime": 0, "pragueTime": 0, "osakaTime": 0,
+        },
+        "gasLimit": "0x3938700", "difficulty": "0x0", "alloc": { rich: { "balance": "0xde0b6b3a7640000" } },
+    }))
+    .await;
+    let call = json!({ "from": rich, "to": SOMEBODY, "maxFeePerGas": "0x3b9aca00" });
+    for (validation, gas) in [(true, "0x1000000"), (false, "0x3938700")] {
+        let payload = json!({
+            "blockStateCalls": [{ "calls": [call] }], "validation": validation, "returnFullTransactions": true,
+        });
+        let blocks = chain.result("eth_simulateV1", json!([payload, "latest"])).await;
+        assert_eq!(blocks[0]["calls"][0]["status"], "0x1", "{blocks}");
+        assert_eq!(blocks[0]["transactions"][0]["gas"], gas);
+    }
+}
