@@ -57,6 +57,13 @@ async fn what_is_told_can_be_read_and_is_what_is_sealed() {
     let node = setup.start().await;
     let mut told = frames(&node).await;
     assert_eq!(pending(&node, PAYEE).await, U256::ZERO);
+    // The deposits open the block; what was sent before they are seen would, without them.
+    soon(async {
+        while pending(&node, Address::repeat_byte(0xdd)).await != inbox.total() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let mut sent = 0..;
     let mut send = async || {
         let nonce = sent.next().expect("endless");
