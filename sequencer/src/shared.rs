@@ -14,7 +14,7 @@ use millrace_proto::{
     SequencerError, Settlement, Stage,
 };
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -145,13 +145,21 @@ impl Shared {
         }
     }
 
-    /// Asks the log, which may have to read from the disk.
+    /// Runs what may have to read from the log's disk, off the async threads.
+    pub(crate) fn read_log<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn OrderLog) -> Result<T, LogError> + Send + 'static,
+    ) -> JoinHandle<Result<T, LogError>> {
+        let log = self.log.clone();
+        tokio::task::spawn_blocking(move || read(&*log))
+    }
+
+    /// Asks the log, for callers of the service.
     pub(crate) async fn ask_log<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn OrderLog) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, SequencerError> {
-        let log = self.log.clone();
-        match tokio::task::spawn_blocking(move || ask(&*log)).await {
+        match self.read_log(ask).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(SequencerError::OrderLog(Box::new(error))),
             Err(error) => Err(SequencerError::OrderLog(Box::new(error))),

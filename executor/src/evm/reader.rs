@@ -3,10 +3,12 @@
 use std::{error::Error, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use auto_impl::auto_impl;
 use millrace_proto::AccountInfo;
 use revm::database_interface::DBErrorMarker;
 
 /// A fixed state: that after some block. All answers of one reader belong to the same block.
+#[auto_impl(&, Arc)]
 pub trait StateReader {
     /// An account, or `None` if it does not exist.
     fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError>;
@@ -58,71 +60,3 @@ impl StateReadError {
 }
 
 impl DBErrorMarker for StateReadError {}
-
-impl<R: StateReader + ?Sized> StateReader for &R {
-    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
-        (**self).account(address)
-    }
-
-    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
-        (**self).storage(address, slot)
-    }
-
-    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
-        (**self).storage_of(address)
-    }
-
-    fn storage_of_at_most(
-        &self,
-        address: Address,
-        limit: usize,
-    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
-        (**self).storage_of_at_most(address, limit)
-    }
-
-    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
-        (**self).code(hash)
-    }
-
-    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
-        (**self).block_hash(number)
-    }
-
-    fn keeps_reads(&self) -> bool {
-        (**self).keeps_reads()
-    }
-}
-
-impl<R: StateReader + ?Sized> StateReader for Arc<R> {
-    fn account(&self, address: Address) -> Result<Option<AccountInfo>, StateReadError> {
-        (**self).account(address)
-    }
-
-    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateReadError> {
-        (**self).storage(address, slot)
-    }
-
-    fn storage_of(&self, address: Address) -> Result<Vec<(U256, U256)>, StateReadError> {
-        (**self).storage_of(address)
-    }
-
-    fn storage_of_at_most(
-        &self,
-        address: Address,
-        limit: usize,
-    ) -> Result<Option<Vec<(U256, U256)>>, StateReadError> {
-        (**self).storage_of_at_most(address, limit)
-    }
-
-    fn code(&self, hash: B256) -> Result<Option<Bytes>, StateReadError> {
-        (**self).code(hash)
-    }
-
-    fn block_hash(&self, number: u64) -> Result<Option<B256>, StateReadError> {
-        (**self).block_hash(number)
-    }
-
-    fn keeps_reads(&self) -> bool {
-        (**self).keeps_reads()
-    }
-}

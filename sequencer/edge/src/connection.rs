@@ -104,7 +104,7 @@ impl ConnectionInfo {
         Ok(())
     }
 
-    /// A WebSocket is about to be given so many bytes that take no room here, as messages of subscriptions, which have limits of their own.
+    /// A WebSocket is about to be given so many bytes that take no room here, as the error that says that there is none.
     pub fn passes(&self, bytes: usize) {
         self.unsent.pass(bytes);
     }

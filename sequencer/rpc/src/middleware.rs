@@ -83,10 +83,7 @@ where
             let session = request.extensions().get::<Session>().cloned();
             let Some(session) = session else { return service.one(request).await };
             let id = request.id().into_owned();
-            match session.begin() {
-                Ok(_call) => sendable(service.one(request).await, &session, id),
-                Err(why) => shed(why, &session, id),
-            }
+            within(&session, id, service.one(request)).await
         }
     }
 
@@ -97,10 +94,7 @@ where
         async move {
             let session = batch.extensions().get::<Session>().cloned();
             let Some(session) = session else { return service.all(batch).await };
-            match session.begin() {
-                Ok(_call) => sendable(service.all(batch).await, &session, Id::Null),
-                Err(why) => shed(why, &session, Id::Null),
-            }
+            within(&session, Id::Null, service.all(batch)).await
         }
     }
 
@@ -180,8 +174,17 @@ where
     }
 }
 
-/// A response that a WebSocket is given, or that its client leaves too many lying.
-fn sendable(response: MethodResponse, session: &Session, id: Id<'_>) -> MethodResponse {
+/// What a WebSocket is given: the response, or that its client has too many calls under way, or leaves too many replies lying.
+async fn within(
+    session: &Session,
+    id: Id<'_>,
+    response: impl Future<Output = MethodResponse>,
+) -> MethodResponse {
+    let _call = match session.begin() {
+        Ok(call) => call,
+        Err(why) => return shed(why, session, id),
+    };
+    let response = response.await;
     // These two are not sent from here.
     if response.is_subscription() || response.is_notification() {
         return response;

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 use super::Builder;
 use crate::{
     SequencerRunError,
-    log::{AcceptTimes, DroppedTx, LogError, Position, Record},
+    log::{AcceptTimes, DroppedTx, LogError, OrderLog, Position, Record},
     pool::{Acks, Closed, Pool},
     preconfirmations::Ticket,
     shared::Shared,
@@ -132,6 +132,18 @@ impl Builder {
         self.writer.append(records, Box::new(done)).await;
     }
 
+    /// Asks the log. `name` is of what is done with the answer, for the error.
+    pub(super) async fn ask_log<T: Send + 'static>(
+        &mut self,
+        name: &'static str,
+        ask: impl FnOnce(&dyn OrderLog) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, SequencerRunError> {
+        match self.shared.read_log(ask).await {
+            Ok(answer) => answer.map_err(|error| SequencerRunError::Log(Arc::new(error))),
+            Err(source) => Err(SequencerRunError::Task { name, source }),
+        }
+    }
+
     /// Moves the log's cursor forward now and then, so that a start reads only the last blocks. What still waits from before
     /// is written again first.
     pub(super) async fn checkpoint(&mut self, sealed: u64) -> Result<(), SequencerRunError> {
@@ -144,14 +156,8 @@ impl Builder {
     /// Moves the log's cursor to so many blocks before the last.
     pub(super) async fn move_cursor(&mut self, last: u64) -> Result<(), SequencerRunError> {
         let Some(to) = last.checked_sub(KEPT_BLOCKS) else { return Ok(()) };
-        let log = self.shared.log.clone();
-        let found = tokio::task::spawn_blocking(move || log.block_position(to)).await;
-        let cursor = match found {
-            Ok(Ok(Some(cursor))) => cursor,
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(SequencerRunError::Log(Arc::new(error))),
-            Err(source) => return Err(SequencerRunError::Task { name: "checkpoint", source }),
-        };
+        let found = self.ask_log("checkpoint", move |log| log.block_position(to)).await?;
+        let Some(cursor) = found else { return Ok(()) };
         let (old, pooled_at) = self.shared.ledger.pool.lock().older_than(cursor);
         if !old.is_empty() {
             if old.len() > 10_000 {

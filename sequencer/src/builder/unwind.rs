@@ -174,12 +174,8 @@ impl Builder {
         if let Some(times) = self.shared.ledger.recent.read().accepted_at(number) {
             return Ok(times);
         }
-        let log = self.shared.log.clone();
-        match tokio::task::spawn_blocking(move || log.block_times(number)).await {
-            Ok(Ok(times)) => Ok(times.unwrap_or_default().accepted_at),
-            Ok(Err(error)) => Err(SequencerRunError::Log(Arc::new(error))),
-            Err(source) => Err(SequencerRunError::Task { name: "unwinding", source }),
-        }
+        let times = self.ask_log("unwinding", move |log| log.block_times(number)).await?;
+        Ok(times.unwrap_or_default().accepted_at)
     }
 
     /// A block of this chain.
