@@ -51,6 +51,7 @@ use crate::{
 static ALLOCATOR: Allocator = Allocator::new();
 
 fn main() -> ExitCode {
+    allocation::keep_memory();
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

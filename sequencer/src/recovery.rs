@@ -7,17 +7,18 @@ use alloy::primitives::{
     map::{B256Map, B256Set},
 };
 use millrace_proto::{
-    BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor, Outage, RecoveredTx,
-    SealedHeader, num_hash,
+    BlockSelector, ChainSpec, ErrorChain, ErrorClass, ExecutedBlock, Executor, ExecutorError,
+    Noting, Outage, RecoveredTx, SealedHeader, num_hash,
 };
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use crate::{
     OpenError,
     log::{BlockTimes, CodecError, DroppedTx, LogError, OrderLog, Position, Record},
     pool::Verdict,
-    replay::{Brought, LeftOut, LoggedBlock},
+    replay::{Brought, Built, LeftOut, LoggedBlock},
 };
 
 /// Records that are read ahead of the fold.
@@ -103,7 +104,7 @@ async fn take_back(
         }
         let parent = BlockSelector::Hash(stays.parent_hash);
         let header = executor.header(parent).await?;
-        stays = header.ok_or(millrace_proto::ExecutorError::UnknownBlock(parent))?;
+        stays = header.ok_or(ExecutorError::UnknownBlock(parent))?;
     }
     if stays.number < head.number {
         let (from, to) = (head.number, stays.number);
@@ -165,7 +166,17 @@ struct Fold<'a> {
     block: Option<LoggedBlock>,
     /// It was unwound later.
     void: bool,
+    /// The head, while it is on its way into the executor's store.
+    storing: Option<Storing>,
     replayed: u64,
+}
+
+/// A block that was executed again and closed, and is being stored beside the next one.
+struct Storing {
+    block: LoggedBlock,
+    parent: SealedHeader,
+    hash: B256,
+    task: AbortOnDropHandle<Result<Arc<ExecutedBlock>, ExecutorError>>,
 }
 
 impl<'a> Fold<'a> {
@@ -181,6 +192,7 @@ impl<'a> Fold<'a> {
             dropped: B256Set::default(),
             block: None,
             void: false,
+            storing: None,
             replayed: 0,
         }
     }
@@ -260,17 +272,20 @@ impl<'a> Fold<'a> {
     /// A block that the log has as sealed: the executor must have the same one, or make it.
     async fn sealed(&mut self, block: LoggedBlock, hash: B256) -> Result<(), OpenError> {
         let number = block.opened.number;
-        let header = if number > self.executed {
-            self.replay(&block, Some(hash)).await?.0.header.clone()
-        } else {
-            let at = BlockSelector::Number(number);
-            let header = self.executor.header(at).await?;
-            header.ok_or(millrace_proto::ExecutorError::UnknownBlock(at))?
-        };
-        if header.seal() != hash {
-            return Err(OpenError::Diverged { number, log: hash, executor: header.seal() });
+        if number > self.executed {
+            let sealed = match self.close_next(&block, hash).await? {
+                Some(sealed) => sealed,
+                None => self.replay(&block, Some(hash)).await?.0,
+            };
+            return self.forget_forced(&block, Some(sealed)).await;
         }
-        self.forget_forced(&block).await
+        let at = BlockSelector::Number(number);
+        let header = self.executor.header(at).await?;
+        let executor = header.ok_or(ExecutorError::UnknownBlock(at))?.seal();
+        if executor != hash {
+            return Err(OpenError::Diverged { number, log: hash, executor });
+        }
+        self.forget_forced(&block, None).await
     }
 
     /// What a block holds of its frames does not wait any more.
@@ -297,18 +312,60 @@ impl<'a> Fold<'a> {
     }
 
     /// A transaction that was submitted here and forced on L1 too does not wait any more once a block holds it.
-    async fn forget_forced(&mut self, block: &LoggedBlock) -> Result<(), OpenError> {
+    async fn forget_forced(
+        &mut self,
+        block: &LoggedBlock,
+        sealed: Option<Arc<ExecutedBlock>>,
+    ) -> Result<(), OpenError> {
         let mut queued = block.opened.queued.txs.iter();
         if !queued.any(|tx| self.waiting.contains_key(&tx.hash())) {
             return Ok(());
         }
         let at = BlockSelector::Number(block.opened.number);
-        if let Some(sealed) = self.executor.block(at).await? {
-            for tx in &sealed.transactions {
-                self.waiting.remove(&tx.hash());
-            }
+        let sealed = match sealed {
+            Some(sealed) => Some(sealed),
+            None => self.executor.block(at).await?,
+        };
+        for tx in sealed.iter().flat_map(|sealed| &sealed.transactions) {
+            self.waiting.remove(&tx.hash());
         }
         Ok(())
+    }
+
+    /// Executes a block on the head, which may still be on its way into the store, and has it stored beside what follows. None: that
+    /// failed, or came to another block; to be done again by itself, which tells why.
+    async fn close_next(
+        &mut self,
+        block: &LoggedBlock,
+        hash: B256,
+    ) -> Result<Option<Arc<ExecutedBlock>>, OpenError> {
+        if self.head.seal() != block.opened.parent_hash {
+            return Ok(None);
+        }
+        let building = block.build(self.executor, self.spec, &self.head, Noting::Nothing);
+        let Ok(Built { mut build, .. }) = building.await else { return Ok(None) };
+        // It waits until the block before is stored.
+        let Ok(sealed) = build.close().await else { return Ok(None) };
+        if sealed.hash() != hash {
+            return Ok(None);
+        }
+        self.stored().await?;
+        let task = AbortOnDropHandle::new(tokio::spawn(build.seal()));
+        let (block, parent) = (block.clone(), self.head.clone());
+        self.storing = Some(Storing { block, parent, hash, task });
+        self.advance(&sealed);
+        Ok(Some(sealed))
+    }
+
+    /// Waits until the head is in the executor's store.
+    async fn stored(&mut self) -> Result<(), OpenError> {
+        let Some(Storing { block, parent, hash, task }) = self.storing.take() else {
+            return Ok(());
+        };
+        if let Ok(Ok(_)) = task.await {
+            return Ok(());
+        }
+        self.bring(&block, &parent, Some(hash)).await.map(drop)
     }
 
     /// Executes a block that the executor does not have. Returns it, and what became of its framed transactions.
@@ -317,9 +374,7 @@ impl<'a> Fold<'a> {
         block: &LoggedBlock,
         expected: Option<B256>,
     ) -> Result<(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>), OpenError> {
-        if self.replayed.is_multiple_of(REPORT_EVERY) {
-            info!(target: "millrace::sequencer", block = block.opened.number, "replaying the order log");
-        }
+        self.stored().await?;
         if self.head.seal() != block.opened.parent_hash {
             return Err(OpenError::Diverged {
                 number: self.head.number,
@@ -327,10 +382,31 @@ impl<'a> Fold<'a> {
                 executor: self.head.seal(),
             });
         }
+        let brought = self.bring(block, &self.head, expected).await?;
+        self.advance(&brought.0);
+        Ok(brought)
+    }
+
+    /// A block that was executed again is the head.
+    fn advance(&mut self, sealed: &ExecutedBlock) {
+        if self.replayed.is_multiple_of(REPORT_EVERY) {
+            info!(target: "millrace::sequencer", block = sealed.number(), "replaying the order log");
+        }
+        self.head = sealed.header.clone();
+        self.replayed += 1;
+    }
+
+    /// Makes a block the executor's head, with some patience.
+    async fn bring(
+        &self,
+        block: &LoggedBlock,
+        parent: &SealedHeader,
+        expected: Option<B256>,
+    ) -> Result<(Arc<ExecutedBlock>, Vec<(TxHash, Verdict)>), OpenError> {
         let mut retries = 0;
         let mut outage = Outage::new();
-        let (sealed, verdicts) = loop {
-            match block.bring(self.executor, self.spec, &self.head, expected).await {
+        let brought = loop {
+            match block.bring(self.executor, self.spec, parent, expected).await {
                 Ok(Brought::Sealed(sealed, verdicts)) => break (sealed, verdicts),
                 Ok(Brought::OtherHead(head)) => {
                     let (number, executor) = (head.number, head.seal());
@@ -356,13 +432,12 @@ impl<'a> Fold<'a> {
         if let Some(past) = outage.over() {
             info!(target: "millrace::sequencer", failures = past.failures, "the executor answers again");
         }
-        self.head = sealed.header.clone();
-        self.replayed += 1;
-        Ok((sealed, verdicts))
+        Ok(brought)
     }
 
     /// Closes a block that was open when the log ended. Returns the records that this adds, and what was found.
     async fn finish(mut self, wall: Duration) -> Result<(Vec<Record>, Recovered), OpenError> {
+        self.stored().await?;
         let mut records = Vec::new();
         if let Some(block) = self.block.take() {
             records = self.close(block, wall).await?;
@@ -435,7 +510,7 @@ impl<'a> Fold<'a> {
         let number = block.opened.number;
         let at = BlockSelector::Number(number);
         let sealed = self.executor.block(at).await?;
-        let sealed = sealed.ok_or(millrace_proto::ExecutorError::UnknownBlock(at))?;
+        let sealed = sealed.ok_or(ExecutorError::UnknownBlock(at))?;
         let parent_at = BlockSelector::Hash(block.opened.parent_hash);
         let parent = self.executor.header(parent_at).await?;
         let inputs = block.opened.queued.txs.iter().chain(block.frames.iter().flatten());

@@ -23,21 +23,22 @@ pub(super) fn decode(
     let mut columns = Reader::new(&columns, Column::Timestamps);
     let blocks = read_blocks(&mut columns, &preamble)?;
     let signatures = Reader::new(signatures, Column::Signatures);
-    let mut transactions = read_transactions(columns, signatures, &preamble, limits)?.into_iter();
+    let mut transactions = read_transactions(columns, signatures, &preamble, limits)?;
+    let block = |block: BlockShape| {
+        let BlockShape { timestamp, deposits_end, transactions: count } = block;
+        let mut held = Vec::with_capacity(count);
+        for tx in transactions.by_ref().take(count) {
+            held.push(tx?);
+        }
+        Ok(BatchBlock { timestamp, deposits_end, transactions: held })
+    };
     Ok(Batch {
         chain_id: preamble.chain_id,
         first_block: preamble.first_block,
         parent_hash: preamble.parent_hash,
         deposits_start: preamble.deposits_start,
         last_block_hash: preamble.last_block_hash,
-        blocks: blocks
-            .into_iter()
-            .map(|block| BatchBlock {
-                timestamp: block.timestamp,
-                deposits_end: block.deposits_end,
-                transactions: transactions.by_ref().take(block.transactions).collect(),
-            })
-            .collect(),
+        blocks: blocks.into_iter().map(block).collect::<Result<_, _>>()?,
     })
 }
 

@@ -7,17 +7,23 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
+use parking_lot::Mutex;
 use ruzstd::decoding::{Dictionary, FrameDecoder, errors::FrameDecoderError};
 use zstd::{bulk::Compressor, dict::EncoderDictionary};
 
 /// zstd's levels.
 const LEVELS: usize = 22;
+/// Compressors that are kept for the next batches: at high levels clearing a new one's tables takes as long as compressing a block of transfers.
+const IDLE: usize = 2;
 
 /// A dictionary.
 pub struct BatchDictionary {
     number: u8,
     bytes: Vec<u8>,
-    encoders: [OnceLock<EncoderDictionary<'static>>; LEVELS],
+    /// Never freed, since compressors point to them. Few dictionaries are ever made.
+    encoders: [OnceLock<&'static EncoderDictionary<'static>>; LEVELS],
+    /// With their levels.
+    idle: Mutex<Vec<(i32, Compressor<'static>)>>,
 }
 
 impl std::fmt::Debug for BatchDictionary {
@@ -35,7 +41,8 @@ static FIRST: LazyLock<BatchDictionary> =
 impl BatchDictionary {
     /// A dictionary of these bytes, to try it. What is encoded with it can be read only with it.
     pub const fn new(number: u8, bytes: Vec<u8>) -> Self {
-        Self { number, bytes, encoders: [const { OnceLock::new() }; LEVELS] }
+        let encoders = [const { OnceLock::new() }; LEVELS];
+        Self { number, bytes, encoders, idle: Mutex::new(Vec::new()) }
     }
 
     /// The dictionary that batches are made with.
@@ -52,11 +59,30 @@ impl BatchDictionary {
         self.number
     }
 
-    /// The level is brought into zstd's range.
-    pub(super) fn compressor(&self, level: i32) -> io::Result<Compressor<'_>> {
+    /// One zstd frame of `content`. The level is brought into zstd's range.
+    pub(super) fn compress(&self, content: &[u8], level: i32) -> io::Result<Vec<u8>> {
         let level = level.clamp(1, LEVELS as i32);
+        let kept = {
+            let mut idle = self.idle.lock();
+            let at = idle.iter().position(|(of, _)| *of == level);
+            at.map(|at| idle.swap_remove(at).1)
+        };
+        let mut compressor = match kept {
+            Some(compressor) => compressor,
+            None => self.compressor(level)?,
+        };
+        let frame = compressor.compress(content)?;
+        let mut idle = self.idle.lock();
+        if idle.len() == IDLE {
+            idle.remove(0);
+        }
+        idle.push((level, compressor));
+        Ok(frame)
+    }
+
+    fn compressor(&self, level: i32) -> io::Result<Compressor<'static>> {
         let encoder = self.encoders[level as usize - 1]
-            .get_or_init(|| EncoderDictionary::copy(&self.bytes, level));
+            .get_or_init(|| Box::leak(Box::new(EncoderDictionary::copy(&self.bytes, level))));
         let mut compressor = Compressor::with_prepared_dictionary(encoder)?;
         compressor.include_dictid(false)?;
         Ok(compressor)

@@ -17,10 +17,7 @@ pub(super) fn compress(
     level: i32,
     dictionary: &BatchDictionary,
 ) -> Result<Vec<u8>, BatchEncodeError> {
-    dictionary
-        .compressor(level)
-        .and_then(|mut compressor| compressor.compress(columns))
-        .map_err(BatchEncodeError::Compression)
+    dictionary.compress(columns, level).map_err(BatchEncodeError::Compression)
 }
 
 /// What a frame begins with. (Others that zstd may know, of before RFC 8878, are not part of the format.)

@@ -28,13 +28,13 @@ const COUNTED: &str = "the column was read with the number of transactions that 
 /// The type, in the column of types, of a legacy transaction that is signed for no chain (before EIP-155).
 pub(super) const LEGACY_UNPROTECTED: u8 = 5;
 
-/// Reads all columns from the types on, and all signatures.
+/// Reads all columns from the types on, and all signatures: the transactions in order, which are put together as they are taken.
 pub(super) fn read_transactions(
     mut columns: Reader<'_>,
     mut signatures: Reader<'_>,
     preamble: &BatchPreamble,
     limits: &BatchLimits,
-) -> Result<Vec<TxEnvelope>, BatchDecodeError> {
+) -> Result<impl Iterator<Item = Result<TxEnvelope, BatchDecodeError>> + use<>, BatchDecodeError> {
     let count = preamble.transaction_count as usize;
     let reader = &mut columns;
     let mut references = References::default();
@@ -64,11 +64,8 @@ pub(super) fn read_transactions(
     signatures.finish()?;
 
     let chain_id = preamble.chain_id;
-    types
-        .into_iter()
-        .zip(fields)
-        .zip(transaction_signatures)
-        .map(|((ty, fields), signature)| {
+    let joined = types.into_iter().zip(fields).zip(transaction_signatures).map(
+        move |((ty, fields), signature)| {
             let Fields { nonce, gas_limit, fee, priority_fee, to, value } = fields;
             let to = to.map_or(TxKind::Create, |position| TxKind::Call(addresses[position]));
             let input = Bytes::from(inputs.next().expect(COUNTED));
@@ -125,8 +122,9 @@ pub(super) fn read_transactions(
                     TxEnvelope::Eip7702(Signed::new_unhashed(tx, signature))
                 }
             })
-        })
-        .collect()
+        },
+    );
+    Ok(joined)
 }
 
 /// What every transaction has, but for its input and its signature.

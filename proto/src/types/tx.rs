@@ -1,5 +1,7 @@
 //! Transactions: the envelope, and the recovered form that travels between services.
 
+use std::sync::Arc;
+
 use alloy::{
     consensus::{
         EthereumTxEnvelope, InMemorySize, Sealed, SignableTransaction, Signed, TransactionEnvelope,
@@ -255,15 +257,15 @@ impl RecoveredTx {
     ///
     /// # Errors
     /// The first whose signature does not recover.
-    pub fn recover_all(txs: Vec<TxEnvelope>) -> Result<Vec<Self>, Unsigned> {
+    pub fn recover_all(txs: Vec<TxEnvelope>) -> Result<Vec<Arc<Self>>, Unsigned> {
         let encoded: Vec<Bytes> = txs.iter().map(|tx| tx.encoded_2718().into()).collect();
         let hashes = keccak256_batch(&encoded);
         let txs = txs.into_iter().zip(&hashes).map(|(tx, hash)| tx.with_hash(*hash));
         let recovered = Self::recover_encoded_batch_once(txs.zip(encoded).collect());
-        let numbered = recovered.into_iter().zip(hashes).enumerate();
-        numbered
-            .map(|(index, (tx, hash))| tx.map_err(|source| Unsigned { index, hash, source }))
-            .collect()
+        let shared = |(index, (tx, hash)): (usize, (Result<_, _>, _))| {
+            tx.map(Arc::new).map_err(|source| Unsigned { index, hash, source })
+        };
+        recovered.zip(hashes).enumerate().map(shared).collect()
     }
 
     /// [`RecoveredTx::recover_encoded`] for many transactions: several at a time where the processor can.
@@ -281,7 +283,7 @@ impl RecoveredTx {
     /// The same, but what this has recovered in this process lately it does not recover again.
     pub fn recover_encoded_batch_once(
         txs: Vec<(TxEnvelope, Bytes)>,
-    ) -> Vec<Result<Self, DecodeTxError>> {
+    ) -> impl Iterator<Item = Result<Self, DecodeTxError>> {
         recover_once(txs)
     }
 

@@ -114,7 +114,7 @@ impl Checker {
                 new.push((tx, raw));
             }
         }
-        let mut recovered = RecoveredTx::recover_encoded_batch_once(new).into_iter();
+        let mut recovered = RecoveredTx::recover_encoded_batch_once(new);
         checked
             .into_iter()
             .filter_map(|checked| match checked {

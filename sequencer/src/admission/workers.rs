@@ -18,8 +18,10 @@ use super::{
     queue::{FairQueue, Job},
 };
 
-/// Transactions that one thread takes at most at a time. Few enough for `recover_batch` to do its work here, and not on other threads.
+/// Transactions of a job at most, and of those that one thread takes at a time while there is not much to do.
 const BATCH: usize = 32;
+/// The same where more than that waits for each thread: an eighth less time for each signature. Few enough for `recover_batch` to do its work here, and not on other threads.
+const MOST: usize = 4 * BATCH;
 
 #[derive(Default)]
 struct Queue {
@@ -165,9 +167,12 @@ impl Shared {
                 None => self.arrived.wait(&mut queue),
             }
         };
+        let share = queue.waiting.len() / self.threads;
         let mut count = first.txs.len();
         let mut batch = vec![first];
-        while let Some(job) = queue.waiting.pop(BATCH.saturating_sub(count)) {
+        loop {
+            let most = if batch.len() <= share { MOST } else { BATCH };
+            let Some(job) = queue.waiting.pop(most.saturating_sub(count)) else { break };
             count += job.txs.len();
             batch.push(job);
         }

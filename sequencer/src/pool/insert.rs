@@ -55,7 +55,7 @@ impl Pool {
         let (per_sender, gap) = (self.limits.max_per_sender, self.limits.max_nonce_gap);
         let bump = self.limits.replacement_bump_percent;
 
-        let mut entry = Entry::new(tx, source, Disk::Fresh, now);
+        let mut entry = Box::new(Entry::new(tx, source, Disk::Fresh, now));
         let sender = self.sender_or_load(address, loaded).ok_or(Refusal::AccountNeeded)?;
         if sender.account.is_contract {
             return Err(RejectReason::SenderIsContract { sender: address }.into());
@@ -65,7 +65,7 @@ impl Pool {
                 RejectReason::NonceTooLow { got: nonce, expected: sender.next_frame }.into()
             );
         }
-        let old = sender.entries.get(&nonce);
+        let old = sender.entries.get(&nonce).map(|old| &**old);
         match old {
             // An authorization (EIP-7702) used a nonce before it inside the open block: it may be included there.
             Some(Entry { place: Place::Framed(_), .. }) => {
@@ -122,7 +122,7 @@ impl Pool {
         if self.by_hash.contains_key(&tx.hash()) {
             return;
         }
-        let mut entry = Entry::new(tx, None, Disk::Durable(position), now);
+        let mut entry = Box::new(Entry::new(tx, None, Disk::Durable(position), now));
         entry.accepted_at = accepted_at;
         let Some(sender) = self.sender_or_load(address, loaded) else { return };
         if nonce < sender.account.nonce {
@@ -139,7 +139,7 @@ impl Pool {
     }
 
     /// Puts an entry in its place; what it replaces is dropped.
-    fn enter(&mut self, mut entry: Entry, now: Now) {
+    fn enter(&mut self, mut entry: Box<Entry>, now: Now) {
         let (address, nonce) = (entry.tx.sender(), entry.tx.tx().nonce());
         let by = entry.tx.hash();
         let Some(old) = self.remove(address, nonce) else {

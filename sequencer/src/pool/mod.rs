@@ -123,8 +123,8 @@ impl Entry {
 #[derive(Debug)]
 struct Sender {
     account: Account,
-    /// By nonce.
-    entries: BTreeMap<u64, Entry>,
+    /// By nonce. Boxed, as a map moves its values whenever one goes.
+    entries: BTreeMap<u64, Box<Entry>>,
     /// The first nonce that is not framed.
     next_frame: u64,
     /// The first nonce that is missing.
@@ -261,7 +261,7 @@ impl Pool {
                 if entries.is_some_and(|entries| entries.len() > limit) {
                     return None;
                 }
-                entries.into_iter().flat_map(BTreeMap::values).for_each(&mut list);
+                entries.into_iter().flat_map(BTreeMap::values).for_each(|entry| list(entry));
             }
             // Without a look at senders that have nothing here: there may be many.
             None if self.by_hash.len() > limit => return None,
@@ -326,12 +326,12 @@ impl Pool {
 
     fn entry(&self, hash: TxHash) -> Option<&Entry> {
         let (address, nonce) = self.by_hash.get(&hash)?;
-        self.senders.get(address)?.entries.get(nonce)
+        self.senders.get(address)?.entries.get(nonce).map(|entry| &**entry)
     }
 
     fn entry_mut(&mut self, hash: TxHash) -> Option<&mut Entry> {
         let (address, nonce) = self.by_hash.get(&hash)?;
-        self.senders.get_mut(address)?.entries.get_mut(nonce)
+        self.senders.get_mut(address)?.entries.get_mut(nonce).map(|entry| &mut **entry)
     }
 
     /// Tells the order that what can be taken of a sender may be another transaction.
@@ -340,7 +340,7 @@ impl Pool {
     }
 
     /// Takes an entry out. The sender's other entries keep their places: [`Self::refresh`] comes after.
-    fn remove(&mut self, address: Address, nonce: u64) -> Option<Entry> {
+    fn remove(&mut self, address: Address, nonce: u64) -> Option<Box<Entry>> {
         let sender = self.senders.get_mut(&address)?;
         let mut entry = sender.entries.remove(&nonce)?;
         self.waiting.forget(&mut entry);
@@ -361,7 +361,7 @@ impl Pool {
     }
 
     /// Puts an entry in as queued. [`Self::promote`] or [`Self::refresh`] comes after.
-    fn put(&mut self, address: Address, nonce: u64, entry: Entry) {
+    fn put(&mut self, address: Address, nonce: u64, entry: Box<Entry>) {
         debug_assert_eq!(entry.place, Place::Queued, "places are given by promotion");
         let Some(sender) = self.senders.get_mut(&address) else { return };
         self.by_hash.insert(entry.tx.hash(), (address, nonce));
@@ -405,7 +405,7 @@ impl Pool {
         let Some(sender) = self.senders.get_mut(&address) else { return };
         let is_framed = |entry: &Entry| matches!(entry.place, Place::Framed(_));
         sender.next_frame = expected;
-        while sender.entries.get(&sender.next_frame).is_some_and(is_framed) {
+        while sender.entries.get(&sender.next_frame).is_some_and(|entry| is_framed(entry)) {
             sender.next_frame += 1;
         }
         sender.next = sender.next_frame;

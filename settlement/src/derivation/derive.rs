@@ -357,13 +357,14 @@ fn recover(
 ) -> Result<Vec<Vec<Arc<RecoveredTx>>>, SkipReason> {
     let counts: Vec<usize> = blocks.iter().map(Vec::len).collect();
     // Transactions of several blocks make a chunk, as blocks can be small.
-    let (mut chunks, mut chunk) = (Vec::new(), Vec::new());
+    let (mut chunks, mut chunk) = (Vec::new(), Chunk::default());
     // The number may be anything yet.
     let numbers = (0..).map(|offset| first_block.saturating_add(offset));
     for (number, txs) in numbers.zip(blocks) {
         for tx in txs {
-            chunk.push((number, tx));
-            if chunk.len() == CHUNK {
+            chunk.blocks.push(number);
+            chunk.txs.push(tx);
+            if chunk.txs.len() == CHUNK {
                 chunks.push(std::mem::take(&mut chunk));
             }
         }
@@ -372,15 +373,22 @@ fn recover(
     let recovered: Vec<_> = chunks.into_par_iter().map(recover_chunk).collect();
     // The first bad one in order, whichever thread was first: everyone names the same.
     let recovered = recovered.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let mut recovered = recovered.into_iter().flatten().map(Arc::new);
+    let mut recovered = recovered.into_iter().flatten();
     Ok(counts.into_iter().map(|count| recovered.by_ref().take(count).collect()).collect())
 }
 
-/// Recovers the senders of some transactions, which come with their blocks' numbers.
-fn recover_chunk(txs: Vec<(u64, TxEnvelope)>) -> Result<Vec<RecoveredTx>, SkipReason> {
-    let (numbers, txs): (Vec<u64>, Vec<TxEnvelope>) = txs.into_iter().unzip();
+/// Some transactions, and for each the number of its block.
+#[derive(Default)]
+struct Chunk {
+    blocks: Vec<u64>,
+    txs: Vec<TxEnvelope>,
+}
+
+/// Recovers the senders of some transactions.
+fn recover_chunk(chunk: Chunk) -> Result<Vec<Arc<RecoveredTx>>, SkipReason> {
+    let Chunk { blocks, txs } = chunk;
     RecoveredTx::recover_all(txs).map_err(|Unsigned { index, hash, .. }| SkipReason::Signature {
-        block: numbers[index],
+        block: blocks[index],
         hash,
     })
 }
