@@ -18,8 +18,8 @@ use rayon::ThreadPool;
 
 use crate::{
     evm::{
-        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, BlockRoots, CodeCache, PlanError,
-        StateReadError, StateReader, WorkerPool,
+        BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, BlockRoots, CodeCache, ListTries,
+        PlanError, StateReadError, StateReader, WorkerPool,
     },
     state::RootUpdate,
     store::{StateView, Store, StoreConfig, StoreError},
@@ -131,11 +131,12 @@ impl Chain {
         &self,
         plan: &BlockPlan,
         mut output: BlockOutput,
+        lists: ListTries,
     ) -> Result<Closed, StoreError> {
         let started = Instant::now();
         let diff = std::mem::take(&mut output.diff);
         let (root, roots) = self.roots.install(|| {
-            rayon::join(|| self.store.root(&diff), || BlockRoots::new(&output, B256::ZERO))
+            rayon::join(|| self.store.root(&diff), || BlockRoots::of(&output, lists, B256::ZERO))
         });
         let root = root?;
         let roots = BlockRoots { state: root.root, ..roots };
@@ -145,7 +146,7 @@ impl Chain {
         Ok(Closed { block, diff: Arc::new(diff), root_time, root })
     }
 
-    /// Makes a closed block the head.
+    /// Makes a closed block the head. The index of its transactions is [still to be written](Store::index).
     pub(crate) fn store_closed(&self, closed: Closed) -> Result<(), StoreError> {
         let Closed { block, diff, root, .. } = closed;
         let number = block.number();
@@ -168,9 +169,10 @@ impl Chain {
         plan: &BlockPlan,
         output: BlockOutput,
     ) -> Result<Arc<ExecutedBlock>, StoreError> {
-        let closed = self.close(plan, output)?;
+        let closed = self.close(plan, output, ListTries::default())?;
         let block = closed.block.clone();
         self.store_closed(closed)?;
+        self.store.index()?;
         Ok(block)
     }
 

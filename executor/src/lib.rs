@@ -27,7 +27,7 @@ pub use self::{
     delta::{DeltaError, apply_delta},
     evm::{
         AccessListError, BlockBuilder, BlockExecutor, BlockOutput, BlockPlan, BlockRoots,
-        CodeCache, EvmEnv, ExecutionError, ForcedCount, ListedExecutor, MemoryState,
+        CodeCache, EvmEnv, ExecutionError, ForcedCount, ListTries, ListedExecutor, MemoryState,
         ParallelExecutor, ParallelStats, PlanError, SharedReader, StateReadError, StateReader,
         WorkProfile, WorkerPool,
     },

@@ -6,7 +6,7 @@ use millrace_proto::{RecoveredTx, SharedReceipt, StateDiff, TxOutcome};
 use tracing::error;
 
 use super::{
-    BlockExecutor, BlockOutput, BlockPlan, CodeCache, ExecutionError, ForcedCount,
+    BlockExecutor, BlockOutput, BlockPlan, CodeCache, ExecutionError, ForcedCount, ListTries,
     ParallelExecutor, ParallelStats, SharedReader, WorkerPool,
 };
 
@@ -21,6 +21,7 @@ pub struct BlockBuilder {
     /// What outcomes were given for: the same again when the execution starts anew.
     included: Vec<Arc<RecoveredTx>>,
     noted: Noted,
+    lists: ListTries,
 }
 
 enum Execution {
@@ -53,8 +54,8 @@ impl BlockBuilder {
         let parallel = ParallelExecutor::open(&plan, reader.clone(), codes.clone(), pool)?;
         let execution = Execution::Parallel(Box::new(parallel));
         let forced = plan.forced();
-        let (included, noted) = (Vec::new(), Noted::default());
-        Ok(Self { plan, reader, codes, execution, forced, included, noted })
+        let (included, noted, lists) = (Vec::new(), Noted::default(), ListTries::default());
+        Ok(Self { plan, reader, codes, execution, forced, included, noted, lists })
     }
 
     /// What is built.
@@ -98,6 +99,7 @@ impl BlockBuilder {
                         self.noted = Noted::Told(Box::new(executor.diff()?));
                     }
                     self.execution = Execution::InOrder(Box::new(executor));
+                    self.lists = ListTries::default();
                     return self.execute(transactions.to_vec());
                 }
                 outcomes => outcomes?,
@@ -138,17 +140,28 @@ impl BlockBuilder {
         }
     }
 
+    /// Does what can be done already of the roots of transactions and receipts, so that less is left when the block is closed.
+    pub fn hash_ahead(&mut self) {
+        let tally = match &mut self.execution {
+            Execution::Parallel(parallel) => parallel.tally(),
+            Execution::InOrder(executor) => Some(executor.tally()),
+        };
+        if let Some(tally) = tally {
+            self.lists.grow(tally);
+        }
+    }
+
     /// Closes the block.
     ///
     /// # Errors
     /// When the state cannot be read, or a system call at the block's end fails.
-    pub fn finish(self) -> Result<(BlockPlan, BlockOutput), ExecutionError> {
+    pub fn finish(self) -> Result<(BlockPlan, BlockOutput, ListTries), ExecutionError> {
         let mut output = match self.execution {
             Execution::Parallel(parallel) => parallel.finish()?,
             Execution::InOrder(executor) => executor.finish()?,
         };
         output.forced = self.forced.included();
-        Ok((self.plan, output))
+        Ok((self.plan, output, self.lists))
     }
 
     fn start_in_order(&self) -> Result<BlockExecutor<SharedReader>, ExecutionError> {

@@ -116,6 +116,11 @@ impl<R: StateReader> BlockExecutor<R> {
         (&self.tally.transactions, &self.tally.receipts)
     }
 
+    /// The same, to be hashed.
+    pub(super) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
     /// What the block changed so far.
     ///
     /// # Errors

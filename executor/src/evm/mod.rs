@@ -56,7 +56,7 @@ pub use self::{
     executor::BlockExecutor,
     forced::ForcedCount,
     memory::MemoryState,
-    output::BlockOutput,
+    output::{BlockOutput, ListTries},
     parallel::{
         AccessListError, ListedExecutor, ParallelExecutor, ParallelStats, SharedReader,
         WorkProfile, WorkerPool,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use alloy::{
-    consensus::{Eip2718EncodableReceipt, TxReceipt},
+    consensus::Eip2718EncodableReceipt,
     eips::{eip7685::Requests, eip7928::BlockAccessList},
 };
 use alloy_primitives::{B256, Bloom};
 use millrace_proto::{Receipt, RecoveredTx, SharedReceipt, StateDiff};
 
 use super::tally::Tally;
-use crate::trie::ordered_root;
+use crate::trie::OrderedTrie;
 
 /// A block without its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub struct BlockOutput {
 
 impl BlockOutput {
     pub(super) fn new(
-        tally: Tally,
+        mut tally: Tally,
         diff: StateDiff,
         requests: Requests,
         access_list: Option<BlockAccessList>,
     ) -> Self {
-        let Tally { transactions, receipts, gas_used, blob_gas_used } = tally;
+        tally.blooms();
+        let Tally { transactions, receipts, blooms, gas_used, blob_gas_used } = tally;
         let receipts: Vec<Receipt> = receipts.into_iter().map(SharedReceipt::into_inner).collect();
-        let blooms: Vec<Bloom> = receipts.iter().map(TxReceipt::bloom).collect();
         let logs_bloom = blooms.iter().fold(Bloom::ZERO, |union, bloom| union | *bloom);
         Self {
             transactions,
@@ -64,17 +64,49 @@ impl BlockOutput {
 
     /// Root of the transactions' trie.
     pub fn transactions_root(&self) -> B256 {
-        let transactions: Vec<_> = self.transactions.iter().map(|tx| tx.encoded()).collect();
-        ordered_root(&transactions)
+        self.transactions_root_of(OrderedTrie::default())
     }
 
     /// Root of the receipts' trie.
     pub fn receipts_root(&self) -> B256 {
-        let receipts = self.receipts.iter().zip(&self.blooms).map(|(receipt, bloom)| {
-            let mut out = Vec::with_capacity(receipt.eip2718_encoded_length_with_bloom(bloom));
-            receipt.eip2718_encode_with_bloom(bloom, &mut out);
-            out
-        });
-        ordered_root(&receipts.collect::<Vec<_>>())
+        self.receipts_root_of(OrderedTrie::default())
     }
+
+    /// Both, of what is hashed already.
+    pub(super) fn list_roots(&self, tries: ListTries) -> (B256, B256) {
+        let ListTries { transactions, receipts } = tries;
+        (self.transactions_root_of(transactions), self.receipts_root_of(receipts))
+    }
+
+    fn transactions_root_of(&self, trie: OrderedTrie) -> B256 {
+        trie.root(self.transactions.len(), |index| self.transactions[index].encoded())
+    }
+
+    fn receipts_root_of(&self, trie: OrderedTrie) -> B256 {
+        let item = |index: usize| encoded(&self.receipts[index], &self.blooms[index]);
+        trie.root(self.receipts.len(), item)
+    }
+}
+
+/// The tries of a block's transactions and of its receipts, as far as they are hashed.
+#[derive(Debug, Default)]
+pub struct ListTries {
+    transactions: OrderedTrie,
+    receipts: OrderedTrie,
+}
+
+impl ListTries {
+    /// Hashes what is complete by now.
+    pub(super) fn grow(&mut self, tally: &mut Tally) {
+        tally.blooms();
+        let Tally { transactions, receipts, blooms, .. } = tally;
+        self.transactions.grow(transactions.len(), |index| transactions[index].encoded());
+        self.receipts.grow(receipts.len(), |index| encoded(&receipts[index], &blooms[index]));
+    }
+}
+
+fn encoded(receipt: &Receipt, bloom: &Bloom) -> Vec<u8> {
+    let mut out = Vec::with_capacity(receipt.eip2718_encoded_length_with_bloom(bloom));
+    receipt.eip2718_encode_with_bloom(bloom, &mut out);
+    out
 }

@@ -8,7 +8,7 @@ use millrace_proto::{
     BlockAttributes, ChainSpec, ExecutedBlock, Hardfork, Header, QueueMark, SealedHeader,
 };
 
-use super::{BlockOutput, EvmEnv, ForcedCount};
+use super::{BlockOutput, EvmEnv, ForcedCount, ListTries};
 
 /// Attributes that follow a parent, and everything that follows from them before any transaction runs.
 #[derive(Debug, Clone)]
@@ -37,7 +37,12 @@ pub struct BlockRoots {
 impl BlockRoots {
     /// With a state root that is known.
     pub fn new(output: &BlockOutput, state: B256) -> Self {
-        let (transactions, receipts) = (output.transactions_root(), output.receipts_root());
+        Self::of(output, ListTries::default(), state)
+    }
+
+    /// The same where some of both lists is hashed already.
+    pub fn of(output: &BlockOutput, lists: ListTries, state: B256) -> Self {
+        let (transactions, receipts) = output.list_roots(lists);
         Self { state, transactions, receipts }
     }
 }

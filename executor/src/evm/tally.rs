@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use alloy::consensus::{Transaction, TransactionEnvelope};
-use alloy_primitives::Log;
+use alloy::consensus::{Transaction, TransactionEnvelope, TxReceipt};
+use alloy_primitives::{Bloom, Log};
 use millrace_proto::{
     Receipt, RecoveredTx, RejectReason, SharedReceipt, TxDeposit, TxEnvelope, TxOutcome,
 };
@@ -17,6 +17,8 @@ pub(super) struct Tally {
     pub(super) transactions: Vec<Arc<RecoveredTx>>,
     /// Shared with the transactions' outcomes.
     pub(super) receipts: Vec<SharedReceipt>,
+    /// Of the first of them, as far as they were asked for.
+    pub(super) blooms: Vec<Bloom>,
     pub(super) gas_used: u64,
     pub(super) blob_gas_used: u64,
 }
@@ -77,6 +79,13 @@ impl Tally {
         let most_blob = env.blob_params.map_or(0, |params| params.max_blob_gas_per_block());
         let blobs_fit = blob_gas > most_blob || self.blob_gas_used + blob_gas <= most_blob;
         gas_fits && blobs_fit
+    }
+
+    /// The bloom of each receipt.
+    pub(super) fn blooms(&mut self) -> &[Bloom] {
+        let new = self.receipts[self.blooms.len()..].iter().map(|receipt| receipt.bloom());
+        self.blooms.extend(new);
+        &self.blooms
     }
 
     /// Adds an executed transaction.

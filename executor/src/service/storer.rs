@@ -109,9 +109,14 @@ fn run(chain: &Chain, shown: &Shown, metrics: &ExecutorMetrics, job: Job) {
         chain.forget_closed();
         return;
     };
-    drop(done);
+    let is_stored = stored.is_ok();
     // A reply that nobody waits for any more is dropped.
-    let _ = reply.send(stored.map(|()| block).map_err(ExecutorError::from));
+    let _ = reply.send(stored.map(|()| block.clone()).map_err(ExecutorError::from));
+    if is_stored && let Err(error) = chain.store().index() {
+        // The store says so to the next block too.
+        error!(target: "millrace::executor", number = block.number(), %error, "the index of a block is not written");
+    }
+    drop(done);
 }
 
 fn publish(shown: &Shown, metrics: &ExecutorMetrics, block: &ExecutedBlock) {

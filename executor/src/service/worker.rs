@@ -216,6 +216,9 @@ impl Builder {
                     self.let_go();
                 }
                 let _ = reply.send(executed);
+                if let Some(open) = &mut self.open {
+                    open.block.hash_ahead();
+                }
             }
             Command::Close { build, reply } => {
                 let _ = reply.send(self.close(build));
@@ -302,10 +305,10 @@ impl Builder {
             self.open.take_if(|open| open.build == build).ok_or(ExecutorError::BuildDiscarded)?;
         let started = Instant::now();
         self.metrics.count(block.stats());
-        let (plan, output) = block.finish()?;
+        let (plan, output, lists) = block.finish()?;
         plan.check(&output).map_err(|error| ExecutorError::InvalidRequest(error.to_string()))?;
         self.store_before(after)?;
-        let closed = self.chain.close(&plan, output)?;
+        let closed = self.chain.close(&plan, output, lists)?;
         let (block, diff) = (closed.block.clone(), closed.diff.clone());
         let state = ClosedState::Waiting(closed, started.elapsed());
         self.closed = Some(ClosedBlock { build, block: block.clone(), diff, state });

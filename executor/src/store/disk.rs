@@ -47,6 +47,15 @@ pub(crate) struct Store {
 struct Chain {
     head: SealedHeader,
     recent: RecentBlocks,
+    /// Whether the head, which is among the recent ones then, is stored without the index of its transactions yet.
+    unindexed: bool,
+}
+
+impl Chain {
+    /// The head, if its transactions are not in the index yet.
+    fn unindexed(&self) -> Option<&Arc<ExecutedBlock>> {
+        self.recent.last().filter(|_| self.unindexed)
+    }
 }
 
 impl Store {
@@ -75,6 +84,9 @@ impl Store {
         let head = match chain.head()? {
             Some(head) => {
                 check_genesis(path, chain, spec)?;
+                if config.transaction_index {
+                    complete_index(&db, head.number)?;
+                }
                 chain.header(BlockSelector::Number(head.number))?.ok_or_else(|| {
                     StoreError::corrupt(Table::Headers, format!("head {} is missing", head.number))
                 })?
@@ -97,7 +109,7 @@ impl Store {
             history_blocks: config.history_blocks,
             keeps_diffs: spec.rollup().batch_payload == BatchPayload::StateDiffs,
             transaction_index: config.transaction_index,
-            chain: RwLock::new(Chain { head, recent }),
+            chain: RwLock::new(Chain { head, recent, unindexed: false }),
             failed: Mutex::new(None),
             metrics,
         })
@@ -171,6 +183,15 @@ impl Store {
 
     /// Where a transaction is, or `None` if no block holds it.
     pub(crate) fn locate(&self, hash: TxHash) -> Result<Option<TxLocation>, StoreError> {
+        if let Some(location) = self.reader().locate(hash)? {
+            return Ok(Some(location));
+        }
+        if let Some(block) = self.chain.read().unindexed()
+            && let Some(index) = block.transactions.iter().position(|tx| tx.hash() == hash)
+        {
+            return Ok(Some(TxLocation { block: block.num_hash(), index: index as u64 }));
+        }
+        // It may have come into the index meanwhile.
         self.reader().locate(hash)
     }
 
@@ -231,7 +252,8 @@ impl Store {
         state_root(self.db.reader(), parent, diff)
     }
 
-    /// Writes the block after the head, and everything that changes with it, in one atomic step, and makes it the head.
+    /// Writes the block after the head, and everything that changes with it, in one atomic step, and makes it the head. Its transactions are found at once, but
+    /// their index is written by [`Self::index`], or with the next block, or when the store is opened again.
     ///
     /// The write survives the end of this process; a power cut may undo it and others before it, the last ones first.
     ///
@@ -253,7 +275,8 @@ impl Store {
 
         let mut batch = self.db.batch();
         write::state(&mut batch, diff, &root, History::Of(number));
-        write::block(&mut batch, &block, self.transaction_index);
+        write::block(&mut batch, &block);
+        self.index_before(&mut batch);
         let oldest = match self.history_blocks {
             Some(blocks) => {
                 prune::prune(&mut batch, self.reader(), number, blocks, self.keeps_diffs)?
@@ -265,11 +288,40 @@ impl Store {
             let mut chain = self.chain.write();
             chain.head = block.header.clone();
             chain.recent.push(block);
+            chain.unindexed = self.transaction_index;
         }
         if let Some(oldest) = oldest {
             self.metrics.oldest(oldest);
         }
         Ok(())
+    }
+
+    /// Writes the index of the head's transactions, if it is not there yet.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) fn index(&self) -> Result<(), StoreError> {
+        let mut failed = self.failed.lock();
+        if let Some(reason) = &*failed {
+            return Err(StoreError::Poisoned(reason.clone()));
+        }
+        let mut batch = self.db.batch();
+        self.index_before(&mut batch);
+        if let Err(source) = self.db.write(batch) {
+            error!(target: "millrace::executor", error = %source, "an index cannot be written, the store stops writing");
+            *failed = Some(source.to_string());
+            return Err(source.into());
+        }
+        self.chain.write().unindexed = false;
+        Ok(())
+    }
+
+    /// The same, as part of a larger step.
+    fn index_before(&self, batch: &mut Batch<'_>) {
+        let head = self.chain.read().unindexed().cloned();
+        if let Some(head) = head {
+            write::locations(batch, &head);
+        }
     }
 
     /// Writes the state after a block that may be any after the head, whose header alone is known, in one atomic step, and makes the block the
@@ -298,6 +350,7 @@ impl Store {
         let mut batch = self.db.batch();
         write::state(&mut batch, diff, &root, History::Of(number));
         write::header(&mut batch, &header);
+        self.index_before(&mut batch);
         batch.put(Table::Meta, meta::stretch(number), digest);
         batch.put(Table::Meta, meta::before(number), head.number.to_be_bytes());
         let oldest = match self.history_blocks {
@@ -306,7 +359,8 @@ impl Store {
             None => None,
         };
         self.write(batch, &mut failed, number, &root)?;
-        *self.chain.write() = Chain { head: header, recent: RecentBlocks::default() };
+        *self.chain.write() =
+            Chain { head: header, recent: RecentBlocks::default(), unindexed: false };
         if let Some(oldest) = oldest {
             self.metrics.oldest(oldest);
         }
@@ -340,6 +394,7 @@ impl Store {
             let mut chain = self.chain.write();
             chain.head = parent;
             chain.recent.pop();
+            chain.unindexed = false;
         }
     }
 
@@ -386,6 +441,24 @@ impl Store {
     pub(super) fn db(&self) -> &Db {
         &self.db
     }
+}
+
+/// Writes the index of the head's transactions if it was not written any more before the store was closed.
+fn complete_index(db: &Db, head: u64) -> Result<(), StoreError> {
+    let chain = ChainReader(db.reader());
+    // A head that a jump led to has no transactions here.
+    if chain.stretch(head)?.is_some() {
+        return Ok(());
+    }
+    let Some(block) = chain.block(BlockSelector::Number(head))? else { return Ok(()) };
+    // It is written in one step.
+    let Some(first) = block.transactions.first() else { return Ok(()) };
+    if chain.locate(first.hash())?.is_none() {
+        let mut batch = db.batch();
+        write::locations(&mut batch, &block);
+        db.write(batch)?;
+    }
+    Ok(())
 }
 
 const fn not_next(number: u64, head: &SealedHeader) -> StoreError {

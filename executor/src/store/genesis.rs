@@ -59,7 +59,7 @@ pub(super) fn import(db: &Db, spec: &ChainSpec) -> Result<Arc<ExecutedBlock>, St
         BatchPayload::StateDiffs => 2,
     };
     batch.put(Table::Meta, meta::PAYLOAD, [payload]);
-    write::block(&mut batch, &block, true);
+    write::block(&mut batch, &block);
     db.write(batch)?;
     Ok(Arc::new(block))
 }

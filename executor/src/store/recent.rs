@@ -31,6 +31,11 @@ impl RecentBlocks {
         }
     }
 
+    /// The last one.
+    pub(super) fn last(&self) -> Option<&Arc<ExecutedBlock>> {
+        self.blocks.back()
+    }
+
     /// Removes the last one.
     pub(super) fn pop(&mut self) {
         if let Some(block) = self.blocks.pop_back() {

@@ -91,18 +91,16 @@ fn set(
     batch.set(table, key, after);
 }
 
-/// Writes a block, with or without an index of its transactions, and makes it the head.
-pub(super) fn block(batch: &mut Batch<'_>, block: &ExecutedBlock, index: bool) {
+/// Writes a block without the index of its transactions, and makes it the head.
+pub(super) fn block(batch: &mut Batch<'_>, block: &ExecutedBlock) {
     let number = block.number().to_be_bytes();
     batch.put(Table::Bodies, number, block_codec::encode_body(&block.transactions));
     batch.put(Table::Receipts, number, block_codec::encode_receipts(&block.receipts));
-    if index {
-        locations(batch, block);
-    }
     header(batch, &block.header);
 }
 
-fn locations(batch: &mut Batch<'_>, block: &ExecutedBlock) {
+/// Writes where each transaction of a block is.
+pub(super) fn locations(batch: &mut Batch<'_>, block: &ExecutedBlock) {
     let mut hashes: Vec<_> =
         (0u32..).zip(&block.transactions).map(|(index, tx)| (tx.hash(), index)).collect();
     hashes.sort_unstable();

@@ -1,45 +1,43 @@
-//! Tries from nothing: the nodes above given leaves.
+//! A trie from nothing: the nodes above given leaves, or above nodes that are there.
 
-use alloy::{primitives::B256, rlp};
-use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
+use alloy_trie::Nibbles;
 
-use super::{
-    node::{Branch, Child, Fresh, Node},
-    seal::seal,
-};
+use super::node::{Branch, Child, Node};
 
 /// The node at `path` for `entries`: sorted, all below `path`, no key the beginning of another.
 pub(super) fn build(path: Nibbles, entries: &[(Nibbles, &[u8])]) -> Option<Node> {
+    let leaf = |key, value: &&[u8]| Child::new(Node::Leaf { key, value: value.to_vec() }, None);
+    match build_on(path, entries, &leaf)? {
+        Child::New(fresh) => Some(fresh.node),
+        Child::Empty | Child::Stored(_) | Child::At(_) => None,
+    }
+}
+
+/// The same for entries of which `end` makes what lies at their ends, of the nibbles that are left there.
+pub(super) fn build_on<T>(
+    path: Nibbles,
+    entries: &[(Nibbles, T)],
+    end: &impl Fn(Nibbles, &T) -> Child,
+) -> Option<Child> {
     let (first, last) = (entries.first()?, entries.last()?);
     let depth = path.len();
     if entries.len() == 1 {
-        return Some(Node::Leaf { key: first.0.slice(depth..), value: first.1.to_vec() });
+        return Some(end(first.0.slice(depth..), &first.1));
     }
     let split = first.0.common_prefix_length(&last.0);
     let mut branch = Branch::default();
     for group in entries.chunk_by(|a, b| nibble(&a.0, split) == nibble(&b.0, split)) {
         let child_path = group[0].0.slice(..split + 1);
-        if let Some(node) = build(child_path, group) {
-            branch.children[usize::from(nibble(&group[0].0, split))] = Child::new(node, None);
+        if let Some(child) = build_on(child_path, group, end) {
+            branch.children[usize::from(nibble(&group[0].0, split))] = child;
         }
     }
-    let branch = Node::Branch(Box::new(branch));
+    let branch = Child::new(Node::Branch(Box::new(branch)), None);
     Some(if split == depth {
         branch
     } else {
-        Node::Extension { key: first.0.slice(depth..split), child: Child::new(branch, None) }
+        Child::new(Node::Extension { key: first.0.slice(depth..split), child: branch }, None)
     })
-}
-
-/// The root of the trie of a list, whose keys are the RLP of the indexes: a block's transactions or receipts.
-pub(crate) fn ordered_root<T: AsRef<[u8]>>(items: &[T]) -> B256 {
-    // In the order of the keys: one byte for 1 to 127, then that of 0, which is 128, then longer ones.
-    let first = 1..items.len().min(0x80);
-    let order = first.chain((!items.is_empty()).then_some(0)).chain(0x80..items.len());
-    let key = |index| Nibbles::unpack(rlp::encode_fixed_size(&index));
-    let entries: Vec<_> = order.map(|index| (key(index), items[index].as_ref())).collect();
-    let root = build(Nibbles::new(), &entries).map(|node| Fresh { node, before: None });
-    seal(root, &mut Vec::new()).unwrap_or(EMPTY_ROOT_HASH)
 }
 
 pub(super) fn nibble(key: &Nibbles, at: usize) -> u8 {

@@ -4,6 +4,7 @@
 //! ```text
 //!  update   sorted updates + touched nodes -> root, changed nodes
 //!  build    leaves                         -> nodes above them
+//!  ordered  a list as it grows             -> its root
 //!  seal     new nodes                      -> their RLP and hashes, level by level
 //!  proof    key + nodes on its path        -> EIP-1186 proof, value
 //!  node     a node as it is worked on; RLP through alloy-trie
@@ -15,6 +16,7 @@
 
 mod build;
 mod node;
+mod ordered;
 mod proof;
 mod seal;
 mod source;
@@ -25,7 +27,7 @@ mod tests;
 
 pub use self::source::TrieError;
 pub(crate) use self::{
-    build::ordered_root,
+    ordered::OrderedTrie,
     proof::{Proof, prove},
     source::NodeSource,
     update::{NodeChange, TrieUpdate, Update, update},

@@ -62,15 +62,21 @@ pub(super) fn seal(root: Option<Fresh>, changes: &mut Vec<NodeChange>) -> Option
 /// The RLP of nodes, and what their parents hold of them.
 fn encode(all: &[Placed], sealed: &[RlpNode], places: &[usize]) -> Vec<(Vec<u8>, RlpNode)> {
     let rlps: Vec<_> = places.iter().map(|place| all[*place].node.encode(sealed)).collect();
-    let long: Vec<&[u8]> =
-        rlps.iter().map(Vec::as_slice).filter(|rlp| rlp.len() >= B256::len_bytes()).collect();
+    let told = hashed(&rlps);
+    rlps.into_iter().zip(told).collect()
+}
+
+/// What parents hold of nodes with these encodings: their hashes, or short ones as they are.
+pub(super) fn hashed<T: AsRef<[u8]>>(rlps: &[T]) -> Vec<RlpNode> {
+    let is_long = |rlp: &&[u8]| rlp.len() >= B256::len_bytes();
+    let long: Vec<&[u8]> = rlps.iter().map(AsRef::as_ref).filter(is_long).collect();
     let mut hashes = keccak256_batch(&long).into_iter();
-    let told = |rlp: Vec<u8>| {
-        let hash = (rlp.len() >= B256::len_bytes()).then(|| hashes.next()).flatten();
-        let node = hash.map_or_else(|| RlpNode::from_rlp(&rlp), |hash| RlpNode::word_rlp(&hash));
-        (rlp, node)
+    let told = |rlp: &T| {
+        let rlp = rlp.as_ref();
+        let hash = is_long(&rlp).then(|| hashes.next()).flatten();
+        hash.map_or_else(|| RlpNode::from_rlp(rlp), |hash| RlpNode::word_rlp(&hash))
     };
-    rlps.into_iter().map(told).collect()
+    rlps.iter().map(told).collect()
 }
 
 impl Nodes {

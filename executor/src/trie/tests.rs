@@ -77,15 +77,24 @@ fn check(blocks: &[BTreeMap<B256, Option<Vec<u8>>>]) {
 #[test]
 fn lists_have_the_roots_that_alloy_finds() {
     let item = |index: usize| vec![index as u8; 1 + index * 7 % 300];
-    for len in [0, 1, 2, 16, 17, 127, 128, 129, 255, 256, 257, 700] {
+    let lens = [0, 1, 2, 16, 17, 127, 128, 129, 255, 256, 257, 511, 512, 513, 700, 767, 768, 1024];
+    for len in lens.into_iter().chain([5000, 65_535, 65_536, 65_792, 66_000]) {
         let items: Vec<_> = (0..len).map(item).collect();
         let expected = ordered_trie_root_with_encoder(&items, |item, out| out.extend(item));
-        assert_eq!(ordered_root(&items), expected, "{len} items");
+        assert_eq!(
+            OrderedTrie::default().root(len, |index| &items[index]),
+            expected,
+            "{len} items"
+        );
+        // The same when it grows by a few at a time.
+        let mut grown = OrderedTrie::default();
+        (0..=len).step_by(101).for_each(|len| grown.grow(len, |index| &items[index]));
+        assert_eq!(grown.root(len, |index| &items[index]), expected, "{len} items, grown");
     }
     // Nodes shorter than a hash lie inside their parents.
-    let short: Vec<_> = (0..40u8).map(|index| [index % 3]).collect();
+    let short: Vec<_> = (0..600_u16).map(|index| [(index % 3) as u8]).collect();
     let expected = ordered_trie_root_with_encoder(&short, |item, out| out.extend(item));
-    assert_eq!(ordered_root(&short), expected);
+    assert_eq!(OrderedTrie::default().root(short.len(), |index| &short[index]), expected);
 }
 
 fn check_proof(memory: &Memory, root: B256, key: B256, value: Option<&Vec<u8>>) {

@@ -126,6 +126,7 @@ impl Chain {
             let (mut state, mut total) = (self.state.clone(), StateDiff::default());
             for (number, frame) in transactions.chunks(3).enumerate() {
                 block.execute(frame.to_vec()).expect("the state reads");
+                block.hash_ahead();
                 if number >= first {
                     let diff = block.changes().expect("the state reads");
                     follow(&mut state, &diff);
@@ -135,8 +136,12 @@ impl Chain {
             let diff = block.changes().expect("the state reads");
             follow(&mut state, &diff);
             total.extend(diff).expect("it follows the last frame");
-            let (_, closed) = block.finish().expect("the state reads");
+            let (_, closed, lists) = block.finish().expect("the state reads");
             assert_eq!(closed.diff, output.diff, "in frames, on {} threads", pool.threads());
+            assert_eq!(
+                BlockRoots::of(&closed, lists, B256::ZERO),
+                BlockRoots::new(output, B256::ZERO)
+            );
             // What the protocol does at a block's end is in no frame.
             let rest = output.diff.since(&total.net());
             follow(&mut state, &rest);

@@ -10,10 +10,16 @@ use std::{
     time::Duration,
 };
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::{
+    consensus::{
+        ReceiptWithBloom, TxReceipt,
+        proofs::{calculate_receipt_root, calculate_transaction_root},
+    },
+    primitives::{Address, B256, Bytes, U256},
+};
 use millrace_executor::{
-    AccessListError, BlockBuilder, ExecutionError, ListedExecutor, MemoryState, ParallelExecutor,
-    SharedReader, StateReadError, StateReader, WorkerPool,
+    AccessListError, BlockBuilder, BlockOutput, BlockRoots, ExecutionError, ListedExecutor,
+    MemoryState, ParallelExecutor, SharedReader, StateReadError, StateReader, WorkerPool,
 };
 use millrace_proto::{AccountInfo, StateDiff, TxOutcome};
 
@@ -87,6 +93,54 @@ fn pool(threads: usize) -> Arc<WorkerPool> {
     Arc::new(WorkerPool::new(threads).expect("threads start"))
 }
 
+/// Of groups of 256 transactions some are hashed while the block is open, whether or not a thread panics then.
+#[test]
+fn a_large_block_has_the_roots_that_it_has_at_once() {
+    let mut chain = Chain::new(spec("prague", true, &contracts::all()));
+    let wallets: Vec<_> = (0..8).map(Wallet::new).collect();
+    let round = |nonce| {
+        let send =
+            move |wallet: &Wallet| wallet.send(nonce, contracts::STORE, 0, 100_000, &word(nonce));
+        wallets.iter().map(send).collect::<Vec<_>>()
+    };
+    let transactions: Vec<_> = (0..100).flat_map(round).collect();
+    let plan = chain.plan(0);
+    let expected = chain.block(&transactions);
+    assert_eq!(expected.output.transactions.len(), 800, "of which three groups are complete");
+    let roots = |output: &BlockOutput| (output.transactions_root(), output.receipts_root());
+    assert_eq!(roots(&expected.output), by_alloy(&expected.output));
+
+    let state = Chain::new(chain.spec.clone()).state;
+    let trap = trap(state.clone());
+    let trapped = (0..1_000).any(|_| {
+        let mut trapped = false;
+        let readers: [SharedReader; 2] = [Arc::new(state.clone()), trap.clone()];
+        for reader in readers {
+            let mut block =
+                BlockBuilder::open(plan.clone(), reader, chain.codes.clone(), pool(4)).unwrap();
+            for frame in transactions.chunks(300) {
+                block.execute(frame.to_vec()).expect("the state reads");
+                block.hash_ahead();
+            }
+            trapped = block.stats().is_none();
+            let (_, output, lists) = block.finish().expect("it closes");
+            let BlockRoots { transactions, receipts, .. } =
+                BlockRoots::of(&output, lists, B256::ZERO);
+            assert_eq!((transactions, receipts), by_alloy(&expected.output));
+        }
+        trapped
+    });
+    assert!(trapped, "no thread has met the trap");
+}
+
+/// The roots of a block's transactions and receipts as alloy finds them.
+fn by_alloy(output: &BlockOutput) -> (B256, B256) {
+    let receipts = output.receipts.iter().cloned().map(TxReceipt::into_with_bloom);
+    let receipts: Vec<ReceiptWithBloom<_>> = receipts.collect();
+    let transactions: Vec<_> = output.transactions.iter().map(|tx| tx.tx().clone()).collect();
+    (calculate_transaction_root(&transactions), calculate_receipt_root(&receipts))
+}
+
 #[test]
 fn a_panic_fails_the_block_and_in_order_it_goes_on() {
     let mut chain = Chain::new(spec("prague", true, &contracts::all()));
@@ -138,7 +192,7 @@ fn a_panic_fails_the_block_and_in_order_it_goes_on() {
         assert_eq!(outcomes, expected.outcomes);
         assert_eq!(told.net(), expected.output.diff);
         let in_order = block.stats().is_none();
-        let (_, output) = block.finish().expect("it closes");
+        let (_, output, _) = block.finish().expect("it closes");
         assert_eq!(output, expected.output);
         in_order
     });

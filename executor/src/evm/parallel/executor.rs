@@ -13,7 +13,7 @@ use super::{
     stretch::Stretch,
     view::{Shared, SharedReader},
 };
-use crate::evm::{BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, system};
+use crate::evm::{BlockOutput, BlockPlan, CodeCache, EvmEnv, ExecutionError, system, tally::Tally};
 
 /// Executes the transactions of one block on several threads, with the result of executing one after the other.
 ///
@@ -112,6 +112,11 @@ impl ParallelExecutor {
     pub fn held(&self) -> (&[Arc<RecoveredTx>], &[SharedReceipt]) {
         let tally = self.front.as_ref().map(|front| &front.tally);
         tally.map_or((&[], &[]), |tally| (&tally.transactions, &tally.receipts))
+    }
+
+    /// The same, to be hashed; nothing after an error.
+    pub(in crate::evm) fn tally(&mut self) -> Option<&mut Tally> {
+        self.front.as_mut().map(|front| &mut front.tally)
     }
 
     /// What the block changed since this was asked last, or since it was opened. What changes is noted from the first time on; before that, it costs nothing.

@@ -4,6 +4,7 @@ use alloy::primitives::{Bytes, TxKind};
 use millrace_proto::TxDeposit;
 
 use super::*;
+use crate::store::table::Table;
 
 fn deposit(index: u64) -> Arc<RecoveredTx> {
     let deposit = TxDeposit {
@@ -56,6 +57,60 @@ fn blocks_are_found_by_number_hash_and_transaction() {
     assert_eq!(numbers(2, 4), [2, 3, 4]);
     assert_eq!(numbers(4, 3), [0u64; 0]);
     assert_eq!(numbers(6, 9), [0u64; 0]);
+}
+
+#[test]
+fn transactions_are_found_before_and_after_their_index_is_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut chain = Chain::new(folder.path(), &small(), Model::default());
+    let located = |chain: &Chain, number: u64| -> Vec<Option<(u64, u64)>> {
+        let location = |index| {
+            let hash = deposit(10 * number + index).hash();
+            let location = chain.store.locate(hash).expect("it reads")?;
+            Some((location.block.number, location.index))
+        };
+        (0..3).map(location).collect()
+    };
+    let written = |chain: &Chain, number: u64| {
+        let hash = deposit(10 * number).hash();
+        let entry = chain.store.db().reader().get(Table::Transactions, hash);
+        entry.expect("it reads").is_some()
+    };
+    let push = |chain: &mut Chain, number: u64| {
+        chain.push_with(&[], (0..3).map(|index| deposit(10 * number + index)).collect());
+    };
+    let all = |number| (0..3).map(|index| Some((number, index))).collect::<Vec<_>>();
+
+    push(&mut chain, 1);
+    assert!(!written(&chain, 1));
+    assert_eq!(located(&chain, 1), all(1));
+    chain.store.index().expect("it is written");
+    assert!(written(&chain, 1));
+    assert_eq!(located(&chain, 1), all(1));
+
+    // With the next block, if not by itself.
+    push(&mut chain, 2);
+    push(&mut chain, 3);
+    assert!(written(&chain, 2) && !written(&chain, 3));
+    assert_eq!(located(&chain, 2), all(2));
+
+    // The process ended in between.
+    let chain = chain.reopened(folder.path(), &small());
+    assert!(written(&chain, 3));
+    assert_eq!(located(&chain, 3), all(3));
+    assert_eq!(located(&chain, 4), [None; 3]);
+
+    chain.store.unwind(2).expect("it is taken back");
+    assert_eq!(located(&chain, 3), [None; 3]);
+    assert_eq!(located(&chain, 2), all(2));
+
+    // A store that keeps no index finds nothing.
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let config = StoreConfig { transaction_index: false, ..small() };
+    let mut chain = Chain::new(other.path(), &config, Model::default());
+    push(&mut chain, 1);
+    assert_eq!(located(&chain, 1), [None; 3]);
+    assert_eq!(located(&chain.reopened(other.path(), &config), 1), [None; 3]);
 }
 
 #[test]
