@@ -12,7 +12,10 @@ use millrace_sequencer::{
     BlockOpened, BlockTimes, LogError, OpenError, OrderLog, Position, Record, RocksOrderLog,
 };
 
-use crate::support::{Setup, sign, signer, soon, transfer};
+use crate::{
+    faults::{Fault, FaultyExecutor, How, Place},
+    support::{Setup, sign, signer, soon, transfer},
+};
 
 /// A chain of a few blocks that was stopped; gives its head and genesis hashes.
 async fn stopped_chain(setup: &mut Setup) -> (millrace_proto::SealedHeader, B256) {
@@ -62,6 +65,28 @@ async fn an_executor_without_data_gets_the_same_chain_again() {
     let mut setup = Setup::new();
     let (head, _) = stopped_chain(&mut setup).await;
     setup.log_alone_gives(head.seal()).await;
+}
+
+/// Blocks are stored beside the next ones: wherever the executor fails once, with or without effect, a start finds out and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_fails_at_a_start_gets_the_same_chain() {
+    let mut setup = Setup::new();
+    let (head, _) = stopped_chain(&mut setup).await;
+    for place in [Place::Execute, Place::Close, Place::Seal] {
+        for how in [How::Before, How::After] {
+            for call in 0..3 {
+                setup.forget_executor();
+                let fault = Fault::new(place, how, call);
+                let wrapped = fault.clone();
+                setup.wrap_executor =
+                    Some(Box::new(|inner| Arc::new(FaultyExecutor { inner, fault: wrapped })));
+                let node = setup.start().await;
+                soon(fault.fired.notified()).await;
+                assert_eq!(node.executor_head().await, head.seal(), "{place:?} {how:?} {call}");
+                node.stop().await.expect("a clean end");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
