@@ -130,7 +130,7 @@ impl Pool {
     }
 
     /// Drops an entry that was taken out. A transaction that was never in a record is refused, as if it had not come.
-    pub(super) fn discard(&mut self, mut entry: Box<Entry>, reason: RejectReason, now: Now) {
+    pub(super) fn discard(&mut self, mut entry: Entry, reason: RejectReason, now: Now) {
         for ack in entry.acks.drain(..) {
             let _ = ack.reply.send(Err(reason.clone().into()));
         }

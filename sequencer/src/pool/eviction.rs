@@ -126,7 +126,7 @@ impl Pool {
                 && let Some(entry) = self.remove(address, nonce)
             {
                 concerned.insert(address);
-                self.discard(entry, RejectReason::Evicted, now);
+                self.discard(*entry, RejectReason::Evicted, now);
             }
         }
         for address in concerned {

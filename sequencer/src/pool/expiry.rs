@@ -37,7 +37,7 @@ impl Pool {
             if let Some((address, nonce)) = self.by_hash.get(&hash).copied()
                 && let Some(entry) = self.remove(address, nonce)
             {
-                self.discard(entry, RejectReason::Expired, now);
+                self.discard(*entry, RejectReason::Expired, now);
                 self.refresh(address, now);
             }
         }

@@ -165,7 +165,7 @@ impl Pool {
                 }
                 Verdict::Dropped(reason) => {
                     if let Some(entry) = self.remove(address, nonce) {
-                        self.discard(entry, reason, now);
+                        self.discard(*entry, reason, now);
                     }
                 }
             }

@@ -127,12 +127,12 @@ impl Pool {
         let Some(sender) = self.sender_or_load(address, loaded) else { return };
         if nonce < sender.account.nonce {
             let expected = sender.account.nonce;
-            self.discard(entry, RejectReason::NonceTooLow { got: nonce, expected }, now);
+            self.discard(*entry, RejectReason::NonceTooLow { got: nonce, expected }, now);
         } else if let Some(other) =
             sender.entries.get(&nonce).filter(|other| other.max_fee() >= entry.max_fee())
         {
             let by = other.tx.hash();
-            self.discard(entry, RejectReason::Replaced { by }, now);
+            self.discard(*entry, RejectReason::Replaced { by }, now);
         } else {
             self.enter(entry, now);
         }
@@ -170,7 +170,7 @@ impl Pool {
         if let Place::Pending(number) = place {
             self.take_place(address, nonce, number);
         }
-        self.discard(old, RejectReason::Replaced { by }, now);
+        self.discard(*old, RejectReason::Replaced { by }, now);
     }
 
     /// Gives a queued entry the place of the one that it replaces.

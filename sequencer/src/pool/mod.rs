@@ -398,7 +398,7 @@ impl Pool {
         let used: Vec<u64> = sender.entries.range(..expected).map(|(nonce, _)| *nonce).collect();
         for got in used {
             if let Some(entry) = self.remove(address, got) {
-                self.discard(entry, RejectReason::NonceTooLow { got, expected }, now);
+                self.discard(*entry, RejectReason::NonceTooLow { got, expected }, now);
             }
         }
 
