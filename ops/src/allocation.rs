@@ -2,6 +2,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout},
+    ffi::c_long,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
@@ -24,7 +25,7 @@ pub(crate) struct Allocator {
 /// `mi_option_purge_delay` (`mimalloc.h`, version 3): milliseconds after which freed memory goes back to the system.
 const PURGE_DELAY: mi_option_t = 15;
 /// Batches and blocks come every second or so, and take what the ones before them had. With mimalloc's own second the system took it away, and cleared it again, for each.
-const KEPT_MILLIS: i64 = 10_000;
+const KEPT_MILLIS: c_long = 10_000;
 
 /// Has memory kept for a while that is used again and again, unless `MIMALLOC_PURGE_DELAY` says something else. To be called before there are other threads.
 pub(crate) fn keep_memory() {

@@ -44,7 +44,7 @@ impl BlockOutput {
         requests: Requests,
         access_list: Option<BlockAccessList>,
     ) -> Self {
-        tally.blooms();
+        tally.find_blooms();
         let Tally { transactions, receipts, blooms, gas_used, blob_gas_used } = tally;
         let receipts: Vec<Receipt> = receipts.into_iter().map(SharedReceipt::into_inner).collect();
         let logs_bloom = blooms.iter().fold(Bloom::ZERO, |union, bloom| union | *bloom);
@@ -98,7 +98,7 @@ pub struct ListTries {
 impl ListTries {
     /// Hashes what is complete by now.
     pub(super) fn grow(&mut self, tally: &mut Tally) {
-        tally.blooms();
+        tally.find_blooms();
         let Tally { transactions, receipts, blooms, .. } = tally;
         self.transactions.grow(transactions.len(), |index| transactions[index].encoded());
         self.receipts.grow(receipts.len(), |index| encoded(&receipts[index], &blooms[index]));

@@ -17,7 +17,7 @@ pub(super) struct Tally {
     pub(super) transactions: Vec<Arc<RecoveredTx>>,
     /// Shared with the transactions' outcomes.
     pub(super) receipts: Vec<SharedReceipt>,
-    /// Of the first of them, as far as they were asked for.
+    /// Of the first of them, as far as they were found.
     pub(super) blooms: Vec<Bloom>,
     pub(super) gas_used: u64,
     pub(super) blob_gas_used: u64,
@@ -81,11 +81,10 @@ impl Tally {
         gas_fits && blobs_fit
     }
 
-    /// The bloom of each receipt.
-    pub(super) fn blooms(&mut self) -> &[Bloom] {
+    /// Finds the blooms of the receipts that have none yet.
+    pub(super) fn find_blooms(&mut self) {
         let new = self.receipts[self.blooms.len()..].iter().map(|receipt| receipt.bloom());
         self.blooms.extend(new);
-        &self.blooms
     }
 
     /// Adds an executed transaction.

@@ -10,7 +10,7 @@ use millrace_proto::{
     BatchPayload, BlockSelector, ChainSpec, ExecutedBlock, Receipt, SealedHeader, StateDiff,
     TxLocation,
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tracing::{debug, error, info};
 
 use super::{
@@ -266,10 +266,7 @@ impl Store {
         diff: &StateDiff,
         root: RootUpdate,
     ) -> Result<(), StoreError> {
-        let mut failed = self.failed.lock();
-        if let Some(reason) = &*failed {
-            return Err(StoreError::Poisoned(reason.clone()));
-        }
+        let mut failed = self.writing()?;
         let number = block.number();
         self.check_next(&block, &root)?;
 
@@ -283,7 +280,7 @@ impl Store {
             }
             None => None,
         };
-        self.write(batch, &mut failed, number, &root)?;
+        self.commit_batch(batch, &mut failed, number, &root)?;
         {
             let mut chain = self.chain.write();
             chain.head = block.header.clone();
@@ -301,26 +298,19 @@ impl Store {
     /// # Errors
     /// As [`Self::commit`].
     pub(crate) fn index(&self) -> Result<(), StoreError> {
-        let mut failed = self.failed.lock();
-        if let Some(reason) = &*failed {
-            return Err(StoreError::Poisoned(reason.clone()));
-        }
+        let mut failed = self.writing()?;
+        let Some(head) = self.chain.read().unindexed().cloned() else { return Ok(()) };
         let mut batch = self.db.batch();
-        self.index_before(&mut batch);
-        if let Err(source) = self.db.write(batch) {
-            error!(target: "millrace::executor", error = %source, "an index cannot be written, the store stops writing");
-            *failed = Some(source.to_string());
-            return Err(source.into());
-        }
+        write::locations(&mut batch, &head);
+        self.write(batch, &mut failed, head.number(), "an index cannot be written")?;
         self.chain.write().unindexed = false;
         Ok(())
     }
 
     /// The same, as part of a larger step.
     fn index_before(&self, batch: &mut Batch<'_>) {
-        let head = self.chain.read().unindexed().cloned();
-        if let Some(head) = head {
-            write::locations(batch, &head);
+        if let Some(head) = self.chain.read().unindexed() {
+            write::locations(batch, head);
         }
     }
 
@@ -336,10 +326,7 @@ impl Store {
         root: RootUpdate,
         digest: B256,
     ) -> Result<(), StoreError> {
-        let mut failed = self.failed.lock();
-        if let Some(reason) = &*failed {
-            return Err(StoreError::Poisoned(reason.clone()));
-        }
+        let mut failed = self.writing()?;
         let number = header.number;
         let head = self.head();
         if number <= head.number || root.parent != head.seal() {
@@ -358,7 +345,7 @@ impl Store {
             Some(blocks) => prune::prune(&mut batch, self.reader(), number, blocks, false)?,
             None => None,
         };
-        self.write(batch, &mut failed, number, &root)?;
+        self.commit_batch(batch, &mut failed, number, &root)?;
         *self.chain.write() =
             Chain { head: header, recent: RecentBlocks::default(), unindexed: false };
         if let Some(oldest) = oldest {
@@ -374,10 +361,7 @@ impl Store {
     /// [`StoreError::StatePruned`] if the history does not go back so far, with as many blocks taken back as it does;
     /// [`StoreError::Database`] as in [`Self::commit`].
     pub(crate) fn unwind(&self, number: u64) -> Result<(), StoreError> {
-        let mut failed = self.failed.lock();
-        if let Some(reason) = &*failed {
-            return Err(StoreError::Poisoned(reason.clone()));
-        }
+        let mut failed = self.writing()?;
         loop {
             let head = self.head();
             if head.number <= number {
@@ -385,11 +369,7 @@ impl Store {
             }
             let mut batch = self.db.batch();
             let parent = unwind::unwind(&mut batch, self.reader(), &head)?;
-            if let Err(source) = self.db.write(batch) {
-                error!(target: "millrace::executor", number = head.number, error = %source, "a block cannot be taken back, the store stops writing");
-                *failed = Some(source.to_string());
-                return Err(source.into());
-            }
+            self.write(batch, &mut failed, head.number, "a block cannot be taken back")?;
             debug!(target: "millrace::executor", number = head.number, hash = %head.seal(), "taken back");
             let mut chain = self.chain.write();
             chain.head = parent;
@@ -403,7 +383,31 @@ impl Store {
         self.reader().stretch(number)
     }
 
+    /// To be held while something is written.
+    fn writing(&self) -> Result<MutexGuard<'_, Option<String>>, StoreError> {
+        let failed = self.failed.lock();
+        match &*failed {
+            Some(reason) => Err(StoreError::Poisoned(reason.clone())),
+            None => Ok(failed),
+        }
+    }
+
+    /// Writes a batch that concerns a block. If that fails, which `problem` is said of, the store stops writing.
     fn write(
+        &self,
+        batch: Batch<'_>,
+        failed: &mut Option<String>,
+        number: u64,
+        problem: &str,
+    ) -> Result<(), StoreError> {
+        self.db.write(batch).map_err(|source| {
+            error!(target: "millrace::executor", number, error = %source, "{problem}, the store stops writing");
+            *failed = Some(source.to_string());
+            source.into()
+        })
+    }
+
+    fn commit_batch(
         &self,
         batch: Batch<'_>,
         failed: &mut Option<String>,
@@ -411,11 +415,7 @@ impl Store {
         root: &RootUpdate,
     ) -> Result<(), StoreError> {
         let bytes = batch.bytes();
-        if let Err(source) = self.db.write(batch) {
-            error!(target: "millrace::executor", number, error = %source, "commit failed, the store stops writing");
-            *failed = Some(source.to_string());
-            return Err(source.into());
-        }
+        self.write(batch, failed, number, "commit failed")?;
         self.metrics.committed(bytes, root);
         debug!(target: "millrace::executor", number, bytes, "committed");
         Ok(())

@@ -111,13 +111,14 @@ fn a_large_block_has_the_roots_that_it_has_at_once() {
     assert_eq!(roots(&expected.output), by_alloy(&expected.output));
 
     let state = Chain::new(chain.spec.clone()).state;
-    let trap = trap(state.clone());
+    let (trap, pool) = (trap(state.clone()), pool(4));
     let trapped = (0..1_000).any(|_| {
         let mut trapped = false;
         let readers: [SharedReader; 2] = [Arc::new(state.clone()), trap.clone()];
         for reader in readers {
             let mut block =
-                BlockBuilder::open(plan.clone(), reader, chain.codes.clone(), pool(4)).unwrap();
+                BlockBuilder::open(plan.clone(), reader, chain.codes.clone(), pool.clone())
+                    .expect("it opens");
             for frame in transactions.chunks(300) {
                 block.execute(frame.to_vec()).expect("the state reads");
                 block.hash_ahead();
