@@ -1,4 +1,4 @@
-//! The process's allocator: mimalloc, and what is allocated while a benchmark counts.
+//! The process's allocator: mimalloc, also for C and C++ (`override` in Cargo.toml), and what is allocated while a benchmark counts.
 
 use std::{
     alloc::{GlobalAlloc, Layout},

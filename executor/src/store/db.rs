@@ -4,7 +4,7 @@ use std::{fmt, path::Path, sync::Arc, thread};
 
 use rocksdb::{
     BoundColumnFamily, Cache, DB, DBPinnableSlice, DBRawIterator, LogLevel, Options, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, properties::ESTIMATE_NUM_KEYS,
+    SnapshotWithThreadMode, WriteBatch, perf, properties::ESTIMATE_NUM_KEYS,
 };
 
 use super::{StoreConfig, StoreError, codec::DecodeError, keys, table::Table};
@@ -15,6 +15,18 @@ const OPEN_FILES: i32 = 512;
 /// The open database.
 pub(crate) struct Db {
     inner: DB,
+    cache: Cache,
+}
+
+/// Bytes of memory that RocksDB says it has in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// In the block cache: blocks, indexes and filters of all tables.
+    pub(crate) cache: u64,
+    /// Writes that are not in files yet, and those that are and are still read from memory.
+    pub(crate) writes: u64,
+    /// What open files need outside the cache.
+    pub(crate) files: u64,
 }
 
 impl fmt::Debug for Db {
@@ -44,7 +56,17 @@ impl Db {
         let cache = Cache::new_lru_cache(config.cache_bytes);
         let tables = Table::ALL.iter().map(|table| table.descriptor(&cache));
         let tables = tables.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { inner: DB::open_cf_descriptors(&options, path, tables)? })
+        Ok(Self { inner: DB::open_cf_descriptors(&options, path, tables)?, cache })
+    }
+
+    /// What it takes up in memory now.
+    pub(crate) fn memory(&self) -> Result<Memory, rocksdb::Error> {
+        let used = perf::get_memory_usage_stats(Some(&[&self.inner]), Some(&[&self.cache]))?;
+        Ok(Memory {
+            cache: used.cache_total,
+            writes: used.mem_table_total,
+            files: used.mem_table_readers_total,
+        })
     }
 
     /// Reads one table of a database that [`Self::open`] refuses, changing nothing.

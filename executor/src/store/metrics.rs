@@ -4,6 +4,7 @@ use std::fmt;
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 
+use super::db::Memory;
 use crate::state::RootUpdate;
 
 /// What the store measures.
@@ -11,6 +12,9 @@ pub(super) struct StoreMetrics {
     commit_bytes: Counter,
     nodes: Counter,
     oldest_state: Gauge,
+    cache: Gauge,
+    writes: Gauge,
+    files: Gauge,
 }
 
 impl fmt::Debug for StoreMetrics {
@@ -24,14 +28,30 @@ impl StoreMetrics {
         const BYTES: &str = "millrace_executor_commit_bytes_total";
         const NODES: &str = "millrace_executor_trie_nodes_changed_total";
         const OLDEST: &str = "millrace_executor_oldest_state_number";
+        const MEMORY: &str = "millrace_executor_store_memory_bytes";
         describe_counter!(BYTES, Unit::Bytes, "Bytes that blocks wrote to the write-ahead log");
         describe_counter!(NODES, "Trie nodes written or removed");
         describe_gauge!(OLDEST, "Number of the oldest block whose state can be read");
+        describe_gauge!(
+            MEMORY,
+            Unit::Bytes,
+            "Memory that RocksDB uses: the block cache, writes that are not in files yet, what open files need"
+        );
+        let memory = |part| gauge!(MEMORY, "chain" => chain, "part" => part);
         Self {
             commit_bytes: counter!(BYTES, "chain" => chain),
             nodes: counter!(NODES, "chain" => chain),
             oldest_state: gauge!(OLDEST, "chain" => chain),
+            cache: memory("cache"),
+            writes: memory("writes"),
+            files: memory("files"),
         }
+    }
+
+    pub(super) fn memory(&self, memory: Memory) {
+        self.cache.set(memory.cache as f64);
+        self.writes.set(memory.writes as f64);
+        self.files.set(memory.files as f64);
     }
 
     pub(super) fn committed(&self, bytes: usize, update: &RootUpdate) {

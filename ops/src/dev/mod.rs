@@ -37,6 +37,8 @@ const DEV_L1_SLOTS_PER_EPOCH: u64 = 2;
 
 /// Bytes of a batch that goes to a folder.
 const DEV_STORE_BATCH: usize = 8 << 20;
+/// Bytes of the block cache of a store, of which a development chain has two.
+const DEV_CACHE: usize = 128 << 20;
 
 /// Runs the command.
 pub(crate) async fn run(args: DevArgs) -> Result<()> {
@@ -248,6 +250,7 @@ fn config(args: &DevArgs, l1: Url, beacon: Url, state: &DevState) -> Result<Conf
     config.sequencer.heartbeat = config.sequencer.heartbeat.max(args.block_time);
     config.sequencer.frame_interval = config.sequencer.frame_interval.min(args.block_time);
     config.sequencer.deposit_poll_interval = std::time::Duration::from_millis(250);
+    config.executor.cache_bytes = DEV_CACHE;
     // L1 blocks are a second apart: what is not in one after ten of them was lost, or is too cheap.
     config.transactions.resubmit_after = std::time::Duration::from_secs(10);
     config.transactions.poll_interval = std::time::Duration::from_millis(250);

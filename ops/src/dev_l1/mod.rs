@@ -60,7 +60,12 @@ impl DevL1 {
     ) -> Result<Self> {
         let executor_config = ExecutorConfig {
             data_dir: config.data_dir.join("chain"),
-            store: StoreConfig { name: "dev-l1", ..StoreConfig::default() },
+            store: StoreConfig {
+                name: "dev-l1",
+                cache_bytes: 32 << 20,
+                write_buffer_bytes: 32 << 20,
+                ..StoreConfig::default()
+            },
             execution: ExecutionConfig { threads: 1 },
             ..ExecutorConfig::default()
         };

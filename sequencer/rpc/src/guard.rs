@@ -32,27 +32,39 @@ pub(crate) fn caller(extensions: &Extensions) -> Option<IpAddr> {
 
 /// A WebSocket's calls carry it.
 #[derive(Debug, Clone)]
-pub(crate) struct Session(ConnectionInfo);
+pub(crate) struct Session {
+    info: ConnectionInfo,
+    edge: Arc<Edge>,
+}
 
 impl Session {
     /// Closes the connection at once.
     pub(crate) fn close(&self) {
-        self.0.close();
+        self.info.close();
     }
 
     /// A call begins: it has its place among all and its client's until its reply is on its way.
     pub(crate) fn begin(&self) -> Result<Call, Shed> {
-        self.0.begin(false)
+        self.info.begin(false)
     }
 
     /// Room for a reply that is about to be sent.
     pub(crate) fn hold_reply(&self, bytes: usize) -> Result<(), Shed> {
-        self.0.hold_reply(bytes)
+        self.info.hold_reply(bytes)
     }
 
     /// Something is about to be sent that takes no room.
     pub(crate) fn passes(&self, bytes: usize) {
-        self.0.passes(bytes);
+        self.info.passes(bytes);
+    }
+
+    /// What a call comes to, or `None` once it has taken as long as one over HTTP may.
+    pub(crate) async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let done = timeout(self.edge.limits().call_timeout, call).await.ok();
+        if done.is_none() {
+            self.edge.overdue();
+        }
+        done
     }
 }
 
@@ -61,11 +73,12 @@ impl Session {
 pub(crate) struct MarkConnection<S> {
     inner: S,
     info: ConnectionInfo,
+    edge: Arc<Edge>,
 }
 
 impl<S> MarkConnection<S> {
-    pub(crate) const fn new(inner: S, info: ConnectionInfo) -> Self {
-        Self { inner, info }
+    pub(crate) const fn new(inner: S, info: ConnectionInfo, edge: Arc<Edge>) -> Self {
+        Self { inner, info, edge }
     }
 }
 
@@ -84,7 +97,8 @@ where
     fn call(&mut self, mut request: HttpRequest<B>) -> S::Future {
         request.extensions_mut().insert(self.info.clone());
         if is_upgrade_request(&request) {
-            request.extensions_mut().insert(Session(self.info.clone()));
+            let session = Session { info: self.info.clone(), edge: self.edge.clone() };
+            request.extensions_mut().insert(session);
         }
         self.inner.call(request)
     }

@@ -174,7 +174,7 @@ where
     }
 }
 
-/// What a WebSocket is given: the response, or that its client has too many calls under way, or leaves too many replies lying.
+/// What a WebSocket is given: the response, or that its client has too many calls under way, that the call takes too long, or that too many replies lie untaken.
 async fn within(
     session: &Session,
     id: Id<'_>,
@@ -184,7 +184,9 @@ async fn within(
         Ok(call) => call,
         Err(why) => return shed(why, session, id),
     };
-    let response = response.await;
+    let Some(response) = session.in_time(response).await else {
+        return failed("the call was not answered in time".into(), session, id);
+    };
     // These two are not sent from here.
     if response.is_subscription() || response.is_notification() {
         return response;
@@ -196,7 +198,10 @@ async fn within(
 }
 
 fn shed(why: Shed, session: &Session, id: Id<'_>) -> MethodResponse {
-    let message = format!("server is busy: too many {}", why.what());
+    failed(format!("server is busy: too many {}", why.what()), session, id)
+}
+
+fn failed(message: String, session: &Session, id: Id<'_>) -> MethodResponse {
     let error = MethodResponse::error(id, object(LIMIT_EXCEEDED, message, None::<()>));
     session.passes(error.as_json().get().len());
     error

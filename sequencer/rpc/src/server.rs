@@ -194,7 +194,8 @@ impl Serving {
             self.stop.run_until_cancelled(self.connections.next()).await
         {
             let service = builder.clone().build(methods.clone(), stop_handle.clone());
-            let service = MarkConnection::new(service, connection.info().clone());
+            let info = connection.info().clone();
+            let service = MarkConnection::new(service, info, self.edge.clone());
             let stopped = stop_handle.clone().shutdown();
             tokio::spawn(serve(http.clone(), connection, service, stopped));
         }

@@ -13,8 +13,8 @@ use alloy::primitives::{B256, TxHash};
 use millrace_proto::Stage;
 use parking_lot::Mutex;
 use rocksdb::{
-    BoundColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, Options, WriteBatch, WriteOptions,
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
 };
 
 use super::{
@@ -23,6 +23,13 @@ use super::{
 };
 
 const LAYOUT: u64 = 1;
+
+/// Files that are open at once; the rest are opened again when they are needed.
+const OPEN_FILES: i32 = 256;
+/// Bytes for what is read of files, with their indexes and filters, of all tables: memory does not grow with the log.
+const CACHE_BYTES: usize = 64 << 20;
+/// Records are read in stretches.
+const RECORD_BLOCK_BYTES: usize = 32 << 10;
 
 /// Position (`u64`, big-endian) to record.
 const RECORDS: &str = "records";
@@ -296,31 +303,35 @@ fn options() -> Options {
     options.create_missing_column_families(true);
     // A torn tail is what a power cut leaves; damage before it would silently cut acknowledged records off.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_max_open_files(OPEN_FILES);
     options.set_max_total_wal_size(256 << 20);
     options.set_keep_log_file_num(4);
     options
 }
 
 fn families() -> Vec<ColumnFamilyDescriptor> {
-    let mut records = Options::default();
-    records.set_write_buffer_size(64 << 20);
-    records.set_compression_type(DBCompressionType::Lz4);
-    let mut drops = Options::default();
-    drops.set_compression_type(DBCompressionType::Lz4);
-    drops.set_block_based_table_factory(&{
-        let mut table = rocksdb::BlockBasedOptions::default();
-        table.set_bloom_filter(10.0, false);
-        table
-    });
-    vec![
-        ColumnFamilyDescriptor::new(RECORDS, records),
-        ColumnFamilyDescriptor::new(BLOCKS, Options::default()),
-        ColumnFamilyDescriptor::new(SEALS, Options::default()),
-        ColumnFamilyDescriptor::new(STAGES, Options::default()),
-        ColumnFamilyDescriptor::new(UNWOUND, Options::default()),
-        ColumnFamilyDescriptor::new(DROPPED, drops),
-        ColumnFamilyDescriptor::new(META, Options::default()),
-    ]
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    let family = |name| {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&cache);
+        table.set_cache_index_and_filter_blocks(true);
+        let mut options = Options::default();
+        match name {
+            RECORDS => {
+                table.set_block_size(RECORD_BLOCK_BYTES);
+                options.set_write_buffer_size(64 << 20);
+                options.set_compression_type(DBCompressionType::Lz4);
+            }
+            DROPPED => {
+                table.set_bloom_filter(10.0, false);
+                options.set_compression_type(DBCompressionType::Lz4);
+            }
+            _ => {}
+        }
+        options.set_block_based_table_factory(&table);
+        ColumnFamilyDescriptor::new(name, options)
+    };
+    [RECORDS, BLOCKS, SEALS, STAGES, UNWOUND, DROPPED, META].map(family).into()
 }
 
 fn synced() -> WriteOptions {

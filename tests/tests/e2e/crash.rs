@@ -168,6 +168,9 @@ async fn kills_lose_and_double_nothing() -> Result<()> {
             .await
             .map_err(|error| error.wrap_err(format!("kill {kill}, MILLRACE_SEED={seed}")))?;
         restarts.push(killed.elapsed());
+        if (kill + 1) % 10 == 0 {
+            println!("{} kills, the last one's restart {:?}", kill + 1, killed.elapsed());
+        }
     }
     restarts.sort_unstable();
     let percentile = |percent: usize| restarts.get(restarts.len() * percent / 100);

@@ -17,7 +17,7 @@ use tokio_rustls::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::Chain;
+use crate::support::{Chain, signed};
 
 async fn with(limits: RpcLimits) -> Chain {
     Chain::with(RpcConfig { limits, ..RpcConfig::default() }).await
@@ -165,6 +165,42 @@ async fn a_request_that_does_not_arrive_is_not_waited_for() {
     slow.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(answer, b"HTTP/1.1 408");
     assert_eq!(post(&chain, None).await.status(), StatusCode::OK);
+}
+
+/// Over HTTP its request is answered with 408; a WebSocket goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_too_long_ends_on_a_websocket_too() {
+    let limits = RpcLimits {
+        call_timeout: Duration::from_millis(200),
+        sync_timeout: Duration::from_secs(60),
+        ..RpcLimits::default()
+    };
+    let chain = with(limits).await;
+    chain.pool.hold().await;
+    let (mut socket, _) = tokio_tungstenite::connect_async(chain.ws()).await.expect("a WebSocket");
+    let mut ask = async |call: Value| -> Value {
+        socket.send(Message::text(call.to_string())).await.expect("sent");
+        loop {
+            let message = socket.next().await.expect("an answer").expect("no error");
+            if let Message::Text(answer) = message {
+                return serde_json::from_str(answer.as_str()).expect("JSON");
+            }
+        }
+    };
+    let call = |id: u32, method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+    let mut nonce = 0;
+    let mut waits = async |id| {
+        let raw = signed(&chain, nonce).await;
+        nonce += 1;
+        call(id, "eth_sendRawTransactionSync", json!([raw, "0xea60"]))
+    };
+    for (call, id) in [(waits(1).await, json!(1)), (json!([waits(2).await]), Value::Null)] {
+        let answer = ask(call).await;
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&id, &json!(-32005)), "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("not answered in time"), "{answer}");
+    }
+    assert!(ask(call(3, "eth_chainId", json!([]))).await["result"].is_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
