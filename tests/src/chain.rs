@@ -91,6 +91,8 @@ pub struct Ready {
     pub chain_id: u64,
     /// The data folder.
     pub data_dir: PathBuf,
+    /// The object store that batches go to, if they do.
+    pub da_store: Option<Url>,
 }
 
 impl Ready {

@@ -318,6 +318,7 @@ impl Ports {
             // Known once it answers.
             chain_id: 0,
             data_dir,
+            da_store: None,
         })
     }
 

@@ -182,6 +182,8 @@ pub async fn strace() -> Option<PathBuf> {
 pub async fn verify(ready: &Ready, more: &[&str]) -> Result<Value> {
     let chain = ready.options();
     let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
-    let arguments = [&["verify", "--json"], &chain[..], more].concat();
+    let store = ready.da_store.as_ref().map(|store| ["--da-store", store.as_str()]);
+    let store = store.as_ref().map_or(&[][..], |store| store);
+    let arguments = [&["verify", "--json"], &chain[..], store, more].concat();
     run(&millrace()?, &arguments).await?.success()?.last_json()
 }

@@ -17,7 +17,6 @@ use millrace_tests::{
     fresh_address, l1_accounts, millrace, run, verify,
 };
 use serde_json::Value;
-use url::Url;
 
 /// A `cast send` shows its receipt, gets to `FINALIZED`; a deposit arrives; L1 alone gives the same chain.
 async fn lives(chain: &Chain, verify_args: &[&str]) -> Result<()> {
@@ -105,9 +104,8 @@ async fn lives_on_anvil() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn lives_with_batches_on_an_object_store() -> Result<()> {
     let chain = Chain::start(ChainOptions::default().args(["--da", "object_store"])).await?;
-    let store = Url::from_directory_path(chain.ready().data_dir.join("da"))
-        .map_err(|()| eyre!("the data folder is not absolute"))?;
-    lives(&chain, &["--da-store", store.as_str()]).await?;
+    let store = chain.ready().da_store.clone().ok_or_else(|| eyre!("no object store is told"))?;
+    lives(&chain, &[]).await?;
 
     // Who keeps the batches has signed that they are there; and is held to it.
     let mut arguments = vec!["da".to_owned(), "attestation".to_owned(), "1".to_owned()];
