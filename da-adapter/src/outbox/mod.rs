@@ -42,6 +42,9 @@ const CHOSEN: &[u8] = b"chosen";
 const EPOCH: &[u8] = b"epoch";
 const REJOINED: &[u8] = b"rejoined";
 
+/// Bytes of the write-ahead log, from which on what is only there is put into tables.
+const MOST_WRITTEN_AHEAD: u64 = 64 << 20;
+
 /// The tables are made at the start and never change.
 type Db = DBWithThreadMode<SingleThreaded>;
 
@@ -121,6 +124,8 @@ impl Outbox {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
+        // Tables that change little would else hold on to what was written of batches that are long gone, and opening reads it all.
+        options.set_max_total_wal_size(MOST_WRITTEN_AHEAD);
         // What is in it is compressed already.
         options.set_compression_type(DBCompressionType::None);
         let tables = [BATCHES, ENTRIES, SUBMITTED, META]

@@ -18,21 +18,24 @@ fn cursor(batch: u64) -> Cursor {
 }
 
 fn close(outbox: &Outbox, number: u64) -> BatchEntry {
-    let data = vec![number as u8; 100];
+    close_with(outbox, number, &[number as u8; 100])
+}
+
+fn close_with(outbox: &Outbox, number: u64, data: &[u8]) -> BatchEntry {
     let entry = BatchEntry {
         number,
         first_block: number * 10 - 9,
         last_block: number * 10,
         deposits_end: number,
         deposits_hash: B256::ZERO,
-        digest: batch_digest(&data),
-        size: 100,
+        digest: batch_digest(data),
+        size: data.len() as u64,
         transactions: 5,
         closed_at: 0,
         post: None,
     };
     let before = outbox.cursor().unwrap();
-    assert!(outbox.close(entry, &data, before, cursor(number)).unwrap());
+    assert!(outbox.close(entry, data, before, cursor(number)).unwrap());
     entry
 }
 
@@ -104,6 +107,23 @@ fn final_batches_leave_but_the_last() {
     assert_eq!(outbox.summary(), before);
     outbox.unmark_after(2).unwrap();
     assert_eq!((outbox.summary().posted, outbox.summary().posted_block), (2, 20));
+}
+
+/// The write-ahead log too, although most tables hardly change.
+#[test]
+fn batches_that_are_final_leave_the_disk() {
+    const BATCH: usize = 8 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path(), IDENTITY_1).unwrap();
+    outbox.begin(cursor(0), 0).unwrap();
+    for number in 1..=60 {
+        close_with(&outbox, number, &vec![number as u8; BATCH]);
+        outbox.mark_posted(number, post(number), None).unwrap();
+        outbox.prune(number).unwrap();
+    }
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 32 * BATCH as u64, "{} MiB of 60 batches of 8 MiB", bytes >> 20);
 }
 
 #[test]

@@ -417,9 +417,7 @@ impl Store {
         let bytes = batch.bytes();
         self.write(batch, failed, number, "commit failed")?;
         self.metrics.committed(bytes, root);
-        if let Ok(memory) = self.db.memory() {
-            self.metrics.memory(memory);
-        }
+        self.metrics.memory(|| self.db.memory());
         debug!(target: "millrace::executor", number, bytes, "committed");
         Ok(())
     }

@@ -1,11 +1,18 @@
 //! What the store measures. Times of roots and commits are the service's.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
+use parking_lot::Mutex;
 
 use super::db::Memory;
 use crate::state::RootUpdate;
+
+/// How often memory is looked at, which takes locks of RocksDB's.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the store measures.
 pub(super) struct StoreMetrics {
@@ -15,6 +22,7 @@ pub(super) struct StoreMetrics {
     cache: Gauge,
     writes: Gauge,
     files: Gauge,
+    looked: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for StoreMetrics {
@@ -45,10 +53,19 @@ impl StoreMetrics {
             cache: memory("cache"),
             writes: memory("writes"),
             files: memory("files"),
+            looked: Mutex::new(None),
         }
     }
 
-    pub(super) fn memory(&self, memory: Memory) {
+    /// Notes the memory that is used, which `look` tells, once in a while.
+    pub(super) fn memory<E>(&self, look: impl FnOnce() -> Result<Memory, E>) {
+        let now = Instant::now();
+        let mut looked = self.looked.lock();
+        if looked.is_some_and(|looked| now - looked < LOOK) {
+            return;
+        }
+        *looked = Some(now);
+        let Ok(memory) = look() else { return };
         self.cache.set(memory.cache as f64);
         self.writes.set(memory.writes as f64);
         self.files.set(memory.files as f64);

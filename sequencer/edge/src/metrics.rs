@@ -178,6 +178,6 @@ fn describe(port: Port) {
     );
     describe_counter!(
         shed,
-        "Calls refused before they ran, by reason: total and peer (a cap), bytes (too much is held), token (none that counts); and deadline: ended for their time"
+        "Calls that were not served, by reason: total and peer (a cap), bytes (too much is held), unsent (too many replies are not taken), token (none that counts), deadline (ended for their time)"
     );
 }

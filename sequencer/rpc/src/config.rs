@@ -135,7 +135,7 @@ pub struct RpcLimits {
     /// For how long a connection may be open before its first request is there, the TLS handshake included; and how long the head of a later request may take.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
-    /// How long an HTTP request may take, from its head to its answer. An answer that is not taken in twice that time costs its connection.
+    /// How long an HTTP request may take, from its head to its answer, and a call or a batch on a WebSocket. An answer that is not taken in twice that time costs its connection.
     #[serde(with = "humantime_serde")]
     pub call_timeout: Duration,
     /// A connection without a request for this long is closed; a WebSocket is, on which nothing arrives. WebSocket clients answer pings.

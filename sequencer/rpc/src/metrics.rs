@@ -1,6 +1,6 @@
 //! This crate's metrics.
 
-use std::{collections::HashMap, sync::Once, time::Duration};
+use std::{collections::HashMap, sync::Once, time::Instant};
 
 use jsonrpsee::types::error::INTERNAL_ERROR_CODE;
 use metrics::{
@@ -32,7 +32,16 @@ pub(crate) struct MethodMetrics {
     ok: Counter,
     client_error: Counter,
     server_error: Counter,
+    cut_off: Counter,
     seconds: Histogram,
+}
+
+/// Calls of a method that run. Those that have not ended when it is dropped were cut off.
+#[derive(Debug)]
+pub(crate) struct Running<'m> {
+    method: &'m MethodMetrics,
+    since: Instant,
+    calls: usize,
 }
 
 impl RpcMetrics {
@@ -74,19 +83,40 @@ impl MethodMetrics {
             ok: requests("ok"),
             client_error: requests("client_error"),
             server_error: requests("server_error"),
+            cut_off: requests("cut_off"),
             seconds: histogram!("millrace_rpc_request_seconds", "server" => server, "method" => method),
         }
     }
 
-    pub(crate) fn record(&self, error_code: Option<i32>, took: Duration) {
-        match error_code {
-            None => self.ok.increment(1),
-            Some(INTERNAL_ERROR_CODE | crate::error::RESOURCE_UNAVAILABLE) => {
-                self.server_error.increment(1);
-            }
-            Some(_) => self.client_error.increment(1),
+    /// So many calls begin.
+    pub(crate) fn begin(&self, calls: usize) -> Running<'_> {
+        Running { method: self, since: Instant::now(), calls }
+    }
+}
+
+impl Running<'_> {
+    /// One of them has its reply.
+    pub(crate) fn ended(&mut self, error_code: Option<i32>) {
+        let method = self.method;
+        self.record(match error_code {
+            None => &method.ok,
+            Some(INTERNAL_ERROR_CODE | crate::error::RESOURCE_UNAVAILABLE) => &method.server_error,
+            Some(_) => &method.client_error,
+        });
+        self.calls = self.calls.saturating_sub(1);
+    }
+
+    fn record(&self, result: &Counter) {
+        result.increment(1);
+        self.method.seconds.record(self.since.elapsed());
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for _ in 0..self.calls {
+            self.record(&self.method.cut_off);
         }
-        self.seconds.record(took);
     }
 }
 
@@ -110,7 +140,7 @@ impl Drop for Open {
 fn describe() {
     describe_counter!(
         "millrace_rpc_requests_total",
-        "JSON-RPC calls answered, by method and result: ok, client_error (the call was wrong), server_error"
+        "JSON-RPC calls that are over, by method and result: ok, client_error (the call was wrong), server_error, cut_off (for its time, or as its caller left)"
     );
     describe_histogram!(
         "millrace_rpc_request_seconds",

@@ -1,6 +1,6 @@
 //! Around every call: the limit on calls in flight, and metrics.
 
-use std::{iter::Peekable, net::IpAddr, sync::Arc, time::Instant};
+use std::{iter::Peekable, net::IpAddr, sync::Arc};
 
 use alloy::primitives::Bytes;
 use jsonrpsee::{
@@ -121,13 +121,12 @@ where
     fn one<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         let Self { inner, shared } = self.clone();
         async move {
-            let start = Instant::now();
-            let method = shared.metrics.method(request.method_name());
+            let mut running = shared.metrics.method(request.method_name()).begin(1);
             let response = match refusal(&request, &shared.in_flight) {
                 Ok(_permit) => inner.call(request).await,
                 Err(error) => MethodResponse::error(request.id, error),
             };
-            method.record(response.as_error_code(), start.elapsed());
+            running.ended(response.as_error_code());
             response
         }
     }
@@ -248,8 +247,7 @@ impl CallLayer {
         submissions: Vec<Submission>,
         from: Option<IpAddr>,
     ) -> Vec<MethodResponse> {
-        let start = Instant::now();
-        let method = self.metrics.method(Submission::METHOD);
+        let mut running = self.metrics.method(Submission::METHOD).begin(submissions.len());
         let (ids, raw): (Vec<_>, Vec<_>) =
             submissions.into_iter().map(|submission| (submission.id, submission.raw)).unzip();
         let permit = self.in_flight.try_acquire();
@@ -268,7 +266,7 @@ impl CallLayer {
                     Err(error) => MethodResponse::error(id, CallError::from(error)),
                 },
             };
-            method.record(response.as_error_code(), start.elapsed());
+            running.ended(response.as_error_code());
             responses.push(response);
         }
         responses

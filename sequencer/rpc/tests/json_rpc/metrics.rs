@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use alloy::providers::{Provider, ProviderBuilder, WsConnect};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use millrace_rpc::RpcConfig;
+use millrace_rpc::{RpcConfig, RpcLimits};
+use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::Chain;
+use crate::support::{Chain, signed};
 
 /// What the metered server's line with these labels says.
 fn value(text: &str, name: &str, labels: &[&str]) -> f64 {
@@ -23,7 +24,15 @@ fn value(text: &str, name: &str, labels: &[&str]) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_connections_and_subscriptions_are_counted() {
     let recorder = PrometheusBuilder::new().install_recorder().expect("the only recorder");
-    let chain = Chain::with(RpcConfig { name: "metered", ..RpcConfig::default() }).await;
+    let limits = RpcLimits { call_timeout: Duration::from_secs(2), ..RpcLimits::default() };
+    let chain = Chain::with(RpcConfig { name: "metered", limits, ..RpcConfig::default() }).await;
+    // Not answered in time, as no block has it.
+    chain.pool.hold().await;
+    let raw = signed(&chain, 0).await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransactionSync", "params": [raw, "0xea60"]});
+    let late = reqwest::Client::new().post(chain.http()).json(&call).send().await;
+    assert_eq!(late.expect("an answer").status(), StatusCode::REQUEST_TIMEOUT);
+    chain.pool.release().await;
     chain.result("eth_chainId", json!([])).await;
     chain.error("eth_getBalance", json!([])).await;
     chain.error("eth_nonsense", json!([])).await;
@@ -54,6 +63,7 @@ async fn calls_connections_and_subscriptions_are_counted() {
     assert_eq!(calls("eth_getBalance", "client_error"), 1.0);
     assert_eq!(calls("net_version", "ok"), 2.0, "each call of a batch");
     assert_eq!(calls("unknown", "client_error"), 1.0);
+    assert_eq!(calls("eth_sendRawTransactionSync", "cut_off"), 1.0);
     assert!(!text.contains("eth_nonsense"));
     assert_eq!(value("millrace_rpc_request_seconds_count", &["method=\"eth_chainId\""]), 1.0);
     assert!(value("millrace_rpc_connections", &[]) >= 1.0);
