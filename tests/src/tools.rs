@@ -180,10 +180,11 @@ pub async fn strace() -> Option<PathBuf> {
 /// # Errors
 /// As [`run`], and when verification fails.
 pub async fn verify(ready: &Ready, more: &[&str]) -> Result<Value> {
-    let chain = ready.options();
+    let mut chain = ready.options();
+    if let Some(store) = &ready.da_store {
+        chain.extend(["--da-store".to_owned(), store.to_string()]);
+    }
     let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
-    let store = ready.da_store.as_ref().map(|store| ["--da-store", store.as_str()]);
-    let store = store.as_ref().map_or(&[][..], |store| store);
-    let arguments = [&["verify", "--json"], &chain[..], store, more].concat();
+    let arguments = [&["verify", "--json"], &chain[..], more].concat();
     run(&millrace()?, &arguments).await?.success()?.last_json()
 }

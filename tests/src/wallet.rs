@@ -68,16 +68,7 @@ impl Wallet {
     }
 
     /// Signs a transaction with the next nonce: its bytes and hash. By libsecp256k1, some 30 microseconds in a debug build too.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn sign(
-        &mut self,
-        to: TxKind,
-        value: U256,
-        input: Bytes,
-        gas: u64,
-    ) -> Result<(Bytes, B256)> {
+    pub fn sign(&mut self, to: TxKind, value: U256, input: Bytes, gas: u64) -> (Bytes, B256) {
         let tx = TxEip1559 {
             chain_id: self.chain_id,
             nonce: self.nonce,
@@ -95,7 +86,7 @@ impl Wallet {
         let signature = Signature::from_bytes_and_parity(&bytes, i32::from(parity) == 1);
         let envelope = TxEnvelope::from(tx.into_signed(signature));
         self.nonce += 1;
-        Ok((envelope.encoded_2718().into(), *envelope.tx_hash()))
+        (envelope.encoded_2718().into(), *envelope.tx_hash())
     }
 
     /// Signs and sends a transfer.
@@ -103,7 +94,7 @@ impl Wallet {
     /// # Errors
     /// When it is refused.
     pub async fn transfer(&mut self, to: Address, value: U256) -> Result<B256> {
-        let (raw, hash) = self.sign(to.into(), value, Bytes::new(), 21_000)?;
+        let (raw, hash) = self.sign(to.into(), value, Bytes::new(), 21_000);
         let _pending = self.provider.send_raw_transaction(&raw).await?;
         Ok(hash)
     }
@@ -118,7 +109,7 @@ impl Wallet {
         value: U256,
         input: Bytes,
     ) -> Result<TransactionReceipt> {
-        let (raw, hash) = self.sign(to, value, input, 3_000_000)?;
+        let (raw, hash) = self.sign(to, value, input, 3_000_000);
         let _pending = self.provider.send_raw_transaction(&raw).await?;
         let receipt = eventually("a receipt", || async {
             Ok(self.provider.get_transaction_receipt(hash).await?)

@@ -187,8 +187,17 @@ impl Edge {
         admitted
     }
 
+    /// What a call comes to, or `None` once it has taken as long as one may, which is counted.
+    pub async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let done = timeout(self.limits.call_timeout, call).await.ok();
+        if done.is_none() {
+            self.overdue();
+        }
+        done
+    }
+
     /// Counts a call that was ended for its time.
-    pub fn overdue(&self) {
+    pub(crate) fn overdue(&self) {
         self.metrics.shed(Refused::Deadline);
     }
 }

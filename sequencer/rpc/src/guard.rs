@@ -20,7 +20,6 @@ use jsonrpsee::{
 };
 use millrace_edge::{Call, CallBody, ConnectionInfo, Edge, HeldBody, Shed};
 use serde_json::json;
-use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use crate::error::LIMIT_EXCEEDED;
@@ -60,11 +59,7 @@ impl Session {
 
     /// What a call comes to, or `None` once it has taken as long as one over HTTP may.
     pub(crate) async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
-        let done = timeout(self.edge.limits().call_timeout, call).await.ok();
-        if done.is_none() {
-            self.edge.overdue();
-        }
-        done
+        self.edge.in_time(call).await
     }
 }
 
@@ -163,13 +158,10 @@ where
         };
         let held = info.held_bytes();
         let request = request.map(|body| HttpBody::new(HeldBody::new(body, held.clone())));
-        let answer = timeout(edge.limits().call_timeout, self.inner.call(request));
+        let answer = self.inner.call(request);
         let edge = edge.clone();
         Box::pin(async move {
-            let Ok(answer) = answer.await else {
-                edge.overdue();
-                return Ok(too_slow());
-            };
+            let Some(answer) = edge.in_time(answer).await else { return Ok(too_slow()) };
             if let Some(why) = held.refused() {
                 return Ok(busy(why));
             }

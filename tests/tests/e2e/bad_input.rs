@@ -115,7 +115,7 @@ async fn bad_input_gets_its_documented_error_and_harms_nothing() -> Result<()> {
         ensure!(data["reason"] == reason, "JSON-RPC: {reason} expected, got {payload:?}");
     }
     // The same transaction twice.
-    let (raw, hash) = wallet.sign(to.into(), U256::from(2), Bytes::new(), 21_000)?;
+    let (raw, hash) = wallet.sign(to.into(), U256::from(2), Bytes::new(), 21_000);
     ensure!(client.submit(raw.clone()).await? == hash);
     match client.submit(raw).await {
         Err(SubmitError::Rejected(got)) => {

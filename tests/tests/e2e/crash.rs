@@ -48,16 +48,11 @@ struct Sender {
 }
 
 impl Sender {
-    fn sign(&mut self, count: usize) -> Result<()> {
+    fn sign(&mut self, count: usize) {
         while self.open.len() < count {
-            self.open.push_back(self.wallet.sign(
-                self.to.into(),
-                U256::from(1),
-                Bytes::new(),
-                21_000,
-            )?);
+            let signed = self.wallet.sign(self.to.into(), U256::from(1), Bytes::new(), 21_000);
+            self.open.push_back(signed);
         }
-        Ok(())
     }
 
     /// Sends until told to stop, or the process is gone: the same transactions are offered again to the next one.
@@ -69,14 +64,14 @@ impl Sender {
         };
         let mut replies = replies.into_inner();
         while !stop.load(Ordering::Relaxed) {
-            self.sign(self.batch)?;
+            self.sign(self.batch);
             let batch = self.open.iter().take(self.batch).map(|(raw, _)| raw.0.clone()).collect();
             let request = pb::SubmitTransactionsRequest { batch, ..Default::default() };
             if requests.send(request).await.is_err() {
                 break;
             }
             // The next ones meanwhile.
-            self.sign(2 * self.batch)?;
+            self.sign(2 * self.batch);
             match replies.message().await {
                 Ok(Some(reply)) => self.answered(reply)?,
                 Ok(None) | Err(_) => break,
@@ -146,12 +141,10 @@ async fn send_until(
         tokio::task::spawn_blocking(move || {
             let mut sender = sender.blocking_lock();
             let count = SIGNED_AHEAD * sender.batch;
-            sender.sign(count)
+            sender.sign(count);
         })
     });
-    for signed in futures::future::try_join_all(sign).await? {
-        signed?;
-    }
+    futures::future::try_join_all(sign).await?;
     let stop = AtomicBool::new(false);
     let loads = senders.iter().map(async |sender| sender.lock().await.send(chain, &stop).await);
     let (done, ()) = tokio::join!(futures::future::try_join_all(loads), async {

@@ -49,7 +49,7 @@ async fn load(
     let mut last = None;
     while !stop.load(Ordering::Relaxed) || !waiting.is_empty() {
         while waiting.len() < CALL && !stop.load(Ordering::Relaxed) {
-            waiting.push(wallet.sign(to.into(), U256::from(1), Bytes::new(), 21_000)?.0);
+            waiting.push(wallet.sign(to.into(), U256::from(1), Bytes::new(), 21_000).0);
         }
         let mut again = Vec::new();
         for (raw, answer) in waiting.iter().zip(client.submit_many(waiting.clone()).await) {
@@ -280,7 +280,7 @@ async fn the_da_layer_may_be_away_for_longer_than_the_sequencing_window() -> Res
         let mut hashes = Vec::new();
         for input in inputs {
             let to = fresh_address();
-            let (raw, hash) = wallet.sign(to.into(), U256::from(1), input, 4_000_000)?;
+            let (raw, hash) = wallet.sign(to.into(), U256::from(1), input, 4_000_000);
             client.submit(raw).await?;
             chain.wait_for(hash, Stage::Sequenced).await?;
             hashes.push(hash);

@@ -68,8 +68,7 @@ async fn submit(chain: &Chain) -> Result<Vec<(Bytes, B256)>> {
         let client = chain.sequencer()?;
         let mut sent = Vec::new();
         for _ in 0..EACH {
-            let (raw, hash) =
-                wallet.sign(fresh_address().into(), U256::ONE, Bytes::new(), 21_000)?;
+            let (raw, hash) = wallet.sign(fresh_address().into(), U256::ONE, Bytes::new(), 21_000);
             let accepted = match account % 2 {
                 0 => client.submit(raw.clone()).await?,
                 _ => *chain.provider().send_raw_transaction(&raw).await?.tx_hash(),

@@ -176,14 +176,14 @@ async fn a_clients_share_of_the_pool_counts_at_both_ports() -> Result<()> {
     .await?;
     let mut wallet = Wallet::new(dev_key(0), chain.ready().provider()).await?;
     // Without the first, the others wait.
-    let _first = wallet.sign(fresh_address().into(), U256::ZERO, Bytes::new(), 21_000)?;
+    let _first = wallet.sign(fresh_address().into(), U256::ZERO, Bytes::new(), 21_000);
     let mut waiting = || wallet.sign(fresh_address().into(), U256::ZERO, Bytes::new(), 21_000);
     let sequencer = chain.ready().sequencer()?;
-    sequencer.submit(waiting()?.0).await?;
-    let refused = sequencer.submit(waiting()?.0).await;
+    sequencer.submit(waiting().0).await?;
+    let refused = sequencer.submit(waiting().0).await;
     let limit = RejectReason::SourceLimit { limit: 1 };
     ensure!(matches!(&refused, Err(SubmitError::Rejected(why)) if *why == limit), "{refused:?}");
-    let refused = chain.ready().provider().send_raw_transaction(&waiting()?.0).await.err();
+    let refused = chain.ready().provider().send_raw_transaction(&waiting().0).await.err();
     let refused = refused.ok_or_else(|| eyre!("it was taken"))?.to_string();
     ensure!(refused.contains("in the pool (1)"), "{refused}");
     Ok(())

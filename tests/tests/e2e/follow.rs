@@ -76,8 +76,7 @@ async fn a_follower_has_the_same_chain_and_heads_of_its_own() -> Result<()> {
     let alone = Follower::start(&ready, None, &[]).await?;
     let block = has(&alone.provider(), last, BlockNumberOrTag::Safe).await?;
     ensure!(hash_at(&alone.provider(), block).await? == hash_at(&node, block).await?);
-    let (raw, _) =
-        through.sign(fresh_address().into(), U256::from(1), Default::default(), 21_000)?;
+    let (raw, _) = through.sign(fresh_address().into(), U256::from(1), Default::default(), 21_000);
     let refused = alone.provider().send_raw_transaction(&raw).await.err();
     let refused = refused.ok_or_else(|| eyre!("it was taken"))?.to_string();
     ensure!(refused.contains("force-include"), "{refused}");

@@ -193,7 +193,7 @@ async fn what_is_not_posted_yet_has_no_proof_and_the_answer_says_so() -> Result<
 
     // A nonce is missing before it.
     let mut wallet = Wallet::new(dev_key(2), chain.provider()).await?;
-    wallet.sign(fresh_address().into(), U256::from(1), Bytes::new(), 21_000)?;
+    wallet.sign(fresh_address().into(), U256::from(1), Bytes::new(), 21_000);
     let hash = wallet.transfer(fresh_address(), U256::from(1)).await?;
     answer(hash, "NOT_SEQUENCED", "is in no block yet").await?;
 

@@ -146,7 +146,7 @@ impl Suite {
                 Some(open) => open,
                 None => {
                     let to = self.paid.into();
-                    self.wallet.sign(to, U256::from(1), Bytes::new(), 21_000)?
+                    self.wallet.sign(to, U256::from(1), Bytes::new(), 21_000)
                 }
             };
             self.open = Some((raw.clone(), hash));
@@ -176,7 +176,7 @@ impl Suite {
         let input = Rollup::depositETHCall { to: self.minted }.abi_encode();
         // A reorg may have taken its last ones.
         let mut wallet = Wallet::new(dev_key(DEPOSITOR), self.l1.clone()).await?;
-        let (raw, _) = wallet.sign(rollup.into(), value, input.into(), 300_000)?;
+        let (raw, _) = wallet.sign(rollup.into(), value, input.into(), 300_000);
         let _pending = self.l1.send_raw_transaction(&raw).await?;
         Ok(())
     }

@@ -151,7 +151,7 @@ async fn transact(chain: &Chain) -> Result<()> {
     let mut wallet = Wallet::new(dev_key(0), provider.clone()).await?;
     let recipient = Address::repeat_byte(0x77);
     let (unaffordable, _) =
-        wallet.clone().sign(recipient.into(), U256::MAX >> 8, Bytes::new(), 21_000)?;
+        wallet.clone().sign(recipient.into(), U256::MAX >> 8, Bytes::new(), 21_000);
     let refused = provider.send_raw_transaction(&unaffordable).await;
     ensure!(refused.is_err(), "a transaction over more than the balance was taken");
     let mut last = None;

@@ -8,7 +8,6 @@ use std::{
 
 use http::{Request, Response};
 use millrace_proto::grpc::{overloaded, too_slow, unauthenticated};
-use tokio::time::timeout;
 use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
 
@@ -81,11 +80,9 @@ where
         let arriving = |body| Body::new(Arriving::new(body, edge.clone(), &info, !streams));
         let answer = self.inner.call(request.map(arriving));
         Box::pin(async move {
-            let limit = edge.limits().call_timeout;
-            let answer = if timed { timeout(limit, answer).await } else { Ok(answer.await) };
-            let Ok(answer) = answer else {
-                edge.overdue();
-                return Ok(too_slow(limit).into_http());
+            let answer = if timed { edge.in_time(answer).await } else { Some(answer.await) };
+            let Some(answer) = answer else {
+                return Ok(too_slow(edge.limits().call_timeout).into_http());
             };
             // The call is over when its reply is taken.
             Ok(answer?.map(|body| Body::new(CallBody::new(body, call))))

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use millrace_edge::TlsFiles;
 use millrace_rpc::{RpcConfig, RpcLimits};
 use reqwest::{Response, StatusCode};
@@ -15,7 +15,7 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{Chain, signed};
 
@@ -92,6 +92,16 @@ async fn bytes_of_requests_are_bounded_over_all_connections() {
     taken_again(&chain).await;
 }
 
+/// The next answer on a WebSocket.
+async fn told(socket: &mut (impl Stream<Item = Result<Message, Error>> + Unpin)) -> Value {
+    loop {
+        let message = socket.next().await.expect("an answer").expect("no error");
+        if let Message::Text(answer) = message {
+            return serde_json::from_str(answer.as_str()).expect("JSON");
+        }
+    }
+}
+
 /// A call whose answer has a megabyte.
 fn large(id: usize) -> Value {
     let (to, code) = ("0x00000000000000000000000000000000000000aa", "0x620800005ff3");
@@ -124,13 +134,7 @@ async fn replies_that_nobody_takes_are_bounded_over_all_connections() {
 
     let (mut taken, mut refused) = (0, 0);
     for _ in 0..CALLS {
-        let answer = loop {
-            let message = lazy.next().await.expect("an answer").expect("no error");
-            if let Message::Text(answer) = message {
-                break answer;
-            }
-        };
-        let answer: Value = serde_json::from_str(answer.as_str()).expect("JSON");
+        let answer = told(&mut lazy).await;
         if answer["error"].is_null() {
             assert_eq!(answer["result"].as_str().map(str::len), Some(2 + (1 << 20)));
             taken += 1;
@@ -180,12 +184,7 @@ async fn a_call_that_takes_too_long_ends_on_a_websocket_too() {
     let (mut socket, _) = tokio_tungstenite::connect_async(chain.ws()).await.expect("a WebSocket");
     let mut ask = async |call: Value| -> Value {
         socket.send(Message::text(call.to_string())).await.expect("sent");
-        loop {
-            let message = socket.next().await.expect("an answer").expect("no error");
-            if let Message::Text(answer) = message {
-                return serde_json::from_str(answer.as_str()).expect("JSON");
-            }
-        }
+        told(&mut socket).await
     };
     let call = |id: u32, method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
     let mut nonce = 0;

@@ -198,7 +198,7 @@ impl Attack {
 async fn bad_transactions(target: &Target) -> Result<Vec<Bytes>> {
     let provider = RootProvider::new_http(target.rpc.clone());
     let mut wallet = Wallet::new(dev_key(5), provider.clone()).await?;
-    let (known, _) = wallet.sign(Address::ZERO.into(), U256::ZERO, Bytes::new(), 21_000)?;
+    let (known, _) = wallet.sign(Address::ZERO.into(), U256::ZERO, Bytes::new(), 21_000);
     let _pending = provider.send_raw_transaction(&known).await?;
     let mut cheap = TxEip1559 {
         chain_id: target.chain_id,
